@@ -1,0 +1,101 @@
+"""What the sandbox keeps and sends: wire structs of its own, written from the API's reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+MeetingURL = str | dict[str, Any] | None
+
+
+class BotReference(Struct):
+    """An entry of `bots`: what the event looked like when its bot was scheduled, or what `bot_config` said instead."""
+
+    bot_id: str
+    start_time: datetime
+    deduplication_key: str
+    meeting_url: MeetingURL
+
+
+class EventDocument(Struct):
+    """A calendar event on the wire."""
+
+    id: str
+    start_time: datetime
+    end_time: datetime
+    calendar_id: str
+    raw: Raw
+    platform: str
+    platform_id: str
+    ical_uid: str
+    meeting_platform: str | None
+    meeting_url: MeetingURL
+    created_at: datetime
+    updated_at: datetime
+    is_deleted: bool
+    bots: list[BotReference]
+
+
+class StatusChange(Struct):
+    """An entry of a calendar's `status_changes`."""
+
+    status: str
+    created_at: datetime
+
+
+class CalendarDocument(Struct):
+    """A calendar on the wire."""
+
+    id: str
+    oauth_client_id: str
+    oauth_client_secret: str
+    oauth_refresh_token: str
+    platform: str
+    platform_email: str | None
+    status: str
+    status_changes: list[StatusChange]
+    created_at: datetime
+    updated_at: datetime
+    webhook_url: str | UnsetType = UNSET
+    oauth_email: str | UnsetType = UNSET
+
+
+class Person(NamedTuple):
+    """Somebody who attends meetings; `is_room` marks a bookable resource."""
+
+    name: str
+    email: str
+    is_room: bool = False
+
+
+@dataclass(slots=True)
+class Meeting:
+    """What all events of one meeting have in common, in every calendar and every occurrence."""
+
+    title: str
+    agenda: str
+    ical_uid: str
+    organizer: Person
+    attendees: tuple[Person, ...] | None
+    meeting_platform: str | None
+    meeting_url: MeetingURL
+    created_at: datetime
+    series_id: str | None = None
+    interval_days: int = 0
+    all_day: bool = False
+    perpetual: bool = False
+
+
+@dataclass(slots=True)
+class Event:
+    """One calendar's copy of a meeting: its document, and what its `raw` is rendered from."""
+
+    document: EventDocument
+    meeting: Meeting
+    owner: Person
+    response: str
+    sequence: int
+    original_start: datetime

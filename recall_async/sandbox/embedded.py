@@ -1,0 +1,217 @@
+"""The sandbox as a context manager: in the running event loop, or in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from .faults import Fault
+from .mutate import mutate
+from .server import Delay, Server
+from .workspace import Settings, utc_now
+
+T = TypeVar("T")
+API_KEY = "sandbox-key"
+
+
+class RecallSandbox:
+    """A server on a loopback port that behaves like the Calendar V2 API, with data of its own.
+
+    `async with RecallSandbox() as sandbox:` serves in the running event loop; `with RecallSandbox() as sandbox:` serves
+    in a thread, for code that is not asynchronous. Every method may be called from any thread.
+
+    Parameters: `events` and `calendars` are numbers, `seed` decides everything about them; `api_key` and `api_keys` are
+    all keys of one workspace; `quota_scale` multiplies the documented quotas, `quotas` replaces some of them by
+    `{operation name: (requests, seconds)}`; `port` 0 takes a free one; `latency` is seconds before and behind the point
+    where a request is counted, each fixed or a `(low, high)` range; `faults` happen from the start and from each reset;
+    `clock` gives the seconds that quotas and idempotency keys live by, `now` the time that data and bots live by.
+
+    Raises `ValueError` for impossible settings, `OSError` if the port is taken.
+    """
+
+    def __init__(
+        self,
+        *,
+        events: int = 500,
+        calendars: int = 5,
+        seed: int = 7,
+        api_key: str = API_KEY,
+        api_keys: Sequence[str] = (),
+        quota_scale: float = 1.0,
+        quotas: Mapping[str, tuple[int, float]] | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        latency: tuple[Delay, Delay] = (0.0, 0.0),
+        faults: Sequence[Fault] = (),
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.api_key = api_key
+        """The key that the sandbox accepts."""
+        self.latency = latency
+        self._settings = Settings(events, calendars, seed, quota_scale, quotas or {}, faults, clock, now)
+        self._keys = (api_key, *api_keys)
+        self._address = (host, port)
+        self._server: Server | None = None
+        self._runner: web.ServerRunner | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._stop: asyncio.Event | None = None
+
+    @property
+    def url(self) -> str:
+        """The base URL, without a slash at its end."""
+        host, port = self._address
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def report(self) -> dict[str, Any]:
+        """What the server saw, as `GET /_sandbox/report` answers it; also after the sandbox has stopped."""
+        return self._in_loop(lambda server: server.workspace.report())
+
+    def snapshot(self) -> dict[str, Any]:
+        """All `calendars`, `events` and `bots` (with `config` and `event_ids`) as JSON values, without a request."""
+
+        def take(server: Server) -> dict[str, Any]:
+            state = server.workspace.state
+            events = [event.document for event in state.events.values()]
+            documents = {
+                "calendars": list(state.calendars.values()),
+                "events": events,
+                "bots": list(state.bots.values()),
+            }
+            result: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(documents))
+            return result
+
+        return self._in_loop(take)
+
+    def reset(self) -> None:
+        """Starts over: the seed's data relative to now, no bots, nothing counted, the faults given at the start."""
+        self._in_loop(lambda server: server.reset())
+
+    def fault(self, operation: str | None = None, **settings: Any) -> None:
+        """Makes something go wrong from now on; the arguments are those of `Fault`."""
+        fault = Fault(operation, **settings)
+        self._in_loop(lambda server: server.workspace.faults.add(fault))
+
+    def clear_faults(self) -> None:
+        """Nothing goes wrong any more, and hung requests go on."""
+
+        def clear(server: Server) -> None:
+            server.workspace.faults.clear()
+            server.release()
+
+        self._in_loop(clear)
+
+    def release(self) -> None:
+        """Lets the requests go on that a fault of kind `hang` holds."""
+        self._in_loop(lambda server: server.release())
+
+    def exhaust_bots(self, within: float, retry_after: int | None = None) -> None:
+        """Answers 507 to schedule requests for meetings that start in less than `within` seconds; 0 ends it."""
+
+        def exhaust(server: Server) -> None:
+            state = server.workspace.state
+            state.pool_exhausted_within = timedelta(seconds=within) if within else timedelta.min
+            state.pool_headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+
+        self._in_loop(exhaust)
+
+    def set_latency(self, before: Delay, behind: Delay) -> None:
+        """Changes the seconds that requests take before and behind the counting point."""
+        self._in_loop(lambda server: setattr(server, "latency", (before, behind)))
+
+    def mutate(self, number: int = 1) -> list[dict[str, Any]]:
+        """Changes the calendars' data `number` times, as `POST /_sandbox/mutate?n=` does, and returns the changes."""
+        return self._in_loop(lambda server: mutate(server.workspace.state, number, self._settings.now()))
+
+    async def __aenter__(self) -> Self:
+        await self._start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    def __enter__(self) -> Self:
+        started: Future[None] = Future()
+        self._thread = threading.Thread(
+            target=self._serve_in_thread, args=(started,), name="recall-sandbox", daemon=True
+        )
+        self._thread.start()
+        started.result()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        stop, thread = self._stop, self._thread
+        assert stop is not None
+        assert thread is not None
+        self._in_loop(lambda server: stop.set())
+        thread.join()
+
+    def _serve_in_thread(self, started: Future[None]) -> None:
+        async def serve_until_stopped() -> None:
+            self._stop = asyncio.Event()
+            try:
+                await self._start()
+            except BaseException as error:
+                started.set_exception(error)
+                raise
+            started.set_result(None)
+            await self._stop.wait()
+            await self._close()
+
+        asyncio.run(serve_until_stopped())
+
+    async def _start(self) -> None:
+        self._server = Server(self._settings, self._keys, self.latency)
+        self._runner = web.ServerRunner(web.Server(self._server.handle, access_log=None))
+        await self._runner.setup()
+        await web.TCPSite(self._runner, *self._address, shutdown_timeout=1.0).start()
+        self._address = self._runner.addresses[0][:2]
+        self._loop = asyncio.get_running_loop()
+
+    async def _close(self) -> None:
+        assert self._server is not None
+        assert self._runner is not None
+        self._server.release()
+        self._loop = None
+        await self._runner.cleanup()
+
+    def _in_loop(self, work: Callable[[Server], T]) -> T:
+        """The result of `work`, done where no request is being handled at the same time."""
+        server, loop = self._server, self._loop
+        if server is None:
+            raise RuntimeError("the sandbox has not been started: use it as a context manager")
+        if loop is None or loop is _running_loop():
+            return work(server)
+
+        async def run() -> T:
+            return work(server)
+
+        return asyncio.run_coroutine_threadsafe(run(), loop).result()
+
+
+async def serve(sandbox: RecallSandbox, on_start: Callable[[RecallSandbox], None]) -> None:
+    """Runs the sandbox until it is cancelled; `on_start` learns when its URL is known."""
+    async with sandbox:
+        on_start(sandbox)
+        await asyncio.Event().wait()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

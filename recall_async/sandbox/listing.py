@@ -1,0 +1,164 @@
+"""Listings: filters, pages of 100, and cursors that name a position, so that they survive changes of the data."""
+
+from __future__ import annotations
+
+import base64
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, Literal, NamedTuple
+from urllib.parse import urlencode
+from uuid import UUID
+
+from .answers import Answer, answer, field_error
+from .state import Position, State
+
+PAGE_SIZE = 100
+
+
+class Cursor(NamedTuple):
+    """Everything behind (`next`) or before (`previous`) a position."""
+
+    direction: Literal["next", "previous"]
+    position: Position
+
+    def __str__(self) -> str:
+        moment, identifier = self.position
+        text = f"{self.direction[0]}|{moment.isoformat()}|{identifier}"
+        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+class Filter(NamedTuple):
+    """How a query parameter is read, and which documents it lets through."""
+
+    parse: Callable[[str, str], Any]
+    test: Callable[[Any, Any], bool]
+
+
+def list_events(state: State, query: Mapping[str, str], url: str) -> Answer:
+    """A page of events by start time; `url` is the listing's own, without its query."""
+    accept = _accept(_EVENT_FILTERS, query)
+    events = state.events
+    return _page(state.event_order, lambda position: events[position[1]].document, accept, query, url)
+
+
+def list_calendars(state: State, query: Mapping[str, str], url: str) -> Answer:
+    """A page of calendars by creation time."""
+    accept = _accept(_CALENDAR_FILTERS, query)
+    order = sorted((calendar.created_at, calendar.id) for calendar in state.calendars.values())
+    return _page(order, lambda position: state.calendars[position[1]], accept, query, url)
+
+
+def _page(
+    order: list[Position],
+    find: Callable[[Position], Any],
+    accept: Callable[[Any], bool],
+    query: Mapping[str, str],
+    url: str,
+) -> Answer:
+    cursor = _read_cursor(query.get("cursor"))
+    backwards = cursor is not None and cursor.direction == "previous"
+    positions: Iterable[Position]
+    if cursor is None:
+        positions = order
+    elif backwards:
+        positions = reversed(order[: bisect_left(order, cursor.position)])
+    else:
+        positions = islice(order, bisect_right(order, cursor.position), None)
+    found = list(islice((position for position in positions if accept(find(position))), PAGE_SIZE + 1))
+    has_more, found = len(found) > PAGE_SIZE, found[:PAGE_SIZE]
+    if backwards:
+        found.reverse()
+
+    def link(direction: Literal["next", "previous"], wanted: bool) -> str | None:
+        if not wanted or not found:
+            return None
+        position = found[-1] if direction == "next" else found[0]
+        return f"{url}?{urlencode({**query, 'cursor': str(Cursor(direction, position))})}"
+
+    return answer(
+        200,
+        {
+            "next": link("next", has_more or backwards),
+            "previous": link("previous", has_more if backwards else cursor is not None),
+            "results": [find(position) for position in found],
+        },
+    )
+
+
+def _read_cursor(text: str | None) -> Cursor | None:
+    """The cursor, or `None` for page one: also for a whole URL, which the API takes for no cursor at all."""
+    if not text or "://" in text:
+        return None
+    try:
+        decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+        direction, moment, identifier = decoded.split("|")
+        return Cursor("next" if {"n": True, "p": False}[direction] else "previous", (_moment(moment), identifier))
+    except (ValueError, KeyError):
+        raise field_error("cursor", "Invalid cursor.") from None
+
+
+def _accept(filters: Mapping[str, Filter], query: Mapping[str, str]) -> Callable[[Any], bool]:
+    """Whether a document passes all filters of the query; parameters that are no filters are ignored."""
+    wanted = [(filters[name].test, filters[name].parse(name, text)) for name, text in query.items() if name in filters]
+    return lambda document: all(test(document, value) for test, value in wanted)
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _time(name: str, text: str) -> datetime:
+    try:
+        return _moment(text)
+    except ValueError:
+        raise field_error(name, "Enter a valid date/time.") from None
+
+
+def _uuid(name: str, text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise field_error(name, "Enter a valid UUID.") from None
+
+
+def _boolean(name: str, text: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise field_error(name, "Enter true or false.")
+    return text.lower() in ("true", "1")
+
+
+def _text(name: str, text: str) -> str:
+    return text
+
+
+def _choice(*choices: str) -> Callable[[str, str], str]:
+    def parse(name: str, text: str) -> str:
+        if text not in choices:
+            raise field_error(name, f"Select a valid choice. {text} is not one of the available choices.")
+        return text
+
+    return parse
+
+
+_EVENT_FILTERS = {
+    "calendar_id": Filter(_uuid, lambda event, wanted: event.calendar_id == wanted),
+    "ical_uid": Filter(_text, lambda event, prefix: event.ical_uid.startswith(prefix)),
+    "is_deleted": Filter(_boolean, lambda event, wanted: event.is_deleted is wanted),
+    "start_time": Filter(_time, lambda event, moment: event.start_time == moment),
+    "start_time__gte": Filter(_time, lambda event, moment: event.start_time >= moment),
+    "start_time__lte": Filter(_time, lambda event, moment: event.start_time <= moment),
+    "updated_at__gte": Filter(_time, lambda event, moment: event.updated_at >= moment),
+}
+_CALENDAR_FILTERS = {
+    "created_at__gte": Filter(_time, lambda calendar, moment: calendar.created_at >= moment),
+    "email": Filter(_text, lambda calendar, email: email in (calendar.platform_email, calendar.oauth_email)),
+    "platform": Filter(
+        _choice("google_calendar", "microsoft_outlook"), lambda calendar, wanted: calendar.platform == wanted
+    ),
+    "status": Filter(
+        _choice("connected", "connecting", "disconnected"), lambda calendar, wanted: calendar.status == wanted
+    ),
+}
