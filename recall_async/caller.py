@@ -1,0 +1,292 @@
+"""One call, from the wait for its slot to its answer: the only loop in this package that tries again.
+
+    lane.admit -> transport (one attempt) -> decide (pure) -> decode | wait and again | raise
+
+Every attempt takes a slot of the quota. What a cancelled call held goes back, but for the slot of a request that may
+have reached the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+from yarl import URL
+
+from .errors import (
+    AttemptTimeoutError,
+    ConfigurationError,
+    DeadlineExceededError,
+    RecallError,
+    ResponseDecodeError,
+    SessionClosedError,
+)
+from .limits.contract import LaneStatistics, QuotaLane, QuotaStore, Slot
+from .limits.quota import Priority, Quota, base_quota
+from .operations import OPERATIONS, Operation
+from .retry import Answer, Done, Key, Retry, RetryPolicy, decide
+from .transport import Attempt, Transport
+from .workspace import Workspace, workspace_named
+
+_DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
+    operation.name: msgspec.json.Decoder(operation.answer) for operation in OPERATIONS.values() if operation.answer
+}
+
+
+class Account:
+    """What one call has cost so far."""
+
+    __slots__ = ("attempts", "waited")
+
+    def __init__(self) -> None:
+        self.attempts = 0
+        self.waited = 0.0
+        """Seconds spent waiting for keys, slots, pauses and backoffs, and not for the server."""
+
+
+class Caller:
+    """Makes the calls of one session."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        store: QuotaStore,
+        workspace: str,
+        quotas: Mapping[str, Quota],
+        policy: RetryPolicy,
+    ) -> None:
+        self.transport = transport
+        self.policy = policy
+        self.workspace = workspace
+        self._store = store
+        self._quotas = quotas
+        self._lanes: dict[str, QuotaLane] = {}
+        self._shared: Workspace | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._calls: set[asyncio.Task[Any]] = set()
+        self._ended: set[asyncio.Task[Any]] = set()
+        self._idle: asyncio.Event | None = None
+        self.closed = False
+
+    @property
+    def opened(self) -> bool:
+        """Whether there is anything to close."""
+        return self._loop is not None and not self.closed
+
+    def open(self) -> Workspace:
+        """Be ready to call in the running event loop. Raises `SessionClosedError` or `ConfigurationError`."""
+        loop = asyncio.get_running_loop()
+        if self.closed:
+            raise SessionClosedError("the session is closed: open a new one")
+        if self._shared is None:
+            self._loop = loop
+            self._shared = workspace_named(self.workspace)
+            self.transport.open()
+        elif self._loop is not loop:
+            raise ConfigurationError("the session belongs to another event loop: open one session in each loop")
+        return self._shared
+
+    def lane(self, operation: str) -> QuotaLane:
+        """The lane of an operation, by its name."""
+        lane = self._lanes.get(operation)
+        if lane is None:
+            self.open()
+            lane = self._store.lane(self.workspace, operation, self._quotas.get(operation))
+            lane.sessions += 1
+            self._lanes[operation] = lane
+        return lane
+
+    def statistics(self) -> dict[str, LaneStatistics]:
+        """Every operation's lane at this moment, by the operation's name."""
+        return {
+            name: self._lanes[name].statistics() if name in self._lanes else self._unused(name) for name in OPERATIONS
+        }
+
+    def _unused(self, operation: str) -> LaneStatistics:
+        quota = self._quotas.get(operation) or base_quota(operation)
+        return LaneStatistics(quota, free=quota.limit)
+
+    async def aclose(self) -> None:
+        """End the calls in flight with `SessionClosedError`, then close the connections."""
+        if not self.closed:
+            self.closed = True
+            for lane in self._lanes.values():
+                lane.sessions -= 1
+        if self._calls:
+            self._idle = self._idle or asyncio.Event()
+            for task in self._calls - self._ended:
+                self._ended.add(task)
+                task.cancel()
+            await self._idle.wait()
+        await self.transport.aclose()
+
+    def abandon(self) -> None:
+        """Let go of everything from where nothing can be awaited."""
+        self.closed = True
+        for lane in self._lanes.values():
+            lane.sessions -= 1
+        self.transport.abandon()
+
+    async def call(
+        self,
+        operation: Operation,
+        url: URL,
+        *,
+        body: bytes | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        deadline: float | None = None,
+        start: float = math.inf,
+        deduplication_key: str | None = None,
+        account: Account | None = None,
+    ) -> Any:
+        """The decoded answer. `deadline` is in seconds; `start` is when the event starts, and orders those who wait.
+
+        Raises any `RecallError`; all of them carry the operation and the number of attempts.
+        """
+        shared = self.open()
+        task = asyncio.current_task()
+        assert task is not None
+        cancelling = task.cancelling()
+        account = account or Account()
+        self._calls.add(task)
+        try:
+            return await self._call(operation, url, body, priority, deadline, start, deduplication_key, shared, account)
+        except asyncio.CancelledError:
+            if task in self._ended and task.uncancel() <= cancelling:
+                raise SessionClosedError(
+                    "the session was closed while the call was on its way; whether it took effect is unknown",
+                    operation=operation.name,
+                    attempts=account.attempts,
+                ) from None
+            raise
+        except RecallError as error:
+            error.operation, error.attempts = operation.name, account.attempts
+            raise
+        finally:
+            self._calls.discard(task)
+            self._ended.discard(task)
+            if self._idle is not None and not self._calls:
+                self._idle.set()
+
+    async def _call(
+        self,
+        operation: Operation,
+        url: URL,
+        body: bytes | None,
+        priority: Priority,
+        deadline: float | None,
+        start: float,
+        deduplication_key: str | None,
+        shared: Workspace,
+        account: Account,
+    ) -> Any:
+        loop = asyncio.get_running_loop()
+        lane = self.lane(operation.name)
+        if deadline is None:
+            deadline = self.policy.deadline
+        until = math.inf if deadline is None else loop.time() + deadline
+        idempotency_key = str(uuid4()) if operation.keyed else None
+        shared.budget.earn(self.policy)
+        while True:
+            asked = loop.time()
+            if deduplication_key is not None:
+                await _in_time(shared.keys.acquire(deduplication_key), until, operation)
+            try:
+                slot = await lane.admit(priority, start=start, deadline=until)
+                account.waited += loop.time() - asked
+                account.attempts += 1
+                verdict = await self._attempt(
+                    operation, url, body, idempotency_key, until, lane, slot, account.attempts
+                )
+            finally:
+                if deduplication_key is not None:
+                    shared.keys.release(deduplication_key)
+            if isinstance(verdict, Done):
+                return self._decode(operation, verdict.answer)
+            now = loop.time()
+            if now >= until and isinstance(verdict.error, AttemptTimeoutError):
+                raise DeadlineExceededError(
+                    f"{operation.name} had no answer within its deadline of {deadline:g} s; "
+                    "whether it took effect is unknown"
+                ) from verdict.error
+            if not isinstance(verdict, Retry) or now + max(verdict.after, verdict.pause or 0.0) > until:
+                raise verdict.error
+            if verdict.costs and not shared.budget.spend(self.policy, now):
+                verdict.error.add_note("It was not tried again because the workspace's retry budget is used up.")
+                raise verdict.error
+            lane.retried()
+            if verdict.key is Key.NEW and operation.keyed:
+                idempotency_key = str(uuid4())
+            if verdict.after:
+                account.waited += verdict.after
+                await asyncio.sleep(verdict.after)
+
+    async def _attempt(
+        self,
+        operation: Operation,
+        url: URL,
+        body: bytes | None,
+        idempotency_key: str | None,
+        until: float,
+        lane: QuotaLane,
+        slot: Slot,
+        number: int,
+    ) -> Done | Retry | Any:
+        attempt = Attempt()
+        accepted = True
+        try:
+            happened: Answer | RecallError
+            try:
+                left = None if until == math.inf else max(until - asyncio.get_running_loop().time(), 0.001)
+                happened = await self.transport.send(
+                    attempt, operation.method, url, body=body, idempotency_key=idempotency_key, timeout=left
+                )
+            except ResponseDecodeError:
+                raise
+            except RecallError as error:
+                happened = error
+            verdict = decide(self.policy, operation.name, number, happened, jitter=random.random())
+            pause = None if isinstance(verdict, Done) else verdict.pause
+            if pause is not None:
+                # Before the slot is settled: settling it lets others go.
+                accepted = False
+                lane.pause(slot, pause)
+            return verdict
+        finally:
+            if attempt.answered:
+                slot.answered(accepted=accepted)
+            elif attempt.sent:
+                slot.lost(self.transport.timeout)
+            else:
+                slot.unused()
+
+    def _decode(self, operation: Operation, answer: Answer) -> Any:
+        decoder = _DECODERS.get(operation.name)
+        if decoder is None:
+            return None
+        try:
+            return decoder.decode(answer.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            begins = answer.body[:80]
+            raise ResponseDecodeError(
+                f"{operation.name} was answered {answer.status}, but not as the API documents: {error}. "
+                f"The body has {len(answer.body)} bytes and begins with {begins!r}."
+            ) from error
+
+
+async def _in_time(waiting: Any, until: float, operation: Operation) -> None:
+    if until == math.inf:
+        await waiting
+        return
+    try:
+        async with asyncio.timeout_at(until):
+            await waiting
+    except TimeoutError as error:
+        raise DeadlineExceededError(
+            f"{operation.name}: another call with the same deduplication key took until the deadline"
+        ) from error

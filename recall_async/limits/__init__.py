@@ -1,0 +1,1 @@
+"""Quotas: what may be sent when."""

@@ -1,0 +1,260 @@
+"""A lane whose quota is kept in this process.
+
+Three parts make it. The *window* guarantees the quota. The *token bucket* only smooths: it keeps a bulk job from
+spending a minute's slots in a second. The *queue* says who goes next, chosen at the moment a slot is there. On top
+lies the pause that a `429` asks for: a time that only moves forward, so that nobody who finishes can lift it, and the
+`Pace` after it.
+
+A lane has no task of its own. Whatever may let somebody go (a call that arrives, an answer, the timer set for the next
+release) runs `_dispatch`, which never waits; so a cancelled caller leaves nothing half done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from bisect import bisect_left
+
+from aiolimiter import AsyncLimiter
+
+from ..errors import DeadlineExceededError
+from .contract import LaneStatistics, Slot
+from .pace import Pace
+from .queue import Ticket, WaitQueue
+from .quota import Priority, Quota
+from .window import Window
+
+MAX_IN_FLIGHT = 256
+"""Requests of one lane that are on their way at once: beyond it, a machine runs out of sockets before the quota ends."""
+
+
+class LocalSlot:
+    """A slot of a `LocalLane`."""
+
+    __slots__ = ("_lane", "_open", "admitted_at")
+
+    def __init__(self, lane: LocalLane, admitted_at: float) -> None:
+        self._lane = lane
+        self._open = True
+        self.admitted_at = admitted_at
+
+    def answered(self, *, accepted: bool = True) -> None:
+        if self._open:
+            self._open = False
+            self._lane._answered(accepted)
+
+    def lost(self, grace: float) -> None:
+        if self._open:
+            self._open = False
+            self._lane._lost(grace)
+
+    def unused(self) -> None:
+        if self._open:
+            self._open = False
+            self._lane._unused()
+
+
+class _Waiter:
+    __slots__ = ("deadline", "turn")
+
+    def __init__(self, turn: asyncio.Future[None], deadline: float) -> None:
+        self.turn = turn
+        self.deadline = deadline
+
+
+class LocalLane:
+    """The lane of one operation and workspace, for the callers of one event loop."""
+
+    def __init__(self, name: str, quota: Quota) -> None:
+        self._name = name
+        self._loop = loop = asyncio.get_running_loop()
+        # uvloop's clock stands still within an iteration, which would date an answer back; the two share their zero.
+        self._now = time.monotonic if type(loop).__module__.startswith("uvloop") else loop.time
+        self._queue: WaitQueue[_Waiter] = WaitQueue()
+        self._window = Window(quota.per)
+        self._paused_until = -math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self._admitted = self._throttled = self._retries = 0
+        self._promised = 0  # tokens of calls whose turn has come and that have not run on yet
+        self.sessions = 0
+        self.named = False
+        """Whether a session asked for this very quota; else it is the API's base value."""
+        self.configure(quota)
+
+    @property
+    def quota(self) -> Quota:
+        return self._quota
+
+    def configure(self, quota: Quota) -> None:
+        """Keep to this quota from now on. What was sent is not forgotten."""
+        self._quota = quota
+        self._window.per = Window(quota.per).per
+        self._pace = Pace(quota.limit, quota.per)
+        self._bucket = AsyncLimiter(quota.depth, quota.depth / quota.rate)
+        self._last_turn = -math.inf
+        self._dispatch()
+
+    async def admit(
+        self, priority: Priority = Priority.INTERACTIVE, *, start: float = math.inf, deadline: float = math.inf
+    ) -> LocalSlot:
+        now = self._now()
+        if deadline != math.inf and (earliest := self._earliest(now, priority, start)) > deadline:
+            raise self._too_late(earliest - now)
+        if not self._queue and self._opens(now, priority) <= now:
+            self._turn(now)
+        else:
+            await self._wait(priority, start, deadline)
+            now = self._now()
+        self._promised -= 1
+        try:
+            await self._bucket.acquire()  # its token was promised, so this does not wait
+        except BaseException:
+            self._unused()
+            raise
+        self._admitted += 1
+        return LocalSlot(self, now)
+
+    async def _wait(self, priority: Priority, start: float, deadline: float) -> None:
+        waiter = _Waiter(self._loop.create_future(), deadline)
+        ticket = self._queue.push(priority, start, waiter)
+        self._dispatch()
+        timer = None if deadline == math.inf else self._loop.call_at(deadline, self._expire, ticket)
+        try:
+            await waiter.turn
+        except BaseException:
+            if ticket.waits:
+                self._leave(ticket)
+            elif waiter.turn.done() and not waiter.turn.cancelled() and waiter.turn.exception() is None:
+                self._promised -= 1  # cancelled between its turn and its running on
+                self._unused()
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _expire(self, ticket: Ticket[_Waiter]) -> None:
+        if ticket.waits:
+            self._leave(ticket)
+            if not ticket.holder.turn.done():
+                now = self._now()
+                left = self._earliest(now, ticket.priority, math.inf) - now
+                ticket.holder.turn.set_exception(self._too_late(left))
+
+    def _leave(self, ticket: Ticket[_Waiter]) -> None:
+        self._queue.leave(ticket)
+        if not self._queue:
+            self._wake_at(math.inf)
+
+    def _too_late(self, wait: float) -> DeadlineExceededError:
+        return DeadlineExceededError(
+            f"the quota of {self._name} ({self._quota.limit} requests in {self._quota.per:g} s) has no slot before the "
+            f"deadline: the next one is at least {max(wait, 0.0):.1f} s away. Allow a longer deadline, or send less.",
+            retry_after=max(wait, 0.0),
+        )
+
+    def _earliest(self, now: float, priority: Priority, start: float) -> float:
+        """A time before which a newcomer's turn cannot come."""
+        ahead = self._queue.ahead(priority, start)
+        smooth = now + (ahead + 1 + self._promised - self._tokens()) / self._quota.rate
+        window = self._window.earliest(now, self._quota.ceiling(priority), ahead)
+        return max(self._paused_until, self._pace.next, window, smooth)
+
+    def _tokens(self) -> float:
+        """What is in the bucket, rounded up by a 64th of a token."""
+        parts = range(1, 64 * self._quota.depth + 1)
+        return bisect_left(parts, True, key=lambda part: not self._bucket.has_capacity(part / 64)) / 64 + 1 / 64
+
+    def _opens(self, now: float, priority: Priority) -> float:
+        """When a call of this priority may go: `now`, or a time to look again, or `inf` to look at the next answer."""
+        window = self._window
+        if window.in_flight >= MAX_IN_FLIGHT:
+            return math.inf
+        opens = max(self._paused_until, self._pace.next, window.opens(now, self._quota.ceiling(priority)))
+        if opens <= now and not self._bucket.has_capacity(1 + self._promised):
+            # After a turn, the next token is there one interval later at the latest.
+            interval = 1 / self._quota.rate
+            return max(self._last_turn + interval, now + interval / 64)
+        return opens
+
+    def _turn(self, now: float) -> None:
+        self._window.take()
+        self._pace.admitted(now)
+        self._promised += 1
+        self._last_turn = now
+
+    def _dispatch(self) -> None:
+        """Let everybody go whose turn it is, and set the timer for the next."""
+        while (ticket := self._queue.head()) is not None:
+            now = self._now()
+            opens = self._opens(now, ticket.priority)
+            if opens > now:
+                return self._wake_at(opens)
+            self._queue.leave(ticket)
+            if not ticket.holder.turn.done():
+                self._turn(now)
+                ticket.holder.turn.set_result(None)
+        return self._wake_at(math.inf)
+
+    def _wake_at(self, when: float) -> None:
+        if self._timer is not None:
+            if self._timer_at <= when != math.inf:
+                return  # it looks again in time
+            self._timer.cancel()
+            self._timer = None
+        self._timer_at = when
+        if when != math.inf:
+            self._timer = self._loop.call_at(when, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._dispatch()
+
+    def _answered(self, accepted: bool) -> None:
+        now = self._now()
+        self._window.answered(now)
+        if accepted:
+            self._pace.accepted(now)
+        if self._queue:
+            self._dispatch()
+
+    def _lost(self, grace: float) -> None:
+        self._window.lost(self._now(), grace)
+        if self._queue:
+            self._dispatch()
+
+    def _unused(self) -> None:
+        self._window.unused()
+        if self._queue:
+            self._dispatch()
+
+    def pause(self, slot: Slot, seconds: float) -> None:
+        assert isinstance(slot, LocalSlot)
+        now = self._now()
+        self._throttled += 1
+        self._paused_until = max(self._paused_until, now + seconds)
+        self._pace.rejected(now, slot.admitted_at, self._paused_until)
+        for ticket in [ticket for ticket in self._queue if ticket.holder.deadline < self._paused_until]:
+            self._expire(ticket)
+
+    def retried(self) -> None:
+        self._retries += 1
+
+    def statistics(self) -> LaneStatistics:
+        now = self._now()
+        taken = self._window.taken(now)
+        rate = self._pace.rate(now)
+        return LaneStatistics(
+            quota=self._quota,
+            taken=taken,
+            free=max(0, self._quota.limit - taken),
+            waiting_interactive=self._queue.waiting[Priority.INTERACTIVE],
+            waiting_bulk=self._queue.waiting[Priority.BULK],
+            in_flight=self._window.in_flight,
+            admitted=self._admitted,
+            throttled=self._throttled,
+            retries=self._retries,
+            paused_until=self._paused_until if self._paused_until > now else None,
+            pace=rate if rate != math.inf else None,
+        )

@@ -1,0 +1,73 @@
+"""The pace after a `429` that our own window cannot explain: somebody else uses the quota, unseen.
+
+The lane then goes on at what it was really granted in the last window, a little less at first, and grows back: by a
+tenth in the first window without a `429`, by more in each further one, until the full quota is reached again. Spreading
+requests evenly is what makes it work: a cap on slots alone would let them out in clumps, which the others' requests
+meet in clumps.
+
+Nothing here reads a clock, waits or sends: times are parameters, in seconds, and never go back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+MODESTY = 0.9
+"""The share of what was granted lately that is asked for at first."""
+FLOOR = 0.05
+"""The share of the quota that is asked for at the least."""
+GROWTH = 1.1
+"""By how much the pace grows in the first window."""
+
+
+class Pace:
+    """When the next request of a lane may go, as far as others' use of the quota tells."""
+
+    __slots__ = ("_accepted", "_base", "_full", "_next", "_per", "_since")
+
+    def __init__(self, limit: int, per: float) -> None:
+        self._per = per
+        self._full = limit / per
+        self._accepted: deque[float] = deque(maxlen=limit)
+        self._base = math.inf
+        self._since = -math.inf
+        self._next = -math.inf
+
+    @property
+    def next(self) -> float:
+        """The time before which no request may go."""
+        return self._next
+
+    def rate(self, now: float) -> float:
+        """Requests per second at `now`; `inf` when nothing holds us back."""
+        if self._base is math.inf:
+            return math.inf
+        windows = max(0.0, (now - self._since) / self._per)
+        rate: float = self._base * GROWTH ** min(windows * (windows + 1) / 2, 200.0)
+        if rate < self._full:
+            return rate
+        self._base = math.inf
+        return math.inf
+
+    def admitted(self, now: float) -> None:
+        """A request goes at `now`."""
+        if self._base is not math.inf:
+            self._next = now + 1 / self.rate(now)
+
+    def accepted(self, now: float) -> None:
+        """The server accepted a request at `now`."""
+        self._accepted.append(now)
+
+    def rejected(self, now: float, admitted: float, resume: float) -> None:
+        """A request that was admitted at `admitted` met a `429` at `now`; the lane goes on at `resume`."""
+        if admitted < self._since:
+            # It left before the last slowdown could reach it, and tells nothing new but that the pause goes on.
+            self._since = max(self._since, resume)
+            return
+        while self._accepted and self._accepted[0] <= now - self._per:
+            self._accepted.popleft()
+        granted = len(self._accepted) / self._per
+        self._base = min(max(granted * MODESTY, self._full * FLOOR), self.rate(now))
+        self._since = resume
+        self._next = max(self._next, resume)

@@ -1,0 +1,92 @@
+"""The in-flight-aware window: the part of a lane that makes the quota impossible to overrun.
+
+A request takes a slot when it is admitted, keeps it while it is in flight, and gives it back `per` seconds after its
+*answer* arrived. At most `limit` slots are taken at any time.
+
+Why the server can never count more than `limit` requests in a window: take any server window (T - per, T] and, of the
+requests counted in it, the one admitted last, at time s <= T. Every other request counted there reached the server
+after T - per >= s - per, so its answer arrived after s - per too: at time s it was in flight, or answered less than
+`per` ago. It held a slot at s. So there are at most `limit` of them, whatever the network did in between.
+
+A request whose answer never came may still be counted after we gave up on it, so its slot is kept for `per` and a
+grace from then on. Here the guarantee rests on an assumption: that no request is counted later than that.
+
+The two clocks involved need not agree on the time, but on the length of a second they must: computer clocks may be
+slewed by 500 parts per million, and a slot is kept longer by as much.
+
+Nothing here reads a clock, waits or sends: times are parameters, in seconds, and never go back.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from collections import deque
+from heapq import merge
+from itertools import islice
+
+CLOCK_TOLERANCE = 500e-6
+
+
+class Window:
+    """Slots of one quota: how many are taken now, and when they come back. `per` is the server's window in seconds."""
+
+    __slots__ = ("_answered", "_lost", "in_flight", "per")
+
+    def __init__(self, per: float) -> None:
+        self.per = per * (1 + CLOCK_TOLERANCE)
+        self.in_flight = 0
+        # When the answers came, and until when the lost requests may be counted: both ascending.
+        self._answered: deque[float] = deque()
+        self._lost: list[float] = []
+
+    def taken(self, now: float) -> int:
+        """Slots that are taken at `now`."""
+        while self._answered and self._answered[0] + self.per <= now:
+            self._answered.popleft()
+        while self._lost and self._lost[0] + self.per <= now:
+            del self._lost[0]
+        return self.in_flight + len(self._answered) + len(self._lost)
+
+    def take(self) -> None:
+        """A request is admitted; the caller has seen that a slot is free."""
+        self.in_flight += 1
+
+    def answered(self, now: float) -> None:
+        """The answer to a request arrived at `now`."""
+        self.in_flight -= 1
+        self._answered.append(now)
+
+    def lost(self, now: float, grace: float) -> None:
+        """A request was given up at `now`; the server may have counted it, or may yet within `grace` seconds."""
+        self.in_flight -= 1
+        insort(self._lost, now + grace)
+
+    def unused(self) -> None:
+        """A request that was admitted never left."""
+        self.in_flight -= 1
+
+    def opens(self, now: float, ceiling: int) -> float:
+        """The time from which fewer than `ceiling` slots are taken; `inf` where only an answer can tell."""
+        excess = self.taken(now) - ceiling
+        if excess < 0:
+            return now
+        return self._release(excess) if excess < len(self._answered) + len(self._lost) else math.inf
+
+    def earliest(self, now: float, ceiling: int, ahead: int) -> float:
+        """A time before which a call with `ahead` others before it cannot be admitted, however fast the answers come."""
+        taken = self.taken(now)
+        needed = taken - ceiling + ahead
+        if needed < 0:
+            return now
+        rounds, needed = divmod(needed, max(taken, ceiling))
+        first = now + self.per
+        if needed < taken - self.in_flight:
+            first = min(first, self._release(needed))
+        return first + rounds * self.per
+
+    def _release(self, index: int) -> float:
+        """When a slot comes back before which `index` others do, of those whose end is known."""
+        if not self._lost:
+            return self._answered[index] + self.per
+        return next(islice(merge(self._answered, self._lost), index, None)) + self.per

@@ -1,0 +1,112 @@
+"""Checks of what a caller passes, made before anything is sent."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from ..errors import ConfigurationError
+
+MAX_DEDUPLICATION_KEY = 2000
+"""Characters: https://docs.recall.ai/reference/calendar_events_bot_create"""
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
+
+
+def check_id(value: str | UUID, name: str) -> str:
+    """An id as it stands in a path. Raises `ConfigurationError` for anything but a UUID."""
+    if isinstance(value, UUID):
+        return str(value)
+    if not isinstance(value, str) or not _UUID.fullmatch(value):
+        raise ConfigurationError(
+            f"{name} is {_short(value)}: it is a UUID, such as 2f3d2b1e-6c57-4bd5-a5d0-0c8f0f4e3a11"
+        )
+    return value.lower()
+
+
+def check_deduplication_key(value: str) -> str:
+    """A deduplication key that the API will take. Raises `ConfigurationError`."""
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigurationError(f"deduplication_key is {_short(value)}: it is a text that is not empty")
+    if len(value) > MAX_DEDUPLICATION_KEY:
+        raise ConfigurationError(
+            f"deduplication_key has {len(value)} characters: the API takes {MAX_DEDUPLICATION_KEY} at the most"
+        )
+    return value
+
+
+def encode_bot_config(config: Mapping[str, Any]) -> bytes:
+    """A bot configuration as JSON; aware datetimes become RFC 3339 text. Raises `ConfigurationError`."""
+    if not config and isinstance(config, dict):
+        return b"{}"
+    if not isinstance(config, Mapping):
+        raise ConfigurationError(f"bot_config is {_short(config)}: it is a mapping, such as {{'bot_name': 'Notes'}}")
+    try:
+        return _JSON.encode(config if isinstance(config, dict) else dict(config)).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigurationError(f"bot_config cannot be written as JSON: {error}") from None
+
+
+def check_time(value: datetime | str, name: str) -> str:
+    """A time as RFC 3339 text. Raises `ConfigurationError` for a naive datetime, or text that is not such a time."""
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ConfigurationError(f"{name} has no time zone: use datetime.now(UTC) or .astimezone()")
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    parse_time(value, name)
+    return value
+
+
+def parse_time(value: datetime | str, name: str) -> datetime:
+    """A time as an aware datetime. Raises `ConfigurationError` as `check_time` does."""
+    if isinstance(value, datetime):
+        check_time(value, name)
+        return value
+    try:
+        when = msgspec.convert(value, datetime)
+    except msgspec.ValidationError:
+        when = None
+    if when is None or when.tzinfo is None:
+        raise ConfigurationError(f"{name} is {_short(value)}: it is a time such as 2025-06-10T18:54:18Z")
+    return when
+
+
+def encode_query(values: Mapping[str, str | UUID | datetime | bool | None]) -> dict[str, str]:
+    """The filters of a list as they stand in a query; those that are `None` are left out."""
+    query = {}
+    for name, value in values.items():
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            query[name] = "true" if value else "false"
+        elif name.endswith("_id"):
+            query[name] = check_id(value, name)  # type: ignore[arg-type]
+        elif name.partition("__")[0] in ("start_time", "updated_at", "created_at"):
+            query[name] = check_time(value, name)  # type: ignore[arg-type]
+        elif isinstance(value, str):
+            query[name] = value
+        else:
+            raise ConfigurationError(f"{name} is {_short(value)}: it is a text")
+    return query
+
+
+def _time_in_config(value: object) -> str:
+    if isinstance(value, datetime):
+        return check_time(value, "a time in bot_config")
+    if isinstance(value, UUID):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_time_in_config)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

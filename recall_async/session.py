@@ -1,0 +1,154 @@
+"""`RecallSession`: what a program opens, calls and closes."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import warnings
+from collections.abc import Mapping
+from enum import StrEnum
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+
+from .caller import Caller
+from .errors import ConfigurationError
+from .limits.contract import LaneStatistics, QuotaStore
+from .limits.quota import Quota, check_quotas
+from .limits.store import LocalQuotaStore
+from .resources.calendar_events import CalendarEvents
+from .resources.calendars import Calendars
+from .retry import RetryPolicy
+from .transport import Secret, Transport, check_base_url
+
+
+class Region(StrEnum):
+    """Where a workspace lives; each region has keys of its own: https://docs.recall.ai/docs/regions"""
+
+    US_EAST_1 = "us-east-1"
+    US_WEST_2 = "us-west-2"
+    EU_CENTRAL_1 = "eu-central-1"
+    AP_NORTHEAST_1 = "ap-northeast-1"
+
+    @property
+    def base_url(self) -> str:
+        """The address of the region's API."""
+        return f"https://{self.value}.recall.ai"
+
+
+class RecallSession:
+    """A client of one workspace of Recall.ai's Calendar V2 API, for one event loop.
+
+    Use it with `async with`, or `await aclose()` it. Its calls keep to the workspace's quotas together with those of every
+    other session in the event loop that names the same `workspace`.
+
+    - `api_key`: or else `RECALL_API_KEY`. It is never shown, and sent to the origin of `base_url` only.
+    - `region`: a `Region` or its name; or else `RECALL_REGION`, or else `us-east-1`.
+    - `base_url`: in place of the region's; or else `RECALL_BASE_URL`. Plain http only to loopback hosts.
+    - `workspace`: the name under which quotas are shared; by default each pair of base URL and key has its own. Keys of one
+      workspace share its quota on the server: give their sessions one name.
+    - `quotas`: by operation name, where the provider granted other limits, or a job is to go at another pace.
+    - `quota_store`: where the quotas' state is kept; by default in this process.
+    - `retry`: how often and how patiently a call is tried again.
+    - `timeout`: seconds for one attempt.
+    - `http`: a `ClientSession` to send with, which stays the caller's to close; its own middlewares are not run.
+
+    Raises `ConfigurationError` for what cannot be. https://docs.recall.ai/reference/authentication
+    """
+
+    calendar_events: CalendarEvents
+    """Calendar events, and the bots on them."""
+    calendars: Calendars
+    """Calendars."""
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        region: Region | str | None = None,
+        base_url: str | None = None,
+        workspace: str | None = None,
+        quotas: Mapping[str, Quota] | None = None,
+        quota_store: QuotaStore | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float = 30.0,
+        http: aiohttp.ClientSession | None = None,
+    ) -> None:
+        api_key = _check_api_key(api_key)
+        url = check_base_url(base_url or os.environ.get("RECALL_BASE_URL") or _check_region(region).base_url)
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+            raise ConfigurationError(f"timeout is {timeout!r}: it is a number of seconds above 0")
+        if workspace is not None and (not isinstance(workspace, str) or not workspace):
+            raise ConfigurationError(f"workspace is {workspace!r}: it is a name")
+        self._caller = Caller(
+            Transport(url, api_key, float(timeout), http),
+            quota_store or LocalQuotaStore(),
+            workspace or hashlib.sha256(f"{url}\0{api_key}".encode()).hexdigest()[:16],
+            check_quotas(quotas),
+            retry or RetryPolicy(),
+        )
+        self.calendar_events = CalendarEvents(self._caller)
+        self.calendars = Calendars(self._caller)
+
+    @property
+    def workspace(self) -> str:
+        """The name under which the session's quotas are shared."""
+        return self._caller.workspace
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session was closed."""
+        return self._caller.closed
+
+    def statistics(self) -> dict[str, LaneStatistics]:
+        """Slots, waiting calls and counters of every operation, by its name. Cheap enough to poll."""
+        return self._caller.statistics()
+
+    async def aclose(self) -> None:
+        """Close the session. Calls in flight end with `SessionClosedError`; closing it again does nothing."""
+        await self._caller.aclose()
+
+    async def __aenter__(self) -> Self:
+        self._caller.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "open"
+        return f"<RecallSession {self._caller.transport.base_url} workspace={self.workspace} {state}>"
+
+    def __del__(self) -> None:
+        caller: Caller | None = getattr(self, "_caller", None)
+        if caller is not None and caller.opened:
+            warnings.warn(
+                f"{self!r} was never closed: use `async with RecallSession(...)`, or await its aclose()",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+            caller.abandon()
+
+
+def _check_api_key(given: str | None) -> Secret:
+    key = os.environ.get("RECALL_API_KEY") if given is None else given
+    if key is None:
+        raise ConfigurationError("there is no API key: pass api_key=, or set RECALL_API_KEY")
+    if not isinstance(key, str) or not key.strip():
+        raise ConfigurationError("the API key is empty")
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        raise ConfigurationError("the API key holds a line break, a space or another character that no key has")
+    return Secret(key)
+
+
+def _check_region(given: Region | str | None) -> Region:
+    name = given or os.environ.get("RECALL_REGION") or Region.US_EAST_1
+    try:
+        return Region(name)
+    except ValueError:
+        raise ConfigurationError(f"no region is called {name!r}; there are {', '.join(Region)}") from None

@@ -1,0 +1,217 @@
+"""One attempt over aiohttp: it sends one request, once, and gives back the answer or the reason why there is none.
+
+It follows no redirect, sends the key to no other origin, and reads no more than it must.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import warnings
+from contextlib import suppress
+
+import aiohttp
+from yarl import URL
+
+from .errors import AttemptTimeoutError, ConfigurationError, ConnectionFailedError, ResponseDecodeError
+from .retry import Answer
+
+MAX_ANSWER = 64 * 2**20
+"""Bytes of an answer that are read at the most; a page of 100 events has about half a million."""
+MAX_ERROR = 2**16
+"""Bytes of an error's body that are kept."""
+
+
+class Secret(str):
+    """Text that no `repr` shows: of itself, or of whatever holds it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+class Attempt:
+    """How far a request has come, whatever ends it.
+
+    It is a client middleware of aiohttp, because aiohttp sends a request a second time, unasked, when a connection that
+    it kept open turns out to be closed: https://docs.aiohttp.org/en/stable/client_advanced.html#client-middleware
+    """
+
+    __slots__ = ("_failure", "_request", "answered")
+
+    def __init__(self) -> None:
+        self._request: aiohttp.ClientRequest | None = None
+        self._failure: aiohttp.ClientError | None = None
+        self.answered = False
+        """The head of the answer has arrived."""
+
+    @property
+    def sent(self) -> bool:
+        """Bytes may have left."""
+        return self._request is not None and self._request.response is not None
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        if self._failure is not None:
+            raise self._failure
+        self._request = request
+        try:
+            return await handler(request)
+        except aiohttp.ClientError as error:
+            self._failure = error
+            raise
+
+
+def check_base_url(text: str) -> URL:
+    """The URL to which paths are appended. Raises `ConfigurationError` if the key must not be sent there."""
+    try:
+        url = URL(text)
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"base_url {text!r} is not a URL: {error}") from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ConfigurationError(f"base_url {text!r} is not the URL of an https server")
+    if url.user is not None or url.password is not None:
+        raise ConfigurationError("base_url holds a user or a password: leave them out, the key is sent in a header")
+    if url.query_string or url.fragment:
+        raise ConfigurationError(f"base_url {text!r} has a query or a fragment: paths are appended to it")
+    if url.scheme == "http" and not _is_loopback(url.host):
+        raise ConfigurationError(
+            f"base_url {text!r} would send the API key unencrypted: use https (http is for loopback)"
+        )
+    return url.with_path(url.path.rstrip("/") + "/") if url.path != "/" else url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Transport:
+    """Sends requests to one origin with one key."""
+
+    def __init__(self, base_url: URL, api_key: Secret, timeout: float, http: aiohttp.ClientSession | None) -> None:
+        self.base_url = base_url
+        self._prefix = str(base_url).rstrip("/")
+        self._headers = {
+            "Accept": "application/json",
+            "Authorization": Secret(f"Token {api_key}"),
+            "User-Agent": "recall_async",
+        }
+        self._api_key = api_key
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self.timeout = timeout
+        self._http = http
+        self._owned: aiohttp.ClientSession | None = None
+
+    def open(self) -> None:
+        """Be ready to send in the running event loop."""
+        if self._http is None:
+            # No limit on connections: who waits, waits in the lane, where the order is kept and pauses are obeyed.
+            self._http = self._owned = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=self._timeout,
+            )
+
+    async def aclose(self) -> None:
+        """Close the connections, unless they are the caller's."""
+        if self._owned is not None:
+            await self._owned.close()
+
+    def abandon(self) -> None:
+        """Drop the connections from where nothing can be awaited."""
+        if self._owned is not None and (connector := self._owned.connector) is not None:
+            self._owned.detach()
+            closing = connector.close()
+            with warnings.catch_warnings(action="ignore"), suppress(StopIteration):
+                closing.__await__().send(None)  # as far as it goes without waiting, which closes the sockets
+
+    def url(self, path: str, query: dict[str, str] | None = None) -> URL:
+        """The URL of an operation's path."""
+        url = URL(self._prefix + path, encoded=True)
+        return url.with_query(query) if query else url
+
+    def same_origin(self, link: str) -> URL:
+        """A link that the API gave, made sure to lead back to it. Raises `ResponseDecodeError` if it does not."""
+        try:
+            url = self.base_url.join(URL(link, encoded=True))
+        except ValueError as error:
+            raise ResponseDecodeError(f"the API gave a link that is no URL, {link[:200]!r}: {error}") from None
+        # Some deployments write http: in their links although they are served, and were asked, over https.
+        if url.scheme == "http" and self.base_url.scheme == "https" and url.explicit_port in (None, 80):
+            url = url.with_scheme("https").with_port(self.base_url.explicit_port)
+        if url.user is not None or url.password is not None or url.origin() != self.base_url.origin():
+            raise ResponseDecodeError(
+                f"the API gave a link to another origin, {link[:200]!r}, and the key is not sent there; "
+                f"this session talks to {self.base_url.origin()}"
+            )
+        return url.with_fragment(None)
+
+    async def send(
+        self,
+        attempt: Attempt,
+        method: str,
+        url: URL,
+        *,
+        body: bytes | None = None,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> Answer:
+        """The answer to one request. `timeout` in seconds, if it is to be shorter than the session's.
+
+        Raises `ConnectionFailedError`, `AttemptTimeoutError` or, for an answer that is too large, `ResponseDecodeError`.
+        """
+        assert self._http is not None
+        headers = self._headers.copy()
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
+        limit = self._timeout if timeout is None or timeout >= self.timeout else aiohttp.ClientTimeout(total=timeout)
+        try:
+            async with self._http.request(
+                method,
+                url,
+                data=body,
+                headers=headers,
+                timeout=limit,
+                allow_redirects=False,
+                raise_for_status=False,
+                middlewares=(attempt,),
+            ) as response:
+                attempt.answered = True
+                content = await self._read(response)
+                # Headers are read where an error is explained, and nowhere else.
+                told = response.headers.items() if response.status >= 300 else ()
+                return Answer(response.status, {name.lower(): value for name, value in told}, content)
+        except TimeoutError as error:
+            raise AttemptTimeoutError(f"no answer within {limit.total:g} s from {url.origin()}") from error
+        except (aiohttp.ClientError, OSError) as error:
+            reason = str(error) or type(error).__name__
+            raise ConnectionFailedError(f"no answer from {url.origin()}: {reason}") from error
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        if response.status >= 300:
+            body = await _read_up_to(response, MAX_ERROR)
+            return body[:MAX_ERROR].replace(self._api_key.encode(), b"***")
+        length = response.content_length
+        if length is not None and length <= MAX_ANSWER and "Content-Encoding" not in response.headers:
+            return await response.read()
+        body = await _read_up_to(response, MAX_ANSWER)
+        if len(body) > MAX_ANSWER:
+            raise ResponseDecodeError(f"the answer has more than {MAX_ANSWER} bytes")
+        return body
+
+
+async def _read_up_to(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body, or somewhat more than `limit` bytes of it."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > limit:
+            response.close()
+            break
+    return bytes(body)

@@ -1,0 +1,66 @@
+"""What the callers of one workspace share beside its quotas: who works on a deduplication key, and the retry budget."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from weakref import WeakKeyDictionary
+
+from .retry import RetryBudget
+
+
+class KeyLocks:
+    """One holder at a time for each deduplication key; the others queue up in the order in which they came.
+
+    The API answers 409 to parallel requests with one key, and a request refused is a request spent:
+    https://docs.recall.ai/docs/calendar-v2-scheduling-guide
+    """
+
+    __slots__ = ("_queues",)
+
+    def __init__(self) -> None:
+        self._queues: dict[str, deque[asyncio.Future[None]]] = {}
+
+    async def acquire(self, key: str) -> None:
+        """Wait until the key is free, and hold it."""
+        queue = self._queues.get(key)
+        if queue is None:
+            self._queues[key] = deque()
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.append(turn)
+        try:
+            await turn
+        except BaseException:
+            if not turn.cancelled():
+                self.release(key)  # it was ours already
+            raise
+
+    def release(self, key: str) -> None:
+        """Let the next one have the key."""
+        queue = self._queues[key]
+        while queue:
+            turn = queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        del self._queues[key]
+
+
+class Workspace:
+    """The shared part of one workspace in one event loop."""
+
+    __slots__ = ("budget", "keys")
+
+    def __init__(self) -> None:
+        self.keys = KeyLocks()
+        self.budget = RetryBudget()
+
+
+_workspaces: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Workspace]] = WeakKeyDictionary()
+
+
+def workspace_named(name: str) -> Workspace:
+    """The workspace of this name in the running event loop."""
+    known = _workspaces.setdefault(asyncio.get_running_loop(), {})
+    return known.setdefault(name, Workspace())
