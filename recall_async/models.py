@@ -90,14 +90,15 @@ class CalendarEvent(Struct, frozen=True, kw_only=True, gc=False):
 
     def __post_init__(self) -> None:
         # A decoded Raw is a view that keeps the buffer of the whole page alive.
-        if self.raw is not UNSET:
-            force_setattr(self, "raw", self.raw.copy())
+        raw = self.raw
+        if raw is not UNSET:
+            force_setattr(self, "raw", raw.copy())
 
-    def __hash__(self) -> int:
+    def __hash__(self) -> int:  # a Raw has none
         return hash((self.id, self.updated_at))
 
     def raw_document(self) -> dict[str, Any]:
-        """The calendar platform's own payload, decoded anew at each call; empty if there is none."""
+        """The calendar platform's own payload, decoded anew at each call; empty if there is none that can be read."""
         return self._decode_raw(_DOCUMENT) or {}
 
     @property
@@ -139,8 +140,8 @@ class CalendarEvent(Struct, frozen=True, kw_only=True, gc=False):
             return None
         try:
             return decoder.decode(self.raw)
-        except msgspec.DecodeError:
-            return None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None  # an event remains usable whatever its platform put into it
 
 
 class _Masked(Struct, frozen=True):
