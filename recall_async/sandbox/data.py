@@ -149,14 +149,7 @@ class Generator:
             case "perpetual":
                 meeting.perpetual = True
                 start += timedelta(seconds=18, milliseconds=951)
-        event = self._event(meeting, calendar, start, length)
-        if kind == "perpetual":
-            event.sequence = rng.randrange(20, 90)
-            event.document.raw = render(event)
-        if kind == "deleted":
-            event.document.is_deleted = True
-            event.document.raw = render(event)
-        return event
+        return self._event(meeting, calendar, start, length, is_deleted=kind == "deleted")
 
     def _soon(self, days: int = DAYS_AHEAD) -> datetime:
         """A start from ten minutes to `days` ahead, near ones more often."""
@@ -186,7 +179,15 @@ class Generator:
             interval_days=interval,
         )
 
-    def _event(self, meeting: Meeting, calendar: CalendarDocument, start: datetime, length: timedelta) -> Event:
+    def _event(
+        self,
+        meeting: Meeting,
+        calendar: CalendarDocument,
+        start: datetime,
+        length: timedelta,
+        *,
+        is_deleted: bool = False,
+    ) -> Event:
         rng = self.rng
         google = calendar.platform == "google_calendar"
         platform_id = f"{rng.getrandbits(130):026x}"[:26] if google else f"AAMkAG{rng.getrandbits(560):0140x}AAA="
@@ -205,10 +206,11 @@ class Generator:
             meeting_url=meeting.meeting_url,
             created_at=meeting.created_at,
             updated_at=meeting.created_at + timedelta(seconds=rng.randrange(3600)),
-            is_deleted=False,
+            is_deleted=is_deleted,
             bots=[],
         )
-        event = Event(document, meeting, owner_of(calendar), rng.choice(_RESPONSES), rng.randrange(3), start)
+        moves = rng.randrange(20, 90) if meeting.perpetual else rng.randrange(3)
+        event = Event(document, meeting, owner_of(calendar), rng.choice(_RESPONSES), moves, start)
         document.raw = render(event)
         return event
 

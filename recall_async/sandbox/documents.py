@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 MeetingURL = str | dict[str, Any] | None
 
 
-class BotReference(Struct):
+class BotReference(Struct, gc=False):
     """An entry of `bots`: what the event looked like when its bot was scheduled, or what `bot_config` said instead."""
 
     bot_id: str
@@ -20,7 +19,7 @@ class BotReference(Struct):
     meeting_url: MeetingURL
 
 
-class EventDocument(Struct):
+class EventDocument(Struct, gc=False):
     """A calendar event on the wire."""
 
     id: str
@@ -39,14 +38,14 @@ class EventDocument(Struct):
     bots: list[BotReference]
 
 
-class StatusChange(Struct):
+class StatusChange(Struct, gc=False):
     """An entry of a calendar's `status_changes`."""
 
     status: str
     created_at: datetime
 
 
-class CalendarDocument(Struct):
+class CalendarDocument(Struct, gc=False):
     """A calendar on the wire."""
 
     id: str
@@ -71,8 +70,7 @@ class Person(NamedTuple):
     is_room: bool = False
 
 
-@dataclass(slots=True)
-class Meeting:
+class Meeting(Struct, gc=False):
     """What all events of one meeting have in common, in every calendar and every occurrence."""
 
     title: str
@@ -89,8 +87,7 @@ class Meeting:
     perpetual: bool = False
 
 
-@dataclass(slots=True)
-class Event:
+class Event(Struct, gc=False):
     """One calendar's copy of a meeting: its document, and what its `raw` is rendered from."""
 
     document: EventDocument

@@ -14,13 +14,14 @@ from typing import Any, Self, TypeVar
 import msgspec
 from aiohttp import web
 
-from .faults import Fault
+from .faults import Fault, FaultKind
 from .mutate import mutate
 from .server import Delay, Server
 from .workspace import Settings, utc_now
 
 T = TypeVar("T")
 API_KEY = "sandbox-key"
+_NOT_STARTED = "the sandbox has not been started: use it as a context manager"
 
 
 class RecallSandbox:
@@ -57,9 +58,9 @@ class RecallSandbox:
     ) -> None:
         self.api_key = api_key
         """The key that the sandbox accepts."""
-        self.latency = latency
         self._settings = Settings(events, calendars, seed, quota_scale, quotas or {}, faults, clock, now)
         self._keys = (api_key, *api_keys)
+        self._latency = latency
         self._address = (host, port)
         self._server: Server | None = None
         self._runner: web.ServerRunner | None = None
@@ -69,7 +70,9 @@ class RecallSandbox:
 
     @property
     def url(self) -> str:
-        """The base URL, without a slash at its end."""
+        """The base URL, without a slash at its end; known once the sandbox has started."""
+        if self._runner is None:
+            raise RuntimeError(_NOT_STARTED)
         host, port = self._address
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -97,9 +100,22 @@ class RecallSandbox:
         """Starts over: the seed's data relative to now, no bots, nothing counted, the faults given at the start."""
         self._in_loop(lambda server: server.reset())
 
-    def fault(self, operation: str | None = None, **settings: Any) -> None:
+    def fault(
+        self,
+        operation: str | None = None,
+        *,
+        kind: FaultKind = "status",
+        status: int = 503,
+        headers: Mapping[str, str] | None = None,
+        body: Any = None,
+        code: str | None = None,
+        times: int | None = 1,
+        probability: float = 1.0,
+        applied: bool | None = None,
+        counted: bool = True,
+    ) -> None:
         """Makes something go wrong from now on; the arguments are those of `Fault`."""
-        fault = Fault(operation, **settings)
+        fault = Fault(operation, kind, status, headers or {}, body, code, times, probability, applied, counted)
         self._in_loop(lambda server: server.workspace.faults.add(fault))
 
     def clear_faults(self) -> None:
@@ -148,7 +164,11 @@ class RecallSandbox:
             target=self._serve_in_thread, args=(started,), name="recall-sandbox", daemon=True
         )
         self._thread.start()
-        started.result()
+        try:
+            started.result()
+        except BaseException:
+            self._thread.join()
+            raise
         return self
 
     def __exit__(
@@ -163,24 +183,29 @@ class RecallSandbox:
     def _serve_in_thread(self, started: Future[None]) -> None:
         async def serve_until_stopped() -> None:
             self._stop = asyncio.Event()
-            try:
-                await self._start()
-            except BaseException as error:
-                started.set_exception(error)
-                raise
+            await self._start()
             started.set_result(None)
             await self._stop.wait()
             await self._close()
 
-        asyncio.run(serve_until_stopped())
+        try:
+            asyncio.run(serve_until_stopped())
+        except BaseException as error:
+            if started.done():
+                raise
+            started.set_exception(error)
 
     async def _start(self) -> None:
-        self._server = Server(self._settings, self._keys, self.latency)
-        self._runner = web.ServerRunner(web.Server(self._server.handle, access_log=None))
-        await self._runner.setup()
-        await web.TCPSite(self._runner, *self._address, shutdown_timeout=1.0).start()
-        self._address = self._runner.addresses[0][:2]
-        self._loop = asyncio.get_running_loop()
+        server = Server(self._settings, self._keys, self._latency)
+        runner = web.ServerRunner(web.Server(server.handle, access_log=None), shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, *self._address).start()
+        except OSError:
+            await runner.cleanup()
+            raise
+        self._address = runner.addresses[0][:2]
+        self._server, self._runner, self._loop = server, runner, asyncio.get_running_loop()
 
     async def _close(self) -> None:
         assert self._server is not None
@@ -193,7 +218,7 @@ class RecallSandbox:
         """The result of `work`, done where no request is being handled at the same time."""
         server, loop = self._server, self._loop
         if server is None:
-            raise RuntimeError("the sandbox has not been started: use it as a context manager")
+            raise RuntimeError(_NOT_STARTED)
         if loop is None or loop is _running_loop():
             return work(server)
 

@@ -15,7 +15,8 @@ def mutate(state: State, number: int, now: datetime) -> list[dict[str, Any]]:
     """Makes `number` changes and returns them, each with its `kind`, `event_ids` and `calendar_ids`.
 
     Moves and new links are the organizer's and reach all calendars that share the meeting; declining and deleting
-    concern one calendar's event. Only meetings that have not started change, and perpetual ones at any time.
+    concern one calendar's event. Only meetings that have not started change, and perpetual ones at any time. Without a
+    connected calendar nothing changes.
     """
     rng = state.generator.rng
     copies: dict[tuple[str, datetime], list[Event]] = {}
@@ -23,12 +24,14 @@ def mutate(state: State, number: int, now: datetime) -> list[dict[str, Any]]:
         if not event.document.is_deleted and (event.document.start_time > now or event.meeting.perpetual):
             copies.setdefault((event.document.ical_uid, event.document.start_time), []).append(event)
     meetings = list(copies.values())
-    changes = []
+    connected = [calendar for calendar in state.calendars.values() if calendar.status == "connected"]
+    changes: list[dict[str, Any]] = []
+    if not connected:
+        return changes
     for _ in range(number):
         kind = rng.choice(_KINDS) if meetings else "create"
         if kind == "create":
-            calendar = rng.choice([calendar for calendar in state.calendars.values() if calendar.status == "connected"])
-            event = state.generator.one_off(calendar, now)
+            event = state.generator.one_off(rng.choice(connected), now)
             state.add_event(event)
             meetings.append([event])
             changes.append(_change(kind, [event]))

@@ -17,8 +17,10 @@ _NEVER = "0001-01-01T00:00:00Z"
 
 def render(event: Event) -> msgspec.Raw:
     """The `raw` of an event as encoded JSON; the same event always renders to the same bytes."""
-    build = _google if event.document.platform == "google_calendar" else _outlook
-    return msgspec.Raw(_encode(build(event)))
+    document = event.document
+    build = _google if document.platform == "google_calendar" else _outlook
+    version = hashlib.sha1(f"{document.id}{document.updated_at}".encode(), usedforsecurity=False).hexdigest()
+    return msgspec.Raw(_encode(build(event, version)))
 
 
 def link(url: MeetingURL) -> str | None:
@@ -27,11 +29,6 @@ def link(url: MeetingURL) -> str | None:
         path = url.get("meeting_id") or url.get("thread_id")
         return f"https://{url['platform'].replace('_', '-')}.example/{path}"
     return url
-
-
-def _fingerprint(event: Event) -> str:
-    document = event.document
-    return hashlib.sha1(f"{document.id}{document.updated_at}".encode(), usedforsecurity=False).hexdigest()
 
 
 def _answers(event: Event) -> list[tuple[Person, str]]:
@@ -53,7 +50,7 @@ def _google_time(event: Event, moment: datetime) -> dict[str, str]:
     return {"dateTime": moment.isoformat(timespec="seconds").replace("+00:00", "Z"), "timeZone": "Europe/Berlin"}
 
 
-def _google(event: Event) -> dict[str, Any]:
+def _google(event: Event, version: str) -> dict[str, Any]:
     document, meeting = event.document, event.meeting
     organizer = {"email": meeting.organizer.email, "displayName": meeting.organizer.name}
     payload: dict[str, Any] = {
@@ -61,7 +58,7 @@ def _google(event: Event) -> dict[str, Any]:
         "etag": f'"{int(document.updated_at.timestamp() * 2000)}"',
         "id": document.platform_id,
         "status": "cancelled" if document.is_deleted else "confirmed",
-        "htmlLink": f"https://www.google.com/calendar/event?eid={_fingerprint(event)}",
+        "htmlLink": f"https://www.google.com/calendar/event?eid={version}",
         "created": _iso(document.created_at),
         "updated": _iso(document.updated_at),
         "summary": meeting.title,
@@ -93,7 +90,7 @@ def _google(event: Event) -> dict[str, Any]:
         else:
             payload["location"] = address
         payload["conferenceData"] = {
-            "conferenceId": _fingerprint(event)[:12],
+            "conferenceId": version[:12],
             "conferenceSolution": {"name": document.meeting_platform, "key": {"type": "addOn"}},
             "entryPoints": [{"entryPointType": "video", "uri": address, "label": address.partition("//")[2]}],
         }
@@ -108,7 +105,7 @@ def _outlook_person(person: Person) -> dict[str, dict[str, str]]:
     return {"emailAddress": {"name": person.name, "address": person.email}}
 
 
-def _outlook(event: Event) -> dict[str, Any]:
+def _outlook(event: Event, version: str) -> dict[str, Any]:
     document, meeting = event.document, event.meeting
     address = link(document.meeting_url)
     is_organizer = meeting.organizer.email == event.owner.email
@@ -122,13 +119,13 @@ def _outlook(event: Event) -> dict[str, Any]:
     join = f'<p><a href="{address}">Join the meeting now</a></p>' if address else ""
     payload: dict[str, Any] = {
         "@odata.type": "#microsoft.graph.event",
-        "@odata.etag": f'W/"{_fingerprint(event)[:24]}"',
+        "@odata.etag": f'W/"{version[:24]}"',
         "id": document.platform_id,
         "createdDateTime": _iso(document.created_at),
         "lastModifiedDateTime": _iso(document.updated_at),
-        "changeKey": _fingerprint(event)[:24],
+        "changeKey": version[:24],
         "categories": [],
-        "transactionId": _fingerprint(event)[8:40],
+        "transactionId": version[8:40],
         "originalStartTimeZone": "W. Europe Standard Time",
         "originalEndTimeZone": "W. Europe Standard Time",
         "iCalUId": document.ical_uid,
@@ -147,7 +144,7 @@ def _outlook(event: Event) -> dict[str, Any]:
         "seriesMasterId": meeting.series_id,
         "showAs": "busy",
         "type": "occurrence" if meeting.series_id else "singleInstance",
-        "webLink": f"https://outlook.office365.com/owa/?itemid={_fingerprint(event)}&exvsurl=1&path=/calendar/item",
+        "webLink": f"https://outlook.office365.com/owa/?itemid={version}&exvsurl=1&path=/calendar/item",
         "onlineMeetingUrl": None,
         "isOnlineMeeting": address is not None,
         "onlineMeetingProvider": "teamsForBusiness" if document.meeting_platform == "microsoft_teams" else "unknown",

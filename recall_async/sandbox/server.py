@@ -7,6 +7,7 @@ deduplication key (409, or the answer of last time) · perform · latency behind
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import struct
 from collections.abc import Sequence
@@ -129,8 +130,8 @@ class Server:
         return not_found().answer
 
     def _mutate(self, number: str) -> Answer:
-        if not number.isascii() or not number.isdigit():
-            return detail(400, "n must be a whole number.").answer
+        if re.fullmatch("[0-9]{1,5}", number) is None:
+            return detail(400, "n must be a whole number of at most five digits.").answer
         return answer(200, mutate(self.workspace.state, int(number), self.workspace.settings.now()))
 
     async def _delay(self, delay: Delay) -> None:

@@ -41,11 +41,12 @@ class Settings:
             raise ValueError("a sandbox needs at least one calendar and no negative number of events")
         if unknown := set(self.quotas) - set(OPERATIONS):
             raise ValueError(f"unknown operation in quotas: {', '.join(sorted(unknown))}")
+        self.windows()
 
-    def window(self, name: str) -> SlidingWindow:
-        """A fresh window of the operation: its quota, or `quota_scale` times the documented one."""
-        limit, per = self.quotas.get(name, (max(1, int(OPERATIONS[name].limit * self.quota_scale)), QUOTA_PERIOD))
-        return SlidingWindow(limit, per, self.clock)
+    def windows(self) -> dict[str, SlidingWindow]:
+        """A fresh window for each operation: of its own quota, or of `quota_scale` times the documented one."""
+        quotas = {name: (int(row.limit * self.quota_scale), QUOTA_PERIOD) for name, row in OPERATIONS.items()}
+        return {name: SlidingWindow(*quota, self.clock) for name, quota in {**quotas, **self.quotas}.items()}
 
 
 @dataclass(slots=True)
@@ -75,7 +76,7 @@ class Workspace:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.state = State(seed=settings.seed, now=settings.now(), events=settings.events, calendars=settings.calendars)
-        self.windows = {name: settings.window(name) for name in OPERATIONS}
+        self.windows = settings.windows()
         self.tallies = {name: Tally() for name in OPERATIONS}
         self.answers = AnswerCache(settings.clock)
         self.faults = Faults([replace(fault) for fault in settings.faults], settings.seed)
