@@ -243,7 +243,7 @@ class _OutlookPayload(Struct):
         return _text(_at(self.organizer, "emailAddress", "address"))
 
     def invited(self) -> tuple[Attendee, ...]:
-        organizer = self.organizer_email()
+        organizer = (self.organizer_email() or "").casefold()
         attendees = []
         for person in _objects(self.attendees):
             email = _text(_at(person, "emailAddress", "address"))
@@ -253,7 +253,7 @@ class _OutlookPayload(Struct):
                     email=email,
                     name=_text(_at(person, "emailAddress", "name")),
                     response=_RESPONSES.get(str(response)),
-                    is_organizer=response == "organizer" or (email is not None and email == organizer),
+                    is_organizer=response == "organizer" or (email is not None and email.casefold() == organizer),
                     is_optional=person.get("type") == "optional",
                     is_resource=person.get("type") == "resource",
                 )
