@@ -1,41 +1,7 @@
 """An asyncio client for Recall.ai's Calendar V2 API that cannot overrun its request quota."""
 
-from .errors import (
-    APIError,
-    AttemptTimeoutError,
-    AuthenticationError,
-    BadRequestError,
-    BotAlreadyDispatchedError,
-    BotPoolExhaustedError,
-    ConfigurationError,
-    ConflictError,
-    ConnectionFailedError,
-    DeadlineExceededError,
-    EventEndedError,
-    InsufficientCreditError,
-    NotFoundError,
-    QuotaStoreUnavailableError,
-    RateLimitedError,
-    RecallError,
-    RequestBlockedError,
-    ResponseDecodeError,
-    ServerError,
-    SessionClosedError,
-    WebhookVerificationError,
-)
-from .limits.contract import LaneStatistics
-from .limits.quota import Priority, Quota
-from .models import (
-    Attendee,
-    Calendar,
-    CalendarAccessToken,
-    CalendarEvent,
-    CalendarEventBot,
-    MeetingURL,
-    Page,
-)
-from .retry import RetryPolicy
-from .session import RecallSession, Region
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 __all__ = [
     "APIError",
@@ -73,3 +39,57 @@ __all__ = [
     "SessionClosedError",
     "WebhookVerificationError",
 ]
+
+# aiohttp takes half a second to import, which `recall-async --help` and a program that only catches errors need not wait
+# for: names are looked up in these modules, the lightest first, when they are used.
+_HOMES = ("errors", "models", "limits.quota", "limits.contract", "retry", "session")
+
+if TYPE_CHECKING:
+    from .errors import (
+        APIError,
+        AttemptTimeoutError,
+        AuthenticationError,
+        BadRequestError,
+        BotAlreadyDispatchedError,
+        BotPoolExhaustedError,
+        ConfigurationError,
+        ConflictError,
+        ConnectionFailedError,
+        DeadlineExceededError,
+        EventEndedError,
+        InsufficientCreditError,
+        NotFoundError,
+        QuotaStoreUnavailableError,
+        RateLimitedError,
+        RecallError,
+        RequestBlockedError,
+        ResponseDecodeError,
+        ServerError,
+        SessionClosedError,
+        WebhookVerificationError,
+    )
+    from .limits.contract import LaneStatistics
+    from .limits.quota import Priority, Quota
+    from .models import (
+        Attendee,
+        Calendar,
+        CalendarAccessToken,
+        CalendarEvent,
+        CalendarEventBot,
+        MeetingURL,
+        Page,
+    )
+    from .retry import RetryPolicy
+    from .session import RecallSession, Region
+else:
+
+    def __getattr__(name):
+        if name in __all__:
+            for home in _HOMES:
+                found = vars(import_module(f".{home}", __name__))
+                if name in found:
+                    return globals().setdefault(name, found[name])
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
