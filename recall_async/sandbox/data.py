@@ -69,10 +69,11 @@ class Generator:
         return events
 
     def one_off(self, calendar: CalendarDocument, created_at: datetime) -> Event:
-        """One more upcoming meeting with a URL in this calendar."""
+        """A meeting with a URL in this calendar that somebody creates at `created_at`, for a time after that."""
         meeting = self._meeting([calendar])
         meeting.created_at = created_at
-        return self._event(meeting, calendar, self._soon(), timedelta(minutes=30))
+        start = self._soon() + (created_at.replace(second=0, microsecond=0) - self._now)
+        return self._event(meeting, calendar, start, timedelta(minutes=30))
 
     def link(self) -> tuple[str, MeetingURL]:
         """A meeting platform and a meeting URL on it; one in twenty-five is an object."""
@@ -166,7 +167,7 @@ class Generator:
         platform, url = self.link()
         return Meeting(
             title=rng.choice(_TITLES),
-            agenda="".join(rng.choices(_AGENDA, k=rng.randrange(3, 9))),
+            agenda="".join(rng.choices(_AGENDA, k=rng.randrange(3, 7))),
             ical_uid=f"{rng.getrandbits(128):032x}@google.com"
             if rng.random() < 0.6
             else f"040000008200E{rng.getrandbits(300):075X}",
@@ -205,7 +206,9 @@ class Generator:
             meeting_platform=meeting.meeting_platform,
             meeting_url=meeting.meeting_url,
             created_at=meeting.created_at,
-            updated_at=meeting.created_at + timedelta(seconds=rng.randrange(3600)),
+            updated_at=max(
+                meeting.created_at, min(meeting.created_at + timedelta(seconds=rng.randrange(3600)), self._now)
+            ),
             is_deleted=is_deleted,
             bots=[],
         )

@@ -38,16 +38,22 @@ def mutate(state: State, number: int, now: datetime) -> list[dict[str, Any]]:
             continue
         place = rng.randrange(len(meetings))
         changed = meetings[place]
+        if kind == "decline" and not (changed := [event for event in changed if _is_guest(event)]):
+            kind, changed = "relink", meetings[place]
         if kind in ("decline", "delete"):
             changed = [rng.choice(changed)]
         _apply(state, kind, changed, now)
         changes.append(_change(kind, changed))
         if kind == "delete":
-            meetings[place] = [event for event in meetings[place] if not event.document.is_deleted]
+            meetings[place].remove(changed[0])
             if not meetings[place]:
-                meetings[place] = meetings[-1]
-                meetings.pop()
+                del meetings[place]
     return changes
+
+
+def _is_guest(event: Event) -> bool:
+    """Whether the calendar's owner was invited, and so can decline."""
+    return event.meeting.attendees is not None and event.meeting.organizer.email != event.owner.email
 
 
 def _apply(state: State, kind: str, events: list[Event], now: datetime) -> None:

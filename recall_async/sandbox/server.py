@@ -61,7 +61,11 @@ class Server:
         if operation is None:
             return _response(_no_operation(request.method, methods))
         workspace = self.workspace
-        result, fault = await self._serve(workspace, operation, identifier, request)
+        try:
+            result, fault = await self._serve(workspace, operation, identifier, request)
+        except ConnectionError:
+            # The client went away before its body was here: nobody is left to answer, and nothing was counted.
+            return web.Response()
         if result is not None:
             workspace.tallies[operation.name].add(result.status)
         if result is None or fault == "reset":
