@@ -13,7 +13,6 @@ import math
 import random
 from collections.abc import Mapping
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 from yarl import URL
@@ -159,7 +158,8 @@ class Caller:
         except asyncio.CancelledError:
             if task in self._ended and task.uncancel() <= cancelling:
                 raise SessionClosedError(
-                    "the session was closed while the call was on its way; whether it took effect is unknown",
+                    "the session was closed while the call was on its way; "
+                    + ("whether it took effect is unknown" if account.attempts else "nothing was sent"),
                     operation=operation.name,
                     attempts=account.attempts,
                 ) from None
@@ -190,12 +190,12 @@ class Caller:
         if deadline is None:
             deadline = self.policy.deadline
         until = math.inf if deadline is None else loop.time() + deadline
-        idempotency_key = str(uuid4()) if operation.keyed else None
+        idempotency_key = _new_key() if operation.keyed else None
         shared.budget.earn(self.policy)
         while True:
             asked = loop.time()
-            if deduplication_key is not None:
-                await _in_time(shared.keys.acquire(deduplication_key), until, operation)
+            if deduplication_key is not None and not shared.keys.take(deduplication_key):
+                await _in_time(shared.keys.wait(deduplication_key), until, operation)
             try:
                 slot = await lane.admit(priority, start=start, deadline=until)
                 account.waited += loop.time() - asked
@@ -221,7 +221,7 @@ class Caller:
                 raise verdict.error
             lane.retried()
             if verdict.key is Key.NEW and operation.keyed:
-                idempotency_key = str(uuid4())
+                idempotency_key = _new_key()
             if verdict.after:
                 account.waited += verdict.after
                 await asyncio.sleep(verdict.after)
@@ -277,6 +277,12 @@ class Caller:
                 f"{operation.name} was answered {answer.status}, but not as the API documents: {error}. "
                 f"The body has {len(answer.body)} bytes and begins with {begins!r}."
             ) from error
+
+
+def _new_key() -> str:
+    """A random UUID, at a third of what `uuid4` costs."""
+    digits = f"{random.getrandbits(128):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
 
 
 async def _in_time(waiting: Any, until: float, operation: Operation) -> None:

@@ -285,7 +285,7 @@ def _explain(answer: Answer) -> tuple[str | None, str | None, dict[str, Any]]:
     """The code, a line of text and the complaints by field, in whichever of its forms the API put them."""
     try:
         document = msgspec.json.decode(answer.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         text = re.sub(
             r"<(style|script|head)\b.*?</\1>|<[^>]*>", " ", answer.body.decode("utf-8", "replace"), flags=re.S
         )

@@ -94,7 +94,7 @@ class Transport:
 
     def __init__(self, base_url: URL, api_key: Secret, timeout: float, http: aiohttp.ClientSession | None) -> None:
         self.base_url = base_url
-        self._prefix = str(base_url).rstrip("/")
+        self._prefix = base_url.raw_path.rstrip("/")
         self._headers = {
             "Accept": "application/json",
             "Authorization": Secret(f"Token {api_key}"),
@@ -113,6 +113,7 @@ class Transport:
             self._http = self._owned = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                headers=self._headers,
                 timeout=self._timeout,
             )
 
@@ -131,7 +132,7 @@ class Transport:
 
     def url(self, path: str, query: dict[str, str] | None = None) -> URL:
         """The URL of an operation's path."""
-        url = URL(self._prefix + path, encoded=True)
+        url = self.base_url.with_path(self._prefix + path, encoded=True)
         return url.with_query(query) if query else url
 
     def same_origin(self, link: str) -> URL:
@@ -165,7 +166,7 @@ class Transport:
         Raises `ConnectionFailedError`, `AttemptTimeoutError` or, for an answer that is too large, `ResponseDecodeError`.
         """
         assert self._http is not None
-        headers = self._headers.copy()
+        headers = {} if self._http is self._owned else self._headers.copy()
         if body is not None:
             headers["Content-Type"] = "application/json"
         if idempotency_key is not None:

@@ -19,15 +19,22 @@ class KeyLocks:
     __slots__ = ("_queues",)
 
     def __init__(self) -> None:
-        self._queues: dict[str, deque[asyncio.Future[None]]] = {}
+        # By key that is held; without a queue until somebody waits.
+        self._queues: dict[str, deque[asyncio.Future[None]] | None] = {}
 
-    async def acquire(self, key: str) -> None:
-        """Wait until the key is free, and hold it."""
-        queue = self._queues.get(key)
-        if queue is None:
-            self._queues[key] = deque()
-            return
+    def take(self, key: str) -> bool:
+        """Hold the key, if nobody does."""
+        if key in self._queues:
+            return False
+        self._queues[key] = None
+        return True
+
+    async def wait(self, key: str) -> None:
+        """Wait until the key, which somebody holds, is ours."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue = self._queues[key]
+        if queue is None:
+            queue = self._queues[key] = deque()
         queue.append(turn)
         try:
             await turn

@@ -90,6 +90,7 @@ class LocalLane:
     def configure(self, quota: Quota) -> None:
         """Keep to this quota from now on. What was sent is not forgotten."""
         self._quota = quota
+        self._ceilings = {priority: quota.ceiling(priority) for priority in Priority}
         self._window.per = Window(quota.per).per
         self._pace = Pace(quota.limit, quota.per)
         self._bucket = AsyncLimiter(quota.depth, quota.depth / quota.rate)
@@ -158,7 +159,7 @@ class LocalLane:
         """A time before which a newcomer's turn cannot come."""
         ahead = self._queue.ahead(priority, start)
         smooth = now + (ahead + 1 + self._promised - self._tokens()) / self._quota.rate
-        window = self._window.earliest(now, self._quota.ceiling(priority), ahead)
+        window = self._window.earliest(now, self._ceilings[priority], ahead)
         return max(self._paused_until, self._pace.next, window, smooth)
 
     def _tokens(self) -> float:
@@ -171,7 +172,7 @@ class LocalLane:
         window = self._window
         if window.in_flight >= MAX_IN_FLIGHT:
             return math.inf
-        opens = max(self._paused_until, self._pace.next, window.opens(now, self._quota.ceiling(priority)))
+        opens = max(self._paused_until, self._pace.next, window.opens(now, self._ceilings[priority]))
         if opens <= now and not self._bucket.has_capacity(1 + self._promised):
             # After a turn, the next token is there one interval later at the latest.
             interval = 1 / self._quota.rate

@@ -29,16 +29,16 @@ class WaitQueue(Generic[T]):
     Who leaves is only marked; the heap is rebuilt when the marked are the majority.
     """
 
-    __slots__ = ("_arrivals", "_heap", "waiting")
+    __slots__ = ("_arrivals", "_heap", "_size", "waiting")
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, float, int, Ticket[T]]] = []
-        self._arrivals = 0
+        self._arrivals = self._size = 0
         self.waiting: dict[Priority, int] = dict.fromkeys(Priority, 0)
         """How many wait, by priority."""
 
     def __len__(self) -> int:
-        return sum(self.waiting.values())
+        return self._size
 
     def __iter__(self) -> Iterator[Ticket[T]]:
         """Everybody who waits, in no particular order."""
@@ -50,6 +50,7 @@ class WaitQueue(Generic[T]):
         self._arrivals += 1
         heappush(self._heap, (priority, start, self._arrivals, ticket))
         self.waiting[priority] += 1
+        self._size += 1
         return ticket
 
     def head(self) -> Ticket[T] | None:
@@ -67,9 +68,10 @@ class WaitQueue(Generic[T]):
             return
         ticket.waits = False
         self.waiting[ticket.priority] -= 1
+        self._size -= 1
         if self._heap[0][3] is ticket:
             heappop(self._heap)
-        elif len(self._heap) > 64 and len(self._heap) > 2 * len(self):
+        elif len(self._heap) > 64 and len(self._heap) > 2 * self._size:
             self._heap = [entry for entry in self._heap if entry[3].waits]
             heapify(self._heap)
 

@@ -43,12 +43,14 @@ def check_deduplication_key(value: str) -> str:
 
 def encode_bot_config(config: Mapping[str, Any]) -> bytes:
     """A bot configuration as JSON; aware datetimes become RFC 3339 text. Raises `ConfigurationError`."""
-    if not config and isinstance(config, dict):
-        return b"{}"
-    if not isinstance(config, Mapping):
-        raise ConfigurationError(f"bot_config is {_short(config)}: it is a mapping, such as {{'bot_name': 'Notes'}}")
+    if not isinstance(config, dict):
+        if not isinstance(config, Mapping):
+            raise ConfigurationError(
+                f"bot_config is {_short(config)}: it is a mapping, such as {{'bot_name': 'Notes'}}"
+            )
+        config = dict(config)
     try:
-        return _JSON.encode(config if isinstance(config, dict) else dict(config)).encode()
+        return _JSON.encode(config).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"bot_config cannot be written as JSON: {error}") from None
 
