@@ -1,0 +1,92 @@
+"""What a benchmark hands back, and how it reads as a section of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Unavailable(Exception):
+    """This benchmark cannot run here, and why: the harness says so, and leaves its section as it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One row of the table of targets: what is to be reached, what was measured, and the verdict."""
+
+    text: str
+    value: str
+    reached: bool
+    reason: str = ""
+    """Shown if it was missed: what stands in the way, and how far one can get."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of text under a head; `caption` stands above it. Numbers are right-aligned from the second column on."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+
+    def markdown(self) -> str:
+        """The table, its columns padded so that it reads well as text too."""
+        widths = [max(3, *(len(row[place]) for row in (self.head, *self.rows))) for place in range(len(self.head))]
+        rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+
+        def line(row: Sequence[str]) -> str:
+            cells = (
+                cell.rjust(width) if place else cell.ljust(width)
+                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            return f"| {' | '.join(cells)} |"
+
+        text = "\n".join(line(row) for row in (self.head, rule, *self.rows))
+        return f"{self.caption}\n\n{text}" if self.caption else text
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The outcome of one benchmark. Texts are Markdown; every figure in them comes from the run."""
+
+    title: str
+    method: str
+    """What is compared, on which work, and how it is measured."""
+    tables: Sequence[Table]
+    targets: Sequence[Target] = ()
+    losses: Sequence[str] = ()
+    """Where somebody else does better: one sentence each, shown at the top of the report."""
+    notes: Sequence[str] = ()
+    """What a reader should know to read the numbers; shown below the tables."""
+    figure: Figure | None = None
+    """Made with `benchmarks.charts.chart`."""
+    alt: str = ""
+    """What the figure shows, for those who cannot see it."""
+    packages: Sequence[str] = field(default=())
+    """Distributions measured beside ours, whose versions the report states."""
+
+    def markdown(self, name: str) -> str:
+        """The section of the report under its heading."""
+        parts = [self.method]
+        if self.figure is not None:
+            parts.append(f"![{self.alt}](benchmarks/{name}.svg)")
+        parts += [table.markdown() for table in self.tables]
+        if self.targets:
+            parts.append(targets_table(self.targets).markdown())
+        if self.notes:
+            parts.append("\n".join(f"* {note}" for note in self.notes))
+        return "\n\n".join(parts)
+
+
+def targets_table(targets: Sequence[Target], names: Sequence[str] = ()) -> Table:
+    """Targets with their verdicts; `names` of their benchmarks, one for each, make a first column of links."""
+    rows = []
+    for place, target in enumerate(targets):
+        verdict = "reached" if target.reached else "**missed**"
+        link = (f"[`{names[place]}`](#{names[place]})",) if names else ()
+        rows.append((*link, target.text, target.value, verdict))
+    return Table((*(("benchmark",) if names else ()), "target", "measured", "verdict"), rows)
