@@ -303,4 +303,4 @@ def _explain(answer: Answer) -> tuple[str | None, str | None, dict[str, Any]]:
     for field, complaint in complaints.items():
         text = " ".join(map(str, complaint)) if isinstance(complaint, list) else str(complaint)
         lines.append(text if field == "non_field_errors" else f"{field}: {text}")
-    return code if isinstance(code, str) else None, "; ".join(lines).rstrip(". ")[:500] or None, complaints
+    return code if isinstance(code, str) else None, "; ".join(dict.fromkeys(line.rstrip(". ") for line in lines))[:500] or None, complaints
