@@ -15,17 +15,19 @@ from .answers import Answer, answer, field_error
 from .state import Position, State
 
 PAGE_SIZE = 100
+Direction = Literal["next", "previous"]
+_DIRECTIONS: dict[str, Direction] = {"next": "next", "previous": "previous"}
 
 
 class Cursor(NamedTuple):
     """Everything behind (`next`) or before (`previous`) a position."""
 
-    direction: Literal["next", "previous"]
+    direction: Direction
     position: Position
 
     def __str__(self) -> str:
         moment, identifier = self.position
-        text = f"{self.direction[0]}|{moment.isoformat()}|{identifier}"
+        text = f"{self.direction}|{moment.isoformat()}|{identifier}"
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
@@ -71,7 +73,7 @@ def _page(
     if backwards:
         found.reverse()
 
-    def link(direction: Literal["next", "previous"], wanted: bool) -> str | None:
+    def link(direction: Direction, wanted: bool) -> str | None:
         if not wanted or not found:
             return None
         position = found[-1] if direction == "next" else found[0]
@@ -94,7 +96,7 @@ def _read_cursor(text: str | None) -> Cursor | None:
     try:
         decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
         direction, moment, identifier = decoded.split("|")
-        return Cursor("next" if {"n": True, "p": False}[direction] else "previous", (_moment(moment), identifier))
+        return Cursor(_DIRECTIONS[direction], (_moment(moment), identifier))
     except (ValueError, KeyError):
         raise field_error("cursor", "Invalid cursor.") from None
 

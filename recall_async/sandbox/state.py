@@ -15,7 +15,7 @@ Documentation: https://docs.recall.ai/docs/scheduling-guide
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -118,7 +118,7 @@ class State:
     def move_event(self, event: Event, start_time: datetime, now: datetime) -> None:
         """The event starts at `start_time` and lasts as long as before; its bot stays where it was."""
         document = event.document
-        self.event_order.remove(_position(event))
+        del self.event_order[bisect_left(self.event_order, _position(event))]
         document.end_time += start_time - document.start_time
         document.start_time = start_time
         insort(self.event_order, _position(event))

@@ -145,6 +145,8 @@ async def test_times_are_compared_as_instants(api: Api) -> None:
     event = api.upcoming()[0]
     elsewhere = moment(event["start_time"]).astimezone(timezone(timedelta(hours=5, minutes=30))).isoformat()
     assert event["id"] in ids(await follow(api, f"{EVENTS}?{urlencode({'start_time': elsewhere})}"))
+    ancient = await follow(api, f"{EVENTS}?{urlencode({'start_time__gte': '0001-01-01T00:00:00+23:59'})}")
+    assert len(ids(ancient)) == 120
     plain = moment(event["start_time"]).astimezone(UTC).replace(tzinfo=None).isoformat()
     assert event["id"] in ids(await follow(api, f"{EVENTS}?{urlencode({'start_time': plain})}"))
 

@@ -1,0 +1,90 @@
+"""Whatever happens to events, bots and references to them agree."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from recall_async.sandbox.answers import Refusal
+from recall_async.sandbox.documents import Event
+from recall_async.sandbox.state import State
+
+EVENTS = st.integers(0, 3)
+KEYS = st.sampled_from(["a", "b", "c"])
+
+
+class Bots(RuleBasedStateMachine):
+    """Four events whose bots are scheduled, removed, moved and overtaken by time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = datetime(2025, 6, 10, 12, tzinfo=UTC)
+        self.state = State(seed=1, now=self.now, events=4, calendars=2)
+        self.events = list(self.state.events.values())
+
+    @rule(number=EVENTS, key=KEYS, join_in=st.none() | st.integers(-2, 2))
+    def schedule(self, number: int, key: str, join_in: int | None) -> None:
+        event = self.events[number]
+        if event.document.is_deleted:
+            return
+        start_time = None if join_in is None else self.now + timedelta(hours=join_in)
+        self.state.schedule(event, key, {}, start_time=start_time, meeting_url=None, now=self.now)
+        assert event.document.bots[-1].deduplication_key == key
+        assert event.document.bots[-1].start_time == (start_time or event.document.start_time)
+
+    @rule(number=EVENTS)
+    def remove(self, number: int) -> None:
+        event = self.events[number]
+        before = list(event.document.bots)
+        over = [entry for entry in before if entry.start_time <= self.now]
+        if over and event.document.start_time <= self.now:
+            with pytest.raises(Refusal):
+                self.state.remove(event, self.now)
+            assert event.document.bots == before
+        else:
+            self.state.remove(event, self.now)
+            assert event.document.bots == over
+
+    @rule(number=EVENTS, hours=st.integers(-30, 30))
+    def move(self, number: int, hours: int) -> None:
+        self.state.move_event(self.events[number], self.now + timedelta(hours=hours), self.now)
+
+    @rule(number=EVENTS)
+    def delete(self, number: int) -> None:
+        self.state.delete_event(self.events[number], self.now)
+        assert self.events[number].document.bots == []
+
+    @rule(hours=st.integers(1, 48))
+    def wait(self, hours: int) -> None:
+        self.now += timedelta(hours=hours)
+
+    @invariant()
+    def references_and_bots_agree(self) -> None:
+        references: dict[str, set[str]] = {}
+        for event in self.events:
+            ids = [entry.bot_id for entry in event.document.bots]
+            assert len(set(ids)) == len(ids)
+            for bot_id in ids:
+                references.setdefault(bot_id, set()).add(event.document.id)
+        assert references == {bot.id: bot.event_ids for bot in self.state.bots.values()}
+
+    @invariant()
+    def an_event_has_at_most_one_bot_to_come(self) -> None:
+        for event in self.events:
+            assert sum(entry.start_time > self.now for entry in event.document.bots) <= 1
+
+    @invariant()
+    def events_stay_in_order(self) -> None:
+        assert self.state.event_order == sorted(self._position(event) for event in self.events)
+
+    @staticmethod
+    def _position(event: Event) -> tuple[datetime, str]:
+        return event.document.start_time, event.document.id
+
+
+TestBots = Bots.TestCase
+TestBots.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
