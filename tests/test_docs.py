@@ -26,6 +26,7 @@ def programs() -> list[object]:
     ]
 
 
+@pytest.mark.recall_sandbox(events=40, calendars=2)
 @pytest.mark.parametrize(("page", "number"), programs())
 def test_program_runs(
     page: Path, number: int, recall_sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
