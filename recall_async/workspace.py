@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from weakref import WeakKeyDictionary
 
+from .limits.loops import PerLoop
 from .retry import RetryBudget
 
 
@@ -64,10 +64,10 @@ class Workspace:
         self.budget = RetryBudget()
 
 
-_workspaces: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Workspace]] = WeakKeyDictionary()
+_workspaces: PerLoop[dict[str, Workspace]] = PerLoop(dict)
 
 
 def workspace_named(name: str) -> Workspace:
     """The workspace of this name in the running event loop."""
-    known = _workspaces.setdefault(asyncio.get_running_loop(), {})
-    return known.setdefault(name, Workspace())
+    _workspaces.bequeathed()
+    return _workspaces.get().setdefault(name, Workspace())

@@ -97,6 +97,12 @@ class LocalLane:
         self._last_turn = -math.inf
         self._dispatch()
 
+    def inherit(self, earlier: LocalLane) -> None:
+        """Remember what a lane sent whose event loop was closed, if both loops tell the same time."""
+        now = self._now()
+        if self._window.inherit(earlier._window, now):
+            self._paused_until = max(self._paused_until, earlier._paused_until)
+
     async def admit(
         self, priority: Priority = Priority.INTERACTIVE, *, start: float = math.inf, deadline: float = math.inf
     ) -> LocalSlot:
@@ -159,7 +165,7 @@ class LocalLane:
         """A time before which a newcomer's turn cannot come."""
         ahead = self._queue.ahead(priority, start)
         smooth = now + (ahead + 1 + self._promised - self._tokens()) / self._quota.rate
-        window = self._window.earliest(now, self._ceilings[priority], ahead)
+        window = self._window.earliest(now, self._ceilings[priority], ahead, self._quota.limit)
         return max(self._paused_until, self._pace.next, window, smooth)
 
     def _tokens(self) -> float:

@@ -1,42 +1,40 @@
 """Who shares what: one lane per (event loop, workspace, operation), whichever session asks for it.
 
 The registry belongs to the event loop, because lanes do. It outlives the sessions, so that a session opened after
-another was closed knows what that one sent. A process that uses one workspace in several loops has a quota in each of
-them that knows nothing of the others: it is told so, once, and needs a store that can be shared.
+another was closed knows what that one sent; and what a loop sent that was closed, the next loop inherits. Two loops that
+run at the same time, in two threads, cannot share a lane: a process that uses one workspace in both is told so, once,
+and needs a store that can be shared.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from threading import Lock
-from weakref import WeakKeyDictionary, ref
 
 from ..errors import ConfigurationError
 from .contract import QuotaLane
 from .lane import LocalLane
+from .loops import PerLoop
 from .quota import Quota, base_quota
 
 logger = logging.getLogger("recall_async")
 
-_lock = Lock()
-_lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], LocalLane]] = WeakKeyDictionary()
-_homes: dict[str, ref[asyncio.AbstractEventLoop] | None] = {}
-"""The first loop in which a workspace was used; `None` once a second one was reported."""
+Lanes = dict[tuple[str, str], LocalLane]
+_registry: PerLoop[Lanes] = PerLoop(dict)
+_legacy: Lanes = {}
+"""Lanes of closed loops that no other loop has asked for yet."""
+_told: set[str] = set()
 
 
 class LocalQuotaStore:
     """The quota's state in this process, shared by everybody in the running event loop."""
 
     def lane(self, workspace: str, operation: str, quota: Quota | None) -> QuotaLane:
-        loop = asyncio.get_running_loop()
-        with _lock:
-            lanes = _lanes.setdefault(loop, {})
-            _warn_of_second_loop(workspace, loop)
+        lanes = _registry.get()
         lane = lanes.get((workspace, operation))
         if lane is None:
             lane = lanes[workspace, operation] = LocalLane(operation, quota or base_quota(operation))
             lane.named = quota is not None
+            _inherit(lane, workspace, operation)
         elif quota is None:
             if not lane.sessions:
                 _change(lane, base_quota(operation), named=False)
@@ -59,12 +57,15 @@ def _change(lane: LocalLane, quota: Quota, *, named: bool) -> None:
         lane.configure(quota)
 
 
-def _warn_of_second_loop(workspace: str, loop: asyncio.AbstractEventLoop) -> None:
-    home = _homes.setdefault(workspace, ref(loop))
-    if home is not None and home() is not loop:
-        _homes[workspace] = None
+def _inherit(lane: LocalLane, workspace: str, operation: str) -> None:
+    for lanes in _registry.bequeathed():
+        _legacy.update(lanes)
+    if (earlier := _legacy.pop((workspace, operation), None)) is not None:
+        lane.inherit(earlier)
+    if workspace not in _told and any((workspace, operation) in lanes for lanes in _registry.others()):
+        _told.add(workspace)
         logger.warning(
-            "workspace %s is used in more than one event loop of this process: each loop keeps a quota of its own, so "
-            "together they can overrun the server's. Use one loop, or share the quota: quota_store=RedisQuotaStore(...)",
+            "workspace %s is used in two event loops of this process at once: each keeps a quota of its own, so together "
+            "they can overrun the server's. Use one loop, or share the quota: quota_store=RedisQuotaStore.from_url(...)",
             workspace,
         )

@@ -66,6 +66,14 @@ class Window:
         """A request that was admitted never left."""
         self.in_flight -= 1
 
+    def inherit(self, earlier: Window, now: float) -> bool:
+        """Take over another window's slots, unless its times lie in the future: then it was told another time."""
+        if earlier._answered and earlier._answered[-1] > now:
+            return False
+        self._answered.extendleft(reversed(earlier._answered))
+        self._lost = sorted((*self._lost, *earlier._lost, *[now] * earlier.in_flight))
+        return True
+
     def opens(self, now: float, ceiling: int) -> float:
         """The time from which fewer than `ceiling` slots are taken; `inf` where only an answer can tell."""
         excess = self.taken(now) - ceiling
@@ -73,13 +81,16 @@ class Window:
             return now
         return self._release(excess) if excess < len(self._answered) + len(self._lost) else math.inf
 
-    def earliest(self, now: float, ceiling: int, ahead: int) -> float:
-        """A time before which a call with `ahead` others before it cannot be admitted, however fast the answers come."""
+    def earliest(self, now: float, ceiling: int, ahead: int, limit: int) -> float:
+        """A time before which a call with `ahead` others before it cannot be admitted, however fast the answers come.
+
+        `ceiling` is the call's own; those ahead may have higher ones, up to `limit`.
+        """
         taken = self.taken(now)
         needed = taken - ceiling + ahead
         if needed < 0:
             return now
-        rounds, needed = divmod(needed, max(taken, ceiling))
+        rounds, needed = divmod(needed, max(taken, limit))
         first = now + self.per
         if needed < taken - self.in_flight:
             first = min(first, self._release(needed))

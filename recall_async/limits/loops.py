@@ -1,0 +1,39 @@
+"""State that belongs to an event loop: a value for each loop that is used, until the loop is closed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from threading import Lock
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class PerLoop(Generic[T]):
+    """One `T` for each event loop. Loops may run in different threads."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._values: dict[asyncio.AbstractEventLoop, T] = {}
+        self._lock = Lock()
+
+    def get(self) -> T:
+        """The running loop's value."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if loop not in self._values:
+                self._values[loop] = self._make()
+            return self._values[loop]
+
+    def others(self) -> list[T]:
+        """The values of loops that are open beside the running one."""
+        running = asyncio.get_running_loop()
+        with self._lock:
+            return [value for loop, value in self._values.items() if loop is not running and not loop.is_closed()]
+
+    def bequeathed(self) -> list[T]:
+        """The values of loops that were closed since this was last asked; they are forgotten."""
+        with self._lock:
+            closed = [loop for loop in self._values if loop.is_closed()]
+            return [self._values.pop(loop) for loop in closed]
