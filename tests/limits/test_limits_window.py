@@ -1,0 +1,167 @@
+"""The window against a brute-force server: whatever the network does, no window of the server holds more than the limit."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recall_async.limits.window import CLOCK_TOLERANCE, Window
+
+PER = 4.0
+GRACE = 2.0
+GRID = 1 / 8
+"""Times are multiples of it, exact in binary, so that things happen at the same moment and just at a boundary."""
+
+
+MODEST = settings(max_examples=100, deadline=None)
+
+
+def seconds(most: float) -> st.SearchStrategy[float]:
+    return st.integers(0, int(most / GRID)).map(lambda steps: steps * GRID)
+
+
+@dataclass(frozen=True)
+class Request:
+    gap: float
+    """Seconds since the request before it wanted to go."""
+    outward: float
+    """Seconds until the server counts it."""
+    back: float
+    fate: str = "answered"
+
+
+requests = st.builds(
+    Request,
+    seconds(PER),
+    seconds(2 * PER),
+    seconds(2 * PER),
+    st.sampled_from(["answered", "answered", "lost", "unused"]),
+)
+
+
+def drive(script: list[Request], limit: int, per: float = PER) -> tuple[list[float], list[Window]]:
+    """When the server counted what, and the window at every moment of change, if each request goes as soon as it may."""
+    window, counted, seen = Window(per), list[float](), list[Window]()
+    returns: list[tuple[float, int, str]] = []
+    now = 0.0
+
+    def settle(until: float) -> float:
+        nonlocal now
+        at, _, fate = heappop(returns)
+        if at > until:
+            heappush(returns, (at, 0, fate))
+            return until
+        if fate == "answered":
+            window.answered(at)
+        elif fate == "lost":
+            window.lost(at, GRACE)
+        else:
+            window.unused()
+        return at
+
+    for number, request in enumerate(script):
+        now, wanted = now, now + request.gap
+        while True:
+            opens = window.opens(now, limit)
+            if opens <= now and now >= wanted:
+                break
+            goal = max(wanted, opens)
+            now = settle(goal) if returns else goal
+            seen.append(copy.deepcopy(window))
+        window.take()
+        match request.fate:
+            case "answered":
+                counted.append(now + request.outward)
+                gone = now + request.outward + request.back
+            case "lost":
+                # Given up after `back` seconds, counted at any time from its sending until the grace is over.
+                counted.append(now + min(request.outward, request.back + GRACE))
+                gone = now + request.back
+            case _:
+                gone = now + request.back
+        heappush(returns, (gone, number, request.fate))
+        seen.append(copy.deepcopy(window))
+    return sorted(counted), seen
+
+
+def largest(counted: list[float], per: float, *, keeps_the_boundary: bool) -> int:
+    """The most that a server has ever counted in its last `per` seconds, the start of them counted in or not."""
+    return max(
+        (
+            sum(now - per <= at <= now if keeps_the_boundary else now - per < at <= now for at in counted)
+            for now in counted
+        ),
+        default=0,
+    )
+
+
+@MODEST
+@given(st.lists(requests, max_size=40), st.integers(1, 5))
+def test_server_never_counts_more_than_the_limit(script: list[Request], limit: int) -> None:
+    """Would let a server see more requests than the quota in some window, and earn a 429."""
+    counted, _ = drive(script, limit)
+    assert largest(counted, PER, keeps_the_boundary=False) <= limit
+    assert largest(counted, PER, keeps_the_boundary=True) <= limit
+
+
+@MODEST
+@given(st.lists(requests, max_size=40), st.integers(1, 5))
+def test_server_whose_clock_is_slow_counts_no_more_either(script: list[Request], limit: int) -> None:
+    """Would overrun a server whose seconds are longer than ours by as much as clocks are slewed."""
+    counted, _ = drive(script, limit)
+    assert largest(counted, PER * (1 + CLOCK_TOLERANCE * 0.99), keeps_the_boundary=True) <= limit
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_the_guarantee_is_no_tighter_than_it_must_be(limit: int) -> None:
+    """Would waste quota: with instant answers, a full window goes every `per` seconds."""
+    counted, _ = drive([Request(0.0, 0.0, 0.0)] * (limit * 5), limit)
+    assert counted[-1] == pytest.approx(4 * PER, rel=2 * CLOCK_TOLERANCE)
+
+
+@MODEST
+@given(st.lists(requests, max_size=30), st.integers(1, 5), st.integers(1, 5))
+def test_opens_is_the_very_moment(script: list[Request], limit: int, ceiling: int) -> None:
+    """Would let a waiter go too early, or look again too late."""
+    for window in drive(script, limit)[1]:
+        now = max([*window._answered, 0.0])
+        opens = window.opens(now, ceiling)
+        if opens is math.inf:
+            assert window.in_flight >= ceiling
+        else:
+            assert copy.deepcopy(window).taken(opens) < ceiling
+            assert opens == now or copy.deepcopy(window).taken(math.nextafter(opens, 0.0)) >= ceiling
+
+
+@MODEST
+@given(
+    st.lists(requests, max_size=20),
+    st.integers(1, 5),
+    st.integers(0, 4),
+    st.integers(0, 25),
+    st.integers(0, 2**25 - 1),
+)
+def test_earliest_is_a_lower_bound(script: list[Request], limit: int, reserve: int, ahead: int, bulk: int) -> None:
+    """Would fail a call with a deadline that could have been kept, or wait for one that could not."""
+    ceiling = max(1, limit - reserve)
+    for window in drive(script, limit)[1][-4:]:
+        now = max([*window._answered, 0.0])
+        bound = copy.deepcopy(window).earliest(now, ceiling, ahead, limit)
+        # Those ahead may be bulk or not; the best that can happen is that every request is answered at once.
+        ceilings = [ceiling if bulk >> one & 1 else limit for one in range(ahead)] + [ceiling]
+        best, at = copy.deepcopy(window), now
+        for _ in range(best.in_flight):
+            best.answered(now)
+        for own in ceilings:
+            at = best.opens(at, own)
+            best.take()
+            best.answered(at)
+        assert bound <= at + 1e-9
+        if ceiling == limit and not window._lost:
+            assert bound == pytest.approx(at)
