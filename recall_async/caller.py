@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 from yarl import URL
 
+from .answers import Answer
 from .errors import (
     AttemptTimeoutError,
     ConfigurationError,
@@ -28,7 +29,7 @@ from .errors import (
 from .limits.contract import LaneStatistics, QuotaLane, QuotaStore, Slot
 from .limits.quota import Priority, Quota, base_quota
 from .operations import OPERATIONS, Operation
-from .retry import Answer, Done, Key, Retry, RetryPolicy, decide
+from .retry import Done, Key, Retry, RetryPolicy, decide
 from .transport import Attempt, Transport
 from .workspace import Workspace, workspace_named
 

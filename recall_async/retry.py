@@ -9,26 +9,13 @@ and jitter is applied after the cap.
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from enum import Enum, auto
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
-
-from . import errors
-from .errors import APIError, ConfigurationError, RecallError
-
-
-class Answer(NamedTuple):
-    """What the server answered to one attempt."""
-
-    status: int
-    headers: dict[str, str]
-    """By lower-case name."""
-    body: bytes
+from .answers import Answer, api_error, retry_after
+from .errors import ConfigurationError, RecallError
 
 
 class Key(Enum):
@@ -70,31 +57,6 @@ RETRIED: dict[int, Rule] = {
     507: Rule(Wait.POOL, Key.NEW),
 }
 
-RAISED: dict[int, type[APIError]] = {
-    400: errors.BadRequestError,
-    401: errors.AuthenticationError,
-    402: errors.InsufficientCreditError,
-    403: errors.RequestBlockedError,
-    404: errors.NotFoundError,
-    405: errors.BotAlreadyDispatchedError,
-    409: errors.ConflictError,
-    429: errors.RateLimitedError,
-    507: errors.BotPoolExhaustedError,
-}
-
-ADVICE: dict[type[APIError], str] = {
-    errors.EventEndedError: "Leave out events whose end time has passed.",
-    errors.AuthenticationError: "Either the key is wrong, or it belongs to another region: keys work in one region only.",
-    errors.InsufficientCreditError: "Add credit to the workspace, then try again.",
-    errors.RequestBlockedError: "A firewall in front of the API refused the request: look at its body and your network.",
-    errors.NotFoundError: "Check the id, and that it belongs to this workspace and region.",
-    errors.BotAlreadyDispatchedError: "The bot is on its way or in the meeting: end it with the Bot API's leave_call.",
-    errors.ConflictError: "Another request with the same deduplication key is being worked on: try again later.",
-    errors.RateLimitedError: "Somebody outside this session uses the workspace's quota too.",
-    errors.BotPoolExhaustedError: "No bot is free this shortly before the meeting: try again, or schedule earlier.",
-    errors.ServerError: "The API failed: try again later.",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -117,21 +79,25 @@ class RetryPolicy:
     budget_ratio: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
+        if not isinstance(self.attempts, int) or self.attempts < 1:
             raise ConfigurationError(
-                f"RetryPolicy.attempts is {self.attempts}: the first attempt counts, so at least 1"
+                f"RetryPolicy.attempts is {self.attempts!r}: the first attempt counts, so it is a whole number from 1"
             )
         for name in ("backoff", "backoff_cap", "budget", "budget_ratio"):
             value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise ConfigurationError(f"RetryPolicy.{name} is {value!r}: it cannot be negative or infinite")
-        if self.deadline is not None and not self.deadline > 0:
+            if not _number(value) or not 0 <= value < math.inf:
+                raise ConfigurationError(f"RetryPolicy.{name} is {value!r}: it is a number, not negative or infinite")
+        if self.deadline is not None and not (_number(self.deadline) and self.deadline > 0):
             raise ConfigurationError(f"RetryPolicy.deadline is {self.deadline!r}: it is a number of seconds above 0")
 
     def delay(self, attempt: int, jitter: float) -> float:
         """Seconds to wait after the attempt with this number, from 1; `jitter` is a random number from 0 to 1."""
         capped = min(self.backoff_cap, self.backoff * 2.0 ** min(attempt - 1, 64))
         return capped * (1 + jitter) / 2
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class RetryBudget:
@@ -224,83 +190,3 @@ def decide(
     if attempt >= policy.attempts:
         return GiveUp(error, pause)
     return Retry(wait, rule.key, pause, error, costs=rule.wait is not Wait.LANE)
-
-
-def retry_after(headers: dict[str, str], now: datetime | None = None) -> float | None:
-    """Seconds that the server asks us to wait, if it does: https://www.rfc-editor.org/rfc/rfc9110#field.retry-after"""
-    text = headers.get("retry-after", "").strip()
-    if not text:
-        return None
-    if re.fullmatch(r"\d{1,9}(\.\d{0,9})?", text, re.ASCII):
-        return float(text)
-    when = _http_date(text)
-    if when is None:
-        return None
-    since = _http_date(headers.get("date", "")) or now or datetime.now(UTC)
-    return max(0.0, (when - since).total_seconds())
-
-
-def _http_date(text: str) -> datetime | None:
-    try:
-        when = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
-
-
-def api_error(operation: str, attempt: int, answer: Answer, after: float | None = None) -> APIError:
-    """The exception for an answer that is not a success."""
-    code, detail, complaints = _explain(answer)
-    kind = RAISED.get(answer.status) or (errors.ServerError if answer.status >= 500 else APIError)
-    if answer.status == 400:
-        if code == "cannot_delete_bot":
-            kind = errors.BotAlreadyDispatchedError
-        elif re.search(r"\bha(s|ve) (already )?ended\b|\balready (ended|over)\b", detail or "", re.IGNORECASE):
-            kind = errors.EventEndedError
-    advice = ADVICE.get(kind, "")
-    if 300 <= answer.status < 400:
-        advice = (
-            f"It redirects to {answer.headers.get('location', 'nowhere')!r}, which is not followed: check base_url."
-        )
-    times = f" after {attempt} attempts" if attempt > 1 else ""
-    said = f": {detail}" if detail else ""
-    message = f"{operation} was answered {answer.status}{f' ({code})' if code else ''}{times}{said}"
-    if after is not None:
-        message += f" (Retry-After: {after:g} s)"
-    return kind(
-        f"{message}. {advice}".rstrip() if advice else message,
-        operation=operation,
-        attempts=attempt,
-        status=answer.status,
-        code=code,
-        detail=detail,
-        errors=complaints,
-        headers=answer.headers,
-        body=answer.body,
-        retry_after=after,
-    )
-
-
-def _explain(answer: Answer) -> tuple[str | None, str | None, dict[str, Any]]:
-    """The code, a line of text and the complaints by field, in whichever of its forms the API put them."""
-    try:
-        document = msgspec.json.decode(answer.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        text = re.sub(
-            r"<(style|script|head)\b.*?</\1>|<[^>]*>", " ", answer.body.decode("utf-8", "replace"), flags=re.S
-        )
-        return None, " ".join(text.split())[:200] or None, {}
-    if not isinstance(document, dict):
-        return None, str(document)[:200], {}
-    code = document.get("code")
-    complaints = document.get("errors")
-    if not isinstance(complaints, dict):
-        known = ("code", "message", "detail", "errors")
-        complaints = (
-            {k: v for k, v in document.items() if k not in known} if complaints is None else {"errors": complaints}
-        )
-    lines = [str(document[name]) for name in ("message", "detail") if document.get(name)]
-    for field, complaint in complaints.items():
-        text = " ".join(map(str, complaint)) if isinstance(complaint, list) else str(complaint)
-        lines.append(text if field == "non_field_errors" else f"{field}: {text}")
-    return code if isinstance(code, str) else None, "; ".join(dict.fromkeys(line.rstrip(". ") for line in lines))[:500] or None, complaints

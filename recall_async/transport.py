@@ -12,8 +12,8 @@ from contextlib import suppress
 import aiohttp
 from yarl import URL
 
+from .answers import Answer
 from .errors import AttemptTimeoutError, ConfigurationError, ConnectionFailedError, ResponseDecodeError
-from .retry import Answer
 
 MAX_ANSWER = 64 * 2**20
 """Bytes of an answer that are read at the most; a page of 100 events has about half a million."""
