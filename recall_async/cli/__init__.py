@@ -1,0 +1,20 @@
+"""The command line, `recall-async`: https://click.palletsprojects.com is only imported once somebody runs it."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line with the arguments of this process, and exit."""
+    try:
+        from .app import app
+
+        app()
+    except ModuleNotFoundError as error:
+        if error.name not in ("click", "rich"):
+            raise
+        print(f"recall-async needs {error.name} for this: pip install 'recall-async[cli]'", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

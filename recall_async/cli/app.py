@@ -1,0 +1,125 @@
+"""The frame of the command line: which commands there are, and what their endings mean as an exit status.
+
+A command is a function that returns nothing or its exit status, in a module of its own that is imported when the command
+is used: it must not import aiohttp, rich or the session before that, so that `--help` and completion come at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from enum import IntEnum
+from importlib import import_module
+from typing import Any
+
+import click
+
+from ..errors import (
+    AuthenticationError,
+    ConfigurationError,
+    InsufficientCreditError,
+    RecallError,
+    RequestBlockedError,
+)
+from .text import printable
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "sandbox": ("sandbox:sandbox", "Serve an embedded server that behaves like the API, to try things on."),
+    "schedule": ("events:schedule", "Put a bot on a calendar event, or replace it."),
+    "remove": ("events:remove", "Take the bots off a calendar event."),
+    "events": ("events:events", "List calendar events."),
+    "event": ("events:event", "Show one calendar event and its bots."),
+    "calendars": ("calendars:calendars", "List, show, connect, change and disconnect calendars."),
+    "quota": ("quota:quota", "Show the operations and their quotas."),
+}
+"""By name: where the command is in this package, and its line in `--help`."""
+
+
+class Status(IntEnum):
+    """What an exit status says."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    REFUSED = 3
+    INTERRUPTED = 130
+
+
+class Application(click.Group):
+    """A group that imports a command when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(f".{module}", __package__), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        extra.setdefault("obj", [info_name, *args])
+        return super().make_context(info_name, args, parent, **extra)
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run, and exit with a `Status`; without `standalone_mode` it is returned."""
+        try:
+            status = super().main(args, prog_name, complete_var, standalone_mode=False, **extra) or Status.DONE
+        except click.exceptions.Abort:
+            click.echo("Interrupted.", err=True)
+            status = Status.INTERRUPTED
+        except click.ClickException as error:
+            error.show()
+            status = Status.USAGE
+        except (RecallError, OSError) as error:
+            click.echo(f"Error: {describe(error)}", err=True)
+            status = status_of(error)
+        if not standalone_mode:
+            return status
+        sys.exit(status)
+
+
+def status_of(error: Exception) -> Status:
+    """The exit status of a command that ended with this error."""
+    match error:
+        case AuthenticationError() | InsufficientCreditError() | RequestBlockedError():
+            return Status.REFUSED
+        case ConfigurationError():
+            return Status.USAGE
+    return Status.FAILED
+
+
+def describe(error: BaseException) -> str:
+    """What an error says, fit for a terminal."""
+    return printable(" ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())]))
+
+
+@click.group(
+    cls=Application,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=(
+        "Exit status: 0 all done, 1 something failed, 2 wrong usage or input, 3 refused (key, credit, blocked), "
+        "130 interrupted. Completion, for bash (or zsh, fish): "
+        'eval "$(_RECALL_ASYNC_COMPLETE=bash_source recall-async)"'
+    ),
+)
+@click.version_option(package_name="recall-async")
+def app() -> None:
+    """Put Recall.ai's meeting bots on calendar events, at the pace that the API's quotas allow.
+
+    The API key is read from RECALL_API_KEY, or from the file that --api-key-file names.
+    """

@@ -1,0 +1,191 @@
+"""`calendars`: the accounts whose events are read."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from .connection import Connection, connection_options, read_secret, secret_file_option
+from .interrupt import run
+from .text import json_option, line, moment, print_json, say
+
+if TYPE_CHECKING:
+    from ..models import Calendar
+    from ..session import RecallSession
+
+T = TypeVar("T")
+
+
+class _ListByDefault(click.Group):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_ListByDefault)
+def calendars() -> None:
+    """List, show, connect, change and disconnect calendars. Without a subcommand they are listed."""
+
+
+@calendars.command("list")
+@click.option("--email", metavar="ADDRESS", help="Only calendars of this address.")
+@click.option("--platform", metavar="NAME", help="google_calendar or microsoft_outlook.")
+@click.option("--status", metavar="NAME", help="connecting, connected or disconnected.")
+@json_option
+@connection_options
+def list_(connection: Connection, as_json: bool, **filters: Any) -> None:
+    """List calendars. With --json there is one per line, with its secrets masked."""
+    session = connection.session()
+
+    async def show() -> int:
+        count = 0
+        async with session as recall:
+            async for calendar in recall.calendars.list(**filters):
+                count += 1
+                if as_json:
+                    print_json(_masked(calendar))
+                else:
+                    click.echo(
+                        f"{calendar.id}  {line(calendar.status):<12}  {line(calendar.platform):<17}  {_owner(calendar)}"
+                    )
+        return count
+
+    count = run(show())
+    if not as_json:
+        say(f"{count} calendars")
+
+
+@calendars.command("get")
+@click.argument("calendar_id")
+@json_option
+@connection_options
+def get(connection: Connection, calendar_id: str, as_json: bool) -> None:
+    """Show the calendar CALENDAR_ID. Its secrets are masked."""
+    _print(_call(connection, lambda recall: recall.calendars.retrieve(calendar_id)), as_json)
+
+
+def _fields(*, new: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options for what a calendar consists of; some are required of a new one."""
+
+    def give(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in (
+            click.option("--webhook-url", metavar="URL", help="Where the calendar's webhooks go."),
+            click.option("--oauth-email", metavar="ADDRESS", help="The address of the account."),
+            secret_file_option(
+                "--oauth-refresh-token-file", "A file that holds it [or else RECALL_OAUTH_REFRESH_TOKEN]."
+            ),
+            secret_file_option(
+                "--oauth-client-secret-file", "A file that holds it [or else RECALL_OAUTH_CLIENT_SECRET]."
+            ),
+            click.option("--oauth-client-id", metavar="ID", required=new, help="Of your OAuth client."),
+            click.option("--platform", metavar="NAME", required=new, help="google_calendar or microsoft_outlook."),
+        ):
+            command = option(command)
+        return command
+
+    return give
+
+
+@calendars.command("create")
+@_fields(new=True)
+@json_option
+@connection_options
+def create(connection: Connection, as_json: bool, **fields: Any) -> None:
+    """Connect a calendar. The OAuth secrets are read from files or from the environment."""
+    given = _with_secrets(fields)
+    for name in ("oauth_client_secret", "oauth_refresh_token"):
+        if name not in given:
+            raise click.UsageError(
+                f"there is no {name}: use --{name.replace('_', '-')}-file, or set RECALL_{name.upper()}"
+            )
+    _print(_call(connection, lambda recall: recall.calendars.create(**given)), as_json)
+
+
+@calendars.command("update")
+@click.argument("calendar_id")
+@_fields(new=False)
+@json_option
+@connection_options
+def update(connection: Connection, calendar_id: str, as_json: bool, **fields: Any) -> None:
+    """Change the calendar CALENDAR_ID. What is not named stays as it is."""
+    given = _with_secrets(fields)
+    if not given:
+        raise click.UsageError("there is nothing to change: name at least one field")
+    _print(_call(connection, lambda recall: recall.calendars.update(calendar_id, **given)), as_json)
+
+
+@calendars.command("delete")
+@click.argument("calendar_id")
+@click.option("--yes", is_flag=True, help="Do not ask. Nobody is asked either where input is no terminal.")
+@connection_options
+def delete(connection: Connection, calendar_id: str, yes: bool) -> None:
+    """Disconnect the calendar CALENDAR_ID, which takes the bots off its events."""
+    if not yes and sys.stdin.isatty():
+        click.confirm(f"Disconnect calendar {calendar_id}?", abort=True, err=True)
+    _call(connection, lambda recall: recall.calendars.delete(calendar_id))
+    say("disconnected")
+
+
+@calendars.command("token")
+@click.argument("calendar_id")
+@json_option
+@connection_options
+def token(connection: Connection, calendar_id: str, as_json: bool) -> None:
+    """Print an access token for the platform's own API."""
+    granted = _call(connection, lambda recall: recall.calendars.create_access_token(calendar_id))
+    if as_json:
+        print_json(granted)
+    else:
+        click.echo(granted.token)
+        say(f"It expires at {moment(granted.expires_at)} UTC.")
+
+
+def _call(connection: Connection, call: Callable[[RecallSession], Awaitable[T]]) -> T:
+    session = connection.session()
+
+    async def opened() -> T:
+        async with session as recall:
+            return await call(recall)
+
+    return run(opened())
+
+
+def _with_secrets(fields: dict[str, Any]) -> dict[str, Any]:
+    for name in ("oauth_client_secret", "oauth_refresh_token"):
+        path: Path | None = fields.pop(f"{name}_file")
+        option = f"--{name.replace('_', '-')}-file"
+        fields[name] = read_secret(path, option) if path else os.environ.get(f"RECALL_{name.upper()}")
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _masked(calendar: Calendar) -> dict[str, Any]:
+    return dict(calendar.__rich_repr__())
+
+
+def _owner(calendar: Calendar) -> str:
+    return line(calendar.platform_email or calendar.oauth_email)
+
+
+def _print(calendar: Calendar, as_json: bool) -> None:
+    if as_json:
+        print_json(_masked(calendar))
+        return
+    click.echo(_owner(calendar) or "(no address)")
+    rows = {
+        "id": calendar.id,
+        "platform": line(calendar.platform),
+        "status": line(calendar.status),
+        "client": line(calendar.oauth_client_id),
+        "webhooks": line(calendar.webhook_url),
+        "connected": f"{moment(calendar.created_at)} UTC",
+        "changed": f"{moment(calendar.updated_at)} UTC",
+    }
+    for name, value in rows.items():
+        if value:
+            click.echo(f"  {name:<10} {value}")

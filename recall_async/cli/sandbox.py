@@ -1,0 +1,65 @@
+"""`sandbox`: the embedded server, in the foreground."""
+
+from __future__ import annotations
+
+import errno
+import shlex
+from contextlib import suppress
+
+import click
+
+from .interrupt import run
+from .text import json_option, print_json, say
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where to listen.")
+@click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--events", default=500, show_default=True, type=click.IntRange(0), help="How many calendar events.")
+@click.option("--calendars", default=5, show_default=True, type=click.IntRange(1), help="How many calendars.")
+@click.option("--seed", default=7, show_default=True, type=int, help="Decides everything about them.")
+@click.option("--api-key", default="sandbox-key", show_default=True, metavar="KEY", help="The key that it accepts.")
+@click.option("--quota-scale", default=1.0, show_default=True, type=float, help="Times the API's real quotas.")
+@json_option
+def sandbox(
+    host: str, port: int, events: int, calendars: int, seed: int, api_key: str, quota_scale: float, as_json: bool
+) -> None:
+    """Serve an embedded server that behaves like the API, until it is interrupted.
+
+    Being interrupted is how it ends, so that is exit status 0. With --json its `url` and `api_key` are one document.
+    """
+    from ..sandbox import RecallSandbox, serve
+
+    try:
+        server = RecallSandbox(
+            events=events,
+            calendars=calendars,
+            seed=seed,
+            api_key=api_key,
+            quota_scale=quota_scale,
+            host=host,
+            port=port,
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+    def announce(started: RecallSandbox) -> None:
+        if as_json:
+            print_json({"url": started.url, "api_key": api_key})
+            return
+        click.echo(f"A sandbox with {events} events serves on {started.url}. In another terminal:\n")
+        click.echo(f"  export RECALL_BASE_URL={started.url} RECALL_API_KEY={shlex.quote(api_key)}")
+        click.echo("  recall-async events\n")
+        click.echo(f"What it saw: {started.url}/_sandbox/report. Ctrl-C ends it.")
+
+    try:
+        with suppress(KeyboardInterrupt):
+            run(serve(server, announce))
+    except OSError as error:
+        reason = "the port is taken" if error.errno == errno.EADDRINUSE else error
+        raise click.UsageError(f"cannot listen on {host} port {port}: {reason}") from None
+    requests = sum(
+        row["accepted"] + row["throttled"] + row["conflicted"] + row["rejected"]
+        for row in server.report()["operations"].values()
+    )
+    say(f"\nIt answered {requests} requests.")
