@@ -24,17 +24,21 @@ __all__ = [
     "LaneStatistics",
     "MeetingURL",
     "NotFoundError",
+    "Outcome",
     "Page",
     "Priority",
+    "Progress",
     "Quota",
     "QuotaStoreUnavailableError",
     "RateLimitedError",
     "RecallError",
     "RecallSession",
     "Region",
+    "RemoveBot",
     "RequestBlockedError",
     "ResponseDecodeError",
     "RetryPolicy",
+    "ScheduleBot",
     "ServerError",
     "SessionClosedError",
     "WebhookVerificationError",
@@ -42,9 +46,11 @@ __all__ = [
 
 # aiohttp takes half a second to import, which `recall-async --help` and a program that only catches errors need not wait
 # for: names are looked up in these modules, the lightest first, when they are used.
-_HOMES = ("errors", "models", "limits.quota", "limits.contract", "retry", "session")
+_HOMES = ("errors", "models", "limits.quota", "limits.contract", "retry", "bulk.actions", "bulk.progress", "session")
 
 if TYPE_CHECKING:
+    from .bulk.actions import Outcome, RemoveBot, ScheduleBot
+    from .bulk.progress import Progress
     from .errors import (
         APIError,
         AttemptTimeoutError,
