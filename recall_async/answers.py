@@ -87,6 +87,7 @@ def api_error(operation: str, attempt: int, answer: Answer, after: float | None 
             kind = errors.BotAlreadyDispatchedError
         elif re.search(r"\bha(s|ve) (already )?ended\b|\balready (ended|over)\b", detail or "", re.IGNORECASE):
             kind = errors.EventEndedError
+    detail = detail and detail[:500]
     advice = ADVICE.get(kind, "")
     if 300 <= answer.status < 400:
         advice = (
@@ -134,6 +135,6 @@ def _explain(answer: Answer) -> tuple[str | None, str | None, dict[str, Any]]:
         lines.append(text if field == "non_field_errors" else f"{field}: {text}")
     return (
         code if isinstance(code, str) else None,
-        "; ".join(dict.fromkeys(line.rstrip(". ") for line in lines))[:500] or None,
+        "; ".join(dict.fromkeys(line.rstrip(". ") for line in lines)) or None,
         complaints,
     )
