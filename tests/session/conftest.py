@@ -1,0 +1,41 @@
+"""A scripted server, and sessions that talk to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from recall_async import RecallSession, RetryPolicy
+from tests.session.scripted_server import ScriptedServer
+
+API_KEY = "5ecre7-kEy/0123456789abcdef"
+IMPATIENT = RetryPolicy(backoff=0.001)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ScriptedServer]:
+    async with ScriptedServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def connect(server: ScriptedServer) -> AsyncIterator[Callable[..., RecallSession]]:
+    """Opens sessions that are closed at the end of the test."""
+    async with AsyncExitStack() as stack:
+
+        def connect(**settings: Any) -> RecallSession:
+            settings = {"base_url": server.url, "retry": IMPATIENT, "timeout": 5.0, **settings}
+            session = RecallSession(API_KEY, **settings)
+            stack.push_async_callback(session.aclose)
+            return session
+
+        yield connect
+
+
+@pytest.fixture
+def recall(connect: Callable[..., RecallSession]) -> RecallSession:
+    """A session with quick retries."""
+    return connect()
