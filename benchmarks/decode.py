@@ -1,0 +1,193 @@
+"""`decode`: a page of a hundred events, decoded; and what one event that is kept keeps in memory."""
+
+from __future__ import annotations
+
+import gc
+import json
+import statistics
+import time
+import tracemalloc
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any
+
+import msgspec
+import orjson
+from pydantic import AwareDatetime, BaseModel
+
+from recall_async import CalendarEvent, CalendarEventBot, MeetingURL, Page
+from recall_async.models import Time
+
+from .charts import bars, chart
+from .events import GOOGLE, OUTLOOK, page
+from .report import Report, Table, Target
+
+OURS = "recall_async"
+CHUNK = 2**16
+
+
+class PydanticBot(BaseModel):
+    bot_id: str
+    start_time: AwareDatetime
+    deduplication_key: str
+    meeting_url: str | dict[str, Any] | None = None
+
+
+class PydanticEvent(BaseModel):
+    id: str
+    start_time: AwareDatetime
+    end_time: AwareDatetime
+    calendar_id: str
+    raw: dict[str, Any] | None = None
+    platform: str
+    platform_id: str | None = None
+    ical_uid: str | None = None
+    meeting_platform: str | None = None
+    meeting_url: str | dict[str, Any] | None = None
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+    is_deleted: bool = False
+    bots: list[PydanticBot] = []
+
+
+class PydanticPage(BaseModel):
+    next: str | None = None
+    previous: str | None = None
+    results: list[PydanticEvent]
+
+
+class WholeEvent(msgspec.Struct, kw_only=True):
+    id: str
+    start_time: Time
+    end_time: Time
+    calendar_id: str
+    raw: dict[str, Any] | None = None
+    platform: str
+    platform_id: str | None = None
+    ical_uid: str | None = None
+    meeting_platform: str | None = None
+    meeting_url: str | MeetingURL | None = None
+    created_at: Time
+    updated_at: Time
+    is_deleted: bool = False
+    bots: list[CalendarEventBot] = []
+
+
+DECODERS: dict[str, Callable[[bytes], Any]] = {
+    OURS: msgspec.json.Decoder(Page[CalendarEvent]).decode,
+    "msgspec, `raw` decoded": msgspec.json.Decoder(Page[WholeEvent]).decode,
+    "orjson, untyped": orjson.loads,
+    "pydantic": PydanticPage.model_validate_json,
+    "json, untyped": json.loads,
+}
+
+
+def run(quick: bool) -> Report:
+    """The report on decoding."""
+    rounds, in_turn, kept_of = (8, 5, 4) if quick else (120, 10, 25)
+    pages = [page(seed) for seed in range(in_turn)]
+    times = {name: statistics.median(seconds) for name, seconds in _times(pages, rounds).items()}
+    kept = {name: _kept(decode, pages[0], kept_of) for name, decode in DECODERS.items()}
+    ours = times[OURS]
+    to_orjson, to_pydantic = times["orjson, untyped"] / ours, times["pydantic"] / ours
+    raw = statistics.mean(sum(map(len, _raws(page))) for page in pages) / 1e3
+    size = statistics.mean(map(len, pages)) / 1e3
+    most = max(kept[OURS])
+
+    figure, (left, right) = chart(1, 2, size=(10.0, 2.8))
+    names = {name: name.replace("`", "") for name in DECODERS}
+    bars(left, {names[name]: seconds * 1e3 for name, seconds in times.items()}, ours=OURS, form="{:.2f}")
+    left.set(title="CPU to decode a page", xlabel="ms")
+    bars(right, {names[name]: statistics.median(sizes) / 1e3 for name, sizes in kept.items()}, ours=OURS)
+    right.set(title="Memory that one event keeps", xlabel="kB", yticklabels=[])
+    return Report(
+        title="decode: a page of a hundred events",
+        method=f"{in_turn} pages of {GOOGLE} events of Google Calendar and {OUTLOOK} of Outlook, from the sandbox's "
+        f"generator: {size:.0f} kB each, {raw:.0f} kB of which are `raw`. Each decoder in its turn decodes all {in_turn}, "
+        f"each just put together from the chunks of {CHUNK // 1024} KiB in which it would arrive, and lets go of it before "
+        f"the next, which is part of the time; {rounds} rounds. Ours leaves `raw` undecoded until it is asked for; the others decode all of it, because "
+        "that is what they do. Pydantic's models and msgspec's structs have the fields of ours. The memory is what stays "
+        f"allocated (`tracemalloc`) when one event is kept and the rest of its page dropped: median and largest of {kept_of}.",
+        figure=figure,
+        alt="CPU to decode a page, and memory that one event keeps, by decoder",
+        tables=[
+            Table(
+                ("decoder", "CPU per page", "times ours", "kept by one event", "largest"),
+                [
+                    (
+                        f"**{name}**" if name == OURS else name,
+                        f"{seconds * 1e3:.2f} ms",
+                        f"{seconds / ours:.2f}",
+                        f"{statistics.median(kept[name]) / 1e3:.1f} kB",
+                        f"{max(kept[name]) / 1e3:.1f} kB",
+                    )
+                    for name, seconds in times.items()
+                ],
+            )
+        ],
+        targets=[
+            Target("≥ 3.3 × as fast as orjson, untyped", f"{to_orjson:.2f} ×", to_orjson >= 3.3, _limit(pages, ours)),
+            Target("≥ 5.5 × as fast as pydantic", f"{to_pydantic:.2f} ×", to_pydantic >= 5.5, _limit(pages, ours)),
+            Target("one event out of a page keeps ≤ 8 KB", f"{most / 1024:.1f} KiB at most", most <= 8 * 1024),
+        ],
+        packages=("orjson", "pydantic", "pydantic_core"),
+    )
+
+
+def _times(pages: Sequence[bytes], rounds: int) -> dict[str, list[float]]:
+    """CPU seconds per page of each decoder in each round."""
+    chunks = [[page[start : start + CHUNK] for start in range(0, len(page), CHUNK)] for page in pages]
+    order, random = list(DECODERS), Random(1)
+    taken: dict[str, list[float]] = {name: [] for name in DECODERS}
+    for number in range(-1, rounds):
+        random.shuffle(order)
+        for name in order:
+            decode = DECODERS[name]
+            gc.collect()
+            seconds = 0.0
+            for parts in chunks:
+                body = b"".join(parts)
+                began = time.process_time()
+                decoded = decode(body)
+                del decoded
+                seconds += time.process_time() - began
+            if number >= 0:
+                taken[name].append(seconds / len(pages))
+    return taken
+
+
+def _kept(decode: Callable[[bytes], Any], page: bytes, count: int) -> list[int]:
+    """Bytes that stay allocated for one event of a page, for `count` events spread over it."""
+    sizes = []
+    decode(page)
+    for place in range(0, 100, 100 // count):
+        gc.collect()
+        tracemalloc.start()
+        decoded = decode(bytes(bytearray(page)))
+        event = decoded["results"][place] if isinstance(decoded, dict) else decoded.results[place]
+        del decoded
+        gc.collect()
+        sizes.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+        del event
+    return sizes
+
+
+class _RawOnly(msgspec.Struct):
+    raw: msgspec.Raw
+
+
+def _raws(page: bytes) -> list[bytes]:
+    return [bytes(event.raw) for event in msgspec.json.decode(page, type=Page[_RawOnly]).results]
+
+
+def _limit(pages: Sequence[bytes], ours: float) -> str:
+    """How much of our time goes into skipping over JSON alone, which nothing in Python can make faster."""
+    skip = msgspec.json.Decoder(msgspec.Raw).decode
+    taken = []
+    for page in [*pages, *pages]:
+        began = time.process_time()
+        skip(page)
+        taken.append(time.process_time() - began)
+    share = statistics.median(taken) / ours
+    return f"{share:.0%} of our time is msgspec finding the end of the page's JSON, without making anything of it."
