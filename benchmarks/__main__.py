@@ -12,7 +12,7 @@ from pathlib import Path
 from .document import section, show, write
 from .report import Report, Unavailable
 
-NAMES = ("decode",)
+NAMES = ("decode", "calls")
 """In the order of the report. The module of `shared-store` is `shared_store`, and so on."""
 DOCS = Path(__file__).parent.parent / "docs"
 

@@ -13,47 +13,17 @@ from typing import Any
 
 import msgspec
 import orjson
-from pydantic import AwareDatetime, BaseModel
 
 from recall_async import CalendarEvent, CalendarEventBot, MeetingURL, Page
 from recall_async.models import Time
 
 from .charts import bars, chart
 from .events import GOOGLE, OUTLOOK, page
+from .pydantic_models import PydanticPage
 from .report import Report, Table, Target
 
 OURS = "recall_async"
 CHUNK = 2**16
-
-
-class PydanticBot(BaseModel):
-    bot_id: str
-    start_time: AwareDatetime
-    deduplication_key: str
-    meeting_url: str | dict[str, Any] | None = None
-
-
-class PydanticEvent(BaseModel):
-    id: str
-    start_time: AwareDatetime
-    end_time: AwareDatetime
-    calendar_id: str
-    raw: dict[str, Any] | None = None
-    platform: str
-    platform_id: str | None = None
-    ical_uid: str | None = None
-    meeting_platform: str | None = None
-    meeting_url: str | dict[str, Any] | None = None
-    created_at: AwareDatetime
-    updated_at: AwareDatetime
-    is_deleted: bool = False
-    bots: list[PydanticBot] = []
-
-
-class PydanticPage(BaseModel):
-    next: str | None = None
-    previous: str | None = None
-    results: list[PydanticEvent]
 
 
 class WholeEvent(msgspec.Struct, kw_only=True):

@@ -1,0 +1,227 @@
+"""`calls`: what one call costs beside the least that it can cost, and beside what people write."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from itertools import islice
+from random import Random
+from uuid import UUID, uuid4
+
+import aiohttp
+import httpx
+import msgspec
+import uvloop
+from aiolimiter import AsyncLimiter
+
+from recall_async import CalendarEvent, Quota, RecallSession
+
+from .charts import OTHERS, OURS, chart
+from .processes import serving
+from .pydantic_models import PydanticEvent
+from .report import Report, Table, Target
+
+KEY = "0123456789abcdef0123456789abcdef01234567"
+CONCURRENCY = 32
+EVERYTHING = 10**6
+"""Requests per second that every limiter here grants: more than there will be."""
+
+Call = Callable[[str], Awaitable[object]]
+Build = Callable[[str, AsyncExitStack], Awaitable[Call]]
+
+
+async def ours(url: str, stack: AsyncExitStack) -> Call:
+    quotas = {"calendar_events.schedule_bot": Quota(EVERYTHING, 1.0, burst=EVERYTHING)}
+    recall = await stack.enter_async_context(RecallSession(KEY, base_url=url, workspace=str(uuid4()), quotas=quotas))
+    schedule = recall.calendar_events.schedule_bot
+
+    async def call(event_id: str) -> object:
+        return await schedule(event_id, deduplication_key=f"key-{event_id}", bot_config={"bot_name": "Notes"})
+
+    return call
+
+
+async def bare(url: str, stack: AsyncExitStack) -> Call:
+    http = await stack.enter_async_context(aiohttp.ClientSession())
+    encode = msgspec.json.Encoder().encode
+    decode = msgspec.json.Decoder(CalendarEvent).decode
+
+    async def call(event_id: str) -> object:
+        async with http.post(
+            f"{url}/api/v2/calendar-events/{event_id}/bot/",
+            data=encode({"deduplication_key": f"key-{event_id}", "bot_config": {"bot_name": "Notes"}}),
+            headers={
+                "Authorization": f"Token {KEY}",
+                "Content-Type": "application/json",
+                "Idempotency-Key": str(uuid4()),
+            },
+        ) as answer:
+            return decode(await answer.read())
+
+    return call
+
+
+async def as_people_write_it(url: str, stack: AsyncExitStack) -> Call:
+    http = await stack.enter_async_context(aiohttp.ClientSession(headers={"Authorization": f"Token {KEY}"}))
+    limiter = AsyncLimiter(EVERYTHING, 1)
+
+    async def call(event_id: str) -> object:
+        body = {"deduplication_key": f"key-{event_id}", "bot_config": {"bot_name": "Notes"}}
+        headers = {"Idempotency-Key": str(uuid4())}
+        async with (
+            limiter,
+            http.post(f"{url}/api/v2/calendar-events/{event_id}/bot/", json=body, headers=headers) as answer,
+        ):
+            answer.raise_for_status()
+            return await answer.json()
+
+    return call
+
+
+async def httpx_and_pydantic(url: str, stack: AsyncExitStack) -> Call:
+    http = await stack.enter_async_context(
+        httpx.AsyncClient(base_url=url, headers={"Authorization": f"Token {KEY}"}, timeout=30)
+    )
+
+    async def call(event_id: str) -> object:
+        answer = await http.post(
+            f"/api/v2/calendar-events/{event_id}/bot/",
+            json={"deduplication_key": f"key-{event_id}", "bot_config": {"bot_name": "Notes"}},
+            headers={"Idempotency-Key": str(uuid4())},
+        )
+        answer.raise_for_status()
+        return PydanticEvent.model_validate_json(answer.content)
+
+    return call
+
+
+CLIENTS: dict[str, Build] = {
+    "recall_async": ours,
+    "aiohttp + msgspec, bare": bare,
+    "aiohttp + aiolimiter + json": as_people_write_it,
+    "httpx + pydantic": httpx_and_pydantic,
+}
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+class Subject:
+    """One client in one event loop, kept open from turn to turn."""
+
+    def __init__(self, build: Build, loop: str, url: str) -> None:
+        self.wall: list[float] = []
+        self.cpu: list[float] = []
+        self._runner = asyncio.Runner(loop_factory=LOOPS[loop])
+        self._stack = AsyncExitStack()
+        self._call = self._runner.run(build(url, self._stack))
+
+    def turn(self, ids: list[str]) -> None:
+        """One call for each id, `CONCURRENCY` of them at a time."""
+        gc.collect()
+        cpu, wall = time.process_time(), time.perf_counter()
+        self._runner.run(self._calls(iter(ids)))
+        self.cpu.append((time.process_time() - cpu) / len(ids))
+        self.wall.append((time.perf_counter() - wall) / len(ids))
+
+    async def _calls(self, ids: Iterator[str]) -> None:
+        async def worker() -> None:
+            for event_id in ids:
+                await self._call(event_id)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(CONCURRENCY):
+                group.create_task(worker())
+
+    def close(self) -> None:
+        self._runner.run(self._stack.aclose())
+        self._runner.close()
+
+
+def run(quick: bool) -> Report:
+    """The report on calls."""
+    rounds, turn = (3, 64) if quick else (40, 320)
+    with serving("benchmarks.server") as url:
+        subjects = {(name, loop): Subject(build, loop, url) for name, build in CLIENTS.items() for loop in LOOPS}
+        random = Random(1)
+        ids = iter(lambda: str(UUID(int=random.getrandbits(128), version=4)), "")
+        order = list(subjects.values())
+        for _ in range(rounds + 1):
+            random.shuffle(order)
+            for subject in order:
+                subject.turn(list(islice(ids, turn)))
+        for subject in subjects.values():
+            subject.close()
+    cpu = {key: statistics.median(subject.cpu[1:]) for key, subject in subjects.items()}
+    wall = {key: statistics.median(subject.wall[1:]) for key, subject in subjects.items()}
+    return _report(cpu, wall, rounds, turn)
+
+
+def _report(cpu: dict[tuple[str, str], float], wall: dict[tuple[str, str], float], rounds: int, turn: int) -> Report:
+    mine, least, _, pydantic = CLIENTS
+    to_bare = cpu[mine, "asyncio"] / cpu[least, "asyncio"]
+    to_pydantic = wall[pydantic, "asyncio"] / wall[mine, "asyncio"]
+    over = (cpu[mine, "asyncio"] - cpu[least, "asyncio"]) * 1e6
+
+    figure, (left, right) = chart(1, 2, size=(10.0, 3.2), sharey=True)
+    for axes, taken, title, unit in (
+        (left, {key: seconds * 1e6 for key, seconds in cpu.items()}, "CPU per call", "µs"),
+        (right, {key: 1 / seconds for key, seconds in wall.items()}, "Calls per second", "calls / s"),
+    ):
+        for offset, (loop, colour) in enumerate(zip(LOOPS, (OURS, OTHERS[0]), strict=True)):
+            places = [place + (offset - 0.5) * 0.38 for place in range(len(CLIENTS))]
+            drawn = axes.barh(places, [taken[name, loop] for name in CLIENTS], height=0.36, color=colour, label=loop)
+            axes.bar_label(drawn, fmt="{:,.0f}", padding=4)
+        axes.set(title=title, xlabel=unit, yticks=range(len(CLIENTS)), yticklabels=list(CLIENTS))
+        axes.grid(visible=False, axis="y")
+        axes.set_xmargin(0.15)
+    left.invert_yaxis()
+    right.legend(loc="lower right")
+
+    def row(name: str) -> tuple[str, ...]:
+        return (
+            f"**{name}**" if name == mine else name,
+            *(f"{cpu[name, loop] * 1e6:.0f} µs" for loop in LOOPS),
+            *(f"{cpu[name, loop] / cpu[least, loop]:.2f}" for loop in LOOPS),
+            *(f"{1 / wall[name, loop]:,.0f} / s" for loop in LOOPS),
+        )
+
+    return Report(
+        title="calls: what one call costs",
+        method=f"`schedule_bot`, {CONCURRENCY} at a time, to a server that answers each with the same event of about 3 kB, "
+        f"with the quota out of the way; {rounds} rounds of {turn} calls for each client in each event loop, every call "
+        "for another event with another key. Bare is the least that does the same over aiohttp: it encodes the body, "
+        "sends the headers that the API wants and decodes the answer into the same type; it has no quota, no retry, no "
+        "errors and no deadlines. The other two are what people write. The server has another core for itself.",
+        figure=figure,
+        alt="CPU per call and calls per second, by client and event loop",
+        tables=[
+            Table(
+                (
+                    "client",
+                    *(f"CPU, {loop}" for loop in LOOPS),
+                    *(f"times bare, {loop}" for loop in LOOPS),
+                    *(f"calls, {loop}" for loop in LOOPS),
+                ),
+                [row(name) for name in CLIENTS],
+            )
+        ],
+        targets=[
+            Target(
+                "≤ 1.20 × the CPU of a bare call",
+                f"{to_bare:.2f} ×",
+                to_bare <= 1.20,
+                f"beside the {cpu[least, 'asyncio'] * 1e6:.0f} µs that aiohttp takes by itself, the guarantees of a call "
+                f"(a slot of the quota, the retry rules, the check whether a request may have left) take {over:.0f} µs.",
+            ),
+            Target("≥ 10 × the throughput of httpx + pydantic", f"{to_pydantic:.1f} ×", to_pydantic >= 10),
+        ],
+        losses=[
+            f"a call takes {to_bare - 1:.0%} more CPU than one over bare aiohttp that knows no quota, retry or deadline."
+        ]
+        if to_bare > 1
+        else [],
+        packages=("httpx", "pydantic", "uvloop"),
+    )

@@ -1,0 +1,45 @@
+"""Servers and measurements in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+_ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
+
+
+@contextmanager
+def serving(module: str, *arguments: str) -> Iterator[str]:
+    """The address of `python -m module arguments`, which prints it when it listens; the server ends with the block."""
+    command = [sys.executable, "-m", module, *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            for line in server.stdout:
+                if found := _ADDRESS.search(line):
+                    yield found[0]
+                    return
+            raise RuntimeError(f"{module} ended without an address")
+        finally:
+            server.kill()
+
+
+def statistics_of(address: str) -> dict[str, int]:
+    """What a `benchmarks.server` has counted."""
+    with urllib.request.urlopen(f"{address}/statistics") as answer:
+        found: dict[str, int] = json.load(answer)
+        return found
+
+
+def measured(module: str, *arguments: str) -> Any:
+    """The JSON that `python -m module arguments` prints: a measurement in an interpreter of its own."""
+    command = [sys.executable, "-m", module, *arguments]
+    return json.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True).stdout)

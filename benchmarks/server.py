@@ -1,0 +1,106 @@
+"""A server that costs next to nothing, so that what is measured is the client: one answer to every request.
+
+    python -m benchmarks.server [--limit N --per SECONDS]
+
+It prints its address as soon as it listens. With a limit it counts in a strict sliding window for each API key, and
+answers 429 beyond it. `GET /statistics` tells what it saw.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import re
+import sys
+import time
+from collections import defaultdict, deque
+from contextlib import suppress
+
+from .events import event
+
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_KEY = re.compile(rb"\r\nauthorization: *([^\r]*)", re.IGNORECASE)
+
+
+def _answer(status: bytes, body: bytes, head: bytes = b"") -> bytes:
+    length = str(len(body)).encode()
+    return b"HTTP/1.1 %b\r\nContent-Type: application/json\r\n%bContent-Length: %b\r\n\r\n%b" % (status, head, length, body)
+
+
+class Windows:
+    """Counts the requests of each key: at most `limit` in any `per` seconds."""
+
+    def __init__(self, limit: int, per: float) -> None:
+        self._limit = limit
+        self._per = per
+        self._counted: defaultdict[bytes, deque[float]] = defaultdict(deque)
+        self.accepted = self.rejected = 0
+
+    def count(self, key: bytes) -> int:
+        """0 if the request was counted, else the seconds after which another one can be."""
+        if self._limit:
+            now, counted = time.monotonic(), self._counted[key]
+            while counted and counted[0] <= now - self._per:
+                counted.popleft()
+            if len(counted) >= self._limit:
+                self.rejected += 1
+                return max(1, math.ceil(counted[0] + self._per - now))
+            counted.append(now)
+        self.accepted += 1
+        return 0
+
+
+class Connection(asyncio.Protocol):
+    """One client. `ok` is the answer to everything that is counted."""
+
+    def __init__(self, windows: Windows, ok: bytes) -> None:
+        self._windows = windows
+        self._ok = ok
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        received = self._received + data if self._received else data
+        while (head_ends := received.find(b"\r\n\r\n")) >= 0:
+            head = received[: head_ends + 2]
+            length = _LENGTH.search(head)
+            ends = head_ends + 4 + (int(length[1]) if length else 0)
+            if len(received) < ends:
+                break
+            received = received[ends:]
+            self._transport.write(self._reply(head))
+        self._received = received
+
+    def _reply(self, head: bytes) -> bytes:
+        windows = self._windows
+        if head.startswith(b"GET /statistics "):
+            return _answer(b"200 OK", json.dumps({"accepted": windows.accepted, "rejected": windows.rejected}).encode())
+        key = _KEY.search(head)
+        if wait := windows.count(key[1] if key else b""):
+            return _answer(b"429 Too Many Requests", b'{"detail": "Throttled."}', b"Retry-After: %d\r\n" % wait)
+        return self._ok
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--limit", type=int, default=0)
+    parser.add_argument("--per", type=float, default=60.0)
+    options = parser.parse_args()
+    windows = Windows(options.limit, options.per)
+    ok = _answer(b"200 OK", event())
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(windows, ok), "127.0.0.1", 0, backlog=4096)
+    host, port = server.sockets[0].getsockname()
+    sys.stdout.write(f"http://{host}:{port}\n")
+    sys.stdout.flush()
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        asyncio.run(main())
