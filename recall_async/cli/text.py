@@ -18,7 +18,7 @@ def printable(text: str) -> str:
 
 def line(text: str | None) -> str:
     """`text` on one line."""
-    return " ".join(printable(text or "").split())
+    return printable(" ".join((text or "").split()))
 
 
 def moment(when: datetime) -> str:

@@ -1,0 +1,74 @@
+"""Where a command connects to, and with which key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from recall_async.sandbox import RecallSandbox
+
+pytestmark = pytest.mark.recall_sandbox(events=20, api_key="correct-horse")
+
+
+def test_key_from_a_file(run, tmp_path: Path) -> None:
+    """A key that is kept in a file, with an editor's line break or BOM, could not be used."""
+    file = tmp_path / "key"
+    file.write_text("\ufeffcorrect-horse\n", encoding="utf-8")
+    assert run("calendars", "--api-key-file", str(file), env={"RECALL_API_KEY": None}).exit_code == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"two\nlines", b"\xff\xfe\x00k"])
+def test_file_without_a_key(run, tmp_path: Path, content: bytes) -> None:
+    """A damaged key file would end in a traceback, or be printed."""
+    file = tmp_path / "key"
+    file.write_bytes(content)
+    result = run("calendars", "--api-key-file", str(file))
+    assert result.exit_code == 2
+    assert "two" not in result.output
+
+
+def test_wrong_key_is_refused_and_not_shown(run, recall_sandbox: RecallSandbox) -> None:
+    """The key would end up in a log."""
+    result = run("events", env={"RECALL_API_KEY": "battery-staple"})
+    assert result.exit_code == 3
+    assert "another region" in result.stderr
+    assert "battery-staple" not in result.output
+    assert "Traceback" not in result.output
+
+
+def test_key_is_no_argument(run) -> None:
+    """Every user of the machine could read it in the list of processes."""
+    for name in ("events", "schedule", "calendars list"):
+        help_text = run(*name.split(), "--help").stdout
+        assert "--api-key-file FILE" in help_text
+        assert "--api-key " not in help_text
+
+
+def test_region_goes_before_the_environment(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--region would be ignored by whoever has RECALL_BASE_URL set."""
+    from recall_async.cli import connection
+
+    opened = []
+    original = connection.Connection.session
+    monkeypatch.setattr(connection.Connection, "session", lambda self: opened.append(original(self)) or exit(0))
+    run("events", "--region", "eu-central-1")
+    run("events", "--region", "eu-central-1", "--base-url", "https://proxy.example")
+    run("events", env={"RECALL_WORKSPACE": "team"})
+    assert "https://eu-central-1.recall.ai" in repr(opened[0])
+    assert "https://proxy.example" in repr(opened[1])
+    assert opened[2].workspace == "team"
+
+
+def test_unknown_region(run) -> None:
+    """A typing error in the region would be sent to some host."""
+    result = run("events", "--region", "mars")
+    assert result.exit_code == 2
+    assert "eu-central-1" in result.stderr
+
+
+def test_no_server(run) -> None:
+    """A sandbox that was not started would show as a traceback."""
+    result = run("event", "2f3d2b1e-6c57-4bd5-a5d0-0c8f0f4e3a11", "--base-url", "http://127.0.0.1:9")
+    assert result.exit_code == 1
+    assert "no answer from http://127.0.0.1:9" in result.stderr
