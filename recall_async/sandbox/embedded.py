@@ -199,11 +199,7 @@ class RecallSandbox:
         server = Server(self._settings, self._keys, self._latency)
         runner = web.ServerRunner(web.Server(server.handle, access_log=None), shutdown_timeout=1.0)
         await runner.setup()
-        try:
-            await web.TCPSite(runner, *self._address).start()
-        except OSError:
-            await runner.cleanup()
-            raise
+        await web.TCPSite(runner, *self._address).start()
         self._address = runner.addresses[0][:2]
         self._server, self._runner, self._loop = server, runner, asyncio.get_running_loop()
 

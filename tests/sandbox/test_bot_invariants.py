@@ -70,6 +70,7 @@ class Bots(RuleBasedStateMachine):
             assert len(set(ids)) == len(ids)
             for bot_id in ids:
                 references.setdefault(bot_id, set()).add(event.document.id)
+        assert set(self.state._live_bots.values()) <= set(self.state.bots)
         assert references == {bot.id: bot.event_ids for bot in self.state.bots.values()}
 
     @invariant()

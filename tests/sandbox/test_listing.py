@@ -69,6 +69,7 @@ async def test_previous_leads_back(start: Callable[..., Any]) -> None:
     front = (await api.send("GET", back["previous"])).body
     assert front["results"] == first["results"]
     assert front["previous"] is None
+    assert (await api.send("GET", front["next"])).body["results"] == second["results"]
 
 
 async def test_a_cursor_survives_changes_of_the_data(start: Callable[..., Any]) -> None:

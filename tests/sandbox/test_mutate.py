@@ -75,6 +75,16 @@ async def test_raw_follows_the_change(api: Api) -> None:
     assert len(seen) == 10
 
 
+async def test_perpetual_events_move_for_ever(api: Api) -> None:
+    """An event that is moved forward again and again, and so collects bots, would never occur."""
+    perpetual = {event.document.id for event in api.state.events.values() if event.meeting.perpetual}
+    api.clock.seconds += 30 * 24 * 3600
+    changes = api.sandbox.mutate(40)
+    moved = {event_id for change in changes if change["kind"] == "move" for event_id in change["event_ids"]}
+    assert perpetual & moved
+    assert all(moment(event["start_time"]) > api.clock.now() for event in api.events() if event["id"] in moved)
+
+
 async def test_changes_touch_no_bots_except_of_deleted_events(api: Api) -> None:
     """The server would move bots on its own, which is the client's work."""
     for event in api.upcoming():
