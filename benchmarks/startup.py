@@ -1,0 +1,77 @@
+"""`startup`: what importing costs, and how long the command line takes to say something."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from random import Random
+
+from .charts import bars, chart
+from .processes import ROOT
+from .report import Report, Table, Target
+
+DEPENDENCIES = "import aiohttp, aiolimiter, msgspec"
+COMMAND = "import sys; from recall_async.cli import main; sys.argv = ['recall-async', '--help']; main()"
+PROGRAMS = {
+    "python alone": "pass",
+    "httpx + pydantic": "import httpx, pydantic; httpx.AsyncClient; pydantic.BaseModel",
+    "the three dependencies": DEPENDENCIES,
+    "recall_async": f"{DEPENDENCIES}; from recall_async import RecallSession",
+    "recall_async, errors and models only": "from recall_async import CalendarEvent, RecallError",
+    "recall-async --help": COMMAND,
+}
+
+
+def _seconds(program: str) -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def run(quick: bool) -> Report:
+    """The report on starting."""
+    rounds = 3 if quick else 40
+    order, random = list(PROGRAMS), Random(1)
+    taken: dict[str, list[float]] = {name: [] for name in PROGRAMS}
+    for number in range(-1, rounds):
+        random.shuffle(order)
+        for name in order:
+            seconds = _seconds(PROGRAMS[name])
+            if number >= 0:  # the first round compiles and fills the page cache
+                taken[name].append(seconds * 1e3)
+    typical = {name: statistics.median(millis) for name, millis in taken.items()}
+    over = typical["recall_async"] - typical["the three dependencies"]
+    shown = typical["recall-async --help"]
+
+    figure, axes = chart(size=(9.0, 2.8))
+    bars(axes, typical, ours="recall_async", form="{:.0f}")
+    axes.set(title="From starting Python to its end", xlabel="ms")
+    return Report(
+        title="startup: importing, and the command line's help",
+        method=f"New interpreters, one after the other, {rounds} of each, from start to end: with nothing to do, with the "
+        "dependencies imported (aiohttp, aiolimiter, msgspec), with `RecallSession` imported on top of them, with a part of "
+        "the package that needs no HTTP, and showing the help of the command line.",
+        figure=figure,
+        alt="Milliseconds from starting Python to its end, by what is imported",
+        tables=[
+            Table(
+                ("", "median", "fastest", "over Python alone"),
+                [
+                    (
+                        f"**{name}**" if "recall" in name else name,
+                        f"{typical[name]:.0f} ms",
+                        f"{min(taken[name]):.0f} ms",
+                        f"{typical[name] - typical['python alone']:.0f} ms",
+                    )
+                    for name in PROGRAMS
+                ],
+            )
+        ],
+        targets=[
+            Target("importing it takes ≤ 40 ms over its dependencies", f"{over:.0f} ms", over <= 40),
+            Target("`recall-async --help` takes ≤ 0.4 s", f"{shown / 1e3:.2f} s", shown <= 400),
+        ],
+        packages=("click", "httpx", "pydantic", "rich"),
+    )
