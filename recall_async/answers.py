@@ -24,6 +24,9 @@ class Answer(NamedTuple):
     """By lower-case name."""
     body: bytes
 
+    def __repr__(self) -> str:  # without the body, which may be large, or private
+        return f"<Answer {self.status}, {len(self.body)} bytes>"
+
 
 FOR_EVER = 1e9
 """Seconds, some thirty years: no wait is longer, since clocks and timers have limits."""

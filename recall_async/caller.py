@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import random
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +23,7 @@ from .answers import Answer
 from .errors import (
     AttemptTimeoutError,
     ConfigurationError,
+    ConnectionFailedError,
     DeadlineExceededError,
     RecallError,
     ResponseDecodeError,
@@ -73,11 +76,6 @@ class Caller:
         self._idle: asyncio.Event | None = None
         self.closed = False
 
-    @property
-    def opened(self) -> bool:
-        """Whether there is anything to close."""
-        return self._loop is not None and not self.closed
-
     def open(self) -> Workspace:
         """Be ready to call in the running event loop. Raises `SessionClosedError` or `ConfigurationError`."""
         loop = asyncio.get_running_loop()
@@ -125,12 +123,19 @@ class Caller:
             await self._idle.wait()
         await self.transport.aclose()
 
-    def abandon(self) -> None:
-        """Let go of everything from where nothing can be awaited."""
-        self.closed = True
-        for lane in self._lanes.values():
-            lane.sessions -= 1
-        self.transport.abandon()
+    def __del__(self) -> None:
+        if self._loop is not None and not self.closed:
+            self.closed = True
+            for lane in self._lanes.values():
+                lane.sessions -= 1
+            self.transport.abandon()
+            warnings.warn(
+                f"the RecallSession for {self.transport.base_url} was never closed: use "
+                "`async with RecallSession(...)`, or await its aclose()",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
 
     async def call(
         self,
@@ -247,9 +252,7 @@ class Caller:
                 happened = await self.transport.send(
                     attempt, operation.method, url, body=body, idempotency_key=idempotency_key, timeout=left
                 )
-            except ResponseDecodeError:
-                raise
-            except RecallError as error:
+            except (ConnectionFailedError, AttemptTimeoutError) as error:
                 happened = error
             verdict = decide(self.policy, operation.name, number, happened, jitter=random.random())
             pause = None if isinstance(verdict, Done) else verdict.pause
@@ -273,16 +276,18 @@ class Caller:
         try:
             return decoder.decode(answer.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            begins = answer.body[:80]
-            raise ResponseDecodeError(
-                f"{operation.name} was answered {answer.status}, but not as the API documents: {error}. "
-                f"The body has {len(answer.body)} bytes and begins with {begins!r}."
-            ) from error
+            reason = str(error)
+        begins = self.transport.masked(answer.body[:1000].decode("utf-8", "replace"))[:80]
+        # Not from the decoder's exception: one of them quotes the body.
+        raise ResponseDecodeError(
+            f"{operation.name} was answered {answer.status}, but not as the API documents: {reason}. "
+            f"The body has {len(answer.body)} bytes and begins with {begins!r}."
+        )
 
 
 def _new_key() -> str:
-    """A random UUID, at a third of what `uuid4` costs."""
-    digits = f"{random.getrandbits(128):032x}"
+    """A random UUID, at half of what `uuid4` costs; not from `random`, which a program may have seeded."""
+    digits = os.urandom(16).hex()
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import warnings
 from collections.abc import Mapping
 from enum import StrEnum
 from types import TracebackType
@@ -76,16 +75,19 @@ class RecallSession:
         timeout: float = 30.0,
         http: aiohttp.ClientSession | None = None,
     ) -> None:
-        api_key = _check_api_key(api_key)
-        url = check_base_url(base_url or os.environ.get("RECALL_BASE_URL") or _check_region(region).base_url)
+        if isinstance(api_key, str):
+            api_key = Secret(api_key)  # also in the frames of a traceback
+        key = _check_api_key(api_key)
+        in_region = _check_region(region).base_url
+        url = check_base_url(base_url or os.environ.get("RECALL_BASE_URL") or in_region)
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
             raise ConfigurationError(f"timeout is {timeout!r}: it is a number of seconds above 0")
         if workspace is not None and (not isinstance(workspace, str) or not workspace):
             raise ConfigurationError(f"workspace is {workspace!r}: it is a name")
         self._caller = Caller(
-            Transport(url, api_key, float(timeout), http),
+            Transport(url, key, float(timeout), http),
             quota_store or LocalQuotaStore(),
-            workspace or hashlib.sha256(f"{url}\0{api_key}".encode()).hexdigest()[:16],
+            workspace or hashlib.sha256(f"{url}\0{key}".encode()).hexdigest()[:16],
             check_quotas(quotas),
             retry or RetryPolicy(),
         )
@@ -120,30 +122,22 @@ class RecallSession:
         await self.aclose()
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_caller"):  # as a debugger sees it when the arguments were wrong
+            return "<RecallSession>"
         state = "closed" if self.closed else "open"
         return f"<RecallSession {self._caller.transport.base_url} workspace={self.workspace} {state}>"
 
-    def __del__(self) -> None:
-        caller: Caller | None = getattr(self, "_caller", None)
-        if caller is not None and caller.opened:
-            warnings.warn(
-                f"{self!r} was never closed: use `async with RecallSession(...)`, or await its aclose()",
-                ResourceWarning,
-                source=self,
-                stacklevel=2,
-            )
-            caller.abandon()
 
-
-def _check_api_key(given: str | None) -> Secret:
-    key = os.environ.get("RECALL_API_KEY") if given is None else given
+def _check_api_key(key: str | None) -> Secret:
     if key is None:
-        raise ConfigurationError("there is no API key: pass api_key=, or set RECALL_API_KEY")
-    if not isinstance(key, str) or not key.strip():
+        if "RECALL_API_KEY" not in os.environ:
+            raise ConfigurationError("there is no API key: pass api_key=, or set RECALL_API_KEY")
+        key = Secret(os.environ["RECALL_API_KEY"])
+    if not isinstance(key, Secret) or not key.strip():
         raise ConfigurationError("the API key is empty")
     if not (key.isascii() and key.isprintable() and " " not in key):
         raise ConfigurationError("the API key holds a line break, a space or another character that no key has")
-    return Secret(key)
+    return key
 
 
 def _check_region(given: Region | str | None) -> Region:

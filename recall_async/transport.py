@@ -13,7 +13,14 @@ import aiohttp
 from yarl import URL
 
 from .answers import Answer
-from .errors import AttemptTimeoutError, ConfigurationError, ConnectionFailedError, ResponseDecodeError
+from .errors import (
+    AttemptTimeoutError,
+    ConfigurationError,
+    ConnectionFailedError,
+    RecallError,
+    ResponseDecodeError,
+    SessionClosedError,
+)
 
 MAX_ANSWER = 64 * 2**20
 """Bytes of an answer that are read at the most; a page of 100 events has about half a million."""
@@ -140,13 +147,15 @@ class Transport:
         try:
             url = self.base_url.join(URL(link, encoded=True))
         except ValueError as error:
-            raise ResponseDecodeError(f"the API gave a link that is no URL, {link[:200]!r}: {error}") from None
+            raise ResponseDecodeError(
+                self.masked(f"the API gave a link that is no URL, {link[:200]!r}: {error}")
+            ) from None
         # Some deployments write http: in their links although they are served, and were asked, over https.
         if url.scheme == "http" and self.base_url.scheme == "https" and url.explicit_port in (None, 80):
             url = url.with_scheme("https").with_port(self.base_url.explicit_port)
         if url.user is not None or url.password is not None or url.origin() != self.base_url.origin():
             raise ResponseDecodeError(
-                f"the API gave a link to another origin, {link[:200]!r}, and the key is not sent there; "
+                f"the API gave a link to another origin, {self.masked(link)[:200]!r}, and the key is not sent there; "
                 f"this session talks to {self.base_url.origin()}"
             )
         return url.with_fragment(None)
@@ -163,9 +172,12 @@ class Transport:
     ) -> Answer:
         """The answer to one request. `timeout` in seconds, if it is to be shorter than the session's.
 
-        Raises `ConnectionFailedError`, `AttemptTimeoutError` or, for an answer that is too large, `ResponseDecodeError`.
+        Raises `ConnectionFailedError` or `AttemptTimeoutError` where none came, `ResponseDecodeError` for one that is too
+        large, and `SessionClosedError` or `ConfigurationError` where the aiohttp session cannot send.
         """
         assert self._http is not None
+        if self._http.closed:
+            raise SessionClosedError("the aiohttp session that was passed as http= is closed")
         headers = {} if self._http is self._owned else self._headers.copy()
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -187,32 +199,51 @@ class Transport:
                 content = await self._read(response)
                 # Headers are read where an error is explained, and nowhere else.
                 told = response.headers.items() if response.status >= 300 else ()
-                return Answer(response.status, {name.lower(): value for name, value in told}, content)
-        except TimeoutError as error:
-            raise AttemptTimeoutError(f"no answer within {limit.total:g} s from {url.origin()}") from error
+                return Answer(response.status, {name.lower(): self.masked(value) for name, value in told}, content)
+        except TimeoutError:
+            failure: RecallError = AttemptTimeoutError(f"no answer within {limit.total:g} s from {url.origin()}")
         except (aiohttp.ClientError, OSError) as error:
-            reason = str(error) or type(error).__name__
-            raise ConnectionFailedError(f"no answer from {url.origin()}: {reason}") from error
+            reason = self.masked(str(error)) or type(error).__name__
+            failure = ConnectionFailedError(f"no answer from {url.origin()}: {reason}")
+        except (ValueError, RuntimeError) as error:
+            failure = ConfigurationError(self.masked(f"nothing can be sent to {url.origin()}: {error}"))
+        # Not from aiohttp's exception, nor in its context: both it and its frames hold the headers that were sent.
+        raise failure
+
+    def masked(self, text: str) -> str:
+        """The text without the API key, should a server have sent it back."""
+        return text.replace(self._api_key, "***")
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         if response.status >= 300:
-            body = await _read_up_to(response, MAX_ERROR)
-            return body[:MAX_ERROR].replace(self._api_key.encode(), b"***")
+            return _without(self._api_key.encode(), await _read_error(response))
         length = response.content_length
         if length is not None and length <= MAX_ANSWER and "Content-Encoding" not in response.headers:
             return await response.read()
-        body = await _read_up_to(response, MAX_ANSWER)
-        if len(body) > MAX_ANSWER:
-            raise ResponseDecodeError(f"the answer has more than {MAX_ANSWER} bytes")
-        return body
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > MAX_ANSWER:
+                response.close()
+                raise ResponseDecodeError(f"the answer has more than {MAX_ANSWER} bytes")
+        return bytes(body)
 
 
-async def _read_up_to(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The body, or somewhat more than `limit` bytes of it."""
+async def _read_error(response: aiohttp.ClientResponse) -> bytes:
+    """As much of an error's body as there is, up to `MAX_ERROR` bytes."""
     body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > limit:
-            response.close()
-            break
-    return bytes(body)
+    # The status and how long to wait are known, whatever becomes of the body.
+    with suppress(aiohttp.ClientError, OSError):
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) >= MAX_ERROR:
+                response.close()
+                break
+    return bytes(body[:MAX_ERROR])
+
+
+def _without(key: bytes, body: bytes) -> bytes:
+    """The body without the key, and without the part of a key in which it was cut off."""
+    body = body.replace(key, b"***")
+    part = next((n for n in range(len(key) - 1, 3, -1) if body.endswith(key[:n])), 0)
+    return body[: len(body) - part]
