@@ -11,6 +11,7 @@ __all__ = [
     "BadRequestError",
     "BotAlreadyDispatchedError",
     "BotPoolExhaustedError",
+    "BotSpec",
     "Calendar",
     "CalendarAccessToken",
     "CalendarEvent",
@@ -19,13 +20,18 @@ __all__ = [
     "ConflictError",
     "ConnectionFailedError",
     "DeadlineExceededError",
+    "Decision",
+    "Deduplication",
     "EventEndedError",
     "InsufficientCreditError",
+    "Journal",
+    "JournalError",
     "LaneStatistics",
     "MeetingURL",
     "NotFoundError",
     "Outcome",
     "Page",
+    "Plan",
     "Priority",
     "Progress",
     "Quota",
@@ -33,6 +39,7 @@ __all__ = [
     "RateLimitedError",
     "RecallError",
     "RecallSession",
+    "RecordingPolicy",
     "Region",
     "RemoveBot",
     "RequestBlockedError",
@@ -46,10 +53,25 @@ __all__ = [
 
 # aiohttp takes half a second to import, which `recall-async --help` and a program that only catches errors need not wait
 # for: names are looked up in these modules, the lightest first, when they are used.
-_HOMES = ("errors", "models", "limits.quota", "limits.contract", "retry", "bulk.actions", "bulk.progress", "session")
+_HOMES = (
+    "errors",
+    "models",
+    "limits.quota",
+    "limits.contract",
+    "retry",
+    "bulk.actions",
+    "bulk.journal",
+    "bulk.progress",
+    "sync.deduplication",
+    "sync.policy",
+    "sync.decide",
+    "sync.plan",
+    "session",
+)
 
 if TYPE_CHECKING:
     from .bulk.actions import Outcome, RemoveBot, ScheduleBot
+    from .bulk.journal import Journal
     from .bulk.progress import Progress
     from .errors import (
         APIError,
@@ -64,6 +86,7 @@ if TYPE_CHECKING:
         DeadlineExceededError,
         EventEndedError,
         InsufficientCreditError,
+        JournalError,
         NotFoundError,
         QuotaStoreUnavailableError,
         RateLimitedError,
@@ -87,6 +110,10 @@ if TYPE_CHECKING:
     )
     from .retry import RetryPolicy
     from .session import RecallSession, Region
+    from .sync.decide import Decision
+    from .sync.deduplication import Deduplication
+    from .sync.plan import Plan
+    from .sync.policy import BotSpec, RecordingPolicy
 else:
 
     def __getattr__(name):

@@ -19,6 +19,7 @@
     ├── QuotaStoreUnavailableError     the store of a shared quota does not answer
     ├── ResponseDecodeError            an answer that is not what the API documents
     ├── WebhookVerificationError       a delivery that is not authentic (also a ValueError)
+    ├── JournalError                   the file of a bulk job cannot be used or written
     ├── SessionClosedError             the session was closed (also a RuntimeError)
     └── ConfigurationError             the program asks for what cannot be (also a ValueError)
 
@@ -151,6 +152,10 @@ class ResponseDecodeError(RecallError):
 
 class WebhookVerificationError(RecallError, ValueError):
     """A webhook delivery that cannot be trusted."""
+
+
+class JournalError(RecallError):
+    """The file in which a bulk job notes what it has done cannot be used or written."""
 
 
 class SessionClosedError(RecallError, RuntimeError):

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
 import aiohttp
 
+from .bulk.actions import Action
+from .bulk.journal import Journal
+from .bulk.progress import Progress
+from .bulk.run import BulkRun
 from .caller import Caller
 from .errors import ConfigurationError
 from .limits.contract import LaneStatistics, QuotaStore
@@ -103,6 +107,32 @@ class RecallSession:
     def closed(self) -> bool:
         """Whether the session was closed."""
         return self._caller.closed
+
+    def bulk(
+        self,
+        actions: Iterable[Action] | AsyncIterable[Action],
+        *,
+        concurrency: int | None = None,
+        journal: Journal | str | os.PathLike[str] | None = None,
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> BulkRun:
+        """One outcome per action, as each is finished: `async for outcome in recall.bulk(actions)`.
+
+        A collection goes soonest event first. Any other iterable, asynchronous ones too, goes in its own order and is read
+        as it is needed, so that it can be of any length; `len()` of it, where there is one, is the total. Actions on one
+        event keep their order, and those with one deduplication key are never in flight together. All of them leave room
+        for interactive calls, and none has a deadline.
+
+        - `concurrency`: actions at work at once, 64 by default.
+        - `journal`: a file that tells of every finished action. The job that is started again with it does the rest.
+        - `on_progress`: is called with a `Progress` after each action. What it raises ends the job.
+
+        A failed action is an outcome like any other. `AuthenticationError`, `InsufficientCreditError`,
+        `RequestBlockedError`, `SessionClosedError` and `JournalError` end the job: they are raised when what was on its way
+        is finished and handed out, and a note says how much was not done. What the iterable raises is passed on likewise.
+        Raises `ConfigurationError`. https://docs.recall.ai/docs/calendar-v2-scheduling-guide
+        """
+        return BulkRun(self._caller, actions, concurrency=concurrency, journal=journal, on_progress=on_progress)
 
     def statistics(self) -> dict[str, LaneStatistics]:
         """Slots, waiting calls and counters of every operation, by its name. Cheap enough to poll."""

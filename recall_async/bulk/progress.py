@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from ..limits.contract import LaneStatistics
+from ..operations import REMOVE_BOT, SCHEDULE_BOT
+from .actions import Action, Outcome, ScheduleBot, Status
+
+RECENT = 256
+"""How many finished actions "lately" is made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +42,60 @@ class Progress:
     def finished(self) -> int:
         """Actions of which the outcome is known."""
         return self.done + self.failed + self.skipped
+
+
+def operation_of(action: Action) -> str:
+    """The name of the operation that does the action."""
+    return SCHEDULE_BOT.name if isinstance(action, ScheduleBot) else REMOVE_BOT.name
+
+
+class Tally:
+    """Counts the outcomes of a job. Times are in seconds and never go back."""
+
+    def __init__(self, total: int | None) -> None:
+        self.total = total
+        self._counts: dict[Status, int] = {"done": 0, "failed": 0, "skipped": 0}
+        self._resumed = 0
+        self._kinds = {SCHEDULE_BOT.name: 0, REMOVE_BOT.name: 0}
+        self._times: deque[float] = deque(maxlen=RECENT)
+        self._waited = 0.0
+
+    def count(self, outcome: Outcome, now: float) -> None:
+        """One more."""
+        self._counts[outcome.status] += 1
+        self._kinds[operation_of(outcome.action)] += 1
+        if outcome.resumed:
+            self._resumed += 1
+        elif outcome.attempts:
+            self._times.append(now)
+            self._waited += (outcome.waited - self._waited) / min(len(self._times), RECENT // 8)
+
+    def at_the_end(self) -> str:
+        """What there is to say when a job was stopped."""
+        counts = ", ".join(f"{number} {status}" for status, number in self._counts.items())
+        left = "the" if self.total is None else self.total - sum(self._counts.values())
+        return f"The bulk job stopped with {counts}; {left} others remain to be done."
+
+    def progress(self, now: float, statistics: Callable[[str], LaneStatistics]) -> Progress:
+        """The job at `now`. `statistics` gives an operation's lane."""
+        seen = sum(self._kinds.values())
+        left = None if self.total is None else max(0, self.total - seen)
+        lanes = {name: statistics(name) for name, count in self._kinds.items() if count or not seen}
+        # What is to come is taken to be made up like what came.
+        share = {name: self._kinds[name] / seen if seen else 1.0 for name in lanes}
+        pauses = [max(0.0, lane.paused_until - now) for lane in lanes.values() if lane.paused_until is not None]
+        most = max(lanes, key=lambda name: share[name])
+        times = [share[name] / min(lane.quota.rate, lane.pace or lane.quota.rate) for name, lane in lanes.items()]
+        paused = max(pauses, default=0.0)
+        since = self._times[0] if self._times else now
+        return Progress(
+            **self._counts,
+            resumed=self._resumed,
+            total=self.total,
+            rate=(len(self._times) - 1) / (now - since) if now > since else 0.0,
+            taken=lanes[most].taken,
+            limit=lanes[most].quota.limit,
+            waited=self._waited,
+            paused=paused,
+            eta=None if left is None else left and paused + left * max(times),
+        )

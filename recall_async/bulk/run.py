@@ -1,0 +1,101 @@
+"""`BulkRun`: what `RecallSession.bulk` returns."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sized
+from types import TracebackType
+from typing import Self
+
+from ..caller import Caller
+from ..errors import ConfigurationError
+from .actions import Action, Outcome
+from .engine import STOPPING, Engine
+from .journal import Journal
+from .progress import Progress, Tally
+
+CONCURRENCY = 64
+"""Actions at work at once, if nothing else is said: enough for 300 requests a second of 0.2 s each."""
+
+
+class BulkRun(AsyncIterator[Outcome]):
+    """The outcomes of a bulk job, one for each action, as each is finished.
+
+    The work begins with the first outcome that is asked for, and goes on while outcomes are fetched. `async with` and
+    `aclose()` end it at once; so does leaving the `async for` over a run that nobody else holds. A run that is held but no
+    longer fetched from finishes what it has begun, and rests.
+    """
+
+    def __init__(
+        self,
+        caller: Caller,
+        actions: Iterable[Action] | AsyncIterable[Action],
+        *,
+        concurrency: int | None = None,
+        journal: Journal | str | os.PathLike[str] | None = None,
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> None:
+        if not isinstance(actions, Iterable | AsyncIterable):
+            raise ConfigurationError(f"actions is a {type(actions).__name__}: it is an iterable of actions")
+        if concurrency is None:
+            concurrency = CONCURRENCY
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+            raise ConfigurationError(f"concurrency is {concurrency!r}: it counts actions at work at once, at least 1")
+        if on_progress is not None and not callable(on_progress):
+            raise ConfigurationError(f"on_progress is {on_progress!r}: it is a function that takes a Progress")
+        if journal is not None and not isinstance(journal, Journal):
+            journal = Journal(journal)
+        self._engine = Engine(caller, actions, concurrency, journal)
+        self._tally = Tally(len(actions) if isinstance(actions, Sized) else None)
+        self._on_progress = on_progress
+
+    @property
+    def progress(self) -> Progress:
+        """Where the job is."""
+        return self._tally.progress(self._now(), self._engine.statistics)
+
+    def stop(self) -> None:
+        """End the job well: nothing more is begun, what is on its way is finished, and the `async for` ends after it."""
+        self._engine.stop()
+
+    async def aclose(self) -> None:
+        """End the job at once; what is finished is in the journal. Doing it again does nothing."""
+        await self._engine.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Outcome:
+        try:
+            outcome = await self._engine.next()
+            if outcome is not None:
+                self._tally.count(outcome, self._now())
+                if self._on_progress is not None:
+                    self._on_progress(self.progress)
+                return outcome
+        except BaseException as error:
+            if isinstance(error, STOPPING):
+                error.add_note(self._tally.at_the_end())
+            await self.aclose()
+            raise
+        raise StopAsyncIteration
+
+    def _now(self) -> float:
+        return time.monotonic() if self._engine.loop is None else self._engine.loop.time()
+
+    def __del__(self) -> None:
+        engine: Engine | None = getattr(self, "_engine", None)
+        if engine is not None and engine.loop is not None:
+            try:
+                engine.loop.call_soon_threadsafe(engine.abandon)
+            except RuntimeError:  # the loop is closed, and its tasks are gone
+                engine.close()
