@@ -76,9 +76,16 @@ class QuotaLane(Protocol):
     def statistics(self) -> LaneStatistics:
         """The lane at this moment; cheap."""
 
+    async def flush(self) -> None:
+        """A session was closed: let whoever shares the quota know how its slots ended, and hold nothing open for it."""
+
 
 class QuotaStore(Protocol):
     """Where the state of quotas is kept."""
+
+    @property
+    def longest_request(self) -> float:
+        """Seconds that a request may be on its way; the `timeout` of a session may not be longer."""
 
     def lane(self, workspace: str, operation: str, quota: Quota | None) -> QuotaLane:
         """The lane of an operation in the running event loop: the same one for everybody who names the same workspace.

@@ -248,6 +248,9 @@ class LocalLane:
     def retried(self) -> None:
         self._retries += 1
 
+    async def flush(self) -> None:
+        """There is nobody to tell."""
+
     def statistics(self) -> LaneStatistics:
         now = self._now()
         taken = self._window.taken(now)

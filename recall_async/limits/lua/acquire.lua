@@ -1,0 +1,166 @@
+-- Grant slots of one quota: as many as are free, and as its pace allows.
+--
+-- A slot is a member of a sorted set; its score is the moment it comes back, in microseconds of this server's clock. A
+-- granted slot is leased: it comes back by itself should its holder die. settle.lua shortens that when the answer is there.
+--
+-- KEYS  slots (sorted set), state (hash), fence (string, of this client)
+-- ARGV  client, seq                 who asks, and the number of this message: a later one makes earlier ones void
+--       first, interactive, bulk    slots client:first, client:first+1, ...: so many for interactive calls, then for bulk
+--       again                       1 when a message that asked for these very slots went unanswered, else 0
+--       epoch, age                  what the last answer called the epoch, or '', and how long ago that answer came
+--       limit, limit_bulk           slots that may be taken, by class
+--       depth, depth_bulk           tokens that may be spent at once, by class
+--       per, lease                  the window; how long a slot lasts whose end nobody reports
+--       idle                        how long the state of a quota that nobody uses is kept
+--       Durations are in microseconds.
+-- Returns {interactive granted, bulk granted, now, taken, wait interactive, wait bulk, paused until, held until,
+--          requests per 1000 s or -1, epoch, quota of whoever asked before}, or {-1} when a later message came first.
+
+local slots, state, fence = KEYS[1], KEYS[2], KEYS[3]
+local client, seq = ARGV[1], tonumber(ARGV[2])
+local first, interactive, bulk, again = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
+local known, age = ARGV[7], tonumber(ARGV[8])
+local limit, limit_bulk, depth, depth_bulk = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
+local per, lease, idle = tonumber(ARGV[13]), tonumber(ARGV[14]), tonumber(ARGV[15])
+
+-- A message that was held up on its way, and that its sender has repeated since, would take slots that nobody gives back.
+if tonumber(redis.call('GET', fence) or '0') >= seq then
+  return {-1}
+end
+redis.call('SET', fence, seq, 'PX', math.ceil(lease / 1000))
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local kept = redis.call('HMGET', state, 'born', 'run', 'seen', 'held', 'paused', 'tat', 'base', 'since', 'next', 'quota')
+local born, run, seen = kept[1], kept[2], tonumber(kept[3] or '0')
+local held, paused, tat = tonumber(kept[4] or '0'), tonumber(kept[5] or '0'), tonumber(kept[6] or '0')
+local base, since, next_turn = tonumber(kept[7] or '0'), tonumber(kept[8] or '0'), tonumber(kept[9] or '0')
+local quota = string.format('%.0f/%.0f', limit, per)
+
+-- Slots may have been forgotten. Then nothing is granted until every request that had one has left the API's window.
+local function hold(moment)
+  if moment > held then
+    held = moment
+    redis.call('HSET', state, 'held', held)
+  end
+end
+
+local function run_id()
+  return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+end
+
+if not born then
+  born, run = string.format('%.0f-%s', now, client), run_id()
+  redis.call('HSET', state, 'born', born, 'run', run)
+  redis.call('PEXPIRE', state, math.ceil(idle / 1000))
+end
+if known ~= '' and known ~= born .. '/' .. run then
+  -- The client got slots that are unknown here, the last of them before its last answer: from a server that failed, or
+  -- before a flush or an empty restart. In the latter case so did others, of whom nobody may be left to tell.
+  hold(now - age + lease)
+  if string.sub(known, 1, #born + 1) ~= born .. '/' then
+    hold(tonumber(string.match(born, '^%d+')) + lease)
+  end
+end
+if now < seen - 1000000 then
+  -- The server's clock was set back: every moment that is kept lies too far ahead.
+  redis.call('DEL', slots)
+  tat, next_turn, since, paused, held = 0, now, now, now + math.max(0, paused - seen), 0
+  redis.call('HSET', state, 'tat', 0, 'next', now, 'since', now, 'paused', paused, 'seen', now)
+  hold(now + lease)
+end
+
+redis.call('ZREMRANGEBYSCORE', slots, '-inf', now)
+local taken = redis.call('ZCARD', slots)
+
+local granted, granted_bulk = 0, 0
+if again then
+  -- The unanswered message may have been granted the first few slots of each class.
+  local function present(offset, wanted)
+    local count = 0
+    while count < wanted and redis.call('ZSCORE', slots, client .. ':' .. (first + offset + count)) do
+      count = count + 1
+    end
+    return count
+  end
+  granted, granted_bulk = present(0, interactive), present(interactive, bulk)
+end
+
+-- The pace after a 429, as in pace.py.
+local rate = 0
+if base > 0 then
+  local windows = math.max(0, now - since) / per
+  rate = base * 1.1 ^ math.min(windows * (windows + 1) / 2, 200)
+  if rate >= limit / per then
+    rate, next_turn = 0, 0
+    redis.call('HDEL', state, 'base', 'since', 'next')
+  end
+end
+
+-- The token bucket, as the moment at which it will be full again. Clients come when they can: who is late for a token by
+-- less than the next one is not made to wait for that from then on, or the pace would be lost that lateness costs.
+local interval = per / limit
+tat = math.max(tat, now - math.min(0.9 * interval, 75000))
+local tokens = math.min(depth, math.floor((now - tat) / interval + depth + 0.001))
+local spare = depth - depth_bulk
+
+local fresh, fresh_bulk = 0, 0
+if math.max(held, paused, next_turn) <= now then
+  local most = rate > 0 and 1 or limit
+  fresh = math.max(0, math.min(interactive - granted, limit - taken, tokens, most))
+  fresh_bulk = math.max(0, math.min(
+    bulk - granted_bulk, limit_bulk - taken - fresh, tokens - fresh - spare, most - fresh))
+end
+if fresh + fresh_bulk > 0 then
+  -- Looked up last, because it costs as much as all the rest. Another run id: a restart that lost what was not yet
+  -- written, or a replica that took over before it had seen everything.
+  local current = run_id()
+  if run ~= current then
+    run, fresh, fresh_bulk = current, 0, 0
+    redis.call('HSET', state, 'run', run)
+    hold(now + lease)
+  end
+end
+if fresh + fresh_bulk > 0 then
+  local added = {}
+  local function add(from, count)
+    for number = from, from + count - 1 do
+      added[#added + 1] = now + lease
+      added[#added + 1] = client .. ':' .. number
+    end
+  end
+  add(first + granted, fresh)
+  add(first + interactive + granted_bulk, fresh_bulk)
+  redis.call('ZADD', slots, unpack(added))
+  tat = tat + (fresh + fresh_bulk) * interval
+  redis.call('HSET', state, 'tat', tat, 'seen', now)
+  if rate > 0 then
+    next_turn = now + 1 / rate
+    redis.call('HSET', state, 'next', next_turn)
+  end
+  redis.call('PEXPIRE', slots, math.ceil(lease / 1000))
+  redis.call('PEXPIRE', state, math.ceil(idle / 1000))
+  taken, granted, granted_bulk = taken + fresh + fresh_bulk, granted + fresh, granted_bulk + fresh_bulk
+end
+
+-- How long a class that got less than it wanted waits at the least: for the pause, for its token, and for as many slots
+-- to come back as its share is exceeded by. A slot in flight comes back one window from now at the earliest.
+local function wait(unmet, share, left)
+  if unmet <= 0 then
+    return 0
+  end
+  local moment = math.max(held, paused, next_turn, tat + (1 + left - depth) * interval)
+  if taken >= share then
+    local back = redis.call('ZRANGE', slots, taken - share, taken - share, 'WITHSCORES')
+    moment = math.max(moment, math.min(tonumber(back[2]), now + per))
+  end
+  return math.max(0, math.ceil(moment - now))
+end
+
+if kept[10] ~= quota then
+  redis.call('HSET', state, 'quota', quota)
+end
+return {
+  granted, granted_bulk, now, taken, wait(interactive - granted, limit, 0), wait(bulk - granted_bulk, limit_bulk, spare),
+  paused, held, rate > 0 and math.floor(rate * 1e9) or -1, born .. '/' .. run, kept[10] or quota,
+}

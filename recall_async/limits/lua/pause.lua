@@ -1,0 +1,44 @@
+-- A request met a 429: nobody goes for a while, and everybody goes slower after that, as in pace.py.
+--
+-- KEYS  slots (sorted set), state (hash)
+-- ARGV  pause, age     for how long, and how long ago that was said (microseconds)
+--       granted_at     when the request got its slot (microseconds of this server's clock)
+--       limit, per     the quota; per in microseconds
+--       idle           how long the state of a quota that nobody uses is kept (microseconds)
+-- Returns until when everybody pauses.
+
+local slots, state = KEYS[1], KEYS[2]
+local pause, age, granted_at = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local limit, per, idle = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local kept = redis.call('HMGET', state, 'paused', 'base', 'since', 'next')
+local paused, base = tonumber(kept[1] or '0'), tonumber(kept[2] or '0')
+local since, next_turn = tonumber(kept[3] or '0'), tonumber(kept[4] or '0')
+local resume = now - age + pause
+
+paused = math.max(paused, resume)
+redis.call('HSET', state, 'paused', paused)
+redis.call('PEXPIRE', state, math.ceil((pause + idle) / 1000))
+
+if granted_at < since then
+  -- It left before the last slowdown could reach it, and tells nothing new but that the pause goes on.
+  redis.call('HSET', state, 'since', math.max(since, resume))
+  return paused
+end
+
+-- What the API granted in the last window: slots that are answered, without the rejected ones.
+local accepted = 0
+for _, slot in ipairs(redis.call('ZRANGEBYSCORE', slots, '(' .. string.format('%.0f', now), now + per)) do
+  if string.sub(slot, 1, 1) ~= '!' then
+    accepted = accepted + 1
+  end
+end
+local full = limit / per
+local slower = math.max(accepted / per * 0.9, full * 0.05)
+if base > 0 then
+  local windows = math.max(0, now - since) / per
+  slower = math.min(slower, base * 1.1 ^ math.min(windows * (windows + 1) / 2, 200))
+end
+redis.call('HSET', state, 'base', slower, 'since', resume, 'next', math.max(next_turn, resume))
+return paused

@@ -1,0 +1,24 @@
+-- Say how slots ended. What is not reported comes back when its lease is over.
+--
+-- KEYS  slots (sorted set)
+-- ARGV  client, per, then for each slot: its number, how it ended, and how long ago (microseconds of the client's clock,
+--       measured when the message left, so that a slot never comes back too early)
+--       answered   it comes back one window after the answer
+--       rejected   the same, but marked: pause.lua does not count it as granted by the API
+--       unused     it comes back now
+-- Returns the number of slots taken.
+
+local slots, client, per = KEYS[1], ARGV[1], tonumber(ARGV[2])
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+
+for i = 3, #ARGV, 3 do
+  local slot, ending, back = client .. ':' .. ARGV[i], ARGV[i + 1], now - ARGV[i + 2] + per
+  if ending == 'answered' then
+    -- XX and LT make a repeated message harmless: it neither brings back a slot nor holds it longer.
+    redis.call('ZADD', slots, 'XX', 'LT', back, slot)
+  elseif redis.call('ZREM', slots, slot) == 1 and ending == 'rejected' then
+    redis.call('ZADD', slots, back, '!' .. slot)
+  end
+end
+return redis.call('ZCOUNT', slots, '(' .. string.format('%.0f', now), '+inf')

@@ -1,0 +1,122 @@
+"""`RedisQuotaStore`: one quota for many processes and hosts. What it guarantees, and what not: docs/redis.md"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+try:
+    from redis.asyncio import Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+except ImportError as error:  # pragma: no cover
+    raise ImportError("RedisQuotaStore needs the extra redis: pip install 'recall-async[redis]'") from error
+
+from ..errors import ConfigurationError
+from .loops import PerLoop
+from .quota import Quota, base_quota
+from .redis_dialogue import Dialogue, Memory
+from .redis_lane import RedisLane
+from .redis_link import Link
+from .redis_scripts import Keys, Terms
+from .store import agree
+
+
+class RedisQuotaStore:
+    """The quota's state in Redis, shared by everybody who names the same server, `prefix` and workspace.
+
+    - `client`: a `redis.asyncio.Redis` of the caller's, which belongs to one event loop and stays the caller's to close;
+      `from_url` makes one for each event loop, and closes it with the last session.
+    - `prefix`: what the names of all keys begin with.
+    - `longest_request`: seconds that a request can take from its slot to the moment at which the API counts it; what lies
+      between the session's `timeout` and this is the grace for a request that was given up. No `timeout` may be longer.
+      The slot of a process that died comes back after this, the quota's window, and 5 seconds.
+    - `local_reserve`: requests per window that this process may send on its own while Redis is away; by default it waits.
+      So many for each of `processes` are taken off the shared limit for good: all of them must be given the same numbers.
+
+    Raises `ConfigurationError` for what cannot be. Calls raise `QuotaStoreUnavailableError` when Redis has not come back
+    by their deadline. docs/redis.md
+    """
+
+    def __init__(
+        self,
+        client: Redis | None = None,
+        *,
+        prefix: str = "recall",
+        longest_request: float = 60.0,
+        local_reserve: int = 0,
+        processes: int = 1,
+    ) -> None:
+        if "{" in prefix or "}" in prefix:
+            raise ConfigurationError(f"prefix is {prefix!r}: braces say which node of a cluster a key is on")
+        if not 0 < longest_request < math.inf:
+            raise ConfigurationError(f"longest_request is {longest_request!r}: it is a number of seconds above 0")
+        if local_reserve < 0 or processes < 1:
+            raise ConfigurationError(
+                "local_reserve counts requests, from 0; processes counts those who share the quota"
+            )
+        self.longest_request = longest_request
+        self._prefix = prefix
+        self._reserve = local_reserve
+        self._set_aside = local_reserve * processes
+        self._memory: Memory = {}
+        self._client = client
+        self._url = ""
+        self._options: dict[str, Any] = {}
+        self._links: PerLoop[Link] = PerLoop(self._link)
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        prefix: str = "recall",
+        longest_request: float = 60.0,
+        local_reserve: int = 0,
+        processes: int = 1,
+        **options: Any,
+    ) -> RedisQuotaStore:
+        """A store that connects to `redis://`, `rediss://` or `unix://` by itself; `options` are those of redis-py."""
+        store = cls(prefix=prefix, longest_request=longest_request, local_reserve=local_reserve, processes=processes)
+        store._url, store._options = url, options
+        try:
+            store._connect()
+        except (ValueError, TypeError) as error:
+            raise ConfigurationError(f"Redis cannot be connected to like this: {error}") from None
+        return store
+
+    def lane(self, workspace: str, operation: str, quota: Quota | None) -> RedisLane:
+        """The lane of an operation in the running event loop; see `QuotaStore`."""
+        self._links.bequeathed()  # connections of closed loops cannot be closed any more
+        link = self._links.get()
+        if self._client is not None and self._links.others():
+            raise ConfigurationError("a Redis client belongs to one event loop: use RedisQuotaStore.from_url(...)")
+        lane = link.lanes.get((workspace, operation))
+        if lane is None:
+            dialogue = Dialogue(Keys(self._prefix, workspace, operation), self._memory)
+            lane = RedisLane(operation, quota or base_quota(operation), link, dialogue, self._terms, self._reserve)
+            lane.named = quota is not None
+            link.lanes[workspace, operation] = lane
+        else:
+            agree(lane, operation, quota)
+        return lane
+
+    async def aclose(self) -> None:
+        """Close the running event loop's connections. Closing the last session does that too."""
+        await self._links.get().aclose()
+
+    def __repr__(self) -> str:
+        return f"<RedisQuotaStore prefix={self._prefix!r}>"
+
+    def _terms(self, quota: Quota) -> Terms:
+        return Terms.of(quota, self._set_aside, self.longest_request)
+
+    def _link(self) -> Link:
+        return Link(self._connect, owned=self._client is None)
+
+    def _connect(self) -> Redis:
+        if self._client is not None:
+            return self._client
+        # The link tries again by itself, and says that it does.
+        client: Redis = Redis.from_url(self._url, **{"retry": Retry(NoBackoff(), 0), **self._options})
+        return client

@@ -1,0 +1,179 @@
+"""The connection of one event loop to Redis: everything its lanes have to say goes in one message at a time.
+
+While a message is on its way, what comes up meanwhile gathers for the next one; so a busy process sends few large
+messages, and an idle one none: there is no task while there is nothing to say.
+
+A message without an answer is an outage, and what it said may or may not have been done. It is said again until somebody
+answers; the scripts are made for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from redis.asyncio import Redis
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoPermissionError,
+    NoScriptError,
+    RedisError,
+)
+
+from .redis_scripts import Command
+
+if TYPE_CHECKING:
+    from .redis_lane import RedisLane
+
+logger = logging.getLogger("recall_async")
+
+PATIENCE = 2.0
+"""Seconds after which an answer is not waited for any longer."""
+RETRY_AT_MOST = 1.0
+"""Seconds between attempts in a long outage."""
+LANES_AT_ONCE = 256
+"""Lanes that share a message: Redis is busy with it for some ten milliseconds at the most."""
+REFUSALS = (AuthenticationError, AuthorizationError, NoPermissionError)
+"""Answers that another attempt does not change."""
+
+
+class Link:
+    """What connects the lanes of one event loop with Redis."""
+
+    def __init__(self, connect: Callable[[], Redis], *, owned: bool) -> None:
+        self._connect = connect
+        self._owned = owned
+        self._client: Redis | None = None
+        self._due: dict[RedisLane, None] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._said_at: float | None = None
+        self._silent_since: float | None = None
+        self._checked = False
+        self.lanes: dict[tuple[str, str], RedisLane] = {}
+        """By workspace and operation."""
+        self.trouble = ""
+        """Why Redis does not answer; empty while it does."""
+
+    def ask(self, lane: RedisLane) -> None:
+        """Let the lane say what it has to say, at once or with the next message."""
+        self._due[lane] = None
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._talk(), name="recall_async quota store")
+
+    def silence(self) -> float:
+        """Seconds for which Redis has owed an answer."""
+        since = self._said_at if self._silent_since is None else self._silent_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    async def aclose_unused(self) -> None:
+        """Close, unless a session is open."""
+        if not any(lane.sessions for lane in self.lanes.values()):
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Say no more, and close the connections, unless they are the caller's."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+        self._due.clear()
+        client, self._client = self._client, None
+        if client is not None and self._owned:
+            await client.aclose()
+
+    async def _talk(self) -> None:
+        try:
+            while self._due:
+                await asyncio.sleep(0)  # whoever is ready to run may have something to add
+                lanes = list(self._due)[:LANES_AT_ONCE]
+                for lane in lanes:
+                    del self._due[lane]
+                if not await self._exchange(lanes):
+                    delay = min(RETRY_AT_MOST, max(0.05, self.silence() / 2))
+                    await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+                    self._due = {lane: None for lane in self._due if lane.sessions}
+        finally:
+            self._task = self._said_at = None
+
+    async def _exchange(self, lanes: list[RedisLane]) -> bool:
+        """Whether Redis has heard these lanes."""
+        said = [(lane, lane.compose()) for lane in lanes]
+        commands = [command for _, spoken in said for command in spoken]
+        if not commands:
+            return True
+        self._said_at = time.monotonic()
+        replies: list[Any]
+        try:
+            async with asyncio.timeout(PATIENCE):
+                replies = await self._send(commands)
+        except (RedisError, OSError, TimeoutError) as error:
+            replies = [error] * len(commands)
+        finally:
+            self._said_at = None
+        failure = next((reply for reply in replies if isinstance(reply, Exception)), None)
+        if failure is None:
+            self._answered()
+        else:
+            self._failed(failure)
+        for lane, spoken in said:
+            heard, replies = replies[: len(spoken)], replies[len(spoken) :]
+            refusal = next((reply for reply in heard if isinstance(reply, REFUSALS)), None)
+            if refusal is not None:
+                lane.refused(refusal)
+            elif any(isinstance(reply, Exception) for reply in heard):
+                self._due[lane] = None
+                lane.unheard()
+            else:
+                lane.heard(heard)
+        return failure is None
+
+    async def _send(self, commands: list[Command]) -> list[Any]:
+        if self._client is None:
+            self._client = self._connect()
+        if not self._checked:
+            await self._check_policy(self._client)
+        pipeline = self._client.pipeline(transaction=False)
+        for script, keys, arguments in commands:
+            pipeline.execute_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        # A server that was restarted, or told to, has forgotten the scripts; sent in full, it remembers them again.
+        forgotten = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if forgotten:
+            for index in forgotten:
+                script, keys, arguments = commands[index]
+                pipeline.execute_command("EVAL", script.text, len(keys), *keys, *arguments)
+            for index, reply in zip(forgotten, await pipeline.execute(raise_on_error=False), strict=True):
+                replies[index] = reply
+        return replies
+
+    async def _check_policy(self, client: Redis) -> None:
+        memory: dict[str, Any] = await client.info("memory")
+        policy = memory.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            logger.warning(
+                "Redis evicts keys when its memory is full (maxmemory-policy is %s): a quota that is evicted can be "
+                "overrun. Set maxmemory-policy noeviction, or keep the quota on a server of its own",
+                policy,
+            )
+        self._checked = True
+
+    def _failed(self, error: Exception) -> None:
+        begins = not self.trouble
+        if isinstance(error, TimeoutError) and not str(error):
+            self.trouble = f"no answer within {PATIENCE:g} s"
+        else:
+            self.trouble = str(error) or type(error).__name__
+        if begins:
+            self._silent_since = time.monotonic()
+            logger.warning("Redis does not answer, so calls wait for their quota: %s", self.trouble)
+
+    def _answered(self) -> None:
+        if self.trouble:
+            logger.info("Redis answers again after %.1f s", self.silence())
+            self.trouble, self._silent_since = "", None
+            for lane in self.lanes.values():
+                lane.greet()

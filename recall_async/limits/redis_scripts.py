@@ -1,0 +1,182 @@
+"""What is said to Redis about a quota, and what Redis answers: scripts, keys, arguments, all of them plain values.
+
+Durations and moments are whole microseconds there. Moments are always of the server's clock: a client tells how long ago
+something was, never when.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.resources import files
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from ..errors import ConfigurationError
+from .quota import Priority, Quota
+from .window import CLOCK_TOLERANCE
+
+HANDOVER = 5.0
+"""Seconds after which a granted slot is too old to be used: part of every lease, beside the longest request and `per`."""
+IDLE = 24 * 3600.0
+"""Seconds for which Redis remembers a quota that nobody uses, and clients its epoch."""
+OVERTAKEN = -1
+"""Answered to an acquire that came after a later one of the same client."""
+
+
+def microseconds(seconds: float) -> int:
+    """A duration in Redis' unit, rounded up."""
+    return math.ceil(seconds * 1e6)
+
+
+class Script:
+    """A Lua script of `recall_async/limits/lua`."""
+
+    def __init__(self, name: str) -> None:
+        self.text = files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+ACQUIRE = Script("acquire")
+SETTLE = Script("settle")
+PAUSE = Script("pause")
+
+
+class Command(NamedTuple):
+    """One run of a script."""
+
+    script: Script
+    keys: tuple[str, ...]
+    arguments: tuple[str | int, ...]
+
+
+class Ending(StrEnum):
+    """How a slot ended, where it is reported: of a request without an answer, nothing is."""
+
+    ANSWERED = "answered"
+    REJECTED = "rejected"
+    UNUSED = "unused"
+
+
+class Keys:
+    """Where Redis keeps one quota. The braces keep it on one node of a cluster, and all else stands outside of them."""
+
+    def __init__(self, prefix: str, workspace: str, operation: str) -> None:
+        stem = f"{prefix}:{{{quote(workspace, safe='')}/{operation}}}"
+        self.slots = f"{stem}:slots"
+        self.state = f"{stem}:state"
+        self._stem = stem
+
+    def fence(self, client: str) -> str:
+        """Where the number of a client's last message is kept."""
+        return f"{self._stem}:fence:{client}"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """A quota as the scripts see it; durations in microseconds."""
+
+    limit: int
+    limit_bulk: int
+    depth: int
+    depth_bulk: int
+    per: int
+    lease: int
+
+    @classmethod
+    def of(cls, quota: Quota, set_aside: int, longest_request: float) -> Terms:
+        """The terms of a quota of which `set_aside` requests are kept out of Redis for its outages."""
+        limit = quota.limit - set_aside
+        if limit < 1:
+            raise ConfigurationError(
+                f"the local reserves of all processes take {set_aside} of {quota.limit} requests, which leaves nothing "
+                "to share: give the store a smaller local_reserve, or fewer processes"
+            )
+        per = quota.per * (1 + CLOCK_TOLERANCE)
+        depth = min(quota.depth, limit)
+        return cls(
+            limit=limit,
+            limit_bulk=max(1, quota.ceiling(Priority.BULK) - set_aside),
+            depth=depth,
+            # Without tokens left over, a call in this process would queue for them behind the bulk of all the others.
+            depth_bulk=max(1, depth - quota.held_back),
+            per=microseconds(per),
+            lease=microseconds(longest_request + HANDOVER + per),
+        )
+
+
+class Ask(NamedTuple):
+    """Slots that are asked for: consecutive numbers from `first`, those for interactive calls before those for bulk."""
+
+    first: int
+    interactive: int
+    bulk: int
+    at: float
+    """When it was first said, in seconds of the loop's clock."""
+
+
+def acquire(
+    keys: Keys, client: str, seq: int, ask: Ask, *, again: bool, epoch: str, age: float, terms: Terms
+) -> Command:
+    """Ask for slots; `age` is how many seconds ago `epoch` was heard of."""
+    return Command(
+        ACQUIRE,
+        (keys.slots, keys.state, keys.fence(client)),
+        (
+            *(client, seq, ask.first, ask.interactive, ask.bulk, int(again), epoch, microseconds(age)),
+            *(terms.limit, terms.limit_bulk, terms.depth, terms.depth_bulk, terms.per, terms.lease),
+            microseconds(IDLE),
+        ),
+    )
+
+
+def settle(keys: Keys, client: str, ended: list[tuple[int, Ending, float]], now: float, terms: Terms) -> Command:
+    """Tell how slots ended, and when by the loop's clock."""
+    told: list[str | int] = []
+    for number, ending, at in ended:
+        told += (number, ending, int((now - at) * 1e6))
+    return Command(SETTLE, (keys.slots,), (client, terms.per, *told))
+
+
+def pause(keys: Keys, seconds: float, age: float, granted_at: int, terms: Terms) -> Command:
+    """Make everybody pause for `seconds`, as was said `age` seconds ago, since a slot of `granted_at` met a 429."""
+    arguments = (microseconds(seconds), int(age * 1e6), granted_at, terms.limit, terms.per, microseconds(IDLE))
+    return Command(PAUSE, (keys.slots, keys.state), arguments)
+
+
+class Answer(NamedTuple):
+    """What Redis says to an acquire."""
+
+    interactive: int
+    bulk: int
+    now: int
+    taken: int
+    wait_interactive: int
+    wait_bulk: int
+    paused: int
+    held: int
+    pace: float | None
+    """Requests per second, where it is reduced."""
+    epoch: str
+    quota: str
+    """The quota of whoever asked before, as `limit/per`."""
+
+
+def decode(reply: list[Any]) -> Answer | None:
+    """The answer; `None` where a later message had come first."""
+    if reply[0] == OVERTAKEN:
+        return None
+    interactive, bulk, now, taken, wait_interactive, wait_bulk, paused, held, pace, epoch, quota = reply
+    waits = wait_interactive, wait_bulk
+    return Answer(
+        *(interactive, bulk, now, taken, *waits, paused, held),
+        None if pace < 0 else pace / 1000,
+        _text(epoch),
+        _text(quota),
+    )
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
