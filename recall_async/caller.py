@@ -122,6 +122,7 @@ class Caller:
                 task.cancel()
             await self._idle.wait()
         await self.transport.aclose()
+        await asyncio.gather(*(lane.flush() for lane in self._lanes.values()))
 
     def __del__(self) -> None:
         if self._loop is not None and not self.closed:

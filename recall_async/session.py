@@ -88,9 +88,15 @@ class RecallSession:
             raise ConfigurationError(f"timeout is {timeout!r}: it is a number of seconds above 0")
         if workspace is not None and (not isinstance(workspace, str) or not workspace):
             raise ConfigurationError(f"workspace is {workspace!r}: it is a name")
+        store = quota_store or LocalQuotaStore()
+        if timeout > store.longest_request:
+            raise ConfigurationError(
+                f"timeout is {timeout:g} s, but the quota store counts on requests that take {store.longest_request:g} s "
+                "at the most: give it a larger longest_request"
+            )
         self._caller = Caller(
             Transport(url, key, float(timeout), http),
-            quota_store or LocalQuotaStore(),
+            store,
             workspace or hashlib.sha256(f"{url}\0{key}".encode()).hexdigest()[:16],
             check_quotas(quotas),
             retry or RetryPolicy(),
