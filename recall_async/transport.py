@@ -6,6 +6,7 @@ It follows no redirect, sends the key to no other origin, and reads no more than
 from __future__ import annotations
 
 import ipaddress
+import re
 import warnings
 from contextlib import suppress
 
@@ -26,6 +27,9 @@ MAX_ANSWER = 64 * 2**20
 """Bytes of an answer that are read at the most; a page of 100 events has about half a million."""
 MAX_ERROR = 2**16
 """Bytes of an error's body that are kept."""
+
+_LINK = re.compile(r"[!-\[\]-~]+")
+"""What a URL is written with: no spaces, line breaks or backslashes, which servers and clients read in different ways."""
 
 
 class Secret(str):
@@ -143,22 +147,24 @@ class Transport:
         return url.with_query(query) if query else url
 
     def same_origin(self, link: str) -> URL:
-        """A link that the API gave, made sure to lead back to it. Raises `ResponseDecodeError` if it does not."""
+        """Where a link that the API gave leads on this session's origin. Raises `ValueError` if it leads elsewhere."""
+        here = self.base_url
         try:
-            url = self.base_url.join(URL(link, encoded=True))
-        except ValueError as error:
-            raise ResponseDecodeError(
-                self.masked(f"the API gave a link that is no URL, {link[:200]!r}: {error}")
-            ) from None
-        # Some deployments write http: in their links although they are served, and were asked, over https.
-        if url.scheme == "http" and self.base_url.scheme == "https" and url.explicit_port in (None, 80):
-            url = url.with_scheme("https").with_port(self.base_url.explicit_port)
-        if url.user is not None or url.password is not None or url.origin() != self.base_url.origin():
-            raise ResponseDecodeError(
-                f"the API gave a link to another origin, {self.masked(link)[:200]!r}, and the key is not sent there; "
-                f"this session talks to {self.base_url.origin()}"
+            there = here.join(URL(link, encoded=True))
+            origin = [there.scheme, (there.host or "").lower(), there.port]
+            # Some deployments write http: in their links although they are served, and were asked, over https.
+            unsafe = there.scheme == "http" and there.explicit_port in (None, 80, here.explicit_port)
+            if here.scheme == "https" and unsafe:
+                origin[0], origin[2] = here.scheme, here.port
+            same = origin == [here.scheme, here.host, here.port] and not there.user and not there.password
+        except ValueError:
+            same = False
+        if not same or not _LINK.fullmatch(link):
+            raise ValueError(
+                f"the API gave a link that leads to another origin or nowhere, {self.masked(link)[:200]!r}; the key is "
+                f"not sent there: this session talks to {here.origin()}"
             )
-        return url.with_fragment(None)
+        return URL(f"{here.origin()}{there.raw_path_qs}", encoded=True)
 
     async def send(
         self,

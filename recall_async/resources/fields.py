@@ -85,12 +85,14 @@ def encode_query(values: Mapping[str, str | UUID | datetime | bool | None]) -> d
     for name, value in values.items():
         if value is None:
             continue
-        if isinstance(value, bool):
-            query[name] = "true" if value else "false"
-        elif name.endswith("_id"):
+        if name.endswith("_id"):
             query[name] = check_id(value, name)  # type: ignore[arg-type]
         elif name.partition("__")[0] in ("start_time", "updated_at", "created_at"):
             query[name] = check_time(value, name)  # type: ignore[arg-type]
+        elif isinstance(value, bool):
+            query[name] = "true" if value else "false"
+        elif name == "cursor" and isinstance(value, str) and "cursor=" in value:
+            raise ConfigurationError(f"cursor is {_short(value)}: it is a page's `next`, of which the cursor is a part")
         elif isinstance(value, str):
             query[name] = value
         else:

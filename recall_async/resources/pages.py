@@ -34,9 +34,11 @@ async def follow(
             yield item
         if page.next is None:
             return
-        url = caller.transport.same_origin(page.next)
-        if url in seen:
+        try:
+            url = caller.transport.same_origin(page.next)
+            if url in seen:
+                raise ValueError(f"the pages go round in a circle, page {len(seen)} leads back to an earlier one")
+        except ValueError as error:
             raise ResponseDecodeError(
-                f"{operation.name}: the pages go round in a circle; page {len(seen)} leads back to an earlier one",
-                operation=operation.name,
-            )
+                f"{operation.name}: {error}", operation=operation.name, attempts=len(seen)
+            ) from None
