@@ -1,0 +1,114 @@
+"""`Plan`: what is to be done about every event, as a value that can be looked at, stored, and applied later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC
+from typing import Self
+
+import msgspec
+from msgspec import Struct
+
+from ..errors import ConfigurationError
+from ..models import Time
+from .decide import CHANGES, KINDS, Decision, Kind
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """What is to be done about every event that was looked at.
+
+    Iterating gives the decisions that take a request, soonest event first, and `len` counts them: a plan without changes
+    is empty and falsy. `str` gives a table. docs/sync.md
+    """
+
+    decisions: tuple[Decision, ...]
+    """Every event that was looked at, `keep` and `skip` included, soonest first."""
+    made_at: Time
+    """When, by this computer's clock."""
+    newest: Time | None
+    """The latest `updated_at` of the events that were looked at, by the API's clock."""
+    calendars: tuple[str, ...] | None = None
+    """The calendars that were looked at; `None` for all."""
+    disconnected: tuple[str, ...] = ()
+    """Calendars whose events were left alone because the API can no longer read them."""
+    seconds: float = 0.0
+    """How long the requests take at the quota, if nobody else uses it."""
+
+    def __iter__(self) -> Iterator[Decision]:
+        return (decision for decision in self.decisions if decision.kind in CHANGES)
+
+    def __len__(self) -> int:
+        return self.requests
+
+    @property
+    def requests(self) -> int:
+        """How many requests the plan takes, retries aside."""
+        return sum(1 for _ in self)
+
+    @property
+    def counts(self) -> dict[Kind, int]:
+        """How many decisions there are of each kind."""
+        counts: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+        for decision in self.decisions:
+            counts[decision.kind] += 1
+        return counts
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """How many events are skipped, by reason, the most frequent first."""
+        counts: dict[str, int] = {}
+        for decision in self.decisions:
+            if decision.kind == "skip":
+                counts[decision.reason or ""] = counts.get(decision.reason or "", 0) + 1
+        return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+    def to_json(self) -> str:
+        """The plan as a JSON document, from which `from_json` makes an equal plan."""
+        return _encode(self).decode()
+
+    @classmethod
+    def from_json(cls, document: str | bytes) -> Self:
+        """The plan that `to_json` wrote. Raises `ConfigurationError` for anything else."""
+        try:
+            return msgspec.json.decode(document, type=cls)
+        except (ValueError, RecursionError) as error:
+            raise ConfigurationError(f"this is not a plan as Plan.to_json writes it: {error}") from error
+
+    def __str__(self) -> str:
+        rows = [("start (UTC)", "action", "because", "event", "title")]
+        rows += [
+            (
+                f"{decision.start_time.astimezone(UTC):%Y-%m-%d %H:%M}",
+                decision.kind,
+                decision.reason or "no bot",
+                decision.event_id,
+                _line(decision.title),
+            )
+            for decision in self
+        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return "\n".join([*(lines if len(rows) > 1 else []), self.summary()])
+
+    def summary(self) -> str:
+        """The plan in a line or two."""
+        counts = self.counts
+        skipped = ", ".join(f"{number} {reason}" for reason, number in self.skipped.items())
+        lines = [
+            f"{counts['schedule']} to schedule, {counts['reschedule']} to reschedule, {counts['remove']} to remove; "
+            f"{counts['keep']} as they should be, {counts['skip']} skipped{f' ({skipped})' if skipped else ''}.",
+        ]
+        if requests := self.requests:
+            lines.append(f"{requests} {'request' if requests == 1 else 'requests'}, {self.seconds:.0f} s at the quota.")
+        if number := len(self.disconnected):
+            lines.append(f"{number} {'calendar is' if number == 1 else 'calendars are'} disconnected.")
+        return "\n".join(lines)
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def _line(title: str | None) -> str:
+    """A title as it fits into a table: on one line, without what a terminal would obey, 60 characters at the most."""
+    text = "".join(letter if letter.isprintable() else " " for letter in title or "")
+    return text if len(text) <= 60 else text[:59] + "…"
