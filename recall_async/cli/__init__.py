@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 
 def main() -> None:
     """Run the command line with the arguments of this process, and exit."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         from .app import app
 

@@ -8,41 +8,26 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from enum import IntEnum
 from importlib import import_module
 from typing import Any
 
 import click
 
-from ..errors import (
-    AuthenticationError,
-    ConfigurationError,
-    InsufficientCreditError,
-    RecallError,
-    RequestBlockedError,
-)
-from .text import printable
+from ..errors import RecallError
+from .status import Status, describe, status_of
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("demo:demo", "Schedule bots on a sandbox at the real quotas, and ask its server what it saw."),
     "sandbox": ("sandbox:sandbox", "Serve an embedded server that behaves like the API, to try things on."),
     "schedule": ("events:schedule", "Put a bot on a calendar event, or replace it."),
     "remove": ("events:remove", "Take the bots off a calendar event."),
     "events": ("events:events", "List calendar events."),
     "event": ("events:event", "Show one calendar event and its bots."),
     "calendars": ("calendars:calendars", "List, show, connect, change and disconnect calendars."),
+    "bulk": ("bulk:bulk", "Schedule and remove bots on many events, resumably."),
     "quota": ("quota:quota", "Show the operations and their quotas."),
 }
 """By name: where the command is in this package, and its line in `--help`."""
-
-
-class Status(IntEnum):
-    """What an exit status says."""
-
-    DONE = 0
-    FAILED = 1
-    USAGE = 2
-    REFUSED = 3
-    INTERRUPTED = 130
 
 
 class Application(click.Group):
@@ -91,21 +76,6 @@ class Application(click.Group):
         if not standalone_mode:
             return status
         sys.exit(status)
-
-
-def status_of(error: Exception) -> Status:
-    """The exit status of a command that ended with this error."""
-    match error:
-        case AuthenticationError() | InsufficientCreditError() | RequestBlockedError():
-            return Status.REFUSED
-        case ConfigurationError():
-            return Status.USAGE
-    return Status.FAILED
-
-
-def describe(error: BaseException) -> str:
-    """What an error says, fit for a terminal."""
-    return printable(" ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())]))
 
 
 @click.group(

@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from recall_async import errors
-from recall_async.cli.app import COMMANDS, Application, Status, app, status_of
+from recall_async.cli.app import COMMANDS, Application, app
+from recall_async.cli.status import Status, status_of
 
 HEAVY = ("aiohttp", "rich", "recall_async.session", "recall_async.sandbox.server")
 

@@ -1,0 +1,127 @@
+"""`bulk`: a file of actions, done at the pace of the quota, and to be resumed wherever it was left."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .connection import Connection, connection_options
+from .drawing import display
+from .events import read_config
+from .interrupt import run
+from .job import Job, tell
+from .status import Status
+from .text import json_option, say
+
+if TYPE_CHECKING:
+    from ..limits.quota import Quota
+    from ..session import RecallSession
+
+MAX_ERRORS = 20
+
+
+@click.command()
+@click.argument("actions", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--results", required=True, type=click.Path(dir_okay=False, path_type=Path), metavar="RESULTS.jsonl",
+              help="Where each action's result goes, and from where the job is resumed.")  # fmt: skip
+@click.option("--bot-config", type=click.Path(exists=True, dir_okay=False), metavar="FILE",
+              help="The configuration of bots for which ACTIONS has none.")  # fmt: skip
+@click.option("--pace", type=click.Choice(["smooth", "greedy"]), default="smooth", show_default=True,
+              help="greedy: the whole quota at once, for a job that has its workspace to itself.")  # fmt: skip
+@click.option("--concurrency", type=click.IntRange(1), metavar="N", help="Actions at work at once.")
+@click.option("--quota-scale", type=click.FloatRange(0, min_open=True), default=1.0, metavar="F",
+              help="The workspace was granted F times the base quota.")  # fmt: skip
+@click.option("--retry-failed", is_flag=True, help="Repeat also what failed for good.")
+@click.option("--dry-run", is_flag=True, help="Check ACTIONS and say what would be done. Sends nothing.")
+@json_option
+@connection_options
+@click.pass_context
+def bulk(
+    ctx: click.Context,
+    connection: Connection,
+    actions: str,
+    results: Path,
+    bot_config: str | None,
+    pace: str,
+    concurrency: int | None,
+    quota_scale: float,
+    retry_failed: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> Status:
+    """Schedule and remove bots on many events, soonest event first.
+
+    ACTIONS is a file of JSON lines, {"action": "schedule" or "remove", "event_id", "deduplication_key", "bot_config",
+    "start_time", "end_time"}, or of CSV with these columns; - is standard input. All of it is checked before the first
+    request. Ctrl-C finishes what is on its way; twice stops at once. The same command goes on where the job was left, and
+    repeats what failed in a way that may pass.
+
+    With --json a summary is printed as one document; RESULTS.jsonl has a line for each action.
+    """
+    if actions != "-" and results.exists() and results.samefile(actions):
+        raise click.UsageError("ACTIONS and --results are the same file")
+    quotas = quotas_for(pace, quota_scale)
+    session = None if dry_run else connection.session(quotas)
+
+    from ..bulk.journal import Journal
+    from .actions_file import ActionsFile
+
+    try:
+        file = ActionsFile(actions, read_config(f"@{bot_config}") if bot_config else {})
+    except OSError as error:
+        raise click.UsageError(f"{actions} cannot be read: {error.strerror}") from None
+    with closing(file):
+        if report_errors(file.check()):
+            return Status.USAGE
+        journal = Journal(results, retry_failed=retry_failed)
+        if session is None:
+            from .foresight import foresee
+
+            foresee(file, journal, quotas, as_json=as_json)
+            return Status.DONE
+
+        with display("bulk") as shown:
+            job = Job(session, session.bulk(file, concurrency=concurrency, journal=journal), shown)
+            try:
+                run(_work(session, job), gently=job.stop)
+            except KeyboardInterrupt:
+                job.interrupted = True
+    program, *arguments = ctx.find_root().obj
+    command = f"{program} {shlex.join(arguments)}" + " < the same input" * (actions == "-")
+    tell(job, command, as_json=as_json)
+    return job.status
+
+
+async def _work(session: RecallSession, job: Job) -> None:
+    async with session:
+        async for _ in job.work():
+            pass
+
+
+def quotas_for(pace: str, scale: float) -> dict[str, Quota]:
+    """The quotas of the operations that jobs use, at a pace."""
+    from ..limits.quota import Quota, base_quota
+
+    quotas = {
+        name: base_quota(name).scaled(scale) for name in ("calendar_events.schedule_bot", "calendar_events.remove_bot")
+    }
+    if pace == "greedy":
+        # Whoever has the workspace to himself has nobody to leave a reserve to.
+        return {name: Quota(q.limit, q.per, burst=q.limit, reserve=0) for name, q in quotas.items()}
+    return quotas
+
+
+def report_errors(errors: Iterator[str]) -> int:
+    """Say what is wrong with the input; how much that is."""
+    first = list(islice(errors, MAX_ERRORS))
+    more = sum(1 for _ in errors)
+    if first:
+        left = f", of which {more} are not shown" if more else ""
+        say("\n".join([*first, f"Error: {len(first) + more} errors{left}. Nothing was sent."]))
+    return len(first)

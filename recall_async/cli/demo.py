@@ -1,0 +1,118 @@
+"""`demo`: a job on a sandbox at the real quotas, and what its server says of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
+
+import click
+
+from .bulk import quotas_for
+from .drawing import display, draw_failures
+from .interrupt import run
+from .status import Status
+from .text import duration, json_option, print_json, say
+
+if TYPE_CHECKING:
+    from ..bulk.actions import ScheduleBot
+    from ..models import Calendar, CalendarEvent
+    from ..session import RecallSession
+
+SCHEDULE = "calendar_events.schedule_bot"
+LABELS = {
+    "events": "events seen",
+    "bots": "bots scheduled",
+    "sharing": "events sharing the bot of another",
+    "requests": "requests",
+    "throttled": "of them answered 429",
+    "peak": "busiest 60 s, in schedule requests of {limit} allowed",
+}
+
+
+@click.command()
+@click.option("--events", default=150, show_default=True, type=click.IntRange(0), help="How many calendar events.")
+@click.option("--seed", default=7, show_default=True, type=int, help="Decides everything about them.")
+@click.option("--pace", type=click.Choice(["smooth", "greedy"]), default="smooth", show_default=True,
+              help="smooth: 60 at once, then 10 a second. greedy: 600 at once.")  # fmt: skip
+@json_option
+def demo(events: int, seed: int, pace: str, as_json: bool) -> Status:
+    """Schedule bots on a sandbox at the real quotas, and ask its server what it saw.
+
+    Exit status 0 only if the server's report agrees with what the client believes. With --json that is one document.
+    """
+    from ..sandbox import RecallSandbox
+    from ..session import RecallSession
+
+    with RecallSandbox(events=events, seed=seed) as sandbox:
+        say(f"A sandbox serves {events} events on {sandbox.url}, at the API's real quotas.")
+        session = RecallSession(sandbox.api_key, base_url=sandbox.url, workspace="demo", quotas=quotas_for(pace, 1.0))
+        client, seconds = run(_schedule_all(session))
+        with urlopen(f"{sandbox.url}/_sandbox/report") as answer:
+            server = _of_report(json.load(answer))
+    limit = quotas_for(pace, 1.0)[SCHEDULE].limit
+    # The client keeps no count of its busiest window: it promises that none holds more than the limit.
+    agree = all(server[name] == client[name] for name in client) and not server["throttled"] and server["peak"] <= limit
+    if as_json:
+        print_json({"agree": agree, "seconds": round(seconds, 3), "limit": limit, "server": server, "client": client})
+        return Status.DONE if agree else Status.FAILED
+    click.echo(f"\n{'What the server saw':<52}{'server':>8}{'client':>8}")
+    for name, label in LABELS.items():
+        click.echo(f"  {label.format(limit=limit):<50}{server[name]:>8}{client.get(name, ''):>8}")
+    click.echo(f"  {'time':<50}{duration(seconds):>8}\n")
+    click.echo("Server and client agree." if agree else "Server and client do NOT agree.")
+    return Status.DONE if agree else Status.FAILED
+
+
+async def _schedule_all(session: RecallSession) -> tuple[dict[str, int], float]:
+    """What the client believes to have done, and the seconds that the scheduling took."""
+    from .job import Job
+
+    async with session as recall:
+        calendars = {calendar.id: calendar async for calendar in recall.calendars.list()}
+        events = [event async for event in recall.calendar_events.list()]
+        actions = list(_actions(events, calendars))
+        say(f"{len(actions)} of them get a bot; the others have ended, were deleted or have no meeting URL.")
+        with display("scheduling") as shown:
+            job = Job(recall, recall.bulk(actions), shown)
+            outcomes = [outcome async for outcome in job.work()]
+        draw_failures(job.failures, err=True)
+        if job.error is not None:
+            raise job.error
+        done = [outcome.event for outcome in outcomes if outcome.event is not None]
+        bots = {bot.bot_id for event in done for bot in event.bots}
+        return {
+            "events": len(events),
+            "bots": len(bots),
+            "sharing": len(done) - len(bots),
+            "requests": job.requests,
+            "throttled": job.throttled,
+        }, job.seconds
+
+
+def _of_report(report: dict[str, Any]) -> dict[str, int]:
+    operations = report["operations"].values()
+    kinds = ("accepted", "throttled", "conflicted", "rejected")
+    schedule = report["operations"][SCHEDULE]
+    return {
+        "events": report["events"],
+        "bots": report["bots"],
+        "sharing": schedule["accepted"] - report["bots"],
+        "requests": sum(row[kind] for row in operations for kind in kinds),
+        "throttled": sum(row["throttled"] for row in operations),
+        "peak": schedule["peak"],
+    }
+
+
+def _actions(events: Iterable[CalendarEvent], calendars: dict[str, Calendar]) -> Iterable[ScheduleBot]:
+    """A bot for each event that should have one, shared by the events of one meeting."""
+    from ..bulk.actions import ScheduleBot
+    from ..sync.deduplication import Deduplication
+
+    now = datetime.now(UTC)
+    for event in events:
+        if event.meeting_url and not event.is_deleted and event.end_time > now:
+            key = Deduplication.MEETING(event, calendars[event.calendar_id])
+            yield ScheduleBot(event.id, key, {"bot_name": "Notes"}, event.start_time, event.end_time)

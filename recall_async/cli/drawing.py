@@ -1,0 +1,119 @@
+"""Where a job is and what became of it: drawn on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+import click
+
+from .text import duration, say
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+    from ..bulk.progress import Progress
+    from .failures import Failures
+
+
+class Display(Protocol):
+    """Shows how a job gets on."""
+
+    interval: float
+    """Seconds after which it wants to know more."""
+
+    def update(self, progress: Progress) -> None:
+        """The job is here now."""
+
+    def say(self, text: str) -> None:
+        """A remark beside it."""
+
+
+@contextmanager
+def display(title: str) -> Iterator[Display]:
+    """A display for the time of a job."""
+    if not _draws(sys.stderr):
+        yield _Lines(title)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (BarColumn(), TextColumn("{task.description}"))
+    with RichProgress(*columns, console=Console(stderr=True), redirect_stdout=False) as bar:
+        yield _Bar(bar)
+
+
+class _Bar:
+    interval = 0.2
+
+    def __init__(self, bar: RichProgress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=None)
+
+    def update(self, progress: Progress) -> None:
+        text = _figures(progress)
+        self._bar.update(self._task, completed=progress.finished, total=progress.total, description=text)
+
+    def say(self, text: str) -> None:
+        self._bar.console.print(text, markup=False, highlight=False)
+
+
+class _Lines:
+    interval = 5.0
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+
+    def update(self, progress: Progress) -> None:
+        say(f"{self._title}: {_figures(progress)}")
+
+    def say(self, text: str) -> None:
+        say(text)
+
+
+def _figures(progress: Progress) -> str:
+    parts = [str(progress.finished) if progress.total is None else f"{progress.finished}/{progress.total}"]
+    if progress.failed:
+        parts.append(f"{progress.failed} failed")
+    if progress.skipped:
+        parts.append(f"{progress.skipped} skipped")
+    if progress.rate:
+        parts.append(f"{progress.rate:.1f}/s")
+    parts.append(f"quota {progress.taken}/{progress.limit}")
+    if progress.paused:
+        parts.append(f"paused {duration(progress.paused)}")
+    if progress.eta:
+        parts.append(f"{duration(progress.eta)} left")
+    return ", ".join(parts)
+
+
+def draw_failures(failures: Failures, *, err: bool) -> None:
+    """A table of what went wrong, if anything did, on standard output or standard error."""
+    causes = failures.causes()
+    if not causes:
+        return
+    if not _draws(sys.stderr if err else sys.stdout):
+        for cause in causes:
+            example = f"for example event {cause.event_id}: {cause.example}"
+            click.echo(f"{cause.count} x {cause.title}\n  {example}\n  {cause.advice}", err=err)
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_lines=True)
+    for heading in ("failed", "because of", "for example", "what to do"):
+        table.add_column(heading, overflow="fold")
+    for cause in causes:
+        example = f"{cause.event_id}\n{cause.example}"
+        table.add_row(str(cause.count), *(Text(text) for text in (cause.title, example, cause.advice)))
+    Console(stderr=err).print(table)
+
+
+def _draws(stream: TextIO) -> bool:
+    """Whether this is a terminal that can be drawn on."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"

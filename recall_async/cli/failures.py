@@ -1,0 +1,79 @@
+"""What went wrong in a job: grouped by cause, with one example each and what to do about it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from .. import errors
+from ..answers import ADVICE
+from ..errors import APIError, RecallError
+from .text import line
+
+MAX_CAUSES = 20
+LOOK = "See the file of results."
+_AGAIN = "Start the same command again: what failed like this is repeated."
+_WHAT_TO_DO: dict[type[RecallError], str] = {
+    errors.BadRequestError: "Correct these actions, then start the command again with --retry-failed.",
+    errors.ConfigurationError: "Correct these actions, then start the command again with --retry-failed.",
+    errors.ConnectionFailedError: f"See whether the network and --base-url are right. {_AGAIN}",
+    errors.AttemptTimeoutError: _AGAIN,
+    errors.DeadlineExceededError: _AGAIN,
+    errors.QuotaStoreUnavailableError: f"See whether the store of the quota is up. {_AGAIN}",
+    errors.ResponseDecodeError: "See whether --base-url leads to the API, and whether recall-async is up to date.",
+}
+
+
+@dataclass(slots=True)
+class Cause:
+    """Failures that have one reason."""
+
+    title: str
+    advice: str
+    event_id: str
+    """The event of the first of them."""
+    example: str
+    """What the first of them said."""
+    count: int = 0
+
+
+class Failures:
+    """The failures of a job, by cause. What it holds does not grow with their number."""
+
+    def __init__(self) -> None:
+        self._causes: dict[tuple[object, ...], Cause] = {}
+
+    def add(self, event_id: str, error: RecallError) -> None:
+        """One more."""
+        key: tuple[object, ...] = (type(error),)
+        if isinstance(error, APIError):
+            key += (error.status, error.code, _without_particulars(error.detail or ""))
+        if key not in self._causes and len(self._causes) >= MAX_CAUSES:
+            key = (None,)
+        if key not in self._causes:
+            title, advice = ("other causes", LOOK) if key == (None,) else (_title(error), _advice(error))
+            said = line(str(error)).removesuffix(advice).rstrip()
+            self._causes[key] = Cause(title, advice, event_id, said)
+        self._causes[key].count += 1
+
+    def causes(self) -> list[Cause]:
+        """The causes, the most frequent first."""
+        return sorted(self._causes.values(), key=lambda cause: -cause.count)
+
+
+def _title(error: RecallError) -> str:
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__.removesuffix("Error")).lower()
+    if not isinstance(error, APIError):
+        return words
+    return f"{error.status} {words}" + (f" ({line(error.code)})" if error.code else "")
+
+
+def _advice(error: RecallError) -> str:
+    if isinstance(error, APIError) and type(error) in ADVICE:
+        return ADVICE[type(error)]
+    return _WHAT_TO_DO.get(type(error), LOOK)
+
+
+def _without_particulars(text: str) -> str:
+    """`text` without what differs from event to event: ids and numbers."""
+    return re.sub(r"[0-9a-f-]{32,36}|\d+|'[^']*'|\"[^\"]*\"", "", text)

@@ -1,0 +1,118 @@
+"""A bulk job in a terminal: watched while it runs, interrupted with care, accounted for at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import JournalError, RecallError
+from .drawing import Display, draw_failures
+from .failures import Failures
+from .status import Status, describe, status_of
+from .text import duration, print_json, say
+
+if TYPE_CHECKING:
+    from ..bulk.actions import Outcome
+    from ..bulk.run import BulkRun
+    from ..session import RecallSession
+
+
+class Job:
+    """One run of a bulk job."""
+
+    def __init__(self, session: RecallSession, bulk: BulkRun, shown: Display) -> None:
+        self.progress = bulk.progress
+        self.failures = Failures()
+        self.seconds = 0.0
+        self.requests = self.throttled = 0
+        self.interrupted = False
+        self.error: RecallError | OSError | None = None
+        """What ended it before its time."""
+        self._session = session
+        self._bulk = bulk
+        self._display = shown
+
+    async def work(self) -> AsyncIterator[Outcome]:
+        """Do all of it. An error that ends it is not raised, but kept."""
+        began = monotonic()
+        watch = asyncio.create_task(self._watch())
+        try:
+            async with self._bulk:
+                async for outcome in self._bulk:
+                    if outcome.status == "failed" and outcome.error is not None:
+                        self.failures.add(str(outcome.action.event_id), outcome.error)
+                    yield outcome
+        except (RecallError, OSError) as error:
+            self.error = error
+        finally:
+            watch.cancel()
+            self._look()
+            self.seconds = monotonic() - began
+
+    def stop(self) -> None:
+        """Finish what is on its way, and begin nothing more."""
+        self.interrupted = True
+        self._display.say("Finishing what is on its way. Ctrl-C once more stops at once.")
+        self._bulk.stop()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._display.interval)
+            self._look()
+
+    def _look(self) -> None:
+        self.progress = self._bulk.progress
+        lanes = self._session.statistics().values()
+        self.requests, self.throttled = sum(lane.admitted for lane in lanes), sum(lane.throttled for lane in lanes)
+        self._display.update(self.progress)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether actions are left that were not tried."""
+        return self.progress.finished != self.progress.total
+
+    @property
+    def status(self) -> Status:
+        """The exit status that says how it ended."""
+        if isinstance(self.error, JournalError) and not self.progress.finished:
+            return Status.USAGE
+        if self.error is not None:
+            return status_of(self.error)
+        if self.interrupted and self.unfinished:
+            return Status.INTERRUPTED
+        return Status.FAILED if self.progress.failed else Status.DONE
+
+
+def tell(job: Job, command: str, *, as_json: bool) -> None:
+    """Say how a job went; `command` is what goes on with it."""
+    progress = job.progress
+    resume = command if job.unfinished else None
+    if as_json:
+        print_json(
+            {
+                "status": job.status.name.lower(),
+                **{name: getattr(progress, name) for name in ("total", "done", "failed", "skipped", "resumed")},
+                "seconds": round(job.seconds, 3),
+                "requests": job.requests,
+                "throttled": job.throttled,
+                "failures": [asdict(cause) for cause in job.failures.causes()],
+                "error": None if job.error is None else describe(job.error),
+                "resume": resume,
+            }
+        )
+    else:
+        earlier = f", {progress.resumed} of them in an earlier run" if progress.resumed else ""
+        click.echo(
+            f"{progress.done} done, {progress.failed} failed, {progress.skipped} skipped of {progress.total}{earlier}\n"
+            f"{job.requests} requests in {duration(job.seconds)}, {job.throttled} of them answered 429"
+        )
+    draw_failures(job.failures, err=as_json)
+    if job.error is not None:
+        say(f"Error: {describe(job.error)}")
+    if resume:
+        say(f"To go on with it:\n  {resume}")

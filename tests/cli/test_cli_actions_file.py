@@ -1,0 +1,214 @@
+"""The list of actions: what is accepted, what is refused and where, and in which order it is done."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from recall_async import ConfigurationError, RemoveBot, ScheduleBot
+from recall_async.cli.actions_file import ActionsFile
+
+A, B, C = (str(UUID(int=n, version=4)) for n in (10, 11, 12))
+HEADER = "action,event_id,deduplication_key,bot_config,start_time\n"
+
+
+@pytest.fixture
+def read(tmp_path: Path):
+    """Writes a file, and gives its complaints and actions."""
+
+    def write_and_read(content: str | bytes, name: str = "a.jsonl", default: dict | None = None):
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        file = ActionsFile(str(path), default or {})
+        complaints = [text.removeprefix(f"{tmp_path}/") for text in file.check()]
+        actions = [] if complaints else list(file)
+        file.close()
+        return complaints, actions
+
+    return write_and_read
+
+
+def line(action: str = "schedule", event_id: str = A, **fields: object) -> str:
+    """A line of JSON that is all right."""
+    key = {"deduplication_key": "k"} if action == "schedule" else {}
+    return json.dumps({"action": action, "event_id": event_id, **key, **fields}) + "\n"
+
+
+def test_json_lines(read) -> None:
+    """A field would be lost on its way from the file to the action."""
+    start, end = "2030-01-01T10:00:00Z", "2030-01-01T11:00:00Z"
+    complaints, actions = read(line(bot_config={"a": [1]}, start_time=start, end_time=end) + "\n" + line("remove", B))
+    assert complaints == []
+    assert actions == [ScheduleBot(A, "k", {"a": [1]}, start, end), RemoveBot(B)]
+
+
+def test_csv(read) -> None:
+    """A spreadsheet's quotes, line breaks in cells, empty cells or blank rows would change or shift what is done."""
+    rows = f'schedule,{A},"a ""key"", with\nline",{{}},2030-01-01T10:00:00Z\n,,,,\nremove,{B},,,\nschedule,{C},k,"{{""b"": 1}}",\n'
+    complaints, actions = read(HEADER + rows, "a.csv", {"default": 1})
+    assert complaints == []
+    assert actions == [
+        ScheduleBot(A, 'a "key", with\nline', {}, "2030-01-01T10:00:00Z"),
+        RemoveBot(B),
+        ScheduleBot(C, "k", {"b": 1}),
+    ]
+
+
+@pytest.mark.parametrize("break_", ["\n", "\r\n"])
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
+def test_bom_and_windows_line_breaks(read, bom: str, break_: str) -> None:
+    """Files from Windows would be refused."""
+    csv = (HEADER + f"schedule,{A},k,,\nremove,{B},,,\n").replace("\n", break_)
+    jsonl = (line() + line("remove", B)).replace("\n", break_).rstrip()
+    expected = ([], [ScheduleBot(A, "k"), RemoveBot(B)])
+    assert read(bom + csv, "a.csv") == expected
+    assert read(bom + csv, "a.txt") == expected
+    assert read(bom + jsonl) == expected
+    assert read(bom + jsonl, "a.txt") == expected
+
+
+def test_default_config_is_for_those_without_one(read) -> None:
+    """--bot-config would replace what a line says, or not reach the others."""
+    _, actions = read(line() + line(bot_config=None) + line(bot_config={}), default={"d": 1})
+    assert [action.bot_config for action in actions] == [{"d": 1}, {"d": 1}, {}]
+
+
+def test_soonest_first_but_never_across_one_event(read) -> None:
+    """Late meetings would get their bots first; or a removal that comes after scheduling would be done before it."""
+    early, late = "2030-01-01T00:00:00+02:00", "2029-12-31T23:00:00Z"
+    text = line(event_id=C) + line(event_id=B, start_time=late) + line("remove", A) + line(start_time=early)
+    _, actions = read(text)
+    assert actions == [RemoveBot(A), ScheduleBot(A, "k", {}, early), ScheduleBot(B, "k", {}, late), ScheduleBot(C, "k")]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ("{", "this is no JSON"),
+        ("[]", "this is no JSON object"),
+        ("\x00", "this is no JSON"),
+        ("[" * 100_000, "this is no JSON"),
+        (line(event_id="x"), "event_id is 'x'"),
+        (line(event_id=5), "event_id is 5"),
+        (line(event_id=None), "event_id is missing"),
+        (line("cancel"), "action is 'cancel': it is schedule or remove"),
+        (line(action=["schedule"], deduplication_key="k"), "action is ['schedule']"),
+        (line(deduplication_key=None), "deduplication_key is missing"),
+        (line(deduplication_key=""), "deduplication_key is ''"),
+        (line(deduplication_key="k" * 2001), "deduplication_key has 2001 characters"),
+        (line(bot_config="{}"), "bot_config is '{}': it is a JSON object"),
+        (line(bot_config=[]), "bot_config is []"),
+        (line(start_time="tomorrow"), "start_time is 'tomorrow'"),
+        (line(start_time="2030-01-01T00:00:00"), "start_time is '2030-01-01T00:00:00'"),
+        (line(end_time=7), "end_time is 7"),
+        (line(dedupe_key="k"), "'dedupe_key' is no field; there are action, event_id, deduplication_key"),
+        (b"{\"action\": \"\xff\"}", "this is no JSON"),
+    ],
+)  # fmt: skip
+def test_wrong_lines(read, wrong: str | bytes, complaint: str) -> None:
+    """A wrong line would be sent, left out, or reported without saying where it is and what is wrong."""
+    wrong = wrong if isinstance(wrong, bytes) else wrong.encode()
+    complaints, _ = read(line().encode() + b"\n" + wrong.rstrip() + b"\n" + line().encode())
+    assert len(complaints) == 1
+    assert complaints[0].startswith(f"a.jsonl:3: {complaint}")
+    assert len(complaints[0]) < 250
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (HEADER + f"schedule,{A},k,,\nschedule,{B},k,,,extra\n", "3: the row has 6 cells, and the header 5"),
+        (HEADER + f"schedule,{A},k,{{,\n", "2: bot_config is no JSON"),
+        (HEADER + f"schedule,{A},k,[],\n", "2: bot_config is []: it is a JSON object"),
+        (HEADER + f'schedule,{A},"two\nlines",,\nremove,x,,,\n', "4: event_id is 'x'"),
+        (HEADER + f'schedule,{A},"open,,\n', "2: this is no CSV in UTF-8: unexpected end of data"),
+        ("action;event_id\n", "1: 'action;event_id' is no column; there are action, event_id, deduplication_key"),
+        ("action,event_id,event_id\n", "1: column event_id is there twice"),
+        ("event_id\n", "1: column action is missing"),
+    ],
+)
+def test_wrong_csv(read, text: str, complaint: str) -> None:
+    """A shifted cell would be taken for another column, or a complaint would name the wrong line."""
+    assert read(text, "a.csv")[0][0].startswith(f"a.csv:{complaint}")
+
+
+def test_csv_in_another_encoding(read) -> None:
+    """A file in Latin-1 or UTF-16 would end in a traceback, or in keys of garbage."""
+    for content in (HEADER.encode() + f"schedule,{A},caf\xe9,,\n".encode("latin-1"), HEADER.encode("utf-16")):
+        complaints, _ = read(content, "a.csv")
+        assert "this is no CSV in UTF-8" in complaints[0]
+
+
+def test_all_errors_of_a_line_and_of_the_file(read) -> None:
+    """Errors would have to be found and mended one run at a time."""
+    complaints, _ = read('{"action": "x", "event_id": "y", "z": 1}\n' * 2)
+    assert [text.split(" is ")[0] for text in complaints] == [
+        f"a.jsonl:{number}: {field}"
+        for number in (1, 2)
+        for field in ("'z'", "action", "event_id", "deduplication_key")
+    ]
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "\ufeff"])
+def test_nothing_to_do(read, content: str) -> None:
+    """A query that found nothing would make the job fail."""
+    assert read(content) == read(content, "a.csv") == read(content, "a.txt") == ([], [])
+
+
+def test_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
+    """An editor that saves during the job would make it do something that was never checked."""
+    path = tmp_path / "a.jsonl"
+    path.write_text(line() + line(event_id=B))
+    file = ActionsFile(str(path), {})
+    assert list(file.check()) == []
+    path.write_text("#" * 500)
+    with pytest.raises(ConfigurationError, match="was changed while it was being read"):
+        list(file)
+    file.close()
+
+
+def test_standard_input_and_pipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can be read only once could not be checked before it is done."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(line().encode())))
+    os.mkfifo(tmp_path / "fifo")
+    writer = threading.Thread(target=(tmp_path / "fifo").write_text, args=[line()])
+    writer.start()
+    for path in ("-", str(tmp_path / "fifo")):
+        file = ActionsFile(path, {})
+        assert list(file.check()) == []
+        assert list(file) == [ScheduleBot(A, "k")]
+        file.close()
+    writer.join()
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode), st.sampled_from(["a.csv", "a.jsonl", "a.txt"]))
+def test_garbage_never_gets_through(read, content: bytes, name: str) -> None:
+    """Garbage would end in a traceback."""
+    complaints, actions = read(content, name)
+    assert actions == []
+    assert all(text.startswith(f"{name}:") for text in complaints)
+
+
+def test_a_long_file_takes_little_memory(tmp_path: Path) -> None:
+    """A job of a million actions would need gigabytes: 100,000 lines of 300 bytes must fit into a fraction of their size."""
+    path = tmp_path / "long.jsonl"
+    with path.open("w") as file:
+        file.writelines(line(event_id=str(UUID(int=n)), bot_config={"bot_name": "x" * 200}) for n in range(100_000))
+    program = (
+        "import sys, tracemalloc\nfrom recall_async.cli.actions_file import ActionsFile\n"
+        f"file = ActionsFile({str(path)!r}, {{}})\ntracemalloc.start()\nassert not list(file.check())\n"
+        "assert sum(1 for _ in file) == 100_000\nprint(tracemalloc.get_traced_memory()[1])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(result.stdout) < 15 * 2**20
