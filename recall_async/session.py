@@ -6,9 +6,11 @@ import hashlib
 import math
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from datetime import datetime, timedelta
 from enum import StrEnum
 from types import TracebackType
 from typing import Self
+from uuid import UUID
 
 import aiohttp
 
@@ -21,9 +23,14 @@ from .errors import ConfigurationError
 from .limits.contract import LaneStatistics, QuotaStore
 from .limits.quota import Quota, check_quotas
 from .limits.store import LocalQuotaStore
+from .models import Calendar
 from .resources.calendar_events import CalendarEvents
 from .resources.calendars import Calendars
 from .retry import RetryPolicy
+from .sync.apply import RECHECK, ApplyRun
+from .sync.plan import Plan
+from .sync.planner import Planner
+from .sync.policy import Policy
 from .transport import Secret, Transport, check_base_url
 
 
@@ -139,6 +146,49 @@ class RecallSession:
         Raises `ConfigurationError`. https://docs.recall.ai/docs/calendar-v2-scheduling-guide
         """
         return BulkRun(self._caller, actions, concurrency=concurrency, journal=journal, on_progress=on_progress)
+
+    async def plan(
+        self,
+        *,
+        policy: Policy,
+        calendars: Iterable[str | UUID | Calendar] | None = None,
+        updated_since: datetime | str | None = None,
+        lead_time: float | timedelta | None = None,
+        refresh: bool = False,
+    ) -> Plan:
+        """What is to be done so that every event has the bot that `policy` says, and no other: nothing is sent yet.
+
+        - `policy`: a `RecordingPolicy`, or any function of an event and its calendar that gives a `BotSpec` or `None`.
+        - `calendars`: calendars or their ids; by default all of the workspace.
+        - `updated_since`: look only at events that changed since then, such as the last plan's `watermark`.
+        - `lead_time`: seconds that must be left for a new bot; by default the policy's own, or none.
+        - `refresh`: schedule bots again that are right, with a `bot_config` that may have changed: the API does not show it.
+
+        A plan is made of complete lists only: an error while listing is raised, and so is what the policy raises.
+        Raises `ConfigurationError`, or any other `RecallError`. docs/sync.md
+        """
+        return await Planner(self._caller).plan(
+            policy, calendars=calendars, updated_since=updated_since, lead_time=lead_time, refresh=refresh
+        )
+
+    def apply(
+        self,
+        plan: Plan,
+        *,
+        concurrency: int | None = None,
+        journal: Journal | str | os.PathLike[str] | None = None,
+        on_progress: Callable[[Progress], object] | None = None,
+        recheck: float | None = RECHECK,
+    ) -> ApplyRun:
+        """One outcome for each request of a plan, soonest event first: `async for outcome in recall.apply(plan)`.
+
+        Events that changed since the plan was made are skipped, and their outcomes say so. They are looked for at the start
+        and every `recheck` seconds, with a listing; with `recheck=None`, never. The other parameters, and the errors, are
+        those of `bulk`; a journal belongs to one plan. docs/sync.md
+        """
+        return ApplyRun(
+            self._caller, plan, concurrency=concurrency, journal=journal, on_progress=on_progress, recheck=recheck
+        )
 
     def statistics(self) -> dict[str, LaneStatistics]:
         """Slots, waiting calls and counters of every operation, by its name. Cheap enough to poll."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from typing import Self
 
 import msgspec
@@ -12,6 +12,17 @@ from msgspec import Struct
 from ..errors import ConfigurationError
 from ..models import Time
 from .decide import CHANGES, KINDS, Decision, Kind
+
+CLOCK_ERROR = timedelta(minutes=5)
+"""By how much this computer's clock may differ from the API's; webhooks rest on the same."""
+
+
+def watermark_of(newest: datetime, began: datetime) -> datetime:
+    """Before which moment no change can be missing in a list of events that began to be read at `began`.
+
+    `newest` is the latest `updated_at` in it. An event on the first page that changes while the second is read is missing.
+    """
+    return min(newest, began - CLOCK_ERROR)
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -25,8 +36,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     """Every event that was looked at, `keep` and `skip` included, soonest first."""
     made_at: Time
     """When, by this computer's clock."""
-    newest: Time | None
-    """The latest `updated_at` of the events that were looked at, by the API's clock."""
+    watermark: Time | None
+    """Every earlier change is in the plan, by the API's clock: `updated_since` of the next. `None` if nothing was there."""
     calendars: tuple[str, ...] | None = None
     """The calendars that were looked at; `None` for all."""
     disconnected: tuple[str, ...] = ()

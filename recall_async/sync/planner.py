@@ -16,28 +16,22 @@ from ..models import Calendar, CalendarEvent
 from ..operations import REMOVE_BOT, SCHEDULE_BOT
 from ..resources.calendar_events import CalendarEvents
 from ..resources.calendars import Calendars
-from ..resources.fields import check_id, encode_bot_config
+from ..resources.fields import check_id, encode_bot_config, parse_time
 from .decide import CHANGES, Decision, decide
-from .plan import Plan
+from .plan import Plan, watermark_of
 from .policy import BotSpec, Policy, check_setting
 
 LOOKBACK = timedelta(days=1)
 """Events of a calendar are kept up to date from so long ago on: https://docs.recall.ai/docs/scheduling-guide"""
 
 
-def utc_now() -> datetime:
-    """The time, by this computer's clock."""
-    return datetime.now(UTC)
-
-
 class Planner:
     """Makes plans for one workspace."""
 
-    def __init__(self, caller: Caller, *, now: datetime | None = None) -> None:
+    def __init__(self, caller: Caller) -> None:
         self._caller = caller
         self._events = CalendarEvents(caller)
         self._calendars = Calendars(caller)
-        self._now = now
 
     async def plan(
         self,
@@ -54,7 +48,7 @@ class Planner:
         if lead_time is None:
             lead_time = getattr(policy, "lead_time", 0.0)
         lead = check_setting("lead_time", lead_time)
-        now = self._now or utc_now()
+        now = datetime.now(UTC)
         scope, known = await self._known(calendars)
         decisions: dict[str, Decision] = {}
         newest: datetime | None = None
@@ -86,7 +80,7 @@ class Planner:
         return Plan(
             decisions=ordered,
             made_at=now,
-            newest=newest,
+            watermark=watermark_of(newest, now) if newest is not None else _time(updated_since),
             calendars=None if scope is None else tuple(scope),
             disconnected=tuple(sorted(id for id, calendar in known.items() if not _is_connected(calendar))),
             seconds=self._seconds(ordered),
@@ -154,6 +148,10 @@ async def _ask(policy: Policy, event: CalendarEvent, calendar: Calendar) -> BotS
     if spec is not None and not isinstance(spec, BotSpec):
         raise ConfigurationError(f"the policy answered {spec!r} for event {event.id}: it answers a BotSpec or None")
     return spec
+
+
+def _time(given: datetime | str | None) -> datetime | None:
+    return None if given is None else parse_time(given, "updated_since")
 
 
 def _is_connected(calendar: Calendar | None) -> bool:

@@ -14,7 +14,6 @@ from ..models import Calendar, CalendarEvent
 from ..resources.fields import check_deduplication_key, encode_bot_config
 from .attendance import domain_of, has_outsiders, own_addresses, own_response
 from .deduplication import Deduplication, KeyScheme
-from .policy_file import read_policy_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +78,8 @@ class RecordingPolicy:
 
         Raises `ConfigurationError` that names the line of each key or value that cannot be, and `OSError`.
         """
+        from .policy_file import read_policy_file  # whose parser most programs do not need
+
         return cls(**read_policy_file(path, [rule.name for rule in fields(cls)], check_setting))
 
     def __call__(self, event: CalendarEvent, calendar: Calendar) -> BotSpec | None:

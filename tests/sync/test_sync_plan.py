@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import msgspec
 import pytest
@@ -13,7 +13,8 @@ from recall_async import ConfigurationError, Decision, Plan, RemoveBot, Schedule
 from recall_async.sync.decide import CHANGES, KINDS
 from tests.sync.invitations import NOW, uuid
 
-TIMES = st.datetimes(min_value=datetime(2000, 1, 1), timezones=st.timezones())
+OFFSETS = st.integers(-720, 840).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+TIMES = st.datetimes(datetime(1970, 1, 2), datetime(2100, 1, 1), timezones=OFFSETS)
 
 
 def decision(kind: str, number: int = 1, **fields: object) -> Decision:
@@ -32,7 +33,7 @@ def decision(kind: str, number: int = 1, **fields: object) -> Decision:
 
 
 def plan(*decisions: Decision, **fields: object) -> Plan:
-    return Plan(**{"decisions": decisions, "made_at": NOW, "newest": NOW, **fields})
+    return Plan(**{"decisions": decisions, "made_at": NOW, "watermark": NOW, **fields})
 
 
 MIXED = plan(
@@ -122,7 +123,7 @@ def test_json_both_ways():
 )
 def test_json_both_ways_for_every_plan(decisions, newest, calendars):
     """Some plan cannot be stored, read back or printed."""
-    one = plan(*decisions, newest=newest, calendars=calendars)
+    one = plan(*decisions, watermark=newest, calendars=calendars)
     assert Plan.from_json(one.to_json()) == one
     assert str(one).count("\n") <= len(one) + 2
 
