@@ -60,7 +60,7 @@ def run(quick: bool) -> Report:
     kept = {name: _kept(decode, pages[0], kept_of) for name, decode in DECODERS.items()}
     ours = times[OURS]
     to_orjson, to_pydantic = times["orjson, untyped"] / ours, times["pydantic"] / ours
-    raw = statistics.mean(sum(map(len, _raws(page))) for page in pages) / 1e3
+    raw = statistics.mean(sum(map(len, _raws(body))) for body in pages) / 1e3
     size = statistics.mean(map(len, pages)) / 1e3
     most = max(kept[OURS])
 
@@ -75,9 +75,10 @@ def run(quick: bool) -> Report:
         method=f"{in_turn} pages of {GOOGLE} events of Google Calendar and {OUTLOOK} of Outlook, from the sandbox's "
         f"generator: {size:.0f} kB each, {raw:.0f} kB of which are `raw`. Each decoder in its turn decodes all {in_turn}, "
         f"each just put together from the chunks of {CHUNK // 1024} KiB in which it would arrive, and lets go of it before "
-        f"the next, which is part of the time; {rounds} rounds. Ours leaves `raw` undecoded until it is asked for; the others decode all of it, because "
-        "that is what they do. Pydantic's models and msgspec's structs have the fields of ours. The memory is what stays "
-        f"allocated (`tracemalloc`) when one event is kept and the rest of its page dropped: median and largest of {kept_of}.",
+        f"the next, which is part of the time; {rounds} rounds. Ours leaves `raw` undecoded until it is asked for; the "
+        "others decode all of it, because that is what they do. Pydantic's models and msgspec's structs have the fields of "
+        "ours. The memory is what stays allocated (`tracemalloc`) when one event is kept and the rest of its page dropped: "
+        f"median and largest of {kept_of}.",
         figure=figure,
         alt="CPU to decode a page, and memory that one event keeps, by decoder",
         tables=[
@@ -106,7 +107,7 @@ def run(quick: bool) -> Report:
 
 def _times(pages: Sequence[bytes], rounds: int) -> dict[str, list[float]]:
     """CPU seconds per page of each decoder in each round."""
-    chunks = [[page[start : start + CHUNK] for start in range(0, len(page), CHUNK)] for page in pages]
+    chunks = [[body[start : start + CHUNK] for start in range(0, len(body), CHUNK)] for body in pages]
     order, random = list(DECODERS), Random(1)
     taken: dict[str, list[float]] = {name: [] for name in DECODERS}
     for number in range(-1, rounds):
@@ -126,14 +127,14 @@ def _times(pages: Sequence[bytes], rounds: int) -> dict[str, list[float]]:
     return taken
 
 
-def _kept(decode: Callable[[bytes], Any], page: bytes, count: int) -> list[int]:
+def _kept(decode: Callable[[bytes], Any], body: bytes, count: int) -> list[int]:
     """Bytes that stay allocated for one event of a page, for `count` events spread over it."""
     sizes = []
-    decode(page)
+    decode(body)
     for place in range(0, 100, 100 // count):
         gc.collect()
         tracemalloc.start()
-        decoded = decode(bytes(bytearray(page)))
+        decoded = decode(bytes(bytearray(body)))
         event = decoded["results"][place] if isinstance(decoded, dict) else decoded.results[place]
         del decoded
         gc.collect()
@@ -147,17 +148,17 @@ class _RawOnly(msgspec.Struct):
     raw: msgspec.Raw
 
 
-def _raws(page: bytes) -> list[bytes]:
-    return [bytes(event.raw) for event in msgspec.json.decode(page, type=Page[_RawOnly]).results]
+def _raws(body: bytes) -> list[bytes]:
+    return [bytes(event.raw) for event in msgspec.json.decode(body, type=Page[_RawOnly]).results]
 
 
 def _limit(pages: Sequence[bytes], ours: float) -> str:
     """How much of our time goes into skipping over JSON alone, which nothing in Python can make faster."""
     skip = msgspec.json.Decoder(msgspec.Raw).decode
     taken = []
-    for page in [*pages, *pages]:
+    for body in [*pages, *pages]:
         began = time.process_time()
-        skip(page)
+        skip(body)
         taken.append(time.process_time() - began)
     share = statistics.median(taken) / ours
     return f"{share:.0%} of our time is msgspec finding the end of the page's JSON, without making anything of it."

@@ -11,7 +11,7 @@ from recall_async.sandbox.data import Generator
 
 NOW = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 GOOGLE, OUTLOOK = 75, 25
-"""Events of a page by platform: Outlook's payloads are half as large again, and three to one makes the page the API's size."""
+"""Events of a page by platform. Outlook's payloads are half as large again."""
 
 
 def page(seed: int) -> bytes:

@@ -26,7 +26,12 @@ _KEY = re.compile(rb"\r\nauthorization: *([^\r]*)", re.IGNORECASE)
 
 def _answer(status: bytes, body: bytes, head: bytes = b"") -> bytes:
     length = str(len(body)).encode()
-    return b"HTTP/1.1 %b\r\nContent-Type: application/json\r\n%bContent-Length: %b\r\n\r\n%b" % (status, head, length, body)
+    return b"HTTP/1.1 %b\r\nContent-Type: application/json\r\n%bContent-Length: %b\r\n\r\n%b" % (
+        status,
+        head,
+        length,
+        body,
+    )
 
 
 class Windows:
