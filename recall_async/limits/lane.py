@@ -1,9 +1,9 @@
 """A lane whose quota is kept in this process.
 
 Three parts make it. The *window* guarantees the quota. The *token bucket* only smooths: it keeps a bulk job from
-spending a minute's slots in a second. The *queue* says who goes next, chosen at the moment a slot is there. On top
-lies the pause that a `429` asks for: a time that only moves forward, so that nobody who finishes can lift it, and the
-`Pace` after it.
+spending a minute's slots in a second. Of both, bulk calls leave a reserve to interactive ones. The *queue* says who goes
+next, chosen at the moment a slot is there. On top lies the pause that a `429` asks for: a time that only moves forward,
+so that nobody who finishes can lift it, and the `Pace` after it.
 
 A lane has no task of its own. Whatever may let somebody go (a call that arrives, an answer, the timer set for the next
 release) runs `_dispatch`, which never waits; so a cancelled caller leaves nothing half done.
@@ -91,10 +91,10 @@ class LocalLane:
         """Keep to this quota from now on. What was sent is not forgotten."""
         self._quota = quota
         self._ceilings = {priority: quota.ceiling(priority) for priority in Priority}
+        self._left = {Priority.INTERACTIVE: 0, Priority.BULK: min(quota.held_back, quota.depth - 1)}
         self._window.per = Window(quota.per).per
         self._pace = Pace(quota.limit, quota.per)
         self._bucket = AsyncLimiter(quota.depth, quota.depth / quota.rate)
-        self._last_turn = -math.inf
         self._dispatch()
 
     def inherit(self, earlier: LocalLane) -> None:
@@ -164,7 +164,8 @@ class LocalLane:
     def _earliest(self, now: float, priority: Priority, start: float) -> float:
         """A time before which a newcomer's turn cannot come."""
         ahead = self._queue.ahead(priority, start)
-        smooth = now + (ahead + 1 + self._promised - self._tokens()) / self._quota.rate
+        tokens = ahead + 1 + self._promised + self._left[priority]
+        smooth = now + (tokens - self._tokens()) / self._quota.rate
         window = self._window.earliest(now, self._ceilings[priority], ahead, self._quota.limit)
         return max(self._paused_until, self._pace.next, window, smooth)
 
@@ -179,17 +180,18 @@ class LocalLane:
         if window.in_flight >= MAX_IN_FLIGHT:
             return math.inf
         opens = max(self._paused_until, self._pace.next, window.opens(now, self._ceilings[priority]))
-        if opens <= now and not self._bucket.has_capacity(1 + self._promised):
-            # After a turn, the next token is there one interval later at the latest.
-            interval = 1 / self._quota.rate
-            return max(self._last_turn + interval, now + interval / 64)
-        return opens
+        if opens > now:
+            return opens
+        bucket, spoken_for = self._bucket, self._promised + self._left[priority]
+        if bucket.has_capacity(spoken_for + 1):
+            return now
+        there = bisect_left(range(64), True, key=lambda part: not bucket.has_capacity(spoken_for + part / 64))
+        return now + (65 - there) / 64 / self._quota.rate
 
     def _turn(self, now: float) -> None:
         self._window.take()
         self._pace.admitted(now)
         self._promised += 1
-        self._last_turn = now
 
     def _dispatch(self) -> None:
         """Let everybody go whose turn it is, and set the timer for the next."""

@@ -26,7 +26,7 @@ class Quota:
 
     `burst` is how many may go at once before the pace of `limit / per` takes over: by default a tenth of `limit`
     ("smooth", for a workspace that bulk jobs and people share); `burst=limit` is "greedy", for a job that is alone.
-    `reserve` is how many slots bulk calls leave to interactive ones: by default one in a hundred.
+    `reserve` is how many slots bulk calls leave to interactive ones: by default one in 150, or two if `limit` is 60 or more.
 
     Raises `ConfigurationError` for values that make no quota. The limits: https://docs.recall.ai/reference/rate-limits
     """
@@ -61,7 +61,9 @@ class Quota:
     @property
     def held_back(self) -> int:
         """Slots that bulk calls leave free: `reserve`, or its default."""
-        return self.reserve if self.reserve is not None else min(math.ceil(self.limit / 100), self.limit - 1)
+        if self.reserve is not None:
+            return self.reserve
+        return min(max(math.ceil(self.limit / 150), min(2, self.limit // 30)), self.limit - 1)
 
     def ceiling(self, priority: Priority) -> int:
         """How many slots may be taken when a call of this priority has been admitted."""

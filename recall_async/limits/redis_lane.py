@@ -88,7 +88,7 @@ class RedisLane:
     async def admit(
         self, priority: Priority = Priority.INTERACTIVE, *, start: float = math.inf, deadline: float = math.inf
     ) -> Slot:
-        if deadline != math.inf:
+        if deadline != math.inf and not self._lends:
             # When the tokens can be there for everybody ahead, if no other process takes any.
             missing = self._calls.ahead(priority, start) + 1 - self._terms.depth
             if max(self._earliest(priority), self._now() + missing / self._quota.rate) > deadline:
@@ -106,7 +106,12 @@ class RedisLane:
 
     def _earliest(self, priority: Priority) -> float:
         """A time before which no call of this priority can go."""
-        return max(self._opens[priority], self._closed_until)
+        return self._closed_until if self._lends else max(self._opens[priority], self._closed_until)
+
+    @property
+    def _lends(self) -> bool:
+        """Whether calls are served from the local reserve."""
+        return self._reserve_size > 0 and bool(self._link.trouble)
 
     def _late(self, priority: Priority, wait: float = 0.0) -> RecallError:
         silence = self._link.silence()
@@ -128,7 +133,7 @@ class RedisLane:
 
     def _arrange(self) -> None:
         """See to it that whoever waits is served, or asked for in time."""
-        wake = self._lend() if self._link.trouble else math.inf
+        wake = self._lend() if self._lends else math.inf
         if self._calls and self._dialogue.asked is None and self._window.in_flight < MAX_IN_FLIGHT:
             when = self._due()
             if when <= self._now():
@@ -148,7 +153,7 @@ class RedisLane:
 
     def _lend(self) -> float:
         """Serve from the local reserve, while Redis is away; when to look again."""
-        while self._reserve_size and self._calls:
+        while self._calls:
             now = self._now()
             opens = max(self._closed_until, self._reserve.opens(now, self._reserve_size))
             if opens > now:

@@ -97,10 +97,12 @@ if base > 0 then
   end
 end
 
--- The token bucket, as the moment at which it will be full again. Clients come when they can: who is late for a token by
--- less than the next one is not made to wait for that from then on, or the pace would be lost that lateness costs.
+-- The token bucket, as the moment at which it will be full again. A moment not long ago is left as it is: clients come a
+-- little late for each token, and the pace would suffer from all of that.
 local interval = per / limit
-tat = math.max(tat, now - math.min(0.9 * interval, 75000))
+if tat < now - math.min(0.9 * interval, 100000) then
+  tat = now
+end
 local tokens = math.min(depth, math.floor((now - tat) / interval + depth + 0.001))
 local spare = depth - depth_bulk
 
