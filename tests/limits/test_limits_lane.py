@@ -1,0 +1,238 @@
+"""The whole lane in virtual time: arbitrary calls, networks, refusals and cancellations against what it promises."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass
+from unittest.mock import patch
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recall_async.errors import DeadlineExceededError
+from recall_async.limits import lane as lane_module
+from recall_async.limits.lane import LocalLane
+from recall_async.limits.queue import Ticket, WaitQueue
+from recall_async.limits.quota import Priority, Quota
+from tests.virtual_time import VirtualTimeLoop, run
+
+PER = 4.0
+GRACE = 2.0
+GRID = 1 / 8
+HORIZON = 1000.0
+
+
+@dataclass(frozen=True)
+class Call:
+    at: float
+    priority: Priority
+    start: float
+    deadline: float
+    outward: float
+    back: float
+    fate: str
+    retry_after: int
+    cancelled: float
+    """Seconds after its arrival at which it is cancelled."""
+
+
+def seconds(most: float) -> st.SearchStrategy[float]:
+    return st.integers(0, int(most / GRID)).map(lambda steps: steps * GRID)
+
+
+def calls(*, settled: bool = False) -> st.SearchStrategy[list[Call]]:
+    """Scripts; in settled ones every call that is admitted is answered in the end, and nobody is cancelled."""
+    fates = ["answered"] * 3 + ["refused", "lost"] + ["unused"] * (not settled)
+    never = st.just(math.inf)
+    call = st.builds(
+        Call,
+        at=seconds(3 * PER),
+        priority=st.sampled_from(Priority),
+        start=st.sampled_from([math.inf, 1.0, 2.0]),
+        deadline=never | seconds(3 * PER),
+        outward=seconds(PER),
+        back=seconds(PER),
+        fate=st.sampled_from(fates),
+        retry_after=st.integers(0, 3),
+        cancelled=never if settled else never | seconds(2 * PER),
+    )
+    return st.lists(call, max_size=25)
+
+
+@st.composite
+def quotas(draw: st.DrawFn) -> Quota:
+    limit = draw(st.integers(1, 6))
+    return Quota(limit, PER, draw(st.none() | st.integers(1, limit)), draw(st.none() | st.integers(0, limit - 1)))
+
+
+class WatchedQueue(WaitQueue[lane_module._Waiter]):
+    """Knows the rank of everybody who waits, and of the one who left last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ranks: dict[Ticket[lane_module._Waiter], tuple[int, float, int]] = {}
+        self.left = (-1, 0.0, 0)
+        self.arrivals = 0
+
+    def push(self, priority: Priority, start: float, holder: lane_module._Waiter) -> Ticket[lane_module._Waiter]:
+        ticket = super().push(priority, start, holder)
+        self.arrivals += 1
+        self.ranks[ticket] = (priority, start, self.arrivals)
+        return ticket
+
+    def leave(self, ticket: Ticket[lane_module._Waiter]) -> None:
+        super().leave(ticket)
+        self.left = self.ranks.pop(ticket)
+
+
+class WatchedLane(LocalLane):
+    """Checks every turn when it is given, and may cancel those who wait at that very moment."""
+
+    def __init__(self, quota: Quota, cancel_at_turn: dict[int, int] | None = None) -> None:
+        self.turns = 0
+        self.waiting: list[asyncio.Task[None]] = []
+        self._cancel_at_turn = cancel_at_turn or {}
+        super().__init__("test", quota)
+        self._queue: WatchedQueue = WatchedQueue()
+        loop = self._loop
+        assert isinstance(loop, VirtualTimeLoop)
+        loop.at_rest = self.check_nobody_is_forgotten
+
+    def _turn(self, now: float) -> None:
+        assert now >= max(self._paused_until, self._pace.next)
+        assert self._window.in_flight < lane_module.MAX_IN_FLIGHT
+        super()._turn(now)
+        assert self._window.taken(now) <= self._quota.limit
+        alive = [rank for ticket, rank in self._queue.ranks.items() if not ticket.holder.turn.done()]
+        assert not alive or self._queue.left < min(alive)
+        # The one whose turn it is comes first here, and has not run on yet when this is called.
+        victim = self._cancel_at_turn.get(self.turns)
+        self.turns += 1
+        if victim is not None and victim < len(self.waiting):
+            self._loop.call_soon(self.waiting[victim].cancel)
+
+    def check_nobody_is_forgotten(self) -> None:
+        """At rest, whoever waits waits for something that will come, and could not go now."""
+        ticket = self._queue.head()
+        if ticket is None:
+            assert self._timer is None
+            return
+        now = self._now()
+        slot = self._window.opens(now, self._quota.ceiling(ticket.priority))
+        if slot is math.inf or self._window.in_flight == lane_module.MAX_IN_FLIGHT:
+            assert self._window.in_flight
+            return
+        self._bucket.has_capacity()  # brings its level up to date
+        left = min(self._quota.held_back, self._quota.depth - 1) if ticket.priority is Priority.BULK else 0
+        short = self._bucket._level + self._promised + left + 1 - self._bucket.max_rate
+        token = now + short / self._quota.rate
+        assert self._timer is not None
+        assert now < self._timer.when() <= max(now, slot, token, self._paused_until, self._pace.next) + self.patience
+
+    @property
+    def patience(self) -> float:
+        """How much later than it could a call may go: the token bucket is looked into that often."""
+        return 1 / self._quota.rate / 64 + 1e-6
+
+    def check_nothing_is_left(self) -> None:
+        loop = self._loop
+        assert isinstance(loop, VirtualTimeLoop)
+        statistics = self.statistics()
+        assert (statistics.taken, statistics.in_flight, statistics.free) == (0, 0, self._quota.limit)
+        assert sum(statistics.waiting.values()) == len(self._queue) == self._promised == loop.timers() == 0
+        assert statistics.admitted <= self.turns
+
+
+@dataclass
+class Record:
+    """What became of one call."""
+
+    admitted: float = math.inf
+    failed: float = math.inf
+
+
+async def make(lane: WatchedLane, spec: Call, begin: float, counted: list[float], record: Record) -> None:
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(begin + spec.at - loop.time())
+    task = asyncio.current_task()
+    assert task is not None
+    if spec.cancelled != math.inf:
+        loop.call_at(begin + spec.at + spec.cancelled, task.cancel)
+    lane.waiting.append(task)
+    deadline = begin + spec.at + spec.deadline
+    try:
+        slot = await lane.admit(spec.priority, start=spec.start, deadline=deadline)
+    except DeadlineExceededError:
+        record.failed = loop.time()
+        assert record.failed <= deadline + 1e-5
+        return
+    finally:
+        lane.waiting.remove(task)
+    sent = record.admitted = loop.time()
+    assert sent <= deadline + 1e-5
+    try:
+        await asyncio.sleep(spec.back if spec.fate in ("lost", "unused") else spec.outward + spec.back)
+    except asyncio.CancelledError:
+        counted.append(min(sent + spec.outward, loop.time() + GRACE))
+        slot.lost(GRACE)
+        raise
+    if spec.fate == "unused":
+        slot.unused()
+    elif spec.fate == "lost":
+        counted.append(min(sent + spec.outward, loop.time() + GRACE))
+        slot.lost(GRACE)
+    else:
+        counted.append(sent + spec.outward)
+        if spec.fate == "refused":
+            lane.pause(slot, spec.retry_after)
+        slot.answered(accepted=spec.fate == "answered")
+    slot.answered()  # does nothing any more
+
+
+def drive(script: list[Call], quota: Quota, cancel_at_turn: dict[int, int] | None = None) -> list[Record]:
+    """What becomes of every call; what the lane promises is checked on the way."""
+    records = [Record() for _ in script]
+
+    async def main() -> None:
+        lane, counted = WatchedLane(quota, cancel_at_turn), list[float]()
+        begin = asyncio.get_running_loop().time()
+        tasks = [
+            asyncio.create_task(make(lane, spec, begin, counted, record))
+            for spec, record in zip(script, records, strict=True)
+        ]
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            assert outcome is None or isinstance(outcome, asyncio.CancelledError), outcome
+        counted.sort()
+        for first, beyond in zip(counted, counted[quota.limit :], strict=False):
+            assert beyond - first > PER
+        await asyncio.sleep(HORIZON)
+        lane.check_nothing_is_left()
+
+    run(main())
+    return records
+
+
+@settings(max_examples=200, deadline=None)
+@given(calls(), quotas(), st.dictionaries(st.integers(0, 20), st.integers(0, 2)), st.sampled_from([2, 256]))
+def test_lane_keeps_its_promises(
+    script: list[Call], quota: Quota, cancel_at_turn: dict[int, int], most_in_flight: int
+) -> None:
+    """Would overrun the server, forget a waiter, break the order, go in a pause, or leak a slot, token or timer."""
+    with patch.object(lane_module, "MAX_IN_FLIGHT", most_in_flight):
+        drive(script, quota, cancel_at_turn)
+
+
+@settings(max_examples=100, deadline=None)
+@given(calls(settled=True), quotas(), st.data())
+def test_who_fails_at_once_would_have_been_too_late(script: list[Call], quota: Quota, data: st.DataObject) -> None:
+    """Would give up on a call whose deadline could have been kept."""
+    records = drive(script, quota)
+    early = [one for one, record in enumerate(records) if record.failed < 1000.0 + script[one].at + 1e-3]
+    if not early:
+        return
+    one = data.draw(st.sampled_from(early))
+    patient = [*script]
+    patient[one] = Call(**{**vars(script[one]), "deadline": math.inf})
+    admitted = drive(patient, quota)[one].admitted
+    assert admitted > 1000.0 + script[one].at + script[one].deadline
