@@ -232,6 +232,7 @@ class RedisLane:
 
     def refused(self, error: RedisError) -> None:
         """What was said was not done, and saying it again is no use."""
+        self._dialogue.asked = None
         self._calls.fail(
             lambda: QuotaStoreUnavailableError(f"the quota of {self._name} is kept in Redis, which refuses: {error}")
         )
