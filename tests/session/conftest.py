@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -12,7 +13,7 @@ from recall_async import RecallSession, RetryPolicy
 from tests.session.scripted_server import ScriptedServer
 
 API_KEY = "5ecre7-kEy/0123456789abcdef"
-IMPATIENT = RetryPolicy(backoff=0.001)
+IMPATIENT = RetryPolicy(backoff=0.0005, budget=1_000_000)
 
 
 @pytest.fixture
@@ -22,12 +23,18 @@ async def server() -> AsyncIterator[ScriptedServer]:
 
 
 @pytest.fixture
-async def connect(server: ScriptedServer) -> AsyncIterator[Callable[..., RecallSession]]:
-    """Opens sessions that are closed at the end of the test."""
+def workspace() -> str:
+    """A name that no other test uses: what a workspace sent is remembered beyond the loop that sent it."""
+    return uuid4().hex
+
+
+@pytest.fixture
+async def connect(server: ScriptedServer, workspace: str) -> AsyncIterator[Callable[..., RecallSession]]:
+    """Opens sessions, all of one workspace, that are closed at the end of the test."""
     async with AsyncExitStack() as stack:
 
         def connect(**settings: Any) -> RecallSession:
-            settings = {"base_url": server.url, "retry": IMPATIENT, "timeout": 5.0, **settings}
+            settings = {"base_url": server.url, "retry": IMPATIENT, "timeout": 5.0, "workspace": workspace, **settings}
             session = RecallSession(API_KEY, **settings)
             stack.push_async_callback(session.aclose)
             return session

@@ -259,7 +259,7 @@ async def test_budget_is_shared_by_the_workspace(server: ScriptedServer, connect
     policy = RetryPolicy(attempts=10, backoff=0.0, budget=4, budget_ratio=0.0)
     server.script(*[reply(503)] * 50)
     for number in range(4):
-        recall = connect(retry=policy, workspace="shared")
+        recall = connect(retry=policy)
         with pytest.raises(Exception) as caught:
             await recall.calendar_events.retrieve(EVENT_ID)
         if number:

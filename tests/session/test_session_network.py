@@ -1,0 +1,341 @@
+"""The network and the far end at their worst: cut, reset, silent, garbled, redirecting, too large."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from recall_async import (
+    APIError,
+    AttemptTimeoutError,
+    ConnectionFailedError,
+    RateLimitedError,
+    RecallSession,
+    ResponseDecodeError,
+    RetryPolicy,
+    ServerError,
+    transport,
+)
+from tests.session.scripted_server import EVENT, Behaviour, ScriptedServer, raw, reply, reset, silence
+
+EVENT_ID = "497f6eca-6276-4993-bfeb-53cbbbba6f08"
+SCHEDULE, REMOVE, RETRIEVE = (f"calendar_events.{name}" for name in ("schedule_bot", "remove_bot", "retrieve"))
+BODY = json.dumps(EVENT).encode()
+
+CUTS: dict[str, Behaviour] = {
+    "reset before the head": reset,
+    "closed before the head": raw(b""),
+    "closed in the head": raw(b"HTTP/1.1 200 OK\r\nContent-Le"),
+    "closed after the head": raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY)),
+    "closed in the body": raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY), BODY[:-1]),
+    "closed in a chunk": raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"fff\r\n" + BODY),
+    "closed between chunks": raw(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"%x\r\n%b\r\n" % (len(BODY), BODY)
+    ),
+    "closed in the compressed body": raw(
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 500\r\n\r\n", gzip.compress(BODY)
+    ),
+    "no compression": reply(200, body=BODY, Content_Encoding="gzip"),
+    "no http": raw(b"220 mail.example.com ESMTP\r\n"),
+    "garbage": raw(bytes(range(256)) * 40),
+    "endless head": raw(b"HTTP/1.1 200 OK\r\n" + b"X: " + b"y" * 100_000),
+}
+
+
+async def schedule(recall: RecallSession) -> Any:
+    return await recall.calendar_events.schedule_bot(EVENT_ID, deduplication_key="k")
+
+
+def assert_every_request_had_a_slot(server: ScriptedServer, recall: RecallSession) -> None:
+    taken = sum(lane.taken for lane in recall.statistics().values())
+    assert len(server.requests) == taken == sum(lane.admitted for lane in recall.statistics().values())
+
+
+@pytest.mark.parametrize("cut", CUTS)
+async def test_cut_answers(cut: str, server: ScriptedServer, recall: RecallSession) -> None:
+    """Would take a part for the whole, give up at the first cut, or make a second bot with a new idempotency key."""
+    server.script(CUTS[cut], CUTS[cut])
+    event = await schedule(recall)
+    assert event.id == EVENT_ID
+    assert len(server.requests) == 3
+    assert len({request.key for request in server.requests}) == 1
+    assert_every_request_had_a_slot(server, recall)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+async def test_only_cut_answers(cut: str, server: ScriptedServer, connect: Any) -> None:
+    """Would end in an exception of aiohttp's, or in one that does not say how often it was tried."""
+    recall = connect(retry=RetryPolicy(attempts=2, backoff=0.0))
+    server.script(CUTS[cut], CUTS[cut], CUTS[cut])
+    with pytest.raises(ConnectionFailedError, match=r"no answer from http://127\.0\.0\.1") as caught:
+        await schedule(recall)
+    assert (caught.value.operation, caught.value.attempts) == (SCHEDULE, 2)
+    assert len(server.requests) == 2
+    assert_every_request_had_a_slot(server, recall)
+
+
+@pytest.mark.parametrize("operation", ["retrieve", "remove_bot"])
+@pytest.mark.parametrize("cut", ["reset before the head", "closed before the head"])
+async def test_aiohttp_sends_nothing_again_by_itself(
+    cut: str, operation: str, server: ScriptedServer, connect: Any
+) -> None:
+    """Would send a request twice for one slot: aiohttp does, unasked, when a kept connection turns out to be closed."""
+    recall = connect(retry=RetryPolicy(attempts=1))
+    call = getattr(recall.calendar_events, operation)
+    await call(EVENT_ID)
+    server.script(CUTS[cut], CUTS[cut])
+    with pytest.raises(ConnectionFailedError):
+        await call(EVENT_ID)
+    assert len(server.connections) == 1
+    assert len(server.requests) == 2
+    assert_every_request_had_a_slot(server, recall)
+
+
+@pytest.mark.parametrize("operation", ["retrieve", "remove_bot"])
+async def test_nor_does_a_session_of_the_caller(operation: str, server: ScriptedServer, connect: Any) -> None:
+    """Would send a request twice for one slot over a session that was passed in."""
+    async with aiohttp.ClientSession() as http:
+        recall = connect(retry=RetryPolicy(attempts=1), http=http)
+        call = getattr(recall.calendar_events, operation)
+        await call(EVENT_ID)
+        server.script(reset, reset)
+        with pytest.raises(ConnectionFailedError):
+            await call(EVENT_ID)
+    assert len(server.requests) == 2
+
+
+async def test_connection_that_was_closed_while_idle(server: ScriptedServer, recall: RecallSession) -> None:
+    """Would fail, or spend an attempt, because the server closed a connection that nobody used."""
+    await recall.calendar_events.retrieve(EVENT_ID)
+    for connection in server.connections:
+        connection.close()
+    await asyncio.sleep(0.02)  # for the end of the connection to arrive
+    await recall.calendar_events.retrieve(EVENT_ID)
+    assert len(server.connections) == 2
+    assert recall.statistics()[RETRIEVE].retries == 0
+    assert_every_request_had_a_slot(server, recall)
+
+
+async def test_connections_are_kept(server: ScriptedServer, recall: RecallSession) -> None:
+    """Would pay for a new connection with every request."""
+    for answer in (reply(200, EVENT), reply(503), reply(404), reply(200, EVENT)):
+        server.script(answer)
+        try:
+            await recall.calendar_events.retrieve(EVENT_ID)
+        except APIError:
+            continue
+    assert len(server.connections) == 1
+
+
+async def test_server_that_never_answers(server: ScriptedServer, connect: Any) -> None:
+    """Would wait for ever, or take a timeout for something else."""
+    recall = connect(timeout=0.05, retry=RetryPolicy(attempts=2, backoff=0.0))
+    server.script(silence, silence)
+    with pytest.raises(AttemptTimeoutError, match=r"0\.05 s") as caught:
+        await schedule(recall)
+    assert isinstance(caught.value, TimeoutError)
+    assert (caught.value.operation, caught.value.attempts) == (SCHEDULE, 2)
+    assert len({request.key for request in server.requests}) == 1
+    assert_every_request_had_a_slot(server, recall)
+
+
+async def test_server_that_stops_in_its_answer(server: ScriptedServer, connect: Any) -> None:
+    """Would wait for ever for the rest, since the head came in time."""
+    recall = connect(timeout=0.05, retry=RetryPolicy(attempts=1))
+    server.script(raw(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n", BODY[:100], hang=True))
+    with pytest.raises(AttemptTimeoutError):
+        await schedule(recall)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirects(status: int, server: ScriptedServer, recall: RecallSession) -> None:
+    """Would follow, with the key, wherever a server points."""
+    async with ScriptedServer() as elsewhere:
+        server.script(reply(status, Location=f"{elsewhere.url}/there"))
+        with pytest.raises(APIError, match=r"redirects to .*/there") as caught:
+            await schedule(recall)
+        assert (type(caught.value), caught.value.status, caught.value.attempts) == (APIError, status, 1)
+        assert not elsewhere.requests
+    assert len(server.requests) == 1
+
+
+async def test_redirect_to_itself(server: ScriptedServer, recall: RecallSession) -> None:
+    """Would follow a redirect that stays on the origin, for a slot that nobody took."""
+    server.script(reply(307, Location=f"/api/v2/calendar-events/{EVENT_ID}/"))
+    with pytest.raises(APIError, match="redirects"):
+        await recall.calendar_events.retrieve(EVENT_ID)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b"", "0 bytes"),
+        (b"<html>Login</html>", "<html>Login"),
+        (b"{", "truncated"),
+        (b"null", "Expected `object`"),
+        (b"[]", "Expected `object`"),
+        (b"{}", "missing required field"),
+        (json.dumps(EVENT | {"start_time": 17}).encode(), r"\$\.start_time"),
+        (json.dumps(EVENT | {"start_time": "2025-06-10T12:00:00"}).encode(), r"\$\.start_time"),
+        (json.dumps(EVENT | {"bots": [{"bot_id": None}]}).encode(), r"\$\.bots\[0\]\.bot_id"),
+        (json.dumps(EVENT | {"bots": {}}).encode(), r"\$\.bots"),
+        (json.dumps(EVENT | {"id": None}).encode(), r"\$\.id"),
+        (b'{"id": "\xff"}', "utf-8"),
+        (b"[" * 100_000, "recursion|nest|malformed|Expected"),
+        (BODY + b"x", "trailing"),
+        (BODY.decode().encode("utf-16"), "malformed"),
+    ],
+)
+async def test_answers_that_are_not_as_documented(
+    body: bytes, told: str, server: ScriptedServer, recall: RecallSession
+) -> None:
+    """Would let an answer through that is none, or not say where it is wrong and what was asked."""
+    server.script(reply(200, body=body))
+    with pytest.raises(ResponseDecodeError, match=told) as caught:
+        await recall.calendar_events.retrieve(EVENT_ID)
+    assert "calendar_events.retrieve was answered 200" in str(caught.value)
+    assert (caught.value.operation, caught.value.attempts) == (RETRIEVE, 1)
+    assert len(server.requests) == 1
+    assert len(str(caught.value)) < 600
+
+
+async def test_no_content_where_there_should_be_some(server: ScriptedServer, recall: RecallSession) -> None:
+    """Would return nothing in place of an event."""
+    server.script(reply(204))
+    with pytest.raises(ResponseDecodeError, match="204"):
+        await recall.calendar_events.remove_bot(EVENT_ID)
+
+
+async def test_content_where_there_should_be_none(server: ScriptedServer, recall: RecallSession) -> None:
+    """Would fail a deletion because of what the server adds to it."""
+    server.script(reply(200, {"detail": "deleted"}))
+    await recall.calendars.delete(EVENT_ID)
+
+
+def endless(*, status: int = 200, compress: bool = False) -> Behaviour:
+    """A body without end, or until nobody reads it any more."""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse(status=status)
+        if compress:
+            response.enable_compression(web.ContentCoding.gzip)
+        await response.prepare(request)
+        for _ in range(10_000):
+            await response.write(b" " * 100_000)
+        raise AssertionError("a gigabyte was read")
+
+    return answer
+
+
+@pytest.mark.parametrize("compress", [False, True])
+async def test_answer_without_end(
+    compress: bool, server: ScriptedServer, recall: RecallSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would read until the memory is full, compressed or not."""
+    monkeypatch.setattr(transport, "MAX_ANSWER", 1_000_000)
+    server.script(endless(compress=compress))
+    with pytest.raises(ResponseDecodeError, match="more than 1000000 bytes") as caught:
+        await recall.calendar_events.retrieve(EVENT_ID)
+    assert (caught.value.operation, caught.value.attempts) == (RETRIEVE, 1)
+    assert len(server.requests) == 1
+    await recall.calendar_events.retrieve(EVENT_ID)
+
+
+async def test_answer_that_announces_too_much(
+    server: ScriptedServer, recall: RecallSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would set memory aside for whatever a Content-Length says."""
+    monkeypatch.setattr(transport, "MAX_ANSWER", 1000)
+    server.script(reply(200, body=b" " * 2000))
+    with pytest.raises(ResponseDecodeError, match="more than 1000 bytes"):
+        await recall.calendar_events.retrieve(EVENT_ID)
+
+
+async def test_error_without_end(server: ScriptedServer, recall: RecallSession) -> None:
+    """Would read a firewall's page for ever, or keep all of it in the exception."""
+    server.script(endless(status=403))
+    with pytest.raises(APIError) as caught:
+        await recall.calendar_events.retrieve(EVENT_ID)
+    assert (caught.value.status, len(caught.value.body)) == (403, transport.MAX_ERROR)
+
+
+@pytest.mark.parametrize("hang", [False, True])
+async def test_error_whose_body_is_cut(hang: bool, server: ScriptedServer, connect: Any) -> None:
+    """Would forget the 429 and its Retry-After, and retry at once, because the rest of the answer was lost."""
+    recall = connect(timeout=0.2)
+    head = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nContent-Length: 100\r\n\r\n"
+    server.script(raw(head, b'{"det', hang=hang))
+    with pytest.raises(RateLimitedError) as caught:
+        await recall.calendar_events.schedule_bot(EVENT_ID, deduplication_key="k", deadline=5.0)
+    assert caught.value.retry_after == 7.0
+    assert recall.statistics()[SCHEDULE].paused_until is not None
+    assert recall.statistics()[SCHEDULE].throttled == 1
+
+
+async def test_compressed_answers(server: ScriptedServer, recall: RecallSession) -> None:
+    """Would not understand what it asked for in Accept-Encoding."""
+    server.script(reply(200, body=gzip.compress(BODY), Content_Encoding="gzip"))
+    assert (await recall.calendar_events.retrieve(EVENT_ID)).id == EVENT_ID
+    assert "gzip" in server.last.headers["accept-encoding"]
+
+
+async def test_cookies_are_not_kept(server: ScriptedServer, recall: RecallSession) -> None:
+    """Would carry what one answer set to other requests, and change what the API sees."""
+    server.script(reply(200, EVENT, Set_Cookie="session=stolen; Path=/"))
+    await recall.calendar_events.retrieve(EVENT_ID)
+    await recall.calendar_events.retrieve(EVENT_ID)
+    assert "cookie" not in server.last.headers
+
+
+async def test_http_session_of_the_caller(server: ScriptedServer, connect: Callable[..., RecallSession]) -> None:
+    """Would not use the session that was passed in, change it, let its settings through, or close it."""
+
+    async def never(request: Any, handler: Any) -> Any:
+        raise AssertionError("the caller's middlewares are not run")
+
+    async with aiohttp.ClientSession(
+        headers={"X-Team": "notes", "Authorization": "Token other"}, raise_for_status=True, middlewares=(never,)
+    ) as http:
+        recall = connect(http=http)
+        server.script(reply(503), reply(302, Location="/x"))
+        with pytest.raises(APIError, match="302"):
+            await schedule(recall)
+        await schedule(recall)
+        await recall.aclose()
+        assert not http.closed
+        assert http.headers["Authorization"] == "Token other"
+    assert server.last.headers["x-team"] == "notes"
+    assert server.last.headers["authorization"].endswith("0123456789abcdef")
+
+
+async def test_http_session_that_closes_in_flight(server: ScriptedServer, connect: Any) -> None:
+    """Would hang, or raise an exception of aiohttp's, when the caller closes the session under a call."""
+    async with aiohttp.ClientSession() as http:
+        recall = connect(http=http, retry=RetryPolicy(attempts=1))
+        server.script(silence)
+        call = asyncio.create_task(schedule(recall))
+        await server.arrived(1)
+    with pytest.raises(ConnectionFailedError):
+        await call
+
+
+async def test_outage_ends(server: ScriptedServer, recall: RecallSession) -> None:
+    """Would not come back after a mixture of all kinds of failure."""
+    server.script(reset, reply(502, body=b"<html>Bad gateway</html>"), raw(b""), reply(504))
+    assert (await schedule(recall)).id == EVENT_ID
+    assert len({request.key for request in server.requests}) == 1
+
+
+async def test_outage_does_not_end(server: ScriptedServer, recall: RecallSession) -> None:
+    """Would raise the first failure, or something of its own, instead of the last."""
+    server.script(reset, reset, reset, reset, reply(504, body=b"<html>Gateway timeout</html>"))
+    with pytest.raises(ServerError, match="504 after 5 attempts: Gateway timeout"):
+        await schedule(recall)
