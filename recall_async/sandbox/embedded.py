@@ -15,8 +15,8 @@ import msgspec
 from aiohttp import web
 
 from .faults import Fault, FaultKind
-from .mutate import mutate
 from .server import Delay, Server
+from .webhooks import SECRET, Webhooks
 from .workspace import Settings, utc_now
 
 T = TypeVar("T")
@@ -34,7 +34,8 @@ class RecallSandbox:
     all keys of one workspace; `quota_scale` multiplies the documented quotas, `quotas` replaces some of them by
     `{operation name: (requests, seconds)}`; `port` 0 takes a free one; `latency` is seconds before and behind the point
     where a request is counted, each fixed or a `(low, high)` range; `faults` happen from the start and from each reset;
-    `clock` gives the seconds that quotas and idempotency keys live by, `now` the time that data and bots live by.
+    `clock` gives the seconds that quotas and idempotency keys live by, `now` the time that data and bots live by;
+    `webhook_url` is told of every change that `mutate` makes, in deliveries signed with `webhook_secret`.
 
     Raises `ValueError` for impossible settings, `OSError` if the port is taken.
     """
@@ -55,9 +56,14 @@ class RecallSandbox:
         faults: Sequence[Fault] = (),
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = utc_now,
+        webhook_url: str | None = None,
+        webhook_secret: str = SECRET,
     ) -> None:
         self.api_key = api_key
         """The key that the sandbox accepts."""
+        self.webhook_secret = webhook_secret
+        """What its webhooks are signed with."""
+        self._webhook_url = webhook_url
         self._settings = Settings(events, calendars, seed, quota_scale, quotas or {}, faults, clock, now)
         self._keys = (api_key, *api_keys)
         self._latency = latency
@@ -147,7 +153,19 @@ class RecallSandbox:
 
     def mutate(self, number: int = 1) -> list[dict[str, Any]]:
         """Changes the calendars' data `number` times, as `POST /_sandbox/mutate?n=` does, and returns the changes."""
-        return self._in_loop(lambda server: mutate(server.workspace.state, number, self._settings.now()))
+        return self._in_loop(lambda server: server.mutate(number))
+
+    def revoke(self, calendar_id: str) -> None:
+        """The owner of a calendar takes back the permission to read it: it is disconnected, and its bots are gone."""
+        self._in_loop(lambda server: server.revoke(calendar_id))
+
+    def send_webhooks_to(self, url: str | None) -> None:
+        """Sends webhooks to this address from now on; to none with `None`."""
+        self._in_loop(lambda server: setattr(server.webhooks, "url", url))
+
+    def webhooks(self) -> dict[str, int]:
+        """How many webhooks were `delivered`, `failed` for good, and are `pending`."""
+        return self._in_loop(lambda server: server.webhooks.report())
 
     async def __aenter__(self) -> Self:
         await self._start()
@@ -196,7 +214,8 @@ class RecallSandbox:
             started.set_exception(error)
 
     async def _start(self) -> None:
-        server = Server(self._settings, self._keys, self._latency)
+        webhooks = Webhooks(self._webhook_url, self.webhook_secret)
+        server = Server(self._settings, self._keys, self._latency, webhooks)
         runner = web.ServerRunner(web.Server(server.handle, access_log=None), shutdown_timeout=1.0)
         await runner.setup()
         await web.TCPSite(runner, *self._address).start()
@@ -208,6 +227,7 @@ class RecallSandbox:
         assert self._runner is not None
         self._server.release()
         self._loop = None
+        await self._server.webhooks.aclose()
         await self._runner.cleanup()
 
     def _in_loop(self, work: Callable[[Server], T]) -> T:

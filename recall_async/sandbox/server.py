@@ -12,15 +12,17 @@ import socket
 import struct
 from collections.abc import Sequence
 from random import Random
+from typing import Any
 
 from aiohttp import web
 
-from recall_async.operations import OPERATIONS, Operation
+from recall_async.operations import OPERATIONS, UPDATE_CALENDAR, Operation
 
 from .answers import Answer, Refusal, answer, detail, not_found
 from .faults import Fault, FaultKind
 from .mutate import mutate
 from .requests import Request, contended_key, perform
+from .webhooks import Webhooks
 from .workspace import Settings, Workspace
 
 Delay = float | tuple[float, float]
@@ -35,9 +37,12 @@ _ID_SEGMENT = 4
 class Server:
     """Answers requests out of one workspace."""
 
-    def __init__(self, settings: Settings, api_keys: Sequence[str], latency: tuple[Delay, Delay]) -> None:
+    def __init__(
+        self, settings: Settings, api_keys: Sequence[str], latency: tuple[Delay, Delay], webhooks: Webhooks
+    ) -> None:
         self.workspace = Workspace(settings)
         self.latency = latency
+        self.webhooks = webhooks
         self._authorizations = frozenset(f"Token {key}" for key in api_keys)
         self._rng = Random(settings.seed)
         self._release = asyncio.Event()
@@ -46,6 +51,20 @@ class Server:
         """Starts over with the same settings; requests under way end in the old workspace."""
         self.workspace = Workspace(self.workspace.settings)
         self.release()
+
+    def mutate(self, number: int) -> list[dict[str, Any]]:
+        """Changes the calendars' data `number` times, and sends a webhook for each calendar that a change concerns."""
+        now = self.workspace.settings.now()
+        changes = mutate(self.workspace.state, number, now)
+        for change in changes:
+            self.webhooks.events_changed(change["calendar_ids"], now)
+        return changes
+
+    def revoke(self, calendar_id: str) -> None:
+        """The calendar's owner takes the permission to read it back; a new refresh token connects it again."""
+        state = self.workspace.state
+        state.revoke(state.calendar(calendar_id), self.workspace.settings.now())
+        self.webhooks.calendar_changed(calendar_id)
 
     def release(self) -> None:
         """Lets hung requests go on."""
@@ -114,7 +133,12 @@ class Server:
             if fault.kind == "status":
                 return fault.answer()
             await self._release.wait()
-        return kept or perform(operation, workspace.state, call)
+        if kept is not None:
+            return kept
+        result = perform(operation, workspace.state, call)
+        if operation is UPDATE_CALENDAR and result.status == 200:
+            self.webhooks.calendar_changed(call.id)
+        return result
 
     async def _after(self, fault: Fault, result: Answer) -> Answer:
         """What a fault makes of the answer to a request that took effect."""
@@ -136,7 +160,7 @@ class Server:
     def _mutate(self, number: str) -> Answer:
         if re.fullmatch("[0-9]{1,5}", number) is None:
             return detail(400, "n must be a whole number of at most five digits.").answer
-        return answer(200, mutate(self.workspace.state, int(number), self.workspace.settings.now()))
+        return answer(200, self.mutate(int(number)))
 
     async def _delay(self, delay: Delay) -> None:
         seconds = delay if isinstance(delay, int | float) else self._rng.uniform(*delay)

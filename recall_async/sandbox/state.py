@@ -145,6 +145,14 @@ class State:
             if event.document.calendar_id == calendar.id and not event.document.is_deleted:
                 self.delete_event(event, now)
 
+    def revoke(self, calendar: CalendarDocument, now: datetime) -> None:
+        """What taking back the permission to read a calendar does: its events stay as they are, their bots go."""
+        self.set_status(calendar, "disconnected", now)
+        for event in self.events.values():
+            document = event.document
+            if document.calendar_id == calendar.id and document.start_time > now:
+                self.remove(event, now)
+
     def set_status(self, calendar: CalendarDocument, status: str, now: datetime) -> None:
         """Moves the calendar to `status`, and remembers when."""
         if calendar.status != status:

@@ -1,0 +1,112 @@
+"""The sandbox's webhooks, as somebody who knows nothing of the sandbox sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import datetime
+
+import pytest
+import standardwebhooks
+from aiohttp import web
+
+from recall_async import RecallSession
+from recall_async.sandbox import RecallSandbox
+from recall_async.sandbox import webhooks as sandbox_webhooks
+from recall_async.webhooks import CalendarUpdate, WebhookVerifier
+from tests.webhooks.receiver import receiver, until
+
+
+class Inbox:
+    """Takes deliveries, and turns the first `refused` of them away."""
+
+    def __init__(self, refused: int = 0) -> None:
+        self.refused = refused
+        self.requests: list[tuple[dict[str, str], bytes]] = []
+
+    async def __call__(self, request: web.BaseRequest) -> web.Response:
+        self.requests.append((dict(request.headers), await request.read()))
+        self.refused -= 1
+        return web.Response(status=503 if self.refused >= 0 else 204)
+
+    def verified(self, sandbox: RecallSandbox) -> list[object]:
+        verifier = WebhookVerifier(sandbox.webhook_secret)
+        return [verifier.verify(headers, body).data for headers, body in self.requests]
+
+
+async def test_every_change_is_told():
+    """A sync that is driven by webhooks misses changes, and a test of it says nothing."""
+    inbox = Inbox()
+    async with receiver(inbox) as url, RecallSandbox(events=60, calendars=4, webhook_url=url) as sandbox:
+        changes = sandbox.mutate(30)
+        await until(lambda: not sandbox.webhooks()["pending"])
+        updated = {event["id"]: event["updated_at"] for event in sandbox.snapshot()["events"]}
+        told = sorted((data.calendar_id, data.last_updated_ts) for data in inbox.verified(sandbox))
+    expected = [
+        (calendar_id, datetime.fromisoformat(updated[change["event_ids"][0]]))
+        for change in changes
+        for calendar_id in change["calendar_ids"]
+    ]
+    assert told == sorted(expected)
+    assert sandbox.webhooks() == {"delivered": len(expected), "failed": 0, "pending": 0}
+
+
+async def test_deliveries_are_signed_as_the_standard_says():
+    """Only our own verifier accepts what the sandbox sends."""
+    inbox = Inbox()
+    async with receiver(inbox) as url, RecallSandbox(events=20, calendars=1, webhook_url=url) as sandbox:
+        sandbox.mutate(1)
+        await until(lambda: not sandbox.webhooks()["pending"])
+    ((headers, body),) = inbox.requests
+    assert standardwebhooks.Webhook(sandbox.webhook_secret).verify(body, headers) == json.loads(body)
+    with pytest.raises(standardwebhooks.WebhookVerificationError):
+        standardwebhooks.Webhook(sandbox.webhook_secret).verify(body + b" ", headers)
+
+
+async def test_deliveries_are_repeated_until_they_are_taken(monkeypatch: pytest.MonkeyPatch):
+    """A handler that fails now and then is never tested."""
+    monkeypatch.setattr(sandbox_webhooks, "REPEATS", (0.01, 0.01, 0.01))
+    inbox = Inbox(refused=3)
+    async with receiver(inbox) as url, RecallSandbox(events=20, calendars=1, webhook_url=url) as sandbox:
+        sandbox.mutate(1)
+        await until(lambda: not sandbox.webhooks()["pending"])
+        assert len({headers["Webhook-Id"] for headers, _ in inbox.requests}) == 1
+        assert (len(inbox.requests), sandbox.webhooks()) == (4, {"delivered": 1, "failed": 0, "pending": 0})
+        inbox.refused = 9
+        sandbox.mutate(1)
+        await until(lambda: not sandbox.webhooks()["pending"])
+        assert sandbox.webhooks() == {"delivered": 1, "failed": 1, "pending": 0}
+
+
+async def test_a_receiver_that_is_gone_does_not_hold_up_the_end():
+    """A sandbox with deliveries on their way cannot be closed, or leaves tasks behind."""
+    async with RecallSandbox(events=20, calendars=2, webhook_url="http://127.0.0.1:9/") as sandbox:
+        sandbox.mutate(5)
+        await asyncio.sleep(0)
+        assert sandbox.webhooks()["pending"]
+    assert sandbox.webhooks()["pending"] == 0
+    assert sandbox.mutate(1)
+
+
+async def test_calendars_that_change():
+    """A calendar that was disconnected keeps its bots, or nobody is told of it."""
+    inbox = Inbox()
+    async with (
+        receiver(inbox) as url,
+        RecallSandbox(events=40, calendars=2) as sandbox,
+        RecallSession(sandbox.api_key, base_url=sandbox.url) as recall,
+    ):
+        events = [event async for event in recall.calendar_events.list(is_deleted=False)]
+        upcoming = [event for event in events if event.meeting_url and event.start_time > datetime.now().astimezone()]
+        for event in upcoming[:10]:
+            await recall.calendar_events.schedule_bot(event.id, deduplication_key=event.id)
+        calendar_id = upcoming[0].calendar_id
+        others = sum(event.calendar_id != calendar_id for event in upcoming[:10])
+        sandbox.send_webhooks_to(url)
+        sandbox.revoke(calendar_id)
+        assert sandbox.report()["bots"] == others < 10
+        assert (await recall.calendars.retrieve(calendar_id)).status == "disconnected"
+        calendar = await recall.calendars.update(calendar_id, oauth_refresh_token="new")
+        assert calendar.status == "connected"
+        await until(lambda: not sandbox.webhooks()["pending"])
+    assert inbox.verified(sandbox) == [CalendarUpdate(calendar_id)] * 2
