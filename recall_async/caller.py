@@ -115,13 +115,15 @@ class Caller:
             self.closed = True
             for lane in self._lanes.values():
                 lane.sessions -= 1
-        if self._calls:
-            self._idle = self._idle or asyncio.Event()
-            for task in self._calls - self._ended:
-                self._ended.add(task)
-                task.cancel()
-            await self._idle.wait()
-        await self.transport.aclose()
+        try:
+            if self._calls:
+                self._idle = self._idle or asyncio.Event()
+                for task in self._calls - self._ended:
+                    self._ended.add(task)
+                    task.cancel()
+                await self._idle.wait()
+        finally:
+            await self.transport.aclose()
         await asyncio.gather(*(lane.flush() for lane in self._lanes.values()))
 
     def __del__(self) -> None:

@@ -6,6 +6,7 @@ It follows no redirect, sends the key to no other origin, and reads no more than
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 import warnings
 from contextlib import suppress
@@ -189,7 +190,10 @@ class Transport:
             headers["Content-Type"] = "application/json"
         if idempotency_key is not None:
             headers["Idempotency-Key"] = idempotency_key
-        limit = self._timeout if timeout is None or timeout >= self.timeout else aiohttp.ClientTimeout(total=timeout)
+        limit = self._timeout
+        if timeout is not None and timeout < self.timeout:
+            # aiohttp would round it up to a whole second.
+            limit = aiohttp.ClientTimeout(total=timeout, ceil_threshold=math.inf)
         try:
             async with self._http.request(
                 method,

@@ -39,7 +39,7 @@ class KeyLocks:
         try:
             await turn
         except BaseException:
-            if not turn.cancelled():
+            if not turn.cancelled() and not turn.cancel():
                 self.release(key)  # it was ours already
             raise
 
