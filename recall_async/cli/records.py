@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import shutil
 import sys
 import tempfile
@@ -137,9 +138,18 @@ def _json_object(text: bytes) -> Mapping[str, Any] | Invalid:
 
 def open_twice(path: str) -> BinaryIO:
     """The file, or standard input for `-`: a copy of it if it can be read only once. Raises `OSError`."""
-    source: BinaryIO = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115
-    if path != "-" and source.seekable():
+    if path == "-":
+        if sys.stdin is None:
+            raise OSError(errno.EBADF, "it is closed")
+        return _copy(sys.stdin.buffer)
+    source = open(path, "rb")  # noqa: SIM115
+    if source.seekable():
         return source
+    with source:
+        return _copy(source)
+
+
+def _copy(source: BinaryIO) -> BinaryIO:
     copy = tempfile.TemporaryFile()  # noqa: SIM115
     shutil.copyfileobj(source, copy)
     return copy

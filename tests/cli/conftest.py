@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from recall_async.cli.app import app
 from recall_async.sandbox import RecallSandbox
-
-COMMAND = (sys.executable, "-m", "recall_async")
 
 Run = Callable[..., Result]
 
@@ -51,7 +52,9 @@ def start(environment: dict[str, str]) -> Iterator[Callable[..., subprocess.Pope
 
     def begin(*arguments: str, **options: object) -> subprocess.Popen[str]:
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen([*COMMAND, *arguments], env=environment, text=True, **{**pipes, **options})
+        process = subprocess.Popen(
+            [sys.executable, "-m", "recall_async", *arguments], env=environment, text=True, **{**pipes, **options}
+        )
         started.append(process)
         return process
 
@@ -79,3 +82,32 @@ def wait_until() -> Callable[[Callable[[], object]], None]:
 def arrived(recall_sandbox: RecallSandbox) -> Callable[[str], int]:
     """How many requests for an operation the sandbox has counted, those under way included."""
     return lambda operation: recall_sandbox.report()["operations"][operation]["peak"]
+
+
+@pytest.fixture
+def write_actions(recall_sandbox: RecallSandbox, tmp_path: Path) -> Callable[..., Path]:
+    """Writes a file that schedules a bot for each of some upcoming events, and what other lines it is given."""
+
+    def write(count: int, *others: dict[str, object], shared: int = 1) -> Path:
+        soon = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+        events = [
+            event
+            for event in recall_sandbox.snapshot()["events"]
+            if event["start_time"] > soon and event["meeting_url"] and not event["is_deleted"]
+        ][:count]
+        assert len(events) == count
+        lines: list[dict[str, object]] = [
+            {
+                "action": "schedule",
+                "event_id": event["id"],
+                "deduplication_key": f"key {number // shared}",
+                "bot_config": {"bot_name": "Notes"},
+                "start_time": event["start_time"],
+            }
+            for number, event in enumerate(events)
+        ]
+        path = tmp_path / "actions.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in [*lines, *others]))
+        return path
+
+    return write

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from recall_async import RetryPolicy
 from recall_async.sandbox import RecallSandbox
 
 pytestmark = pytest.mark.recall_sandbox(events=20, api_key="correct-horse")
@@ -67,8 +68,9 @@ def test_unknown_region(run) -> None:
     assert "eu-central-1" in result.stderr
 
 
-def test_no_server(run) -> None:
+def test_no_server(run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sandbox that was not started would show as a traceback."""
+    monkeypatch.setattr(RetryPolicy, "delay", lambda *_: 0.0)
     result = run("event", "2f3d2b1e-6c57-4bd5-a5d0-0c8f0f4e3a11", "--base-url", "http://127.0.0.1:9")
     assert result.exit_code == 1
     assert "no answer from http://127.0.0.1:9" in result.stderr

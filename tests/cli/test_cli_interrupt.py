@@ -1,0 +1,111 @@
+"""Ctrl-C and SIGTERM in a bulk job: once it ends well, twice it ends now, and it can be gone on with."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from recall_async.cli.interrupt import run as run_interruptible
+from recall_async.sandbox import RecallSandbox
+
+pytestmark = pytest.mark.recall_sandbox(events=150, calendars=3)
+
+SCHEDULE = "calendar_events.schedule_bot"
+
+
+@pytest.fixture
+def command(write_actions, tmp_path: Path) -> tuple[str, ...]:
+    """A job that takes a few seconds at the real quota: 60 at once, and then 10 a second."""
+    return ("bulk", str(write_actions(85)), "--results", str(tmp_path / "my results.jsonl"))
+
+
+def done(command: tuple[str, ...]) -> int:
+    """How many actions the results tell of."""
+    results = Path(command[3])
+    return results.read_bytes().count(b"\n") if results.exists() else 0
+
+
+def answered(sandbox: RecallSandbox) -> int:
+    """How many schedule requests the sandbox has answered."""
+    return sandbox.report()["operations"][SCHEDULE]["accepted"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_once_finishes_what_is_on_its_way(start, wait_until, command, recall_sandbox, number: signal.Signals) -> None:
+    """What the server did would be missing in the results, and the user would have to find out how to go on."""
+    recall_sandbox.set_latency(0.3, 0.3)
+    process = start(*command, "--concurrency", "10")
+    wait_until(lambda: done(command) >= 5)
+    process.send_signal(number)
+    out, told = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert 10 <= done(command) == answered(recall_sandbox) < 85
+    assert out.startswith(f"{done(command)} done, 0 failed, 0 skipped of 85")
+    assert "Finishing what is on its way" in told
+    assert f"bulk {command[1]} --results '{command[3]}' --concurrency 10\n" in told
+    recall_sandbox.set_latency(0, 0)
+    process = start(*command, "--pace", "greedy", "--json")
+    summary = json.loads(process.communicate(timeout=20)[0])
+    assert process.returncode == 0
+    assert summary["done"] == 85
+    assert answered(recall_sandbox) == 85
+
+
+def test_twice_stops_now(start, arrived, wait_until, command, recall_sandbox: RecallSandbox) -> None:
+    """A server that does not answer would hold the user's terminal for as long as it likes."""
+    recall_sandbox.fault(SCHEDULE, kind="hang", times=None)
+    process = start(*command, "--json")
+    wait_until(lambda: arrived(SCHEDULE) > 5)
+    process.send_signal(signal.SIGINT)
+    told = ""
+    while "Finishing" not in told:
+        told += process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == 130
+    summary = json.loads(out)
+    assert (summary["status"], summary["done"]) == ("interrupted", 0)
+    assert summary["resume"].endswith(f"--results '{command[3]}' --json")
+    assert done(command) == 0
+
+
+def test_before_the_first_request(start, wait_until, command, tmp_path: Path) -> None:
+    """Interrupting the check of a long file would show a traceback, or be SIGTERM's own end."""
+    import os
+
+    os.mkfifo(tmp_path / "endless")
+    process = start("bulk", str(tmp_path / "endless"), "--results", command[3])
+    with (tmp_path / "endless").open("w"):
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=20)
+    assert (process.returncode, told.strip()) == (130, "Interrupted.")
+
+
+def test_ending_before_the_end_of_the_last_request_is_no_interruption(
+    start, wait_until, write_actions, tmp_path, recall_sandbox
+):
+    """A job whose last requests were finished after Ctrl-C would be reported as unfinished."""
+    recall_sandbox.set_latency(0.5, 0.5)
+    process = start("bulk", str(write_actions(5)), "--results", str(tmp_path / "r"))
+    wait_until(lambda: recall_sandbox.report()["operations"][SCHEDULE]["peak"] == 5)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20)[0].startswith("5 done")
+    assert process.returncode == 0
+
+
+def test_handlers_are_put_back() -> None:
+    """A program that runs a command within it would lose its own handling of Ctrl-C."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    async def interrupted() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.sleep(30)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_interruptible(interrupted())
+    assert run_interruptible(asyncio.sleep(0, "result")) == "result"
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

@@ -1,0 +1,125 @@
+"""On a terminal: a bar that moves, a table of failures, and the keys that a user presses."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from recall_async import Progress
+from recall_async.cli.drawing import display
+from recall_async.sandbox import RecallSandbox
+
+pytestmark = pytest.mark.recall_sandbox(events=150, calendars=3)
+
+
+class Terminal:
+    """A process in a terminal of its own."""
+
+    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+
+        def take_terminal() -> None:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+        self.process = subprocess.Popen(
+            command,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=take_terminal,
+        )
+        os.close(slave)
+        self.text = ""
+
+    def read(self) -> bool:
+        """Wait for more on the screen; false if there will be no more."""
+        try:
+            self.text += os.read(self._master, 65536).decode()
+        except OSError:
+            return False
+        return True
+
+    def type(self, keys: str) -> None:
+        os.write(self._master, keys.encode())
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self._master)
+
+
+@pytest.fixture
+def terminal(environment: dict[str, str]) -> Iterator[Callable[..., Terminal]]:
+    """Starts the command line in a terminal."""
+    opened: list[Terminal] = []
+
+    def open_terminal(*arguments: str) -> Terminal:
+        opened.append(
+            Terminal(
+                [sys.executable, "-m", "recall_async", *arguments], {**environment, "TERM": "xterm", "COLUMNS": "100"}
+            )
+        )
+        return opened[-1]
+
+    yield open_terminal
+    for each in opened:
+        each.close()
+
+
+def test_bar_table_and_ctrl_c(terminal, write_actions, tmp_path: Path, recall_sandbox: RecallSandbox) -> None:
+    """The user would not see how far the job is and what fails, or have no key that ends it well."""
+    unknown = "2f3d2b1e-6c57-4bd5-a5d0-0c8f0f4e3a11"
+    first = {
+        "action": "remove",
+        "event_id": unknown,
+        "start_time": "2020-01-01T00:00:00Z",
+        "end_time": "2999-01-01T00:00:00Z",
+    }
+    shown = terminal("bulk", str(write_actions(90, first)), "--results", str(tmp_path / "r.jsonl"))
+    while not re.search(r"6\d/91, 1 failed, .*quota 6\d/600, \d", shown.text):
+        assert shown.read(), shown.text
+    shown.type("\x03")
+    while shown.read():
+        pass
+    assert shown.process.wait(timeout=20) == 130
+    assert "Finishing what is on its way" in shown.text
+    assert "│ 404 not found │" in shown.text
+    assert f"--results {tmp_path / 'r.jsonl'}" in shown.text.replace("\r\n", "")
+    assert "Traceback" not in shown.text
+
+
+def progress(**values: object) -> Progress:
+    """A job in its course."""
+    usual = {
+        "done": 10, "failed": 0, "skipped": 0, "resumed": 0, "total": 400, "rate": 9.96, "taken": 70, "limit": 600,
+        "waited": 0.0, "paused": 0.0, "eta": 39.0,
+    }  # fmt: skip
+    return Progress(**{**usual, **values})
+
+
+def test_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """A log would be full of a bar's control characters, or say nothing of a job for an hour."""
+    with display("bulk") as shown:
+        assert 1 <= shown.interval <= 10
+        shown.update(progress())
+        shown.update(progress(failed=2, skipped=1, paused=12.0, total=None, eta=None, rate=0.0))
+        shown.say("a remark")
+    assert capsys.readouterr().err.splitlines() == [
+        "bulk: 10/400, 10.0/s, quota 70/600, 39 s left",
+        "bulk: 13, 2 failed, 1 skipped, quota 70/600, paused 12 s",
+        "a remark",
+    ]
