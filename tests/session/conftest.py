@@ -9,10 +9,12 @@ from uuid import uuid4
 
 import pytest
 
-from recall_async import RecallSession, RetryPolicy
+from recall_async import Quota, RecallSession, RetryPolicy
+from recall_async.operations import OPERATIONS
 from tests.session.scripted_server import ScriptedServer
 
 API_KEY = "5ecre7-kEy/0123456789abcdef"
+PLENTY = {name: Quota(60_000, 60.0) for name in OPERATIONS}
 IMPATIENT = RetryPolicy(backoff=0.0005, budget=1_000_000)
 
 
@@ -34,8 +36,14 @@ async def connect(server: ScriptedServer, workspace: str) -> AsyncIterator[Calla
     async with AsyncExitStack() as stack:
 
         def connect(**settings: Any) -> RecallSession:
-            settings = {"base_url": server.url, "retry": IMPATIENT, "timeout": 5.0, "workspace": workspace, **settings}
-            session = RecallSession(API_KEY, **settings)
+            usual = {
+                "base_url": server.url,
+                "workspace": workspace,
+                "quotas": PLENTY,
+                "retry": IMPATIENT,
+                "timeout": 5.0,
+            }
+            session = RecallSession(API_KEY, **usual | settings)
             stack.push_async_callback(session.aclose)
             return session
 

@@ -244,9 +244,9 @@ async def test_sessions_of_one_key_share_without_being_told(server: ScriptedServ
     assert RecallSession("another").workspace != RecallSession("another", region="eu-central-1").workspace
 
 
-async def test_statistics_of_a_session_that_did_nothing(recall: RecallSession) -> None:
+async def test_statistics_of_a_session_that_did_nothing(connect: Any) -> None:
     """Would not say what there is before the first call."""
-    statistics = recall.statistics()
+    statistics = connect(quotas=None).statistics()
     assert len(statistics) == 10
     assert statistics["calendar_events.schedule_bot"] == LaneStatistics(Quota(600, 60.0), free=600)
     assert statistics["calendar_events.list"].quota.limit == 60
