@@ -205,8 +205,8 @@ def run(quick: bool) -> Report:
         method=f"A bulk job that never ends keeps {WORKERS} calls waiting, and people call at random, {CALLS_PER_SECOND:g} "
         f"times a second: {hours:g} h of it in virtual time, at {limit} requests per {per:g} s, against a strict sliding "
         f"window behind a network with 0 to {DELAY * 1e3:.0f} ms of delay each way; the simulation is the one that the "
-        "tests use. Ours as it is by default, ours with `burst=limit`, and one `AsyncLimiter` for all, first come, first served, "
-        "where a 429 holds everybody back until its `Retry-After`. Then in real time, scaled down: "
+        "tests use. Ours as it is by default, ours with `burst=limit`, and one `AsyncLimiter` for all, first come, first "
+        "served, where a 429 holds everybody back until its `Retry-After`. Then in real time, scaled down: "
         f"{duration:g} s at {small} per {short:g} s against a local server, all of them at once, each with a server of its "
         f"own, {2 * CALLS_PER_SECOND:g} interactive calls a second; here a call's time is its wait and the request itself.",
         figure=figure,
