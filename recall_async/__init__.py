@@ -16,6 +16,7 @@ __all__ = [
     "CalendarAccessToken",
     "CalendarEvent",
     "CalendarEventBot",
+    "CalendarSyncer",
     "ConfigurationError",
     "ConflictError",
     "ConnectionFailedError",
@@ -23,11 +24,13 @@ __all__ = [
     "Decision",
     "Deduplication",
     "EventEndedError",
+    "FileWatermarks",
     "InsufficientCreditError",
     "Journal",
     "JournalError",
     "LaneStatistics",
     "MeetingURL",
+    "MemoryWatermarks",
     "NotFoundError",
     "Outcome",
     "Page",
@@ -40,6 +43,7 @@ __all__ = [
     "RecallError",
     "RecallSession",
     "RecordingPolicy",
+    "RedisWatermarks",
     "Region",
     "RemoveBot",
     "RequestBlockedError",
@@ -66,7 +70,9 @@ _HOMES = (
     "sync.policy",
     "sync.decide",
     "sync.plan",
+    "sync.watermarks",
     "session",
+    "sync.syncer",
 )
 
 if TYPE_CHECKING:
@@ -114,6 +120,8 @@ if TYPE_CHECKING:
     from .sync.deduplication import Deduplication
     from .sync.plan import Plan
     from .sync.policy import BotSpec, RecordingPolicy
+    from .sync.syncer import CalendarSyncer
+    from .sync.watermarks import FileWatermarks, MemoryWatermarks, RedisWatermarks
 else:
 
     def __getattr__(name):

@@ -1,0 +1,105 @@
+"""Where a `CalendarSyncer` remembers how far each calendar is in order: in memory, in a file, or in Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from ..errors import ConfigurationError
+
+
+class WatermarkStore(Protocol):
+    """Remembers a moment for each calendar. What its methods raise makes the syncer try again later."""
+
+    async def get(self, calendar_id: str) -> datetime | None:
+        """The moment that was set last, or `None`."""
+
+    async def set(self, calendar_id: str, moment: datetime) -> None:
+        """Remember this moment."""
+
+
+class MemoryWatermarks:
+    """Watermarks that are gone with the process: after a start, the first delivery says from when on to look."""
+
+    def __init__(self) -> None:
+        self._moments: dict[str, datetime] = {}
+
+    async def get(self, calendar_id: str) -> datetime | None:
+        return self._moments.get(calendar_id)
+
+    async def set(self, calendar_id: str, moment: datetime) -> None:
+        self._moments[calendar_id] = moment
+
+
+class FileWatermarks:
+    """Watermarks in a JSON file that belongs to one process. It is replaced as a whole, so that a crash leaves it whole.
+
+    Raises `ConfigurationError` for a file that holds something else.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+        self._moments = self._read()
+        self._writing = asyncio.Lock()
+
+    async def get(self, calendar_id: str) -> datetime | None:
+        return self._moments.get(calendar_id)
+
+    async def set(self, calendar_id: str, moment: datetime) -> None:
+        async with self._writing:
+            moments = self._moments | {calendar_id: moment}
+            await asyncio.to_thread(self._write, moments)
+            self._moments = moments
+
+    def _read(self) -> dict[str, datetime]:
+        try:
+            document = json.loads(self._path.read_bytes())
+            return {calendar_id: _moment(text) for calendar_id, text in document.items()}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, AttributeError, TypeError) as error:
+            raise ConfigurationError(f"{self._path} does not hold watermarks: {error}") from error
+
+    def _write(self, moments: dict[str, datetime]) -> None:
+        document = {calendar_id: moment.isoformat() for calendar_id, moment in sorted(moments.items())}
+        new = self._path.with_name(f".{self._path.name}.new")
+        with new.open("w") as file:
+            json.dump(document, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self._path)
+
+
+class RedisClient(Protocol):
+    """What is needed of `redis.asyncio.Redis`, or of any client like it."""
+
+    def get(self, name: str) -> Awaitable[bytes | str | None]:
+        """The value of a key."""
+
+    def set(self, name: str, value: str) -> Awaitable[object]:
+        """Set a key."""
+
+
+class RedisWatermarks:
+    """Watermarks in Redis, one key for each calendar. The client is the caller's to close."""
+
+    def __init__(self, client: RedisClient, prefix: str = "recall:watermark:") -> None:
+        self._client = client
+        self._prefix = prefix
+
+    async def get(self, calendar_id: str) -> datetime | None:
+        value = await self._client.get(self._prefix + calendar_id)
+        return None if value is None else _moment(value.decode() if isinstance(value, bytes) else value)
+
+    async def set(self, calendar_id: str, moment: datetime) -> None:
+        await self._client.set(self._prefix + calendar_id, moment.isoformat())
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
