@@ -12,6 +12,7 @@ import click
 
 from .connection import Connection, connection_options, read_secret, secret_file_option
 from .interrupt import run
+from .status import Status
 from .text import json_option, line, moment, print_json, say
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ T = TypeVar("T")
 
 class _ListByDefault(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+        asks_for_help = args and args[0] in ctx.help_option_names
+        if not (ctx.resilient_parsing or asks_for_help) and (not args or args[0].startswith("-")):
             args = ["list", *args]
         return super().parse_args(ctx, args)
 
@@ -124,12 +126,14 @@ def update(connection: Connection, calendar_id: str, as_json: bool, **fields: An
 @click.argument("calendar_id")
 @click.option("--yes", is_flag=True, help="Do not ask. Nobody is asked either where input is no terminal.")
 @connection_options
-def delete(connection: Connection, calendar_id: str, yes: bool) -> None:
+def delete(connection: Connection, calendar_id: str, yes: bool) -> Status:
     """Disconnect the calendar CALENDAR_ID, which takes the bots off its events."""
-    if not yes and sys.stdin.isatty():
-        click.confirm(f"Disconnect calendar {calendar_id}?", abort=True, err=True)
+    if not yes and sys.stdin.isatty() and not click.confirm(f"Disconnect calendar {calendar_id}?", err=True):
+        say("It was left as it is.")
+        return Status.FAILED
     _call(connection, lambda recall: recall.calendars.delete(calendar_id))
-    say("disconnected")
+    say("It is disconnected.")
+    return Status.DONE
 
 
 @calendars.command("token")

@@ -28,7 +28,7 @@ LABELS = {
     "sharing": "events sharing the bot of another",
     "requests": "requests",
     "throttled": "of them answered 429",
-    "peak": "busiest 60 s, in schedule requests of {limit} allowed",
+    "peak": "most schedule requests in any 60 s, of {limit}",
 }
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def events(connection: Connection, as_json: bool, include_deleted: bool, **filters: Any) -> None:
     """List calendar events.
 
-    TIME is such as 2025-06-10T18:54:00Z. With --json there is one event per line, as the API gives it.
+    TIME is such as 2025-06-10T18:54:00Z. With --json there is one event per line.
     """
     session = connection.session()
 

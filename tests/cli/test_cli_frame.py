@@ -54,11 +54,21 @@ def test_every_command_of_the_table_is_there(name: str) -> None:
     assert f"recall-async {name}" in CliRunner().invoke(app, [name, "--help"], prog_name="recall-async").stdout
 
 
-def test_completion_offers_the_commands() -> None:
-    """Shell completion would be broken by the commands being imported late."""
-    env = {"_RECALL_ASYNC_COMPLETE": "bash_complete", "COMP_WORDS": "recall-async ca", "COMP_CWORD": "1"}
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("ca", ["calendars"]),
+        ("calendars c", ["create"]),
+        ("bulk --pa", ["--pace"]),
+        ("bulk --pace ", ["smooth", "greedy"]),
+    ],
+)
+def test_completion(typed: str, offered: list[str]) -> None:
+    """Shell completion would be broken by commands that are imported late, or by the default of `calendars`."""
+    words = f"recall-async {typed}"
+    env = {"_RECALL_ASYNC_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
     result = CliRunner().invoke(app, [], prog_name="recall-async", env=env)
-    assert result.stdout.split() == ["plain,calendars"]
+    assert result.stdout.split() == [f"plain,{word}" for word in offered]
 
 
 def test_no_arguments_shows_help() -> None:
