@@ -105,7 +105,7 @@ class Link:
         commands = [command for _, spoken in said for command in spoken]
         if not commands:
             return True
-        self._said_at = time.monotonic()
+        self._said_at = said_at = time.monotonic()
         replies: list[Any]
         try:
             async with asyncio.timeout(PATIENCE):
@@ -118,7 +118,7 @@ class Link:
         if failure is None:
             self._answered()
         else:
-            self._failed(failure)
+            self._failed(failure, said_at)
         for lane, spoken in said:
             heard, replies = replies[: len(spoken)], replies[len(spoken) :]
             refusal = next((reply for reply in heard if isinstance(reply, REFUSALS)), None)
@@ -161,14 +161,14 @@ class Link:
             )
         self._checked = True
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: Exception, said_at: float) -> None:
         begins = not self.trouble
         if isinstance(error, TimeoutError) and not str(error):
             self.trouble = f"no answer within {PATIENCE:g} s"
         else:
             self.trouble = str(error) or type(error).__name__
         if begins:
-            self._silent_since = time.monotonic()
+            self._silent_since = said_at
             logger.warning("Redis does not answer, so calls wait for their quota: %s", self.trouble)
 
     def _answered(self) -> None:
