@@ -1,13 +1,16 @@
-"""Charts of the report: one look for all, written as SVG that is the same for the same data."""
+"""Charts of the report: one look for all, written as SVG that is the same for the same data.
+
+Matplotlib is imported when the first chart is drawn, so that measurements in processes of their own do without it.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 OURS = "#d9480f"
 OTHERS = ("#1971c2", "#2f9e44", "#9c36b5", "#e8a100", "#0c8599", "#868e96", "#c2255c")
@@ -18,7 +21,6 @@ _LOOK: dict[str, Any] = {
     "axes.edgecolor": "#adb5bd",
     "axes.grid": True,
     "axes.labelcolor": "#495057",
-    "axes.prop_cycle": matplotlib.cycler(color=OTHERS),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlelocation": "left",
@@ -40,6 +42,9 @@ def chart(
     rows: int = 1, columns: int = 1, *, size: tuple[float, float] = (9.0, 4.0), **axes: Any
 ) -> tuple[Figure, Any]:
     """A figure of `size` inches and its axes, as `Figure.subplots` gives them."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
     with matplotlib.rc_context(_LOOK):
         figure = Figure(figsize=size, layout="constrained")
         return figure, figure.subplots(rows, columns, **axes)
@@ -58,5 +63,7 @@ def bars(axes: Axes, values: dict[str, float], *, ours: str, form: str = "{:.1f}
 
 def save(figure: Figure, path: Path) -> None:
     """Write the SVG, without a date, so that it changes only when the data do."""
+    import matplotlib
+
     with matplotlib.rc_context(_LOOK):
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
