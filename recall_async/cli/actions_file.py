@@ -29,8 +29,6 @@ class ActionsFile:
 
     def __init__(self, path: str, default_config: Mapping[str, Any]) -> None:
         self.name = "standard input" if path == "-" else path
-        self.schedules = 0
-        """How many of the actions schedule a bot."""
         self._default_config = default_config
         self._file = open_twice(path)
         self._records: Records = JSONLines(self._file)
@@ -51,7 +49,6 @@ class ActionsFile:
             self._offsets.append(record.offset)
             self._starts.append(start_of(action))
             self._events.append(hash(event_of(action)))
-            self.schedules += isinstance(action, ScheduleBot)
 
     def __len__(self) -> int:
         return len(self._offsets)

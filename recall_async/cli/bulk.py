@@ -94,6 +94,7 @@ def bulk(
                 job.interrupted = True
     program, *arguments = ctx.find_root().obj
     command = f"{program} {shlex.join(arguments)}" + " < the same input" * (actions == "-")
+    command = command.encode(errors="replace").decode()  # a file's name need not be text
     tell(job, command, as_json=as_json)
     return job.status
 

@@ -128,7 +128,12 @@ def update(connection: Connection, calendar_id: str, as_json: bool, **fields: An
 @connection_options
 def delete(connection: Connection, calendar_id: str, yes: bool) -> Status:
     """Disconnect the calendar CALENDAR_ID, which takes the bots off its events."""
-    if not yes and sys.stdin.isatty() and not click.confirm(f"Disconnect calendar {calendar_id}?", err=True):
+    if (
+        not yes
+        and sys.stdin
+        and sys.stdin.isatty()
+        and not click.confirm(f"Disconnect calendar {calendar_id}?", err=True)
+    ):
         say("It was left as it is.")
         return Status.FAILED
     _call(connection, lambda recall: recall.calendars.delete(calendar_id))

@@ -79,7 +79,7 @@ class Job:
     @property
     def status(self) -> Status:
         """The exit status that says how it ended."""
-        if isinstance(self.error, JournalError) and not self.progress.finished:
+        if isinstance(self.error, JournalError) and not self.requests:
             return Status.USAGE
         if self.error is not None:
             return status_of(self.error)

@@ -133,7 +133,7 @@ def _json_object(text: bytes) -> Mapping[str, Any] | Invalid:
         fields = msgspec.json.decode(text)
     except (ValueError, RecursionError) as error:
         return Invalid(f"this is no JSON: {error}")
-    return fields if isinstance(fields, dict) else Invalid("this is no JSON object")
+    return fields if isinstance(fields, dict) else Invalid("this is no JSON object; each line is one")
 
 
 def open_twice(path: str) -> BinaryIO:

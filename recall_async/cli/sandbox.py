@@ -43,7 +43,11 @@ def sandbox(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 
+    listening = False
+
     def announce(started: RecallSandbox) -> None:
+        nonlocal listening
+        listening = True
         if as_json:
             print_json({"url": started.url, "api_key": api_key})
             return
@@ -56,10 +60,11 @@ def sandbox(
         with suppress(KeyboardInterrupt):
             run(serve(server, announce))
     except OSError as error:
+        if listening:
+            raise
         reason = "the port is taken" if error.errno == errno.EADDRINUSE else error
         raise click.UsageError(f"cannot listen on {host} port {port}: {reason}") from None
-    requests = sum(
-        row["accepted"] + row["throttled"] + row["conflicted"] + row["rejected"]
-        for row in server.report()["operations"].values()
-    )
-    say(f"\nIt answered {requests} requests.")
+    if listening:
+        kinds = ("accepted", "throttled", "conflicted", "rejected")
+        requests = sum(row[kind] for row in server.report()["operations"].values() for kind in kinds)
+        say(f"\nIt answered {requests} requests.")
