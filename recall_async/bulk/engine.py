@@ -64,7 +64,7 @@ class Engine:
         self._workers: dict[asyncio.Task[None], Item | None] = {}
         self._outcomes: deque[Outcome] = deque()
         self._news = asyncio.Event()
-        self._stopping = self._abandoned = False
+        self._stopping = False
         self._error: BaseException | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
 
@@ -127,24 +127,25 @@ class Engine:
         self._stopping = True
         self._error = self._error or error
         for task, item in self._workers.items():
-            if (item is None or not item.account.attempts) and task is not asyncio.current_task():
+            if item is None or not item.account.attempts:
                 task.cancel()
 
     def abandon(self) -> None:
         """End all work at once, from where nothing can be awaited."""
-        self._stopping = self._abandoned = True
+        self._stopping = True
         self._error = None
         self._outcomes.clear()
         for task in self._workers:
             task.cancel()
-        if not self._workers:
-            self.close()
+        self.close()  # who is cancelled has nothing more to write
 
     async def aclose(self) -> None:
         """End all work at once, and wait until it has ended."""
-        self.abandon()
-        if self._workers:
-            await asyncio.wait(self._workers)
+        try:
+            self.abandon()
+        finally:
+            if self._workers:
+                await asyncio.wait(self._workers)
 
     def _staff(self) -> None:
         """One more worker, if there is work for it; it sees to the next one itself."""
@@ -169,8 +170,6 @@ class Engine:
             error = None if self._stopping else asyncio.CancelledError("a worker of the bulk job was cancelled")
         if error is not None:
             self.stop(error)
-        if self._abandoned and not self._workers:
-            self.close()
 
     async def _work(self) -> None:
         task = asyncio.current_task()
@@ -232,8 +231,9 @@ class Engine:
         except RecallError as failed:
             error = failed
         outcome = Outcome(action, event, error, account.attempts, account.waited, reason)
-        if self._file is not None:
-            self._file.append(line_of(outcome, replaces=item.replaces))
+        file = self._file
+        if file is not None:
+            file.append(line_of(outcome, replaces=item.replaces))
         self._deliver(outcome)
 
     async def _send(self, item: Item) -> CalendarEvent:

@@ -27,8 +27,8 @@ class Decision(NamedTuple):
     action: Action
     outcome: Outcome | None
     """Its outcome, if an earlier run did it."""
-    replaces: bool = False
-    """Whether it takes the place of what earlier runs did to the event."""
+    replaces: int = 0
+    """How many of the last things that were done to the event it takes the place of."""
 
 
 class Places:
@@ -97,22 +97,22 @@ class History:
             self._add(place, line)
 
     def _add(self, place: int, line: Line) -> None:
-        event, mark = line.event_id, place + 1 << 1
-        before = self._places.get(event)
-        chain = self._chains.get(event)
-        self.events += not before
-        self._places.put(event, mark)
-        if not before or line.replaces:
-            if chain is not None:
-                del self._chains[event]
+        event = line.event_id
+        mark = self._places.get(event)
+        self._places.put(event, place + 1 << 1)
+        if not mark:
+            self.events += 1
             return
-        if self._file.line((before >> 1) - 1).identity == line.identity:
-            if chain is not None:
-                chain.places[-1] = place
-        elif chain is not None:
-            chain.places.append(place)
+        chain = self._chains.get(event) or Chain([(mark >> 1) - 1])
+        if line.replaces:
+            del chain.places[-line.replaces :]
+        elif self._file.line(chain.places[-1]).identity == line.identity:
+            chain.places.pop()
+        chain.places.append(place)
+        if len(chain.places) > 1:
+            self._chains[event] = chain
         else:
-            self._chains[event] = Chain([(before >> 1) - 1, place])
+            self._chains.pop(event, None)
 
     def knows_any(self, actions: Collection[Action]) -> bool:
         """Whether the journal tells of any of these actions' events."""
@@ -134,7 +134,7 @@ class History:
         line = self._file.line((mark >> 1) - 1)
         if line.identity != identity:
             self._places.put(event, 0)
-            return [Decision(action, None, replaces=not mark & 1 and line.event_id == event)]
+            return [Decision(action, None, 0 if mark & 1 or line.event_id != event else 1)]
         if self._again(action, line):
             self._places.put(event, 0)
             return [Decision(action, None)]
@@ -159,30 +159,26 @@ class History:
     def _release(self, event: str, chain: Chain) -> list[Decision]:
         """The job went the journal's way to its end."""
         self._holding.pop(event, None)
+        length = len(chain.run)
         decisions: list[Decision] = []
-        again = False
-        for place, action in chain.held:
-            line = chain.steps[place - len(chain.run)]
-            again = again or self._again(action, line)
-            decisions.append(Decision(action, None if again else _resumed(action, line)))
+        for number, (place, action) in enumerate(chain.held):
+            line = chain.steps[place - length]
+            if self._again(action, line):
+                chain.held = chain.held[number:]
+                return decisions + self._redo(event, chain, replaces=length - place)
+            decisions.append(Decision(action, _resumed(action, line)))
         chain.held = []
         chain.resumed = True
-        if again:
-            self._forget(event)
         return decisions
 
-    def _redo(self, event: str, chain: Chain) -> list[Decision]:
-        """The job goes another way, or ends before the journal does."""
+    def _redo(self, event: str, chain: Chain, *, replaces: int | None = None) -> list[Decision]:
+        """The job goes another way, or ends before the journal does, or has something to repeat."""
         self._holding.pop(event, None)
-        self._forget(event)
-        return [
-            Decision(action, None, replaces=not chain.resumed and not number)
-            for number, (_, action) in enumerate(chain.held)
-        ]
-
-    def _forget(self, event: str) -> None:
         del self._chains[event]
         self._places.put(event, 0)
+        if replaces is None:
+            replaces = 0 if chain.resumed else len(chain.steps)
+        return [Decision(action, None, 0 if number else replaces) for number, (_, action) in enumerate(chain.held)]
 
     def rest(self) -> list[Decision]:
         """What is to become of those that are still held when the job has no more actions."""

@@ -6,7 +6,6 @@ lines of one event the last is what holds. `config` and `replaces` are there for
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import sys
@@ -70,8 +69,8 @@ class Line(msgspec.Struct, omit_defaults=True):
     at: str
     config: str | None = None
     """A hash of `bot_config`."""
-    replaces: bool = False
-    """Whether the action takes the place of those that earlier runs did to the event."""
+    replaces: int = 0
+    """How many of the last things that were done to the event it takes the place of, in the account of what a job did."""
 
     @property
     def identity(self) -> tuple[str, str, str | None, str | None]:
@@ -91,12 +90,12 @@ def identity_of(action: Action) -> tuple[str, str, str | None, str | None]:
     event_id = _text(action.event_id).lower()
     if not isinstance(action, ScheduleBot):
         return event_id, "remove", None, None
-    config = encode_bot_config(action.bot_config)
-    canonical = config if config == b"{}" else json.dumps(json.loads(config), sort_keys=True).encode()
+    config = msgspec.json.decode(encode_bot_config({} if action.bot_config is None else action.bot_config))
+    canonical = msgspec.json.encode(config, order="deterministic")
     return event_id, "schedule", _text(action.deduplication_key), blake2b(canonical, digest_size=16).hexdigest()
 
 
-def line_of(outcome: Outcome, *, replaces: bool) -> Line:
+def line_of(outcome: Outcome, *, replaces: int) -> Line:
     """The line that tells of an outcome."""
     try:
         event_id, kind, key, config = identity_of(outcome.action)
@@ -227,8 +226,9 @@ class JournalFile:
 
     def _write(self, data: bytes) -> None:
         try:
-            if self._raw.write(data) != len(data):
-                raise OSError(0, "there is no room for a whole line")
+            written = self._raw.write(data)
+            while written < len(data):  # next to no room: the next write says why
+                written += self._raw.write(data[written:])
         except (OSError, ValueError) as error:
             with suppress(OSError, ValueError):
                 self._raw.truncate(self._size)

@@ -35,7 +35,7 @@ class Item:
 
     __slots__ = ("account", "action", "blockers", "followers", "replaces", "tokens")
 
-    def __init__(self, action: Action, *, replaces: bool) -> None:
+    def __init__(self, action: Action, *, replaces: int) -> None:
         self.action = action
         self.replaces = replaces
         self.account = Account()

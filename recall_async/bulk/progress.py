@@ -73,7 +73,7 @@ class Tally:
     def at_the_end(self) -> str:
         """What there is to say when a job was stopped."""
         counts = ", ".join(f"{number} {status}" for status, number in self._counts.items())
-        left = "the" if self.total is None else self.total - sum(self._counts.values())
+        left = "the" if self.total is None else max(0, self.total - sum(self._counts.values()))
         return f"The bulk job stopped with {counts}; {left} others remain to be done."
 
     def progress(self, now: float, statistics: Callable[[str], LaneStatistics]) -> Progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sized
@@ -94,8 +95,11 @@ class BulkRun(AsyncIterator[Outcome]):
 
     def __del__(self) -> None:
         engine: Engine | None = getattr(self, "_engine", None)
-        if engine is not None and engine.loop is not None:
-            try:
-                engine.loop.call_soon_threadsafe(engine.abandon)
-            except RuntimeError:  # the loop is closed, and its tasks are gone
-                engine.close()
+        if engine is None or engine.loop is None:
+            return
+        if engine.loop.is_closed():
+            engine.close()
+        elif asyncio._get_running_loop() is engine.loop:
+            engine.abandon()
+        else:
+            engine.loop.call_soon_threadsafe(engine.abandon)

@@ -1,0 +1,305 @@
+"""How a bulk job ends before its time: refused, interrupted, abandoned, cancelled; and that nothing of it stays."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recall_async import (
+    AuthenticationError,
+    InsufficientCreditError,
+    Outcome,
+    Quota,
+    RecallError,
+    RecallSession,
+    RequestBlockedError,
+    RetryPolicy,
+    SessionClosedError,
+)
+from recall_async.bulk.actions import Action
+from tests.bulk.conftest import OPERATIONS
+from tests.bulk.test_bulk_engine import schedule
+from tests.bulk.world import World, event_id
+
+
+def jobs() -> set[asyncio.Task[Any]]:
+    """Tasks that belong to bulk jobs."""
+    return {task for task in asyncio.all_tasks() if "Engine" in repr(task)}
+
+
+async def rest() -> None:
+    """Wait until no job has a task."""
+    async with asyncio.timeout(5):
+        while jobs():  # noqa: ASYNC110  # nothing tells when tasks are gone
+            await asyncio.sleep(0)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+ENDLESS = 100_000
+
+
+def endless() -> Iterator[Action]:
+    return (schedule(number) for number in range(ENDLESS))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(401, AuthenticationError), (402, InsufficientCreditError), (403, RequestBlockedError)]
+)
+async def test_refusals_stop_the_job(
+    world: World, recall: RecallSession, status: int, kind: type[RecallError], tmp_path: Path
+) -> None:
+    """Would send thousands of requests that are all refused, or pass over what was not done."""
+    world.statuses = lambda asked: status if asked.event >= 10 else 404 if asked.event == 5 else 200
+    outcomes: list[Outcome] = []
+    path = tmp_path / "journal"
+    with pytest.raises(kind) as caught:
+        async for outcome in recall.bulk([schedule(number) for number in range(1000)], concurrency=4, journal=path):
+            outcomes.append(outcome)  # noqa: PERF401  # what came before the error counts
+    assert len(outcomes) == 10
+    assert len(world.asked) <= 10 + 4
+    assert caught.value.__notes__ == [
+        "The bulk job stopped with 9 done, 1 failed, 0 skipped; 990 others remain to be done."
+    ]
+    assert len(lines(path)) == 10
+    assert jobs() == set()
+
+
+async def test_refused_jobs_go_on(world: World, recall: RecallSession, tmp_path: Path) -> None:
+    """Would take a refusal for a result, and never do the action."""
+    actions = [schedule(number) for number in range(30)]
+    world.statuses = lambda asked: 401 if asked.event >= 10 else 200
+    with pytest.raises(AuthenticationError):
+        async for _ in recall.bulk(actions, journal=tmp_path / "journal"):
+            pass
+    world.statuses = lambda asked: 200
+    outcomes = [outcome async for outcome in recall.bulk(actions, journal=tmp_path / "journal")]
+    assert {outcome.status for outcome in outcomes} == {"done"}
+    assert len(world.bots) == len(outcomes) == 30
+
+
+async def test_requests_on_their_way_are_finished(world: World, connect: Callable[..., RecallSession]) -> None:
+    """Would lose the outcomes of requests that were sent before the refusal, or send those that wait for the quota."""
+    recall = connect(quotas=dict.fromkeys(OPERATIONS, Quota(4, 3600, burst=4, reserve=0)))
+    world.gate.clear()
+    world.statuses = lambda asked: 402 if asked.event == 0 else 200
+    run = recall.bulk([schedule(number) for number in range(100)], concurrency=10)
+    first = asyncio.ensure_future(anext(run))
+    await world.arrived(4)
+    world.gate.set()
+    outcomes = [await first]
+    with pytest.raises(InsufficientCreditError):
+        outcomes += [outcome async for outcome in run]
+    with pytest.raises(StopAsyncIteration):
+        await anext(run)
+    assert {o.action.event_id for o in outcomes} <= {event_id(number) for number in (1, 2, 3)}
+    assert len(world.asked) == 4
+
+
+async def test_a_closed_session(world: World, connect: Callable[..., RecallSession]) -> None:
+    """Would leave a job waiting for ever for a session that is gone, or fail each of its actions."""
+    recall = connect()
+    run = recall.bulk(endless(), concurrency=4)
+    await anext(run)
+    world.gate.clear()
+    rest_of_it = asyncio.create_task(_drain(run))
+    await world.arrived(world.answered + 4)
+    await recall.aclose()
+    with pytest.raises(SessionClosedError) as caught:
+        await rest_of_it
+    assert "; the others remain to be done" in caught.value.__notes__[0]
+    assert jobs() == set()
+    with pytest.raises(SessionClosedError):
+        await anext(recall.bulk(endless()))
+
+
+async def _drain(run: AsyncIterator[Outcome]) -> list[Outcome]:
+    return [outcome async for outcome in run]
+
+
+async def test_break(world: World, recall: RecallSession, tmp_path: Path) -> None:
+    """Would go on behind the back of a program that left the loop."""
+    path = tmp_path / "journal"
+    seen = 0
+    async for _ in recall.bulk(endless(), concurrency=4, journal=path):
+        seen += 1
+        if seen == 20:
+            break
+    await rest()
+    asked = len(world.asked)
+    assert asked < 40
+    assert len(lines(path)) >= 20
+    # Nothing holds the file any more, and it tells of everything that was answered while the job went on.
+    again = [o async for o in recall.bulk([schedule(number) for number in range(40)], journal=path)]
+    assert sum(outcome.resumed for outcome in again) >= 20
+    assert len(world.asked) <= 40 + 4
+
+
+async def test_an_exception_in_the_loop(world: World, recall: RecallSession) -> None:
+    """Would keep the job's tasks because a traceback holds on to the loop."""
+    with pytest.raises(ZeroDivisionError) as caught:
+        async for outcome in recall.bulk(endless(), concurrency=4):
+            print(outcome.attempts / 0)
+    await rest()
+    assert caught.value
+
+
+async def test_cancelled_while_waiting(world: World, recall: RecallSession) -> None:
+    """Would leave tasks, or a lock on the journal, to a program whose job was cancelled."""
+    world.gate.clear()
+    task = asyncio.create_task(_drain(recall.bulk(endless(), concurrency=4)))
+    await world.arrived(4)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert jobs() == set()
+
+
+async def test_cancelled_before_it_began(recall: RecallSession, tmp_path: Path) -> None:
+    """Would keep the journal open when the job is cancelled while it reads it."""
+    path = tmp_path / "journal"
+    actions = [schedule(number) for number in range(3000)]
+    for turns in range(4):
+        task = asyncio.create_task(_drain(recall.bulk(actions, journal=path)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    async with recall.bulk(actions, journal=path) as run:
+        await anext(run)
+
+
+async def test_async_with_ends_it(world: World, recall: RecallSession) -> None:
+    """Would need the program to wait until the garbage collector has come round."""
+    async with recall.bulk(endless(), concurrency=4) as run:
+        await anext(run)
+        world.gate.clear()
+        assert jobs()
+    assert jobs() == set()
+    await run.aclose()
+    assert [outcome async for outcome in run] == []
+
+
+async def test_a_run_that_is_held_comes_to_rest(world: World, recall: RecallSession) -> None:
+    """Would send request after request, or keep tasks, when the loop was left but the run is still known by a name."""
+    run = recall.bulk(endless(), concurrency=4)
+    async for _ in run:
+        break
+    await rest()
+    asked = len(world.asked)
+    assert asked <= 1 + 2 * 4
+    await anext(run)
+    await run.aclose()
+
+
+async def test_dropped_in_another_loop() -> None:
+    """Would warn of an unclosed file when the loop ended before the run was dropped."""
+    # Run in a thread, because the run's loop must be closed before the run is dropped.
+
+    def work(path: Path) -> None:
+        async def begin() -> Any:
+            async with World() as world, RecallSession("key", base_url=world.url) as recall:
+                run = recall.bulk(endless(), journal=path)
+                await anext(run)
+                return run
+
+        run = asyncio.run(begin())
+        del run
+        gc.collect()
+
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        await asyncio.to_thread(work, Path(folder) / "journal")
+
+
+async def test_stop(world: World, connect: Callable[..., RecallSession], tmp_path: Path) -> None:
+    """Would cut requests off that are on their way, or wait for those that have no slot yet."""
+    recall = connect(quotas=dict.fromkeys(OPERATIONS, Quota(6, 3600, burst=6, reserve=0)))
+    path = tmp_path / "journal"
+    world.gate.clear()
+    run = recall.bulk(endless(), concurrency=10, journal=path)
+    outcomes = asyncio.create_task(_drain(run))
+    await world.arrived(6)
+    run.stop()
+    world.gate.set()
+    assert len(await outcomes) == 6
+    assert len(lines(path)) == len(world.asked) == 6
+    assert (run.progress.done, run.progress.total) == (6, None)
+
+
+async def test_stop_while_the_input_is_slow(world: World, recall: RecallSession) -> None:
+    """Would wait for an action that may never come."""
+
+    async def actions() -> AsyncIterator[Action]:
+        yield schedule(0)
+        await asyncio.Event().wait()
+
+    run = recall.bulk(actions())
+    await anext(run)
+    outcomes = asyncio.create_task(_drain(run))
+    await asyncio.sleep(0)
+    run.stop()
+    assert await outcomes == []
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_an_exception_in_the_input(
+    world: World, connect: Callable[..., RecallSession], asynchronous: bool
+) -> None:
+    """Would swallow what the input raises, or drop the actions that it gave before."""
+    recall = connect(quotas=dict.fromkeys(OPERATIONS, Quota(100, 1, burst=5)))
+
+    def actions() -> Iterator[Action]:
+        yield from (schedule(number) for number in range(20))
+        raise LookupError("the database is gone")
+
+    async def slowly() -> AsyncIterator[Action]:
+        for action in actions():
+            await asyncio.sleep(0)
+            yield action
+
+    outcomes: list[Outcome] = []
+    with pytest.raises(LookupError):
+        async for outcome in recall.bulk(slowly() if asynchronous else actions()):
+            outcomes.append(outcome)  # noqa: PERF401  # what came before the error counts
+    assert len(outcomes) == len(world.bots) == 20
+
+
+async def test_an_exception_in_on_progress(world: World, recall: RecallSession) -> None:
+    """Would swallow what a program's own function raises."""
+
+    def on_progress(progress: object) -> None:
+        raise LookupError("the terminal is gone")
+
+    with pytest.raises(LookupError):
+        async for _ in recall.bulk(endless(), on_progress=on_progress):
+            pass
+    assert jobs() == set()
+
+
+async def test_workers_cancelled_from_outside(world: World, recall: RecallSession) -> None:
+    """Would lose an action without a word when somebody cancels every task there is."""
+    world.gate.clear()
+    outcomes = asyncio.create_task(_drain(recall.bulk([schedule(0), schedule(1)])))
+    await world.arrived(2)
+    for task in jobs() - {outcomes}:
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await outcomes
+
+
+async def test_an_outage(world: World, connect: Callable[..., RecallSession]) -> None:
+    """Would hang, or raise, where every request fails."""
+    recall = connect(base_url="http://127.0.0.1:1", retry=RetryPolicy(attempts=2, backoff=0.001))
+    outcomes = await _drain(recall.bulk([schedule(number) for number in range(20)]))
+    assert {outcome.status for outcome in outcomes} == {"failed"}
