@@ -99,6 +99,14 @@ class Caller:
             self._lanes[operation] = lane
         return lane
 
+    def until(self, deadline: float | None) -> float:
+        """The time of the loop's clock by which a call must be through; `deadline` is in seconds from now."""
+        if deadline is None:
+            deadline = self.policy.deadline if self.policy.deadline is not None else math.inf
+        if isinstance(deadline, bool) or not isinstance(deadline, int | float) or not deadline >= 0:
+            raise ConfigurationError(f"deadline is {deadline!r}: it is a number of seconds from now")
+        return asyncio.get_running_loop().time() + deadline
+
     def statistics(self) -> dict[str, LaneStatistics]:
         """Every operation's lane at this moment, by the operation's name."""
         return {
@@ -196,9 +204,9 @@ class Caller:
     ) -> Any:
         loop = asyncio.get_running_loop()
         lane = self.lane(operation.name)
-        if deadline is None:
-            deadline = self.policy.deadline
-        until = math.inf if deadline is None else loop.time() + deadline
+        begun, until = loop.time(), self.until(deadline)
+        if not isinstance(priority, Priority):
+            raise ConfigurationError(f"priority is {priority!r}: it is Priority.INTERACTIVE or Priority.BULK")
         idempotency_key = _new_key() if operation.keyed else None
         shared.budget.earn(self.policy)
         while True:
@@ -220,7 +228,7 @@ class Caller:
             now = loop.time()
             if now >= until and isinstance(verdict.error, AttemptTimeoutError):
                 raise DeadlineExceededError(
-                    f"{operation.name} had no answer within its deadline of {deadline:g} s; "
+                    f"{operation.name} had no answer within its deadline of {until - begun:.3g} s; "
                     "whether it took effect is unknown"
                 ) from verdict.error
             if not isinstance(verdict, Retry) or now + max(verdict.after, verdict.pause or 0.0) > until:

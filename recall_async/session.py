@@ -93,6 +93,10 @@ class RecallSession:
         url = check_base_url(base_url or os.environ.get("RECALL_BASE_URL") or in_region)
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
             raise ConfigurationError(f"timeout is {timeout!r}: it is a number of seconds above 0")
+        if retry is not None and not isinstance(retry, RetryPolicy):
+            raise ConfigurationError(f"retry is {retry!r}: write RetryPolicy(attempts=...)")
+        if quotas is not None and not isinstance(quotas, Mapping):
+            raise ConfigurationError(f"quotas is {quotas!r}: it is a mapping from operation names to Quota(limit, per)")
         if workspace is not None and (not isinstance(workspace, str) or not workspace):
             raise ConfigurationError(f"workspace is {workspace!r}: it is a name")
         store = quota_store or LocalQuotaStore()

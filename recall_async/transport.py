@@ -77,10 +77,13 @@ class Attempt:
 
 def check_base_url(text: str) -> URL:
     """The URL to which paths are appended. Raises `ConfigurationError` if the key must not be sent there."""
+    text = str(text)
+    if not text.isprintable() or " " in text:
+        raise ConfigurationError(f"base_url {text!r} holds a line break, a space or another character that no URL has")
     try:
         url = URL(text)
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"base_url {text!r} is not a URL: {error}") from None
+    except ValueError as error:
+        raise ConfigurationError(f"base_url is not a URL: {error}") from None
     if url.scheme not in ("http", "https") or not url.host:
         raise ConfigurationError(f"base_url {text!r} is not the URL of an https server")
     if url.user is not None or url.password is not None:

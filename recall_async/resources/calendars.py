@@ -22,7 +22,7 @@ from ..operations import (
     UPDATE_CALENDAR,
     Operation,
 )
-from .fields import check_id, encode_query
+from .fields import check_id, check_text, encode_query
 from .pages import follow
 
 
@@ -185,6 +185,6 @@ class Calendars:
 
 def _encode(**fields: str | None) -> bytes:
     for name, value in fields.items():
-        if value is not None and (not isinstance(value, str) or not value):
+        if value is not None and not check_text(value, name):
             raise ConfigurationError(f"{name} is a text that is not empty")
     return msgspec.json.encode({name: value for name, value in fields.items() if value is not None})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -38,7 +39,7 @@ def check_deduplication_key(value: str) -> str:
         raise ConfigurationError(
             f"deduplication_key has {len(value)} characters: the API takes {MAX_DEDUPLICATION_KEY} at the most"
         )
-    return value
+    return check_text(value, "deduplication_key")
 
 
 def encode_bot_config(config: Mapping[str, Any]) -> bytes:
@@ -50,54 +51,66 @@ def encode_bot_config(config: Mapping[str, Any]) -> bytes:
             )
         config = dict(config)
     try:
-        return _JSON.encode(config).encode()
+        encoded = _JSON.encode(config).encode()
+        if not _has_text_for_names(config):  # json would turn 1 into "1", and None into "null"
+            raise TypeError("the names in an object are texts")
+        return encoded
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"bot_config cannot be written as JSON: {error}") from None
 
 
 def check_time(value: datetime | str, name: str) -> str:
     """A time as RFC 3339 text. Raises `ConfigurationError` for a naive datetime, or text that is not such a time."""
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise ConfigurationError(f"{name} has no time zone: use datetime.now(UTC) or .astimezone()")
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    parse_time(value, name)
-    return value
+    when = parse_time(value, name)
+    return value if isinstance(value, str) else when.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def parse_time(value: datetime | str, name: str) -> datetime:
     """A time as an aware datetime. Raises `ConfigurationError` as `check_time` does."""
-    if isinstance(value, datetime):
-        check_time(value, name)
-        return value
+    when = None
+    with suppress(msgspec.ValidationError, OverflowError):
+        when = msgspec.convert(value, datetime) if isinstance(value, str) else value
+        if isinstance(when, datetime) and when.utcoffset() is not None and when.astimezone(UTC):
+            return when
+    if isinstance(when, datetime) and when.utcoffset() is None:
+        raise ConfigurationError(f"{name} has no time zone: use datetime.now(UTC) or .astimezone()")
+    raise ConfigurationError(f"{name} is {_short(value)}: it is a time such as 2025-06-10T18:54:18Z")
+
+
+def check_text(value: str, name: str) -> str:
+    """A text that can be sent. Raises `ConfigurationError`."""
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name} is {_short(value)}: it is a text")
     try:
-        when = msgspec.convert(value, datetime)
-    except msgspec.ValidationError:
-        when = None
-    if when is None or when.tzinfo is None:
-        raise ConfigurationError(f"{name} is {_short(value)}: it is a time such as 2025-06-10T18:54:18Z")
-    return when
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigurationError(f"{name} cannot be sent as text: {error}") from None
+    return value
 
 
 def encode_query(values: Mapping[str, str | UUID | datetime | bool | None]) -> dict[str, str]:
     """The filters of a list as they stand in a query; those that are `None` are left out."""
-    query = {}
-    for name, value in values.items():
-        if value is None:
-            continue
-        if name.endswith("_id"):
-            query[name] = check_id(value, name)  # type: ignore[arg-type]
-        elif name.partition("__")[0] in ("start_time", "updated_at", "created_at"):
-            query[name] = check_time(value, name)  # type: ignore[arg-type]
-        elif isinstance(value, bool):
-            query[name] = "true" if value else "false"
-        elif name == "cursor" and isinstance(value, str) and "cursor=" in value:
-            raise ConfigurationError(f"cursor is {_short(value)}: it is a page's `next`, of which the cursor is a part")
-        elif isinstance(value, str):
-            query[name] = value
-        else:
-            raise ConfigurationError(f"{name} is {_short(value)}: it is a text")
-    return query
+    return {name: _filter(name, value) for name, value in values.items() if value is not None}
+
+
+def _filter(name: str, value: Any) -> str:
+    if name.endswith("_id"):
+        return check_id(value, name)
+    if name.partition("__")[0] in ("start_time", "updated_at", "created_at"):
+        return check_time(value, name)
+    if name.startswith("is_"):
+        if not isinstance(value, bool):
+            raise ConfigurationError(f"{name} is {_short(value)}: it is True or False")
+        return "true" if value else "false"
+    if name == "cursor" and "cursor=" in check_text(value, name):
+        raise ConfigurationError(f"cursor is {_short(value)}: it is a page's `next`, of which the cursor is a part")
+    return check_text(value, name)
+
+
+def _has_text_for_names(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(name, str) and _has_text_for_names(part) for name, part in value.items())
+    return not isinstance(value, list | tuple) or all(map(_has_text_for_names, value))
 
 
 def _time_in_config(value: object) -> str:

@@ -21,14 +21,11 @@ async def follow(
 
     A list that cannot be read to its end raises; it never just ends.
     """
-    loop = asyncio.get_running_loop()
-    if deadline is None:
-        deadline = caller.policy.deadline
-    until = None if deadline is None else loop.time() + deadline
+    until = caller.until(deadline)
     seen: set[URL] = set()
     while True:
         seen.add(url)
-        left = None if until is None else max(0.0, until - loop.time())
+        left = max(0.0, until - asyncio.get_running_loop().time())
         page = await caller.call(operation, url, priority=priority, deadline=left)
         for item in page.results:
             yield item
