@@ -269,6 +269,6 @@ async def test_budget_is_shared_by_the_workspace(server: ScriptedServer, connect
 
 async def test_base_url_with_a_path(server: ScriptedServer, connect: Any) -> None:
     """Would drop the path under which a proxy serves the API."""
-    recall = connect(base_url=server.url + "/a proxy/v1/")
+    recall = connect(base_url=server.url + "/a%20proxy/v1/")
     await recall.calendars.delete(CALENDAR_ID)
     assert server.last.target == f"/a%20proxy/v1/api/v2/calendars/{CALENDAR_ID}/"
