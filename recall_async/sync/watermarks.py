@@ -8,6 +8,7 @@ import os
 from collections.abc import Awaitable
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import mkstemp
 from typing import Protocol
 
 from ..errors import ConfigurationError
@@ -67,12 +68,17 @@ class FileWatermarks:
 
     def _write(self, moments: dict[str, datetime]) -> None:
         document = {calendar_id: moment.isoformat() for calendar_id, moment in sorted(moments.items())}
-        new = self._path.with_name(f".{self._path.name}.new")
-        with new.open("w") as file:
-            json.dump(document, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._path)
+        # A name of its own each time: a write that was cancelled goes on in its thread.
+        descriptor, new = mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
+        try:
+            with open(descriptor, "w") as file:
+                json.dump(document, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(new, self._path)
+        except BaseException:
+            os.unlink(new)
+            raise
 
 
 class RedisClient(Protocol):

@@ -1,0 +1,96 @@
+"""Where watermarks are kept: one contract for every store, and what is special about files and Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from recall_async import ConfigurationError, FileWatermarks, MemoryWatermarks, RedisWatermarks
+
+WHEN = datetime(2025, 6, 10, 18, 54, 18, 951234, UTC)
+
+
+class FakeRedis:
+    """What redis.asyncio.Redis does with two commands, with and without `decode_responses`."""
+
+    def __init__(self, *, decode: bool = False) -> None:
+        self.values: dict[str, str] = {}
+        self._decode = decode
+
+    async def get(self, name: str) -> bytes | str | None:
+        value = self.values.get(name)
+        return value if value is None or self._decode else value.encode()
+
+    async def set(self, name: str, value: str) -> bool:
+        self.values[name] = value
+        return True
+
+
+STORES = {
+    "memory": lambda path: MemoryWatermarks(),
+    "file": lambda path: FileWatermarks(path / "watermarks.json"),
+    "redis": lambda path: RedisWatermarks(FakeRedis()),
+    "redis, decoded": lambda path: RedisWatermarks(FakeRedis(decode=True), prefix="p:"),
+}
+
+
+@pytest.mark.parametrize("make", STORES.values(), ids=STORES)
+async def test_what_was_set_is_there(make, tmp_path: Path):
+    """A calendar is looked at from another moment on than the one that was remembered, or from another calendar's."""
+    store = make(tmp_path)
+    assert await store.get("a") is None
+    await store.set("a", WHEN)
+    await store.set("b", WHEN.astimezone(timezone(timedelta(hours=2))))
+    await store.set("a", WHEN + timedelta(microseconds=1))
+    assert await store.get("a") == WHEN + timedelta(microseconds=1)
+    assert await store.get("b") == WHEN
+    assert await store.get("c") is None
+
+
+async def test_a_file_outlives_the_process(tmp_path: Path):
+    """After a restart every calendar starts from nothing."""
+    path = tmp_path / "watermarks.json"
+    await FileWatermarks(path).set("a", WHEN)
+    assert await FileWatermarks(str(path)).get("a") == WHEN
+    assert json.loads(path.read_text()) == {"a": "2025-06-10T18:54:18.951234+00:00"}
+
+
+async def test_many_calendars_at_once(tmp_path: Path):
+    """Two calendars that are in order at the same moment overwrite each other's watermark."""
+    path = tmp_path / "watermarks.json"
+    store = FileWatermarks(path)
+    await asyncio.gather(*(store.set(str(number), WHEN) for number in range(20)))
+    assert len(json.loads(path.read_text())) == 20
+
+
+async def test_a_write_that_fails_leaves_the_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A full disk takes all watermarks with it."""
+    path = tmp_path / "watermarks.json"
+    store = FileWatermarks(path)
+    await store.set("a", WHEN)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        await store.set("b", WHEN)
+    monkeypatch.undo()
+    assert await store.get("b") is None
+    assert await FileWatermarks(path).get("a") == WHEN
+    assert os.listdir(tmp_path) == ["watermarks.json"]
+
+
+@pytest.mark.parametrize("text", ["[]", "{", "7", '{"a": 7}', '{"a": "yesterday"}', "\x00"])
+def test_a_file_that_holds_something_else(tmp_path: Path, text: str):
+    """Another program's file is overwritten."""
+    path = tmp_path / "watermarks.json"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match="does not hold watermarks"):
+        FileWatermarks(path)
+    assert path.read_text() == text
