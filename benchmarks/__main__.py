@@ -49,7 +49,7 @@ def _run(name: str, *, quick: bool, out: Path | None) -> int:
         sys.stderr.write(f"{name} was not run: {reason}\n")
         return 0
     seconds = time.perf_counter() - began
-    show(name, report, seconds)
+    show(report, seconds)
     if out is not None:
         write(out, name, report, section(name, report, seconds=seconds, quick=quick), NAMES)
     return 0

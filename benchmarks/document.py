@@ -126,9 +126,9 @@ def _measured(sections: Mapping[str, Section]) -> str:
     )
 
 
-def show(name: str, report: Report, seconds: float) -> None:
+def show(report: Report, seconds: float) -> None:
     """Print what a person at the terminal wants to see."""
-    lines = [f"== {name}: {report.title} ({seconds:.1f} s) =="]
+    lines = [f"== {report.title} ({seconds:.1f} s) =="]
     lines += [table.markdown() for table in report.tables]
     lines += [targets_table(report.targets).markdown()] if report.targets else []
     lines += [f"where we lose: {loss}" for loss in report.losses]

@@ -32,7 +32,7 @@ def _seconds(program: str) -> float:
 
 def run(quick: bool) -> Report:
     """The report on starting."""
-    rounds = 3 if quick else 40
+    rounds = 1 if quick else 40
     order, random = list(PROGRAMS), Random(1)
     taken: dict[str, list[float]] = {name: [] for name in PROGRAMS}
     for number in range(-1, rounds):

@@ -1,0 +1,151 @@
+"""`quota`: limiters against a server that counts strictly, behind a network that does not keep time."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import urllib.request
+from bisect import bisect_right
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from .charts import LIMIT, OTHERS, OURS, chart
+from .limiters import GREEDY, NAMES, SMOOTH
+from .processes import measured, serving
+from .report import Report, Table, Target
+
+DELAY = 0.2
+SETTINGS = ((60, 6.0, 300, 1.08), (600, 60.0, 1800, 1.015))
+"""Limit, seconds, calls, and how many times the ideal time a greedy lane may take."""
+QUICK = ((12, 2.0, 30, 1.08),)
+
+
+class Outcome(msgspec.Struct):
+    """One limiter's calls."""
+
+    seconds: float
+    rejected: int
+    seen: list[float]
+    """When requests came to the server, accepted or not, in seconds from the first."""
+
+    def trailing(self, per: float, step: float) -> tuple[list[float], list[int]]:
+        """Points in time, and the requests of the `per` seconds before each."""
+        moments = [number * step for number in range(math.ceil((self.seen[-1] + per / 2) / step))]
+        return moments, [bisect_right(self.seen, now) - bisect_right(self.seen, now - per) for now in moments]
+
+    def peak(self, per: float) -> int:
+        """The most requests of any `per` seconds."""
+        return max(place + 1 - bisect_right(self.seen, now - per) for place, now in enumerate(self.seen))
+
+
+def ideal(limit: int, per: float, calls: int) -> float:
+    """Seconds that the server's window alone makes the calls take."""
+    return (math.ceil(calls / limit) - 1) * per
+
+
+def _one(name: str, limit: int, per: float, calls: int, wait: float) -> Outcome:
+    """A limiter's calls in a process of their own, to a server of their own, begun after `wait` seconds."""
+    flags = ("--limit", str(limit), "--per", f"{per:g}", "--delay", f"{DELAY:g}")
+    with serving("tests.referee.drf_server", *flags) as url:
+        time.sleep(wait)
+        seconds, rejected = measured("benchmarks.limiters", url, name, str(calls), str(limit), f"{per:g}")
+        with urllib.request.urlopen(f"{url}/statistics") as answer:
+            found = json.load(answer)
+    seen = sorted([*found["accepted"], *found["rejected"]])
+    return Outcome(seconds, rejected, [moment - seen[0] for moment in seen])
+
+
+def run(quick: bool) -> Report:
+    """The report on keeping to a quota."""
+    found: dict[tuple[str, int], Outcome] = {}
+    settings = QUICK if quick else SETTINGS
+    for limit, per, calls, _ in settings:
+        with ThreadPoolExecutor(len(NAMES)) as pool:
+            # All at the same time, but so that the moments at which each may send much do not fall together.
+            runs = {
+                name: pool.submit(_one, name, limit, per, calls, place * per / len(NAMES))
+                for place, name in enumerate(NAMES)
+            }
+            found |= {(name, limit): future.result() for name, future in runs.items()}
+    return _report(found, settings)
+
+
+def _report(found: dict[tuple[str, int], Outcome], settings: tuple[tuple[int, float, int, float], ...]) -> Report:
+    figure, subplots = chart(len(settings), 1, size=(10.0, 4.2 * len(settings)), squeeze=False)
+    tables, targets, losses = [], [], []
+    for axes, (limit, per, calls, times) in zip(subplots[:, 0], settings, strict=True):
+        outcomes = {name: found[name, limit] for name in NAMES}
+        least = ideal(limit, per, calls)
+        for place, (name, outcome) in enumerate(outcomes.items()):
+            ours = name in (SMOOTH, GREEDY)
+            axes.plot(
+                *outcome.trailing(per, per / 200),
+                color=OURS if ours else OTHERS[place - 2],
+                linestyle="--" if name == SMOOTH else "-",
+                linewidth=2.0 if ours else 1.0,
+                label=f"{name}: {outcome.rejected} rejected",
+                zorder=3 if ours else 2,
+            )
+        axes.axhline(limit, color=LIMIT, linewidth=1.0)
+        axes.annotate("the quota", (0, limit), color=LIMIT, xytext=(2, 4), textcoords="offset points")
+        axes.set(
+            title=f"{calls:,} calls at {limit} per {per:g} s: requests that the server saw in the last {per:g} s",
+            xlabel="seconds",
+            ylim=(0, None),
+        )
+        axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+        tables.append(
+            Table(
+                ("", "429s", "time", "over ideal", f"most in {per:g} s"),
+                [
+                    (
+                        f"**{name}**" if name in (SMOOTH, GREEDY) else name,
+                        str(outcome.rejected),
+                        f"{outcome.seconds:.1f} s",
+                        f"{outcome.seconds / least:.3f}",
+                        str(outcome.peak(per)),
+                    )
+                    for name, outcome in outcomes.items()
+                ],
+                f"{calls:,} calls at {limit} per {per:g} s (ideal: {least:g} s):",
+            )
+        )
+        smooth, greedy = outcomes[SMOOTH], outcomes[GREEDY]
+        targets += [
+            Target(
+                f"{limit} per {per:g} s: no rejection, smooth and greedy",
+                f"{smooth.rejected} and {greedy.rejected}",
+                not smooth.rejected and not greedy.rejected,
+            ),
+            Target(
+                f"{limit} per {per:g} s: greedy takes ≤ {times:g} × the ideal time",
+                f"{greedy.seconds / least:.3f} ×",
+                greedy.seconds <= times * least,
+            ),
+        ]
+        faster = [
+            f"{name} in {outcome.seconds:.1f} s (with {outcome.rejected} rejections)"
+            for name, outcome in outcomes.items()
+            if name != SMOOTH and outcome.seconds < smooth.seconds
+        ]
+        if faster:
+            losses.append(
+                f"smooth pacing, the default, takes {smooth.seconds:.1f} s for {calls:,} calls at {limit} per {per:g} s "
+                f"with which nobody competes; quicker: {', '.join(faster)}."
+            )
+    return Report(
+        title="quota: a strict server behind a network with delays",
+        method="Calls that are all asked for at once, against Django REST Framework's throttle, which counts requests in a "
+        f"sliding window, behind 0 to {DELAY * 1e3:.0f} ms of random delay each way. Each limiter is used as its "
+        "documentation shows, over aiohttp with as many connections as it takes, with a server of its own; a request that "
+        "is rejected waits for its `Retry-After` and asks its limiter again, so that all do the same work. The ideal time "
+        "is what the window alone imposes. Smooth is our default, greedy is `Quota(limit, per, burst=limit)`.",
+        figure=figure,
+        alt="Requests in the trailing window over time, for each limiter, with the quota as a line",
+        tables=tables,
+        targets=targets,
+        losses=losses,
+        packages=("django", "djangorestframework", "limits", "pyrate-limiter", "throttled-py"),
+    )
