@@ -12,6 +12,7 @@ __all__ = [
     "BotAlreadyDispatchedError",
     "BotPoolExhaustedError",
     "BotSpec",
+    "BulkRun",
     "Calendar",
     "CalendarAccessToken",
     "CalendarEvent",
@@ -71,6 +72,7 @@ _HOMES = (
     "sync.decide",
     "sync.plan",
     "sync.watermarks",
+    "bulk.run",
     "session",
     "sync.syncer",
 )
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
     from .bulk.actions import Outcome, RemoveBot, ScheduleBot
     from .bulk.journal import Journal
     from .bulk.progress import Progress
+    from .bulk.run import BulkRun
     from .errors import (
         APIError,
         AttemptTimeoutError,

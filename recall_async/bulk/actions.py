@@ -57,13 +57,13 @@ class Outcome:
     error: RecallError | None
     """Why the action failed, or what the API said of a meeting that is over."""
     attempts: int
-    """Requests that were sent for it, in the run that did it."""
+    """Requests that this run sent for it."""
     waited: float
     """Seconds that it waited for the quota, for others with its deduplication key, and between attempts."""
     reason: str | None = None
     """Why the action was skipped."""
     resumed: bool = False
-    """Whether the journal had it from an earlier run; this one sent nothing."""
+    """Whether the journal had it from an earlier run."""
 
     @property
     def status(self) -> Status:

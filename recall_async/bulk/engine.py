@@ -64,6 +64,7 @@ class Engine:
         self._workers: dict[asyncio.Task[None], Item | None] = {}
         self._outcomes: deque[Outcome] = deque()
         self._news = asyncio.Event()
+        self._starting = asyncio.Lock()
         self._stopping = False
         self._error: BaseException | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -75,9 +76,11 @@ class Engine:
 
     async def next(self) -> Outcome | None:
         """The next outcome; `None` when there are no more. Raises what ended the job before its time."""
-        if self.loop is None:
-            self.loop = asyncio.get_running_loop()
-            await self._start()
+        if self._source is None and not self._stopping:
+            async with self._starting:
+                if self.loop is None:
+                    self.loop = asyncio.get_running_loop()
+                    await self._start()
         while not self._outcomes:
             self._staff()
             if not self._workers:
@@ -151,7 +154,7 @@ class Engine:
         """One more worker, if there is work for it; it sees to the next one itself."""
         if len(self._workers) < self._concurrency and self._has_room() and (self._turns.ready or self._may_pull()):
             task = asyncio.create_task(self._work())
-            self._workers[task] = None
+            self._workers.setdefault(task, None)  # an eager task is at work already
             task.add_done_callback(self._left)
 
     def _has_room(self) -> bool:

@@ -199,7 +199,7 @@ class History:
 def _resumed(action: Action, line: Line) -> Outcome:
     error = error_in(line)
     reason = (_over(action) if error is None else str(error)) if line.status == "skipped" else None
-    return Outcome(action, None, error, line.attempts, 0.0, reason, resumed=True)
+    return Outcome(action, None, error, 0, 0.0, reason, resumed=True)
 
 
 def _over(action: Action) -> str | None:

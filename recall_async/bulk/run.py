@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sized
+from inspect import iscoroutinefunction
 from types import TracebackType
 from typing import Self
 
@@ -43,8 +44,8 @@ class BulkRun(AsyncIterator[Outcome]):
             concurrency = CONCURRENCY
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise ConfigurationError(f"concurrency is {concurrency!r}: it counts actions at work at once, at least 1")
-        if on_progress is not None and not callable(on_progress):
-            raise ConfigurationError(f"on_progress is {on_progress!r}: it is a function that takes a Progress")
+        if on_progress is not None and (not callable(on_progress) or iscoroutinefunction(on_progress)):
+            raise ConfigurationError(f"on_progress is {on_progress!r}: it is a plain function that takes a Progress")
         if journal is not None and not isinstance(journal, Journal):
             journal = Journal(journal)
         self._engine = Engine(caller, actions, concurrency, journal)

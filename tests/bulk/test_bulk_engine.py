@@ -246,6 +246,11 @@ async def test_not_an_action(world: World, recall: RecallSession) -> None:
     for settings in ({"concurrency": 0}, {"concurrency": 1.5}, {"journal": 7}, {"on_progress": 1}, {"journal": ""}):
         with pytest.raises(ConfigurationError, match=f"(?i){next(iter(settings))}"):
             recall.bulk([], **settings)  # type: ignore[arg-type]
+
+    async def on_progress(progress: object) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="plain function"):
+        recall.bulk([], on_progress=on_progress)
     with pytest.raises(ConfigurationError, match="ScheduleBot"):
         recall.bulk(schedule(0))  # type: ignore[arg-type]
 
@@ -270,6 +275,18 @@ async def test_the_policys_deadline_is_not_for_jobs(world: World, connect: Calla
     outcomes = [outcome async for outcome in recall.bulk([schedule(number) for number in range(15)])]
     assert {outcome.status for outcome in outcomes} == {"done"}
     assert max(outcome.waited for outcome in outcomes) > 0.1
+
+
+async def test_two_consumers(world: World, recall: RecallSession) -> None:
+    """Would end the run for one of the tasks that share its outcomes, or give an outcome to both."""
+    run = recall.bulk(schedule(number) for number in range(100))
+
+    async def consume() -> list[Outcome]:
+        return [outcome async for outcome in run]
+
+    first, second = await asyncio.gather(consume(), consume())
+    assert {o.action.event_id for o in first + second} == {event_id(number) for number in range(100)}
+    assert len(first + second) == 100
 
 
 async def test_two_jobs_at_once(world: World, recall: RecallSession) -> None:

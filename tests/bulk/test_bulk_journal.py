@@ -95,7 +95,7 @@ async def test_what_is_done_is_not_done_again(world: World, run: Callable[..., A
     assert sorted(request.event for request in asked) == list(range(12, 30))
     outcomes, asked = await run(*actions, stream=True)
     assert asked == []
-    assert {(o.status, o.resumed, o.attempts, o.event) for o in outcomes} == {("done", True, 1, None)}
+    assert {(o.status, o.resumed, o.attempts, o.event) for o in outcomes} == {("done", True, 0, None)}
 
 
 async def test_what_changed_is_done_again(world: World, run: Callable[..., Any], path: Path) -> None:
@@ -185,7 +185,7 @@ async def test_which_failures_are_repeated(
     world.statuses = lambda asked: 200
     if not repeated:
         (again,) = [outcome async for outcome in recall.bulk([schedule(0)], journal=path)]
-        assert (again.status, again.resumed, again.attempts) == ("failed", True, 1)
+        assert (again.status, again.resumed, again.attempts) == ("failed", True, 0)
         assert type(again.error) is type(failed.error)
         assert str(again.error) == str(failed.error)
         assert getattr(again.error, "status", None) == status
