@@ -1,4 +1,4 @@
-"""What an answer says: when to come back, and, where it is no success, which exception it is.
+"""What an answer says: the object that was asked for, or when to come back and which exception it is.
 
 https://docs.recall.ai/reference/errors and https://docs.recall.ai/reference/rate-limits
 """
@@ -6,6 +6,7 @@ https://docs.recall.ai/reference/errors and https://docs.recall.ai/reference/rat
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
@@ -13,7 +14,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from . import errors
-from .errors import APIError
+from .errors import APIError, ResponseDecodeError
+from .operations import OPERATIONS, Operation
 
 
 class Answer(NamedTuple):
@@ -32,6 +34,10 @@ FOR_EVER = 1e9
 """Seconds, some thirty years: no wait is longer, since clocks and timers have limits."""
 MAX_PAGE = 10_000
 """Bytes of a page of HTML that are searched for its text: the search takes quadratic time on the most hostile."""
+
+_DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
+    operation.name: msgspec.json.Decoder(operation.answer) for operation in OPERATIONS.values() if operation.answer
+}
 
 RAISED: dict[int, type[APIError]] = {
     400: errors.BadRequestError,
@@ -57,6 +63,26 @@ ADVICE: dict[type[APIError], str] = {
     errors.BotPoolExhaustedError: "No bot is free this shortly before the meeting: try again, or schedule earlier.",
     errors.ServerError: "The API failed: try again later.",
 }
+
+
+def decode(operation: Operation, answer: Answer, masked: Callable[[str], str]) -> Any:
+    """The object that a success brought, or `None` where there is none to bring.
+
+    Raises `ResponseDecodeError`, in which `masked` hides what nobody may read.
+    """
+    decoder = _DECODERS.get(operation.name)
+    if decoder is None:
+        return None
+    try:
+        return decoder.decode(answer.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        reason = str(error)
+    begins = masked(answer.body[:1000].decode("utf-8", "replace"))[:80]
+    # Not from the decoder's exception: one of them quotes the body.
+    raise ResponseDecodeError(
+        f"{operation.name} was answered {answer.status}, but not as the API documents: {reason}. "
+        f"The body has {len(answer.body)} bytes and begins with {begins!r}."
+    )
 
 
 def retry_after(headers: dict[str, str], now: datetime | None = None) -> float | None:

@@ -16,17 +16,15 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 from yarl import URL
 
-from .answers import Answer
+from .answers import Answer, decode
 from .errors import (
     AttemptTimeoutError,
     ConfigurationError,
     ConnectionFailedError,
     DeadlineExceededError,
     RecallError,
-    ResponseDecodeError,
     SessionClosedError,
 )
 from .limits.contract import LaneStatistics, QuotaLane, QuotaStore, Slot
@@ -35,10 +33,6 @@ from .operations import OPERATIONS, Operation
 from .retry import Done, Key, Retry, RetryPolicy, decide
 from .transport import Attempt, Transport
 from .workspace import Workspace, workspace_named
-
-_DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
-    operation.name: msgspec.json.Decoder(operation.answer) for operation in OPERATIONS.values() if operation.answer
-}
 
 
 class Account:
@@ -224,9 +218,10 @@ class Caller:
                 if deduplication_key is not None:
                     shared.keys.release(deduplication_key)
             if isinstance(verdict, Done):
-                return self._decode(operation, verdict.answer)
+                return decode(operation, verdict.answer, self.transport.masked)
             now = loop.time()
-            if now >= until and isinstance(verdict.error, AttemptTimeoutError):
+            # Timers may fire a moment early.
+            if isinstance(verdict.error, AttemptTimeoutError) and now > until - 0.01:
                 raise DeadlineExceededError(
                     f"{operation.name} had no answer within its deadline of {until - begun:.3g} s; "
                     "whether it took effect is unknown"
@@ -279,21 +274,6 @@ class Caller:
                 slot.lost(self.transport.timeout)
             else:
                 slot.unused()
-
-    def _decode(self, operation: Operation, answer: Answer) -> Any:
-        decoder = _DECODERS.get(operation.name)
-        if decoder is None:
-            return None
-        try:
-            return decoder.decode(answer.body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            reason = str(error)
-        begins = self.transport.masked(answer.body[:1000].decode("utf-8", "replace"))[:80]
-        # Not from the decoder's exception: one of them quotes the body.
-        raise ResponseDecodeError(
-            f"{operation.name} was answered {answer.status}, but not as the API documents: {reason}. "
-            f"The body has {len(answer.body)} bytes and begins with {begins!r}."
-        )
 
 
 def _new_key() -> str:

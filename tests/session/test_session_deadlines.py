@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -225,6 +226,25 @@ async def test_deadline_is_kept_to_the_fraction_of_a_second(left: float) -> None
     (limit,) = limits
     assert limit.total == pytest.approx(left, abs=0.1)
     assert limit.ceil_threshold >= limit.total
+
+
+async def test_timer_that_fires_early() -> None:
+    """Would name the attempt's timeout, which nobody set, where a loop's timers are a millisecond early, as uvloop's."""
+
+    class Http:
+        closed = False
+
+        @asynccontextmanager
+        async def request(self, *args: Any, timeout: aiohttp.ClientTimeout, **options: Any) -> Any:
+            assert timeout.total is not None
+            await asyncio.sleep(timeout.total - 0.002)
+            raise TimeoutError
+            yield
+
+    http: Any = Http()
+    async with RecallSession("key", http=http) as recall:
+        with pytest.raises(DeadlineExceededError):
+            await recall.calendar_events.retrieve(EVENT_ID, deadline=0.05)
 
 
 @pytest.mark.parametrize("deadline", [0, 1e-9])
