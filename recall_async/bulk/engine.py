@@ -103,14 +103,20 @@ class Engine:
             self._file = JournalFile(self._journal)
             self._history = History(self._file, retry_failed=self._journal.retry_failed)
             await self._history.load()
-            if isinstance(actions, list) and self._history.events and not self._history.knows_any(actions):
-                logger.warning(
-                    "the journal %s is another job's: it tells of %d events, and none of them is in this job. "
-                    "What is in it stays, and this job's results follow.",
-                    self._file.path,
-                    self._history.events,
-                )
+            if isinstance(actions, list):
+                self._history.look_for(actions)
+                self._tell_of_another_job()
         self._source = aiter(actions) if isinstance(actions, AsyncIterable) else iter(actions)
+
+    def _tell_of_another_job(self) -> None:
+        if self._file is not None and self._history is not None and self._history.strangers:
+            logger.warning(
+                "the journal %s is another job's: it tells of %d events, and none of them is in this job. "
+                "What is in it stays, and this job's results follow.",
+                self._file.path,
+                self._history.strangers,
+            )
+            self._history.strangers = 0
 
     def _end(self) -> None:
         error, self._error = self._error, None
@@ -212,6 +218,7 @@ class Engine:
             return [Decision(action, None)] if history is None else history.decide(action)
         except (StopIteration, StopAsyncIteration):
             self._source = None
+            self._tell_of_another_job()
             return [] if history is None else history.rest()
         except Exception as error:  # noqa: BLE001  # whatever the caller's iterable raises: first, what it gave is done
             self._source, self._error = None, self._error or error

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from array import array
-from collections.abc import Collection
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..errors import ConfigurationError
@@ -85,8 +85,8 @@ class History:
         self._places = Places(0)
         self._chains: dict[str, Chain] = {}
         self._holding: dict[str, Chain] = {}
-        self.events = 0
-        """Events that the journal tells of."""
+        self.strangers = 0
+        """How many events the journal tells of, until one of them is found in the job."""
 
     async def load(self) -> None:
         """Read the file. Raises `JournalError`."""
@@ -101,7 +101,7 @@ class History:
         mark = self._places.get(event)
         self._places.put(event, place + 1 << 1)
         if not mark:
-            self.events += 1
+            self.strangers += 1
             return
         chain = self._chains.get(event) or Chain([(mark >> 1) - 1])
         if line.replaces:
@@ -114,9 +114,10 @@ class History:
         else:
             self._chains.pop(event, None)
 
-    def knows_any(self, actions: Collection[Action]) -> bool:
-        """Whether the journal tells of any of these actions' events."""
-        return any(self._places.get(event_of(action)) for action in actions)
+    def look_for(self, actions: Iterable[Action]) -> None:
+        """See whether the journal tells of any of these actions' events."""
+        if self.strangers and any(self._places.get(event_of(action)) for action in actions):
+            self.strangers = 0
 
     def decide(self, action: Action) -> list[Decision]:
         """What is to become of this action, and of those before it that were held because of it; maybe nothing yet."""
@@ -124,6 +125,7 @@ class History:
         mark = self._places.get(event)
         if not mark:
             return [Decision(action, None)]
+        self.strangers = 0
         chain = self._chains.get(event)
         try:
             identity = identity_of(action)

@@ -19,15 +19,17 @@ def check_action(action: object) -> Action:
     return action
 
 
-async def soonest_first(actions: Collection[Action]) -> list[Action]:
+async def soonest_first(collection: Collection[Action]) -> list[Action]:
     """The actions by start time of their events, those without one last; an event's own actions keep their order."""
+    actions = list(collection)  # whatever has a length, it may be that it can be read only once
     starts: dict[str, float] = {}
     for number, action in enumerate(actions):
         if number % 1024 == 1023:
             await asyncio.sleep(0)
         event = event_of(check_action(action))
         starts[event] = min(start_of(action), starts.get(event, math.inf))
-    return sorted(actions, key=lambda action: starts[event_of(action)])
+    actions.sort(key=lambda action: starts[event_of(action)])
+    return actions
 
 
 class Item:

@@ -100,6 +100,24 @@ async def test_a_collection_goes_soonest_first(world: World, recall: RecallSessi
     assert [asked.event for asked in world.asked] == [8, 8, 7]
 
 
+async def test_a_collection_that_can_be_read_once(world: World, recall: RecallSession) -> None:
+    """Would find nothing to do in what wraps a generator, as progress bars do, and say that it is done."""
+
+    class Bar:
+        actions = (schedule(number) for number in range(10))
+
+        def __len__(self) -> int:
+            return 10
+
+        def __contains__(self, item: object) -> bool:
+            return item in self.actions
+
+        def __iter__(self) -> Iterator[Action]:
+            yield from self.actions
+
+    assert len([outcome async for outcome in recall.bulk(Bar())]) == 10
+
+
 async def test_a_stream_goes_in_its_own_order(world: World, recall: RecallSession) -> None:
     """Would need all of a stream to begin."""
     actions = [schedule(number, start_time=SOON - timedelta(minutes=number)) for number in range(20)]

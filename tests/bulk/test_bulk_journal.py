@@ -286,16 +286,18 @@ async def test_garbage_in_the_middle(world: World, run: Callable[..., Any], path
     assert (await run(*[schedule(number) for number in range(3)]))[1] == []
 
 
+@pytest.mark.parametrize("stream", [False, True])
 async def test_another_jobs_journal(
-    world: World, run: Callable[..., Any], path: Path, caplog: pytest.LogCaptureFixture
+    world: World, run: Callable[..., Any], path: Path, caplog: pytest.LogCaptureFixture, stream: bool
 ) -> None:
     """Would mix the results of two jobs without a word, or lose those of one."""
     await run(schedule(0), schedule(1))
     before = path.read_bytes()
     with caplog.at_level(logging.WARNING, "recall_async"):
-        await run(schedule(1), schedule(2))
+        await run(schedule(1), schedule(2), stream=stream)
         assert caplog.messages == []
-        await run(schedule(8), schedule(9))
+        await run(schedule(8), schedule(9), stream=stream)
+    assert len(caplog.messages) == 1
     assert "tells of 3 events, and none of them is in this job" in caplog.text
     assert path.read_bytes().startswith(before)
     assert len(lines(path)) == 5
