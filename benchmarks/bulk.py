@@ -19,7 +19,7 @@ from recall_async import Quota, RecallSession, ScheduleBot
 from recall_async.answers import Answer
 from recall_async.transport import Attempt
 
-from .charts import OTHERS, OURS, chart
+from .charts import LIMIT, OTHERS, OURS, chart, powers
 from .events import event
 from .processes import measured, serving
 from .report import Report, Table, Target
@@ -101,9 +101,11 @@ def run(quick: bool) -> Report:
         strict=True,
     ):
         axes.plot(list(found), [job.peak for job in found.values()], marker="o", color=colour, label=label)
-    axes.set(title="Memory of a bulk job", xlabel="actions", ylabel="peak RSS, MiB", xscale="log")
-    axes.set_ylim(bottom=0)
-    axes.legend(loc="lower right")
+    axes.axhline(MOST, color=LIMIT, linewidth=0.8, linestyle=":")
+    axes.annotate("target", (counts[0], MOST), color=LIMIT, xytext=(0, -12), textcoords="offset points")
+    axes.set(title="Memory of a bulk job", xlabel="actions", ylabel="peak RSS, MiB", ylim=(0, MOST * 1.05))
+    powers(axes, counts)
+    axes.legend(loc="center right")
 
     def rows(label: str, found: dict[int, Job]) -> list[tuple[str, ...]]:
         return [

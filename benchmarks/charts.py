@@ -5,6 +5,7 @@ Matplotlib is imported when the first chart is drawn, so that measurements in pr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,9 +46,9 @@ def chart(
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_LOOK):
-        figure = Figure(figsize=size, layout="constrained")
-        return figure, figure.subplots(rows, columns, **axes)
+    matplotlib.rcParams.update(_LOOK)
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(rows, columns, **axes)
 
 
 def bars(axes: Axes, values: dict[str, float], *, ours: str, form: str = "{:.1f}") -> None:
@@ -61,9 +62,13 @@ def bars(axes: Axes, values: dict[str, float], *, ours: str, form: str = "{:.1f}
     axes.set_xmargin(0.12)
 
 
+def powers(axes: Axes, counts: Sequence[int]) -> None:
+    """A logarithmic x axis whose ticks are these counts, in plain digits."""
+    axes.set_xscale("log")
+    axes.set_xticks(counts, [f"{count:,}" for count in counts])
+    axes.set_xticks([], minor=True)
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write the SVG, without a date, so that it changes only when the data do."""
-    import matplotlib
-
-    with matplotlib.rc_context(_LOOK):
-        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})

@@ -14,7 +14,7 @@ from aiolimiter import AsyncLimiter
 from recall_async import Quota
 from recall_async.limits.lane import MAX_IN_FLIGHT, LocalLane
 
-from .charts import OTHERS, OURS, chart
+from .charts import OTHERS, OURS, chart, powers
 from .report import Report, Table, Target
 
 PER = 1000.0
@@ -146,7 +146,8 @@ def _report(counts: tuple[int, ...], micros: dict[tuple[str, int, bool], float],
         for place, name in enumerate(SUBJECTS):
             line = [micros[name, count, cancel] for count in counts]
             axes.plot(counts, line, marker="o", label=name, color=OTHERS[place - 1] if place else OURS)
-        axes.set(title=title, xlabel="waiters", ylabel="µs of CPU each", xscale="log", yscale="log")
+        axes.set(title=title, xlabel="waiters", ylabel="µs of CPU each", ylim=(0, None))
+        powers(axes, counts)
     left.legend(fontsize="small")
 
     def table(cancel: bool, caption: str) -> Table:

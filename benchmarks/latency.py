@@ -190,14 +190,14 @@ def run(quick: bool) -> Report:
         waits = [max(wait, 1e-3) for wait in found.waits]
         axes.step([1e-3, *waits], [0.0, *shares], where="post", label=name, linestyle=line, color=colour)
     axes.axvline(P99, color=LIMIT, linewidth=0.8, linestyle=":")
-    axes.annotate(f" {P99:g} s", (P99, 0.02), color=LIMIT)
+    axes.annotate(f" target: p99 ≤ {P99:g} s", (P99, 0.85), color=LIMIT)
     axes.set(
         title=f"Share of interactive calls that waited no longer, at {limit} per {per:g} s",
         xlabel="seconds (log; 0.001 is not at all)",
         xscale="log",
         ylim=(0, 1.02),
     )
-    axes.legend(loc="center right")
+    axes.legend(loc="center", bbox_to_anchor=(0.6, 0.6))
 
     def seconds(value: float) -> str:
         return f"{value:.2f} s"

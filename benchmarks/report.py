@@ -27,20 +27,21 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of text under a head; `caption` stands above it. Numbers are right-aligned from the second column on."""
+    """Rows of text under a head; `caption` stands above it. The columns in `left` are text, the others numbers."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
+    left: Sequence[int] = (0,)
 
     def markdown(self) -> str:
         """The table, its columns padded so that it reads well as text too."""
         widths = [max(3, *(len(row[place]) for row in (self.head, *self.rows))) for place in range(len(self.head))]
-        rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+        rule = ["-" * width if place in self.left else "-" * (width - 1) + ":" for place, width in enumerate(widths)]
 
         def line(row: Sequence[str]) -> str:
             cells = (
-                cell.rjust(width) if place else cell.ljust(width)
+                cell.ljust(width) if place in self.left else cell.rjust(width)
                 for place, (cell, width) in enumerate(zip(row, widths, strict=True))
             )
             return f"| {' | '.join(cells)} |"
@@ -84,9 +85,9 @@ class Report:
 
 def targets_table(targets: Sequence[Target], names: Sequence[str] = ()) -> Table:
     """Targets with their verdicts; `names` of their benchmarks, one for each, make a first column of links."""
-    rows = []
-    for place, target in enumerate(targets):
-        verdict = "reached" if target.reached else "**missed**"
-        link = (f"[`{names[place]}`](#{names[place]})",) if names else ()
-        rows.append((*link, target.text, target.value, verdict))
-    return Table((*(("benchmark",) if names else ()), "target", "measured", "verdict"), rows)
+    verdicts = [(target.text, target.value, "reached" if target.reached else "**missed**") for target in targets]
+    if not names:
+        return Table(("target", "measured", "verdict"), verdicts, left=(0, 2))
+    links = [f"[`{name}`](#{name})" for name in names]
+    rows = [(link, *verdict) for link, verdict in zip(links, verdicts, strict=True)]
+    return Table(("benchmark", "target", "measured", "verdict"), rows, left=(0, 1, 3))

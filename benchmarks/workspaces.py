@@ -122,11 +122,15 @@ def run(quick: bool) -> Report:
             label=loop,
         )
     axes.axvline(AIM, color=LIMIT, linewidth=0.8, linestyle=":")
-    axes.annotate(f" target: {AIM}", (AIM, axes.get_ylim()[0]), color=LIMIT, xytext=(0, 4), textcoords="offset points")
+    axes.annotate(f" target: {AIM}", (AIM, 0), color=LIMIT, xytext=(0, 4), textcoords="offset points")
     axes.set(
-        title="How much of their quotas workspaces get from one core", xlabel="workspaces", ylabel="% of the quota"
+        title="How much of their quotas workspaces get from one core",
+        xlabel="workspaces",
+        ylabel="% of the quota",
+        xlim=(0, None),
+        ylim=(0, 105),
     )
-    axes.legend()
+    axes.legend(loc="lower left")
     return Report(
         title="workspaces: many at full quota from one process",
         method=f"So many workspaces, each with a key, a session and {WORKERS} callers of its own, in one process and one "
