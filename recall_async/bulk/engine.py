@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 
 from ..caller import Caller
 from ..errors import (
@@ -49,10 +49,13 @@ class Engine:
         actions: Iterable[Action] | AsyncIterable[Action],
         concurrency: int,
         journal: Journal | None,
+        *,
+        soonest_first: bool,
     ) -> None:
         self._caller = caller
         self._events = CalendarEvents(caller)
         self._actions = actions
+        self._soonest_first = soonest_first
         self._concurrency = concurrency
         self._journal = journal
         self._file: JournalFile | None = None
@@ -97,7 +100,7 @@ class Engine:
         self._caller.open()
         self._lanes = {operation.name: self._caller.lane(operation.name) for operation in (SCHEDULE_BOT, REMOVE_BOT)}
         actions = self._actions
-        if isinstance(actions, Collection):
+        if self._soonest_first and isinstance(actions, Iterable):
             actions = await soonest_first(actions)
         if self._journal is not None:
             self._file = JournalFile(self._journal)
@@ -213,8 +216,10 @@ class Engine:
     async def _pull(self) -> list[Decision]:
         """What to do next, after a look at the next action of the input."""
         source, history = self._source, self._history
+        assert source is not None
         try:
-            action = check_action(await anext(source) if isinstance(source, AsyncIterator) else next(source))  # type: ignore
+            given = await anext(source) if isinstance(source, AsyncIterator) else next(source)
+            action = check_action(given)
             return [Decision(action, None)] if history is None else history.decide(action)
         except (StopIteration, StopAsyncIteration):
             self._source = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Iterable
 
 from ..caller import Account
 from ..errors import ConfigurationError
@@ -19,9 +19,9 @@ def check_action(action: object) -> Action:
     return action
 
 
-async def soonest_first(collection: Collection[Action]) -> list[Action]:
+async def soonest_first(given: Iterable[Action]) -> list[Action]:
     """The actions by start time of their events, those without one last; an event's own actions keep their order."""
-    actions = list(collection)  # whatever has a length, it may be that it can be read only once
+    actions = list(given)  # which it may be possible to read only once
     starts: dict[str, float] = {}
     for number, action in enumerate(actions):
         if number % 1024 == 1023:

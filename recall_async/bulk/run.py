@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sized
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Sized
 from inspect import iscoroutinefunction
 from types import TracebackType
 from typing import Self
@@ -48,8 +48,10 @@ class BulkRun(AsyncIterator[Outcome]):
             raise ConfigurationError(f"on_progress is {on_progress!r}: it is a plain function that takes a Progress")
         if journal is not None and not isinstance(journal, Journal):
             journal = Journal(journal)
-        self._engine = Engine(caller, actions, concurrency, journal)
-        self._tally = Tally(len(actions) if isinstance(actions, Sized) else None)
+        total = _length(actions)
+        collected = total is not None and isinstance(actions, Collection)
+        self._engine = Engine(caller, actions, concurrency, journal, soonest_first=collected)
+        self._tally = Tally(total)
         self._on_progress = on_progress
 
     @property
@@ -104,3 +106,12 @@ class BulkRun(AsyncIterator[Outcome]):
             engine.abandon()
         else:
             engine.loop.call_soon_threadsafe(engine.abandon)
+
+
+def _length(actions: object) -> int | None:
+    if not isinstance(actions, Sized):
+        return None
+    try:
+        return len(actions)
+    except TypeError:  # progress bars have a length only if what they wrap has one
+        return None

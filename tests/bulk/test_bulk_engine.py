@@ -100,14 +100,15 @@ async def test_a_collection_goes_soonest_first(world: World, recall: RecallSessi
     assert [asked.event for asked in world.asked] == [8, 8, 7]
 
 
-async def test_a_collection_that_can_be_read_once(world: World, recall: RecallSession) -> None:
-    """Would find nothing to do in what wraps a generator, as progress bars do, and say that it is done."""
+@pytest.mark.parametrize("length", [10, None])
+async def test_progress_bars(world: World, recall: RecallSession, length: int | None) -> None:
+    """Would read the generator in a progress bar twice and find nothing to do, or fail because it has no length."""
 
     class Bar:
         actions = (schedule(number) for number in range(10))
 
         def __len__(self) -> int:
-            return 10
+            return length  # type: ignore[return-value]
 
         def __contains__(self, item: object) -> bool:
             return item in self.actions
@@ -115,7 +116,9 @@ async def test_a_collection_that_can_be_read_once(world: World, recall: RecallSe
         def __iter__(self) -> Iterator[Action]:
             yield from self.actions
 
-    assert len([outcome async for outcome in recall.bulk(Bar())]) == 10
+    run = recall.bulk(Bar())
+    assert run.progress.total == length
+    assert len([outcome async for outcome in run]) == 10
 
 
 async def test_a_stream_goes_in_its_own_order(world: World, recall: RecallSession) -> None:

@@ -8,6 +8,9 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 
+import pytest
+
+from recall_async import JournalError, RecallSession
 from tests.bulk.job import actions, expected
 from tests.bulk.test_bulk_endings import lines
 from tests.bulk.world import World
@@ -52,6 +55,19 @@ async def test_killed_at_any_moment(world: World, tmp_path: Path) -> None:
     process = await _begin(world, journal)
     assert (await process.wait(), len(world.asked)) == (0, asked)
     assert len(lines(journal)) == len(actions())
+
+
+async def test_two_processes_on_one_journal(world: World, recall: RecallSession, tmp_path: Path) -> None:
+    """Would let two processes do the same job at the same time, or lock a journal for ever."""
+    journal = tmp_path / "journal"
+    world.gate.clear()
+    process = await _begin(world, journal)
+    await world.arrived(1)
+    with pytest.raises(JournalError, match="in use by another job"):
+        await anext(recall.bulk([], journal=journal))
+    process.kill()
+    await process.communicate()
+    assert [outcome async for outcome in recall.bulk([], journal=journal)] == []
 
 
 async def test_a_full_disk(world: World, tmp_path: Path) -> None:
