@@ -25,6 +25,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "event": ("events:event", "Show one calendar event and its bots."),
     "calendars": ("calendars:calendars", "List, show, connect, change and disconnect calendars."),
     "bulk": ("bulk:bulk", "Schedule and remove bots on many events, resumably."),
+    "plan": ("plan:plan", "Show which bots have to be scheduled, moved and removed."),
+    "apply": ("apply:apply", "Do what a plan says, resumably."),
+    "sync": ("sync:sync", "Plan and apply, once or again and again."),
     "quota": ("quota:quota", "Show the operations and their quotas."),
 }
 """By name: where the command is in this package, and its line in `--help`."""

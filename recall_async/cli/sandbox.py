@@ -20,9 +20,18 @@ from .text import json_option, print_json, say
 @click.option("--seed", default=7, show_default=True, type=int, help="Decides everything about them.")
 @click.option("--api-key", default="sandbox-key", show_default=True, metavar="KEY", help="The key that it accepts.")
 @click.option("--quota-scale", default=1.0, show_default=True, type=float, help="Times the API's real quotas.")
+@click.option("--webhook-url", metavar="URL", help="Tell this address of every change, with signed webhooks.")
 @json_option
 def sandbox(
-    host: str, port: int, events: int, calendars: int, seed: int, api_key: str, quota_scale: float, as_json: bool
+    host: str,
+    port: int,
+    events: int,
+    calendars: int,
+    seed: int,
+    api_key: str,
+    quota_scale: float,
+    webhook_url: str | None,
+    as_json: bool,
 ) -> None:
     """Serve an embedded server that behaves like the API, until it is interrupted.
 
@@ -39,6 +48,7 @@ def sandbox(
             quota_scale=quota_scale,
             host=host,
             port=port,
+            webhook_url=webhook_url,
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
@@ -54,6 +64,9 @@ def sandbox(
         click.echo(f"A sandbox with {events} events serves on {started.url}. In another terminal:\n")
         click.echo(f"  export RECALL_BASE_URL={started.url} RECALL_API_KEY={shlex.quote(api_key)}")
         click.echo("  recall-async events\n")
+        if webhook_url:
+            click.echo(f"Webhooks go to {webhook_url}, signed with {started.webhook_secret}. To make twenty changes:\n")
+            click.echo(f"  curl -X POST '{started.url}/_sandbox/mutate?n=20'\n")
         click.echo(f"What it saw: {started.url}/_sandbox/report. Ctrl-C ends it.")
 
     try:

@@ -21,6 +21,7 @@ class Status(IntEnum):
     FAILED = 1
     USAGE = 2
     REFUSED = 3
+    CHANGES = 10
     INTERRUPTED = 130
 
 

@@ -1,0 +1,76 @@
+"""`apply`: a plan that was looked at, done."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+from .bulk import quotas_for
+from .connection import Connection, connection_options
+from .drawing import display
+from .interrupt import run
+from .job import Job, tell
+from .status import Status
+from .text import json_option
+
+if TYPE_CHECKING:
+    from ..session import RecallSession
+
+
+@click.command()
+@click.argument("plan", type=click.File("r", "utf-8"))
+@click.option("--results", type=click.Path(dir_okay=False, path_type=Path), metavar="RESULTS.jsonl",
+              help="Where each action's result goes, and from where the job is resumed.")  # fmt: skip
+@click.option("--pace", type=click.Choice(["smooth", "greedy"]), default="smooth", show_default=True,
+              help="greedy: the whole quota at once, for a job that has its workspace to itself.")  # fmt: skip
+@click.option("--concurrency", type=click.IntRange(1), metavar="N", help="Actions at work at once.")
+@click.option("--quota-scale", type=click.FloatRange(0, min_open=True), default=1.0, metavar="F",
+              help="The workspace was granted F times the base quota.")  # fmt: skip
+@click.option("--retry-failed", is_flag=True, help="Repeat also what failed for good.")
+@json_option
+@connection_options
+@click.pass_context
+def apply(
+    ctx: click.Context,
+    connection: Connection,
+    plan: TextIO,
+    results: Path | None,
+    pace: str,
+    concurrency: int | None,
+    quota_scale: float,
+    retry_failed: bool,
+    as_json: bool,
+) -> Status:
+    """Do what a PLAN.json of `recall-async plan --out` says, soonest event first.
+
+    Events that changed since the plan was made are skipped: plan again for them. Ctrl-C finishes what is on its way; twice
+    stops at once. With --results, the same command goes on where the job was left; without it, make a new plan.
+    """
+    session = connection.session(quotas_for(pace, quota_scale))
+
+    from ..bulk.journal import Journal
+    from ..sync.plan import Plan
+
+    try:
+        stored = Plan.from_json(plan.read())
+    except UnicodeDecodeError:
+        raise click.UsageError(f"{plan.name} is no text") from None
+    journal = None if results is None else Journal(results, retry_failed=retry_failed)
+    with display("apply") as shown:
+        job = Job(session, session.apply(stored, concurrency=concurrency, journal=journal), shown)
+        try:
+            run(_work(session, job), gently=job.stop)
+        except KeyboardInterrupt:
+            job.interrupted = True
+    program, *arguments = ctx.find_root().obj
+    tell(job, f"{program} {shlex.join(arguments)}".encode(errors="replace").decode(), as_json=as_json)
+    return job.status
+
+
+async def _work(session: RecallSession, job: Job) -> None:
+    async with session:
+        async for _ in job.work():
+            pass
