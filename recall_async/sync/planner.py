@@ -59,10 +59,14 @@ class Planner:
             newest = event.updated_at if newest is None else max(newest, event.updated_at)
             calendar = await self._calendar(event.calendar_id, known)
             connected = _is_connected(calendar)
-            spec = None
-            if calendar is not None and connected and not event.is_deleted and event.end_time > now:
-                spec = await _ask(policy, event, calendar)
-            kind, reason = decide(event, spec, now=now, lead_time=lead, connected=connected, refresh=refresh)
+            try:
+                spec = None
+                if calendar is not None and connected and not event.is_deleted and event.end_time > now:
+                    spec = await _ask(policy, event, calendar)
+                kind, reason = decide(event, spec, now=now, lead_time=lead, connected=connected, refresh=refresh)
+            except Exception as error:
+                error.add_note(f"This was about event {event.id} of calendar {event.calendar_id}.")
+                raise
             config = spec.bot_config if spec is not None and kind in CHANGES else {}
             decisions[event.id] = Decision(
                 kind=kind,
@@ -146,7 +150,7 @@ async def _ask(policy: Policy, event: CalendarEvent, calendar: Calendar) -> BotS
     answer = policy(event, calendar)
     spec = await answer if inspect.isawaitable(answer) else answer
     if spec is not None and not isinstance(spec, BotSpec):
-        raise ConfigurationError(f"the policy answered {spec!r} for event {event.id}: it answers a BotSpec or None")
+        raise ConfigurationError(f"the policy answered {spec!r}: it answers a BotSpec or None")
     return spec
 
 

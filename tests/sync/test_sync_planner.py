@@ -255,8 +255,9 @@ async def test_what_a_policy_raises_is_passed_on(recall):
     def wrong(event, calendar):
         raise LookupError(event.id)
 
-    with pytest.raises(LookupError):
+    with pytest.raises(LookupError) as error:
         await recall.plan(policy=wrong)
+    assert error.value.args[0] in error.value.__notes__[0]
 
 
 async def test_what_is_no_policy(recall):
