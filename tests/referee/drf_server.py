@@ -3,8 +3,9 @@
     python -m tests.referee.drf_server --limit 60 --per 6 --delay 0.2
 
 prints its port and answers every request with a calendar event, up to `limit` in any `per` seconds and with 429 beyond.
-A request waits for a random time up to `delay` seconds before it is counted, and for another one behind. `GET /report`
-is not counted: it tells how many were accepted and rejected, and the `peak`, the most that was accepted in any window.
+A request waits for a random time up to `delay` seconds before it is counted, and for another one behind; `--seed` draws
+other times. `GET /report` is not counted: it tells how many were accepted and rejected, and the `peak`, the most that was
+accepted in any window. Nor is `GET /requests`, which tells the times of the accepted and of the rejected.
 """
 
 from __future__ import annotations
@@ -39,11 +40,17 @@ class Referee:
             report: dict[str, int] = json.load(answer)
             return report
 
+    def requests(self) -> dict[str, list[float]]:
+        """When requests came that were `accepted` and `rejected`, in seconds of the epoch, ascending."""
+        with urlopen(f"{self.url}/requests") as answer:
+            requests: dict[str, list[float]] = json.load(answer)
+            return requests
+
 
 @contextmanager
-def referee(*, limit: int = 60, per: float = 6.0, delay: float = 0.2) -> Iterator[Referee]:
+def referee(*, limit: int = 60, per: float = 6.0, delay: float = 0.2, seed: int = 7) -> Iterator[Referee]:
     """A server in a process of its own, so that Django's settings and threads are not those of this one."""
-    options = ["--limit", str(limit), "--per", str(per), "--delay", str(delay)]
+    options = ["--limit", str(limit), "--per", str(per), "--delay", str(delay), "--seed", str(seed)]
     command = [sys.executable, "-m", "tests.referee.drf_server", *options]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -56,7 +63,7 @@ def referee(*, limit: int = 60, per: float = 6.0, delay: float = 0.2) -> Iterato
             process.terminate()
 
 
-def application(limit: int, per: float, delay: float) -> Callable[..., Any]:
+def application(limit: int, per: float, delay: float, seed: int) -> Callable[..., Any]:
     """The WSGI application. It sets up Django for the whole process."""
     import django
     from django.conf import settings
@@ -83,6 +90,7 @@ def application(limit: int, per: float, delay: float) -> Callable[..., Any]:
     from rest_framework.throttling import SimpleRateThrottle
     from rest_framework.views import APIView
 
+    before, behind = random.Random(seed), random.Random(seed + 1)
     counting = Lock()
     accepted: list[float] = []
     rejected: list[float] = []
@@ -112,11 +120,11 @@ def application(limit: int, per: float, delay: float) -> Callable[..., Any]:
         throttle_classes = (Throttle,)
 
         def check_throttles(self, request: Request) -> None:
-            time.sleep(random.uniform(0, delay))
+            time.sleep(before.uniform(0, delay))
             super().check_throttles(request)
 
         def finalize_response(self, *args: Any, **options: Any) -> Any:
-            time.sleep(random.uniform(0, delay))
+            time.sleep(behind.uniform(0, delay))
             return super().finalize_response(*args, **options)
 
         def get(self, request: Request) -> Response:
@@ -131,7 +139,17 @@ def application(limit: int, per: float, delay: float) -> Callable[..., Any]:
             peak = most_in_any(per, accepted)
             return Response({"accepted": len(accepted), "rejected": len(rejected), "peak": peak})
 
-    settings.ROOT_URLCONF = (re_path("^report$", Report.as_view()), re_path("^api/v2/", Events.as_view()))
+    class Requests(APIView):
+        """When it was seen."""
+
+        def get(self, request: Request) -> Response:
+            return Response({"accepted": accepted, "rejected": rejected})
+
+    settings.ROOT_URLCONF = (
+        re_path("^report$", Report.as_view()),
+        re_path("^requests$", Requests.as_view()),
+        re_path("^api/v2/", Events.as_view()),
+    )
     return WSGIHandler()
 
 
@@ -152,8 +170,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=60, help="requests")
     parser.add_argument("--per", type=float, default=6.0, help="seconds")
     parser.add_argument("--delay", type=float, default=0.2, help="seconds at most, before and behind the counting")
+    parser.add_argument("--seed", type=int, default=7, help="of the delays")
     options = parser.parse_args()
-    handler = application(options.limit, options.per, options.delay)
+    handler = application(options.limit, options.per, options.delay, options.seed)
 
     from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 
