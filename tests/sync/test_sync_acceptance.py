@@ -127,3 +127,28 @@ async def test_killed_in_the_middle_and_started_over(tmp_path):
         await run.aclose()
         await apply(recall, await recall.plan(policy=policy))
         check(sandbox)
+
+
+async def test_an_unreliable_network():
+    """Resets, cut answers and overload leave bots behind, or a calendar that nobody looks at any more."""
+    policy = RecordingPolicy(**POLICY)
+    errors = []
+    async with RecallSandbox(events=300, calendars=4, quota_scale=SCALE) as sandbox, connected(sandbox) as recall:
+        verifier = WebhookVerifier(sandbox.webhook_secret)
+        syncer = CalendarSyncer(recall, policy, backoff=0.01, on_error=lambda *error: errors.append(error))
+        async with receiver(_handler(verifier, syncer)) as url:
+            await syncer.catch_up([calendar["id"] for calendar in sandbox.snapshot()["calendars"]])
+            await syncer.drain()
+            for kind in ("reset", "truncate", "status"):
+                sandbox.fault(kind=kind, probability=0.25, times=None)
+            sandbox.send_webhooks_to(url)
+            for _ in range(10):
+                sandbox.mutate(10)
+                await asyncio.sleep(0.02)
+            await until(lambda: not sandbox.webhooks()["pending"])
+            await until(lambda: len(errors) > 3 or not syncer.busy)
+            sandbox.clear_faults()
+            await syncer.drain()
+            await syncer.aclose()
+        check(sandbox)
+        assert errors

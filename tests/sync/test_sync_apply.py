@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -83,7 +83,8 @@ async def test_a_plan_that_is_applied_late(sandbox, recall):
     assert changed - deleted <= later <= {event_id for change in changes for event_id in change["event_ids"]} - deleted
 
 
-async def test_events_that_change_while_a_plan_is_applied(sandbox, recall):
+@pytest.mark.parametrize("slow", [0, 60])
+async def test_events_that_change_while_a_plan_is_applied(sandbox, recall, slow):
     """In a job that takes an hour, events are scheduled as they were at its beginning."""
     plan = await recall.plan(policy=EVERYTHING)
     last = list(plan)[-1]
@@ -91,7 +92,7 @@ async def test_events_that_change_while_a_plan_is_applied(sandbox, recall):
     async for outcome in recall.apply(plan, recheck=1e-9, concurrency=1):
         if not done:
             state = sandbox._server.workspace.state
-            state.touch(state.event(last.event_id), datetime.now(UTC))
+            state.touch(state.event(last.event_id), datetime.now(UTC) - timedelta(seconds=slow))
         done.append(outcome)
     assert [str(outcome.action.event_id) for outcome in done if outcome.status == "skipped"] == [last.event_id]
     assert len(done) == plan.requests

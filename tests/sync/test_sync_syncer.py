@@ -268,6 +268,22 @@ def test_the_pause_does_not_forget_earlier_changes():
     assert recall.listings() == [10, 10]
 
 
+def test_a_failure_does_not_forget_what_came_meanwhile():
+    """A delivery that comes while a sync fails, and names an earlier time, is lost."""
+    recall = FakeRecall(latency=1)
+    recall.errors = [ConnectionFailedError("refused")]
+
+    async def main() -> None:
+        async with CalendarSyncer(recall, policy, backoff=10) as syncer:
+            await syncer.handle(sync_events(seconds=50))
+            await asyncio.sleep(0.5)
+            await syncer.handle(sync_events(seconds=10))
+            await syncer.drain()
+
+    run(main())
+    assert recall.listings() == [50, 10]
+
+
 @pytest.mark.parametrize("error", [NotFoundError("no calendar"), SessionClosedError("closed")])
 def test_what_will_never_work_is_given_up(error):
     """A delivery for another workspace's calendar is tried for ever."""
