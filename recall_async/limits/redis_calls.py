@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from copy import copy
 
 from ..errors import RecallError
 from .contract import Slot
@@ -77,12 +78,12 @@ class WaitingCalls:
             if ticket.holder.deadline < opens(ticket.priority):
                 self._expire(ticket)
 
-    def fail(self, reason: Callable[[], RecallError]) -> None:
+    def fail(self, error: Exception) -> None:
         """Fail everybody."""
         for ticket in list(self._queue):
             self._queue.leave(ticket)
             if not ticket.holder.turn.done():
-                ticket.holder.turn.set_exception(reason())
+                ticket.holder.turn.set_exception(copy(error))  # each call adds to its own what it knows of itself
 
     def _expire(self, ticket: Ticket[_Call]) -> None:
         if ticket.waits:

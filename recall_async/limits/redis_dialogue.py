@@ -50,7 +50,7 @@ class Dialogue:
         known = self._memory.get(self._keys.state)
         return known is not None and now - known[1] < IDLE
 
-    def compose(self, now: float, interactive: int, bulk: int, terms: Terms) -> list[Command]:
+    def compose(self, now: float, run: str, interactive: int, bulk: int, terms: Terms) -> list[Command]:
         """The next message: how slots ended, pauses, and so many slots to ask for, or the last ask again."""
         self._said = len(self._pauses), len(self._ended)
         commands = [pause(self._keys, seconds, now - at, granted, terms) for seconds, at, granted in self._pauses]
@@ -66,6 +66,7 @@ class Dialogue:
             command = acquire(
                 *(self._keys, self._client, self._seq, self.asked),
                 again=again,
+                run=run,
                 epoch=epoch,
                 age=now - heard,
                 terms=terms,

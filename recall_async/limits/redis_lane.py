@@ -164,8 +164,8 @@ class RedisLane:
                 self._reserve.unused()
         return math.inf
 
-    def compose(self) -> list[Command]:
-        """What is to be said now."""
+    def compose(self, run: str) -> list[Command]:
+        """What is to be said now, to the server with this run id."""
         if self._settling is not None:
             self._settling.cancel()
             self._settling = None
@@ -175,7 +175,7 @@ class RedisLane:
             room = MAX_IN_FLIGHT - self._window.in_flight
             interactive = min(self._calls.waiting[Priority.INTERACTIVE], room)
             bulk = min(self._calls.waiting[Priority.BULK], room - interactive)
-        return self._dialogue.compose(now, interactive, bulk, self._terms)
+        return self._dialogue.compose(now, run, interactive, bulk, self._terms)
 
     def heard(self, replies: Sequence[Any]) -> None:
         """What was said was answered."""
@@ -218,12 +218,12 @@ class RedisLane:
         self._compare(answer)
 
     def _compare(self, answer: Answer) -> None:
-        if not self._warned and answer.quota != f"{self._terms.limit}/{self._terms.per}":
+        if not self._warned and answer.quota != self._terms.text:
             self._warned = True
             logger.warning(
-                "%s: another process shares %s requests/microseconds, this one %d/%d: give all of them the same quotas "
-                "and local reserves, or the largest of them counts",
-                *(self._name, answer.quota, self._terms.limit, self._terms.per),
+                "%s: another process shares %s requests/microseconds, this one %s: give all of them the same quotas and "
+                "local reserves, or the largest of them counts",
+                *(self._name, answer.quota, self._terms.text),
             )
 
     def unheard(self) -> None:
@@ -233,9 +233,11 @@ class RedisLane:
     def refused(self, error: RedisError) -> None:
         """What was said was not done, and saying it again is no use."""
         self._dialogue.asked = None
-        self._calls.fail(
-            lambda: QuotaStoreUnavailableError(f"the quota of {self._name} is kept in Redis, which refuses: {error}")
-        )
+        self.fail(QuotaStoreUnavailableError(f"the quota of {self._name} is kept in Redis, which refuses: {error}"))
+
+    def fail(self, error: Exception) -> None:
+        """Nobody who waits will be served."""
+        self._calls.fail(error)
 
     def greet(self) -> None:
         """Redis is back: it may have forgotten what this lane knows."""

@@ -20,12 +20,13 @@ from redis.asyncio import Redis
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
+    ConnectionError,
     NoPermissionError,
-    NoScriptError,
     RedisError,
 )
 
 from .redis_scripts import Command
+from .redis_wire import Wire
 
 if TYPE_CHECKING:
     from .redis_lane import RedisLane
@@ -49,11 +50,13 @@ class Link:
         self._connect = connect
         self._owned = owned
         self._client: Redis | None = None
+        self._wire: Wire | None = None
+        self._run = ""
+        self._kept = False
         self._due: dict[RedisLane, None] = {}
         self._task: asyncio.Task[None] | None = None
         self._said_at: float | None = None
         self._silent_since: float | None = None
-        self._checked = False
         self.lanes: dict[tuple[str, str], RedisLane] = {}
         """By workspace and operation."""
         self.trouble = ""
@@ -81,6 +84,9 @@ class Link:
             self._task.cancel()
             await asyncio.wait({self._task})
         self._due.clear()
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            await wire.aclose()
         client, self._client = self._client, None
         if client is not None and self._owned:
             await client.aclose()
@@ -92,7 +98,13 @@ class Link:
                 lanes = list(self._due)[:LANES_AT_ONCE]
                 for lane in lanes:
                     del self._due[lane]
-                if not await self._exchange(lanes):
+                try:
+                    heard = await self._exchange(lanes)
+                except Exception as error:  # a fault of this package: whoever waits must hear of it
+                    for lane in self.lanes.values():
+                        lane.fail(error)
+                    raise
+                if not heard:
                     delay = min(RETRY_AT_MOST, max(0.05, self.silence() / 2))
                     await asyncio.sleep(delay * random.uniform(0.5, 1.0))
                     self._due = {lane: None for lane in self._due if lane.sessions}
@@ -101,65 +113,46 @@ class Link:
 
     async def _exchange(self, lanes: list[RedisLane]) -> bool:
         """Whether Redis has heard these lanes."""
-        said = [(lane, lane.compose()) for lane in lanes]
-        commands = [command for _, spoken in said for command in spoken]
-        if not commands:
-            return True
         self._said_at = said_at = time.monotonic()
-        replies: list[Any]
+        said: list[tuple[RedisLane, int]] = []
         try:
             async with asyncio.timeout(PATIENCE):
-                replies = await self._send(commands)
+                if self._wire is None:
+                    self._client = self._connect()
+                    self._wire = Wire(self._client)
+                await self._wire.ready()
+                self._recognize(self._wire.run)
+                commands: list[Command] = []
+                for lane in lanes:
+                    spoken = lane.compose(self._wire.run)
+                    commands += spoken
+                    said.append((lane, len(spoken)))
+                replies: list[Any] = await self._wire.send(commands) if commands else []
         except (RedisError, OSError, TimeoutError) as error:
-            replies = [error] * len(commands)
+            said = [(lane, 1) for lane in lanes]
+            replies = [error] * len(lanes)
         finally:
             self._said_at = None
         failure = next((reply for reply in replies if isinstance(reply, Exception)), None)
+        # A connection that was kept may have been closed meanwhile, by either side or in between: that is no outage yet.
+        stale = self._kept and isinstance(failure, ConnectionError) and not isinstance(failure, REFUSALS)
+        self._kept = failure is None
         if failure is None:
             self._answered()
-        else:
+        elif not stale:
             self._failed(failure, said_at)
-        for lane, spoken in said:
-            heard, replies = replies[: len(spoken)], replies[len(spoken) :]
+        place = 0
+        for lane, count in said:
+            heard, place = replies[place : place + count], place + count
             refusal = next((reply for reply in heard if isinstance(reply, REFUSALS)), None)
             if refusal is not None:
                 lane.refused(refusal)
             elif any(isinstance(reply, Exception) for reply in heard):
                 self._due[lane] = None
                 lane.unheard()
-            else:
+            elif heard:
                 lane.heard(heard)
-        return failure is None
-
-    async def _send(self, commands: list[Command]) -> list[Any]:
-        if self._client is None:
-            self._client = self._connect()
-        if not self._checked:
-            await self._check_policy(self._client)
-        pipeline = self._client.pipeline(transaction=False)
-        for script, keys, arguments in commands:
-            pipeline.execute_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
-        replies: list[Any] = await pipeline.execute(raise_on_error=False)
-        # A server that was restarted, or told to, has forgotten the scripts; sent in full, it remembers them again.
-        forgotten = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        if forgotten:
-            for index in forgotten:
-                script, keys, arguments = commands[index]
-                pipeline.execute_command("EVAL", script.text, len(keys), *keys, *arguments)
-            for index, reply in zip(forgotten, await pipeline.execute(raise_on_error=False), strict=True):
-                replies[index] = reply
-        return replies
-
-    async def _check_policy(self, client: Redis) -> None:
-        memory: dict[str, Any] = await client.info("memory")
-        policy = memory.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction":
-            logger.warning(
-                "Redis evicts keys when its memory is full (maxmemory-policy is %s): a quota that is evicted can be "
-                "overrun. Set maxmemory-policy noeviction, or keep the quota on a server of its own",
-                policy,
-            )
-        self._checked = True
+        return failure is None or stale
 
     def _failed(self, error: Exception, said_at: float) -> None:
         begins = not self.trouble
@@ -175,5 +168,10 @@ class Link:
         if self.trouble:
             logger.info("Redis answers again after %.1f s", self.silence())
             self.trouble, self._silent_since = "", None
+
+    def _recognize(self, run: str) -> None:
+        if self._run not in ("", run):
+            # Another server process, which may know nothing of what these lanes hold.
             for lane in self.lanes.values():
                 lane.greet()
+        self._run = run

@@ -23,7 +23,7 @@ HANDOVER = 5.0
 IDLE = 24 * 3600.0
 """Seconds for which Redis remembers a quota that nobody uses, and clients its epoch."""
 OVERTAKEN = -1
-"""Answered to an acquire that came after a later one of the same client."""
+"""Answered to an acquire that came after its own repetition."""
 
 
 def microseconds(seconds: float) -> int:
@@ -67,11 +67,7 @@ class Keys:
         stem = f"{prefix}:{{{quote(workspace, safe='')}/{operation}}}"
         self.slots = f"{stem}:slots"
         self.state = f"{stem}:state"
-        self._stem = stem
-
-    def fence(self, client: str) -> str:
-        """Where the number of a client's last message is kept."""
-        return f"{self._stem}:fence:{client}"
+        self.fences = f"{stem}:fences"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +80,11 @@ class Terms:
     depth_bulk: int
     per: int
     lease: int
+
+    @property
+    def text(self) -> str:
+        """What others compare with theirs."""
+        return f"{self.limit}/{self.per}"
 
     @classmethod
     def of(cls, quota: Quota, set_aside: int, longest_request: float) -> Terms:
@@ -118,16 +119,16 @@ class Ask(NamedTuple):
 
 
 def acquire(
-    keys: Keys, client: str, seq: int, ask: Ask, *, again: bool, epoch: str, age: float, terms: Terms
+    keys: Keys, client: str, seq: int, ask: Ask, *, again: bool, run: str, epoch: str, age: float, terms: Terms
 ) -> Command:
-    """Ask for slots; `age` is how many seconds ago `epoch` was heard of."""
+    """Ask for slots of the server with the id `run`; `age` is how many seconds ago `epoch` was heard of."""
     return Command(
         ACQUIRE,
-        (keys.slots, keys.state, keys.fence(client)),
+        (keys.slots, keys.state, keys.fences),
         (
-            *(client, seq, ask.first, ask.interactive, ask.bulk, int(again), epoch, microseconds(age)),
+            *(client, seq, ask.first, ask.interactive, ask.bulk, int(again), run, epoch, microseconds(age)),
             *(terms.limit, terms.limit_bulk, terms.depth, terms.depth_bulk, terms.per, terms.lease),
-            microseconds(IDLE),
+            *(microseconds(IDLE), terms.text),
         ),
     )
 
@@ -161,11 +162,11 @@ class Answer(NamedTuple):
     """Requests per second, where it is reduced."""
     epoch: str
     quota: str
-    """The quota of whoever asked before, as `limit/per`."""
+    """The `Terms.text` of whoever asked before."""
 
 
 def decode(reply: list[Any]) -> Answer | None:
-    """The answer; `None` where a later message had come first."""
+    """The answer; `None` to a message that was void."""
     if reply[0] == OVERTAKEN:
         return None
     interactive, bulk, now, taken, wait_interactive, wait_bulk, paused, held, pace, epoch, quota = reply

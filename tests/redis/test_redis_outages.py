@@ -99,7 +99,8 @@ async def test_redis_that_sleeps_delays_calls_and_nothing_else(own_redis: StartR
     await asyncio.sleep(0.7)
     async with Redis.from_url(server.url) as client:
         await answered(lanes[0])
-        assert await client.zcard(f"recall:{{w/{OPERATION}}}:slots") == 1
+        now, _ = await client.time()
+        assert await client.zcount(f"recall:{{w/{OPERATION}}}:slots", now * 1e6, "+inf") <= 2
 
 
 async def test_empty_restart_holds_everybody_for_a_lease(own_redis: StartRedis, process: OpenLane) -> None:

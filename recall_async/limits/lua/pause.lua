@@ -29,7 +29,7 @@ end
 
 -- What the API granted in the last window: slots that are answered, without the rejected ones.
 local accepted = 0
-for _, slot in ipairs(redis.call('ZRANGEBYSCORE', slots, '(' .. string.format('%.0f', now), now + per)) do
+for _, slot in ipairs(redis.call('ZRANGEBYSCORE', slots, string.format('(%.0f', now), now + per)) do
   if string.sub(slot, 1, 1) ~= '!' then
     accepted = accepted + 1
   end

@@ -6,7 +6,6 @@
 --       answered   it comes back one window after the answer
 --       rejected   the same, but marked: pause.lua does not count it as granted by the API
 --       unused     it comes back now
--- Returns the number of slots taken.
 
 local slots, client, per = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local clock = redis.call('TIME')
@@ -21,4 +20,3 @@ for i = 3, #ARGV, 3 do
     redis.call('ZADD', slots, back, '!' .. slot)
   end
 end
-return redis.call('ZCOUNT', slots, '(' .. string.format('%.0f', now), '+inf')
