@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-import urllib.request
 from bisect import bisect_right
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
+from tests.referee.drf_server import referee
+
 from .charts import LIMIT, OTHERS, OURS, chart
 from .limiters import GREEDY, NAMES, SMOOTH
-from .processes import measured, serving
+from .processes import measured
 from .report import Report, Table, Target
 
 DELAY = 0.2
@@ -47,12 +47,10 @@ def ideal(limit: int, per: float, calls: int) -> float:
 
 def _one(name: str, limit: int, per: float, calls: int, wait: float) -> Outcome:
     """A limiter's calls in a process of their own, to a server of their own, begun after `wait` seconds."""
-    flags = ("--limit", str(limit), "--per", f"{per:g}", "--delay", f"{DELAY:g}")
-    with serving("tests.referee.drf_server", *flags) as url:
+    with referee(limit=limit, per=per, delay=DELAY) as server:
         time.sleep(wait)
-        seconds, rejected = measured("benchmarks.limiters", url, name, str(calls), str(limit), f"{per:g}")
-        with urllib.request.urlopen(f"{url}/statistics") as answer:
-            found = json.load(answer)
+        seconds, rejected = measured("benchmarks.limiters", server.url, name, str(calls), str(limit), f"{per:g}")
+        found = server.requests()
     seen = sorted([*found["accepted"], *found["rejected"]])
     return Outcome(seconds, rejected, [moment - seen[0] for moment in seen])
 
@@ -123,6 +121,8 @@ def _report(found: dict[tuple[str, int], Outcome], settings: tuple[tuple[int, fl
                 f"{limit} per {per:g} s: greedy takes ≤ {times:g} × the ideal time",
                 f"{greedy.seconds / least:.3f} ×",
                 greedy.seconds <= times * least,
+                f"the server took {greedy.seen[limit - 1]:.1f} s to count the first {limit} requests, and longer to answer "
+                "them: a slot comes back so long after its answer.",
             ),
         ]
         faster = [
