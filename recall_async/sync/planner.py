@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -52,34 +53,17 @@ class Planner:
         scope, known = await self._known(calendars)
         decisions: dict[str, Decision] = {}
         newest: datetime | None = None
-        async for event in self._listed(scope, known, updated_since, now):
-            # An event that moves while the list is read may come twice: the later version holds.
-            if event.id in decisions and decisions[event.id].updated_at > event.updated_at:
-                continue
-            newest = event.updated_at if newest is None else max(newest, event.updated_at)
-            calendar = await self._calendar(event.calendar_id, known)
-            connected = _is_connected(calendar)
-            try:
-                spec = None
-                if calendar is not None and connected and not event.is_deleted and event.end_time > now:
-                    spec = await _ask(policy, event, calendar)
-                kind, reason = decide(event, spec, now=now, lead_time=lead, connected=connected, refresh=refresh)
-            except Exception as error:
-                error.add_note(f"This was about event {event.id} of calendar {event.calendar_id}.")
-                raise
-            config = spec.bot_config if spec is not None and kind in CHANGES else {}
-            decisions[event.id] = Decision(
-                kind=kind,
-                reason=reason,
-                event_id=event.id,
-                calendar_id=event.calendar_id,
-                start_time=event.start_time,
-                end_time=event.end_time,
-                updated_at=event.updated_at,
-                title=event.title,
-                deduplication_key=spec.deduplication_key if spec is not None else None,
-                bot_config=_as_json(config),
-            )
+        async with aclosing(self._listed(scope, known, updated_since, now)) as listed:
+            async for event in listed:
+                # An event that moves while the list is read may come twice: the later version holds.
+                if event.id in decisions and decisions[event.id].updated_at > event.updated_at:
+                    continue
+                newest = event.updated_at if newest is None else max(newest, event.updated_at)
+                try:
+                    decisions[event.id] = await self._decide(event, known, policy, now, lead, refresh)
+                except Exception as error:
+                    error.add_note(f"This was about event {event.id} of calendar {event.calendar_id}.")
+                    raise
         ordered = tuple(sorted(decisions.values(), key=lambda decision: (decision.start_time, decision.event_id)))
         return Plan(
             decisions=ordered,
@@ -88,6 +72,35 @@ class Planner:
             calendars=None if scope is None else tuple(scope),
             disconnected=tuple(sorted(id for id, calendar in known.items() if not _is_connected(calendar))),
             seconds=self._seconds(ordered),
+        )
+
+    async def _decide(
+        self,
+        event: CalendarEvent,
+        known: dict[str, Calendar | None],
+        policy: Policy,
+        now: datetime,
+        lead_time: float,
+        refresh: bool,
+    ) -> Decision:
+        calendar = await self._calendar(event.calendar_id, known)
+        spec = None
+        if calendar is not None and _is_connected(calendar) and not event.is_deleted and event.end_time > now:
+            spec = await _ask(policy, event, calendar)
+        kind, reason = decide(
+            event, spec, now=now, lead_time=lead_time, connected=_is_connected(calendar), refresh=refresh
+        )
+        return Decision(
+            kind=kind,
+            reason=reason,
+            event_id=event.id,
+            calendar_id=event.calendar_id,
+            start_time=event.start_time,
+            end_time=event.end_time,
+            updated_at=event.updated_at,
+            title=event.title,
+            deduplication_key=spec.deduplication_key if spec is not None else None,
+            bot_config=_as_json(spec.bot_config) if spec is not None and kind in CHANGES else {},
         )
 
     async def _known(
@@ -113,7 +126,7 @@ class Planner:
         known: dict[str, Calendar | None],
         updated_since: datetime | str | None,
         now: datetime,
-    ) -> AsyncIterator[CalendarEvent]:
+    ) -> AsyncGenerator[CalendarEvent, None]:
         """Every event that may matter, the deleted ones included: one that is not seen cannot be decided on."""
         since = now - LOOKBACK if updated_since is None else None
         for calendar_id in [None] if scope is None else scope:

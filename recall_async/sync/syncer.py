@@ -35,9 +35,10 @@ ALWAYS = datetime.min.replace(tzinfo=UTC)
 """Since when everything changed: look at all events."""
 FINAL = (BadRequestError, NotFoundError, BotAlreadyDispatchedError, ConfigurationError)
 """Errors of an action that would be the same again, so that waiting for it would hold up the calendar for ever."""
-
 HOPELESS = (NotFoundError, ConfigurationError, SessionClosedError)
 """Errors of a sync that would be the same again."""
+AT_ONCE = 32
+"""Calendars that are synced at the same time: more would only wait for the quota, with everything they hold."""
 
 
 class PlansAndApplies(Protocol):
@@ -84,6 +85,7 @@ class CalendarSyncer:
         self._waiting: dict[str, datetime] = {}
         """By calendar, from when on the next sync has to look."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(AT_ONCE)
         self._closing = asyncio.Event()
         self._disconnected: set[str] = set()
 
@@ -133,6 +135,7 @@ class CalendarSyncer:
                 task.cancel()
             if tasks:
                 await asyncio.wait(tasks)
+            self._tasks.clear()  # of those that were cancelled before they began
 
     async def __aenter__(self) -> Self:
         return self
@@ -153,22 +156,27 @@ class CalendarSyncer:
     async def _work(self, calendar_id: str) -> None:
         failures = 0
         try:
-            while (since := self._waiting.pop(calendar_id, None)) is not None:
-                try:
-                    await self._sync(calendar_id, since)
-                    failures = 0
-                except Exception as error:
-                    # Also what the policy, the store or a callback raises: nobody else would see it.
-                    logger.exception("calendar %s: the sync failed", calendar_id)
-                    failures += 1
-                    self._report(calendar_id, error)
-                    if isinstance(error, HOPELESS):
-                        continue
-                    self._waiting[calendar_id] = min(since, self._waiting.get(calendar_id, since))
-                    if not await self._may_retry(failures):
-                        return
+            while calendar_id in self._waiting:
+                failures = 0 if await self._attempt(calendar_id) else failures + 1
+                if failures and not await self._may_retry(failures):
+                    return
         finally:
             del self._tasks[calendar_id]
+
+    async def _attempt(self, calendar_id: str) -> bool:
+        """Sync a calendar; whether there is nothing to try again."""
+        async with self._slots:
+            since = self._waiting.pop(calendar_id)
+            try:
+                await self._sync(calendar_id, since)
+            except Exception as error:
+                # Also what the policy, the store or a callback raises: nobody else would see it.
+                logger.exception("calendar %s: the sync failed", calendar_id)
+                self._report(calendar_id, error)
+                if not isinstance(error, HOPELESS):
+                    self._waiting[calendar_id] = min(since, self._waiting.get(calendar_id, since))
+                    return False
+            return True
 
     def _report(self, calendar_id: str, error: Exception) -> None:
         if self._on_error is not None:

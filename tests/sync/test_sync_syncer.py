@@ -318,6 +318,27 @@ def test_calendars_do_not_wait_for_each_other():
     assert run(main()) < 0.2
 
 
+def test_many_calendars_at_once():
+    """After a long pause thousands of calendars are planned at the same time, and fill the memory while they wait."""
+    recall = FakeRecall(latency=1)
+    calendars = [uuid(5000 + number) for number in range(100)]
+    recall.changes = {calendar_id: {10, 20} for calendar_id in calendars}
+    recall.applied = {calendar_id: set() for calendar_id in calendars}
+
+    async def main() -> int:
+        async with CalendarSyncer(recall, policy) as syncer:
+            await syncer.catch_up(calendars)
+            await asyncio.sleep(0.5)
+            # What comes for calendars that wait for their turn is folded into it.
+            for calendar_id in calendars:
+                await syncer.handle(sync_events(calendar_id, 5))
+            return sum(recall.at_work.values())
+
+    assert run(main()) == 32
+    assert recall.applied == recall.changes
+    assert len(recall.listed) == 100 + 32
+
+
 def test_a_calendar_that_changed_is_looked_at_as_a_whole():
     """A calendar that was connected again, and so lost its bots, gets them back one change at a time."""
     recall = FakeRecall()
@@ -418,6 +439,7 @@ def test_closing_can_be_cut_short(after):
             async with asyncio.timeout(after):
                 await syncer.aclose()
         assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert syncer.busy == frozenset()
 
     run(main())
 
