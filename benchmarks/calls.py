@@ -6,11 +6,11 @@ import asyncio
 import gc
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from itertools import islice
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import aiohttp
@@ -35,7 +35,7 @@ EVERYTHING = 10**6
 """Requests per second that every limiter here grants: more than there will be."""
 
 Call = Callable[[str], Awaitable[object]]
-Build = Callable[[str, AsyncExitStack], Awaitable[Call]]
+Build = Callable[[str, AsyncExitStack], Coroutine[Any, Any, Call]]
 
 
 async def ours(url: str, stack: AsyncExitStack) -> Call:

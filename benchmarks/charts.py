@@ -17,7 +17,7 @@ OURS = "#d9480f"
 OTHERS = ("#1971c2", "#2f9e44", "#9c36b5", "#e8a100", "#0c8599", "#868e96", "#c2255c")
 LIMIT = "#212529"
 
-_LOOK: dict[str, Any] = {
+_LOOK: Any = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#adb5bd",
     "axes.grid": True,

@@ -73,6 +73,8 @@ class Fifo:
     def statistics(self) -> LaneStatistics:
         return LaneStatistics(self.quota)
 
+    async def flush(self) -> None: ...
+
 
 LANES: dict[str, Callable[[int, float], QuotaLane]] = {
     MINE: lambda limit, per: LocalLane("calendar_events.schedule_bot", Quota(limit, per)),
@@ -141,8 +143,8 @@ def _peer(url: str, limiter: AsyncLimiter, stack: AsyncExitStack) -> Call:
     stack.push_async_callback(http.close)
     peer = Peer(http, url, limiter.acquire)
 
-    async def call(priority: Priority) -> object:
-        return await peer.call()
+    async def call(priority: Priority) -> None:
+        await peer.call()
 
     return call
 

@@ -71,29 +71,23 @@ def run(quick: bool) -> Report:
 
 
 def _report(found: dict[tuple[str, int], Outcome], settings: tuple[tuple[int, float, int, float], ...]) -> Report:
-    figure, subplots = chart(len(settings), 1, size=(10.0, 4.2 * len(settings)), squeeze=False)
+    size = (14.0, 2.6 * len(settings))
+    figure, subplots = chart(len(settings), len(NAMES), size=size, squeeze=False, sharex="row", sharey="row")
     tables, targets, losses = [], [], []
-    for axes, (limit, per, calls, times) in zip(subplots[:, 0], settings, strict=True):
+    for row, (limit, per, calls, times) in zip(subplots, settings, strict=True):
         outcomes = {name: found[name, limit] for name in NAMES}
         least = ideal(limit, per, calls)
-        for place, (name, outcome) in enumerate(outcomes.items()):
-            ours = name in (SMOOTH, GREEDY)
-            axes.plot(
-                *outcome.trailing(per, per / 200),
-                color=OURS if ours else OTHERS[place - 2],
-                linestyle="--" if name == SMOOTH else "-",
-                linewidth=2.0 if ours else 1.0,
-                label=f"{name}: {outcome.rejected} rejected",
-                zorder=3 if ours else 2,
-            )
-        axes.axhline(limit, color=LIMIT, linewidth=1.0)
-        axes.annotate("the quota", (0, limit), color=LIMIT, xytext=(2, 4), textcoords="offset points")
-        axes.set(
-            title=f"{calls:,} calls at {limit} per {per:g} s: requests that the server saw in the last {per:g} s",
-            xlabel="seconds",
-            ylim=(0, None),
-        )
-        axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+        for axes, (name, outcome) in zip(row, outcomes.items(), strict=True):
+            moments, seen = outcome.trailing(per, per / 200)
+            colour = OURS if name in (SMOOTH, GREEDY) else OTHERS[0]
+            axes.plot(moments, seen, color=colour)
+            axes.fill_between(moments, seen, limit, where=[count > limit for count in seen], color=colour, alpha=0.3)
+            axes.axhline(limit, color=LIMIT, linewidth=1.0)
+            axes.set_title(f"{name}\n{outcome.rejected} rejected", fontsize="x-small")
+            axes.set_xlabel("seconds")
+        row[0].set_ylabel(f"requests in the\nlast {per:g} s")
+        row[0].set_ylim(0, 1.1 * max(outcome.peak(per) for outcome in outcomes.values()))
+        row[0].annotate(f"quota: {limit}", (0, limit), color=LIMIT, xytext=(2, 4), textcoords="offset points")
         tables.append(
             Table(
                 ("", "429s", "time", "over ideal", f"most in {per:g} s"),
