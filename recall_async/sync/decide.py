@@ -1,18 +1,19 @@
 """What is to be done about one event: a pure function of the event, the bot it should have, and the time.
 
-    | the event                | has no bot to come  | its bot is right | has a wrong bot |
-    | ------------------------ | ------------------- | ---------------- | --------------- |
-    | is deleted, or is over   | skip                | skip             | skip            |
-    | calendar is disconnected | skip                | skip             | skip            |
-    | should have no bot       | skip                | remove           | remove          |
-    | has no meeting URL       | skip                | remove           | remove          |
-    | starts within lead_time  | skip                | keep             | reschedule      |
-    | otherwise                | schedule            | keep             | reschedule      |
+    | the event                | has no bot to come | its bot is right | has only wrong ones |
+    | ------------------------ | ------------------ | ---------------- | ------------------- |
+    | is deleted, or is over   | skip               | skip             | skip                |
+    | calendar is disconnected | skip               | skip             | skip                |
+    | should have no bot       | skip               | remove           | remove              |
+    | has no meeting URL       | skip               | remove           | remove              |
+    | starts within lead_time  | skip               | keep             | reschedule          |
+    | otherwise                | schedule           | keep             | reschedule          |
 
 Three rules keep it true:
 
 * Every bot on an event is ours: keys are those of the workspace. A bot is right if it has the key, the start and the
-  meeting URL that the event's bot should have now.
+  meeting URL that the event's bot should have now. Where the right bot is, others beside it are left alone: scheduling
+  again would not take them away, and removing would take the right one too.
 * A bot whose start has passed is out, and nobody can change it: an event that is moved forward again and again collects
   them. Such a bot counts only if it is right.
 * Scheduling an event again replaces the bot that it has, whatever key that had, so that every change is one request.
@@ -111,16 +112,14 @@ def decide(
         return ("remove" if to_come else "skip"), reason
     starts = _starts(event, spec)
     wrong: Reason | None = None
-    right = False
     for bot in event.bots:
         difference = _difference(bot, spec.deduplication_key, starts, meeting_url)
-        right = right or difference is None
-        if difference is not None and bot in to_come:
+        if difference is None:
+            return ("reschedule", "refresh") if refresh and to_come else ("keep", None)
+        if bot in to_come:
             wrong = wrong or difference
     if wrong:
         return "reschedule", wrong
-    if right:
-        return ("reschedule", "refresh") if refresh and to_come else ("keep", None)
     if event.start_time <= now:
         return "skip", "started"
     if event.start_time - now < timedelta(seconds=lead_time):

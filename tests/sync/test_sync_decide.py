@@ -25,7 +25,7 @@ BOTS = {
     "moved earlier": ((bot(KEY, starts_in=90),), "reschedule", "moved"),
     "new link": ((bot(KEY, meeting_url=OTHER_URL),), "reschedule", "new meeting URL"),
     "another scheme": ((bot("other"),), "reschedule", "new key"),
-    "right, and a wrong one": ((bot("other", starts_in=90), RIGHT), "reschedule", "moved"),
+    "right, and a wrong one": ((bot("other", starts_in=90), RIGHT), "keep", None),
     "one that is out": ((bot(KEY, starts_in=-90),), "schedule", None),
     "perpetual": ((bot("a", starts_in=-9000), bot("b", starts_in=-90), RIGHT), "keep", None),
     "perpetual, moved on": ((bot("a", starts_in=-9000), bot(KEY, starts_in=-90)), "schedule", None),
