@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 try:
     from redis.asyncio import Redis
@@ -20,6 +21,13 @@ from .redis_lane import RedisLane
 from .redis_link import Link
 from .redis_scripts import Keys, Terms
 from .store import agree
+
+
+class _Loop(NamedTuple):
+    """What belongs to one event loop."""
+
+    link: Link
+    lanes: dict[tuple[str, str], RedisLane]
 
 
 class RedisQuotaStore:
@@ -40,13 +48,15 @@ class RedisQuotaStore:
 
     def __init__(
         self,
-        client: Redis | None = None,
+        client: Redis,
         *,
         prefix: str = "recall",
         longest_request: float = 60.0,
         local_reserve: int = 0,
         processes: int = 1,
     ) -> None:
+        if not isinstance(client, Redis):
+            raise ConfigurationError(f"client is a {type(client).__name__}: it is a redis.asyncio.Redis")
         if "{" in prefix or "}" in prefix:
             raise ConfigurationError(f"prefix is {prefix!r}: braces say which node of a cluster a key is on")
         if not 0 < longest_request < math.inf:
@@ -60,10 +70,9 @@ class RedisQuotaStore:
         self._reserve = local_reserve
         self._set_aside = local_reserve * processes
         self._memory: Memory = {}
-        self._client = client
-        self._url = ""
-        self._options: dict[str, Any] = {}
-        self._links: PerLoop[Link] = PerLoop(self._link)
+        self._connect: Callable[[], Redis] = lambda: client
+        self._owned = False
+        self._loops: PerLoop[_Loop] = PerLoop(self._loop)
 
     @classmethod
     def from_url(
@@ -77,33 +86,44 @@ class RedisQuotaStore:
         **options: Any,
     ) -> RedisQuotaStore:
         """A store that connects to `redis://`, `rediss://` or `unix://` by itself; `options` are those of redis-py."""
-        store = cls(prefix=prefix, longest_request=longest_request, local_reserve=local_reserve, processes=processes)
-        store._url, store._options = url, options
+
+        def connect() -> Redis:
+            # The link tries again by itself, and says that it does.
+            client: Redis = Redis.from_url(url, **{"retry": Retry(NoBackoff(), 0), **options})
+            return client
+
         try:
-            store._connect()
+            client = connect()
+            pool: Any = client.connection_pool
+            pool.make_connection()
         except (ValueError, TypeError) as error:
             raise ConfigurationError(f"Redis cannot be connected to like this: {error}") from None
+        store = cls(
+            client, prefix=prefix, longest_request=longest_request, local_reserve=local_reserve, processes=processes
+        )
+        store._connect, store._owned = connect, True
         return store
 
     def lane(self, workspace: str, operation: str, quota: Quota | None) -> RedisLane:
         """The lane of an operation in the running event loop; see `QuotaStore`."""
-        self._links.bequeathed()  # connections of closed loops cannot be closed any more
-        link = self._links.get()
-        if self._client is not None and self._links.others():
+        self._loops.bequeathed()  # the connections of closed loops cannot be closed any more
+        link, lanes = self._loops.get()
+        if not self._owned and self._loops.others():
             raise ConfigurationError("a Redis client belongs to one event loop: use RedisQuotaStore.from_url(...)")
-        lane = link.lanes.get((workspace, operation))
+        lane = lanes.get((workspace, operation))
         if lane is None:
             dialogue = Dialogue(Keys(self._prefix, workspace, operation), self._memory)
             lane = RedisLane(operation, quota or base_quota(operation), link, dialogue, self._terms, self._reserve)
             lane.named = quota is not None
-            link.lanes[workspace, operation] = lane
+            lanes[workspace, operation] = lane
+            link.lanes.append(lane)
         else:
             agree(lane, operation, quota)
         return lane
 
     async def aclose(self) -> None:
         """Close the running event loop's connections. Closing the last session does that too."""
-        await self._links.get().aclose()
+        await self._loops.get().link.aclose()
 
     def __repr__(self) -> str:
         return f"<RedisQuotaStore prefix={self._prefix!r}>"
@@ -111,12 +131,5 @@ class RedisQuotaStore:
     def _terms(self, quota: Quota) -> Terms:
         return Terms.of(quota, self._set_aside, self.longest_request)
 
-    def _link(self) -> Link:
-        return Link(self._connect, owned=self._client is None)
-
-    def _connect(self) -> Redis:
-        if self._client is not None:
-            return self._client
-        # The link tries again by itself, and says that it does.
-        client: Redis = Redis.from_url(self._url, **{"retry": Retry(NoBackoff(), 0), **self._options})
-        return client
+    def _loop(self) -> _Loop:
+        return _Loop(Link(self._connect, owned=self._owned), {})

@@ -24,8 +24,9 @@ from .quota import Priority, Quota
 from .redis_calls import WaitingCalls
 from .redis_dialogue import Dialogue
 from .redis_link import Link
+from .redis_reserve import LocalReserve
 from .redis_scripts import HANDOVER, Answer, Ask, Command, Ending, Terms
-from .redis_slot import RedisSlot, ReserveSlot
+from .redis_slot import RedisSlot
 from .window import Window
 
 logger = logging.getLogger("recall_async")
@@ -56,8 +57,7 @@ class RedisLane:
         self._now = time.monotonic  # the loop's clock, but for uvloop's, which stands still within an iteration
         self._calls = WaitingCalls(self._late)
         self._window = Window(quota.per)  # what this process holds of the shared one
-        self._reserve = Window(quota.per)
-        self._reserve_size = reserve
+        self._reserve = LocalReserve(reserve, quota.per)
         self._told: Answer | None = None
         self._told_at = -math.inf
         self._others = 0  # slots that others held then
@@ -80,7 +80,7 @@ class RedisLane:
         """Keep to this quota from now on."""
         self._terms = self._terms_of(quota)
         self._quota = quota
-        self._window.per = self._reserve.per = Window(quota.per).per
+        self._window.per = self._reserve.window.per = Window(quota.per).per
         self._opens = dict.fromkeys(Priority, -math.inf)  # before which no call of a priority can go, as told
         self._ask_at = dict.fromkeys(Priority, -math.inf)
         self._arrange()
@@ -111,7 +111,7 @@ class RedisLane:
     @property
     def _lends(self) -> bool:
         """Whether calls are served from the local reserve."""
-        return self._reserve_size > 0 and bool(self._link.trouble)
+        return self._reserve.size > 0 and bool(self._link.trouble)
 
     def _late(self, priority: Priority, wait: float = 0.0) -> RecallError:
         silence = self._link.silence()
@@ -133,7 +133,7 @@ class RedisLane:
 
     def _arrange(self) -> None:
         """See to it that whoever waits is served, or asked for in time."""
-        wake = self._lend() if self._lends else math.inf
+        wake = self._reserve.serve(self._calls, self._closed_until, self._arrange) if self._lends else math.inf
         if self._calls and self._dialogue.asked is None and self._window.in_flight < MAX_IN_FLIGHT:
             when = self._due()
             if when <= self._now():
@@ -150,19 +150,6 @@ class RedisLane:
         """When to ask for those who wait."""
         waiting = self._calls.waiting
         return max(self._closed_until, min((self._ask_at[p] for p in Priority if waiting[p]), default=math.inf))
-
-    def _lend(self) -> float:
-        """Serve from the local reserve, while Redis is away; when to look again."""
-        while self._calls:
-            now = self._now()
-            opens = max(self._closed_until, self._reserve.opens(now, self._reserve_size))
-            if opens > now:
-                return opens
-            self._reserve.take()
-            slot = ReserveSlot(self._reserve, self._arrange)
-            if not self._calls.serve(slot):
-                self._reserve.unused()
-        return math.inf
 
     def compose(self, run: str) -> list[Command]:
         """What is to be said now, to the server with this run id."""
@@ -240,7 +227,7 @@ class RedisLane:
         self._calls.fail(error)
 
     def greet(self) -> None:
-        """Redis is back: it may have forgotten what this lane knows."""
+        """Another server process answers, which may have forgotten what this lane knows."""
         if self._dialogue.knows(self._now()):
             self._dialogue.greets = True
             self._link.ask(self)
@@ -293,7 +280,7 @@ class RedisLane:
             free=max(0, self._terms.limit - taken),
             waiting_interactive=self._calls.waiting[Priority.INTERACTIVE],
             waiting_bulk=self._calls.waiting[Priority.BULK],
-            in_flight=self._window.in_flight + self._reserve.in_flight,
+            in_flight=self._window.in_flight + self._reserve.window.in_flight,
             admitted=self._admitted,
             throttled=self._throttled,
             retries=self._retries,

@@ -13,8 +13,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from redis.asyncio import Redis
 from redis.exceptions import (
@@ -28,9 +28,6 @@ from redis.exceptions import (
 from .redis_scripts import Command
 from .redis_wire import Wire
 
-if TYPE_CHECKING:
-    from .redis_lane import RedisLane
-
 logger = logging.getLogger("recall_async")
 
 PATIENCE = 2.0
@@ -43,6 +40,30 @@ REFUSALS = (AuthenticationError, AuthorizationError, NoPermissionError)
 """Answers that another attempt does not change."""
 
 
+class Speaker(Protocol):
+    """A lane, as its link sees it."""
+
+    sessions: int
+
+    def compose(self, run: str) -> list[Command]:
+        """What is to be said now, to the server with this run id."""
+
+    def heard(self, replies: Sequence[Any]) -> None:
+        """What was said was answered."""
+
+    def unheard(self) -> None:
+        """Whether what was said was done is unknown; it will be said again."""
+
+    def refused(self, error: RedisError) -> None:
+        """What was said was not done, and saying it again is no use."""
+
+    def fail(self, error: Exception) -> None:
+        """Nobody who waits will be served."""
+
+    def greet(self) -> None:
+        """Another server process answers, which may have forgotten what this lane knows."""
+
+
 class Link:
     """What connects the lanes of one event loop with Redis."""
 
@@ -53,16 +74,16 @@ class Link:
         self._wire: Wire | None = None
         self._run = ""
         self._kept = False
-        self._due: dict[RedisLane, None] = {}
+        self._due: dict[Speaker, None] = {}
         self._task: asyncio.Task[None] | None = None
         self._said_at: float | None = None
         self._silent_since: float | None = None
-        self.lanes: dict[tuple[str, str], RedisLane] = {}
-        """By workspace and operation."""
+        self.lanes: list[Speaker] = []
+        """All that speak through it."""
         self.trouble = ""
         """Why Redis does not answer; empty while it does."""
 
-    def ask(self, lane: RedisLane) -> None:
+    def ask(self, lane: Speaker) -> None:
         """Let the lane say what it has to say, at once or with the next message."""
         self._due[lane] = None
         if self._task is None:
@@ -75,7 +96,7 @@ class Link:
 
     async def aclose_unused(self) -> None:
         """Close, unless a session is open."""
-        if not any(lane.sessions for lane in self.lanes.values()):
+        if not any(lane.sessions for lane in self.lanes):
             await self.aclose()
 
     async def aclose(self) -> None:
@@ -101,7 +122,7 @@ class Link:
                 try:
                     heard = await self._exchange(lanes)
                 except Exception as error:  # a fault of this package: whoever waits must hear of it
-                    for lane in self.lanes.values():
+                    for lane in self.lanes:
                         lane.fail(error)
                     raise
                 if not heard:
@@ -111,10 +132,10 @@ class Link:
         finally:
             self._task = self._said_at = None
 
-    async def _exchange(self, lanes: list[RedisLane]) -> bool:
+    async def _exchange(self, lanes: list[Speaker]) -> bool:
         """Whether Redis has heard these lanes."""
         self._said_at = said_at = time.monotonic()
-        said: list[tuple[RedisLane, int]] = []
+        said: list[tuple[Speaker, int]] = []
         try:
             async with asyncio.timeout(PATIENCE):
                 if self._wire is None:
@@ -172,6 +193,6 @@ class Link:
     def _recognize(self, run: str) -> None:
         if self._run not in ("", run):
             # Another server process, which may know nothing of what these lanes hold.
-            for lane in self.lanes.values():
+            for lane in self.lanes:
                 lane.greet()
         self._run = run

@@ -1,12 +1,10 @@
-"""The slots of a `RedisLane`: shared ones, and those of the local reserve for when Redis is away."""
+"""The slots that Redis grants."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from .redis_scripts import Ending
-from .window import Window
 
 
 class RedisSlot:
@@ -36,32 +34,3 @@ class RedisSlot:
         end, self._end = self._end, None
         if end is not None:
             end(self, ending)
-
-
-class ReserveSlot:
-    """A slot of the local reserve."""
-
-    __slots__ = ("_done", "_window")
-
-    def __init__(self, window: Window, done: Callable[[], None]) -> None:
-        self._window: Window | None = window
-        self._done = done
-
-    def answered(self, *, accepted: bool = True) -> None:
-        if (window := self._close()) is not None:
-            window.answered(time.monotonic())
-            self._done()
-
-    def lost(self, grace: float) -> None:
-        if (window := self._close()) is not None:
-            window.lost(time.monotonic(), grace)
-            self._done()
-
-    def unused(self) -> None:
-        if (window := self._close()) is not None:
-            window.unused()
-            self._done()
-
-    def _close(self) -> Window | None:
-        window, self._window = self._window, None
-        return window

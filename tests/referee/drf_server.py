@@ -3,9 +3,10 @@
     python -m tests.referee.drf_server --limit 60 --per 6 --delay 0.2
 
 prints its port and answers every request with a calendar event, up to `limit` in any `per` seconds and with 429 beyond.
-A request waits for a random time up to `delay` seconds before it is counted, and for another one behind; `--seed` draws
-other times. `GET /report` is not counted: it tells how many were accepted and rejected, and the `peak`, the most that was
-accepted in any window. Nor is `GET /requests`, which tells the times of the accepted and of the rejected.
+A request waits for a random time up to `delay` seconds before it is counted, and for another one behind; a share `slow` of
+them takes a second longer. `--seed` draws other times. `GET /report` is not counted: it tells how many were accepted and
+rejected, and the `peak`, the most that was accepted in any window. Nor is `GET /requests`, which tells the times of the
+accepted and of the rejected.
 """
 
 from __future__ import annotations
@@ -48,10 +49,13 @@ class Referee:
 
 
 @contextmanager
-def referee(*, limit: int = 60, per: float = 6.0, delay: float = 0.2, seed: int = 7) -> Iterator[Referee]:
+def referee(
+    *, limit: int = 60, per: float = 6.0, delay: float = 0.2, slow: float = 0.0, seed: int = 7
+) -> Iterator[Referee]:
     """A server in a process of its own, so that Django's settings and threads are not those of this one."""
-    options = ["--limit", str(limit), "--per", str(per), "--delay", str(delay), "--seed", str(seed)]
-    command = [sys.executable, "-m", "tests.referee.drf_server", *options]
+    options = {"--limit": limit, "--per": per, "--delay": delay, "--slow": slow, "--seed": seed}
+    words = [str(word) for option in options.items() for word in option]
+    command = [sys.executable, "-m", "tests.referee.drf_server", *words]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -63,7 +67,7 @@ def referee(*, limit: int = 60, per: float = 6.0, delay: float = 0.2, seed: int 
             process.terminate()
 
 
-def application(limit: int, per: float, delay: float, seed: int) -> Callable[..., Any]:
+def application(limit: int, per: float, delay: float, slow: float, seed: int) -> Callable[..., Any]:
     """The WSGI application. It sets up Django for the whole process."""
     import django
     from django.conf import settings
@@ -120,11 +124,12 @@ def application(limit: int, per: float, delay: float, seed: int) -> Callable[...
         throttle_classes = (Throttle,)
 
         def check_throttles(self, request: Request) -> None:
-            time.sleep(before.uniform(0, delay))
+            # Half of the slow ones are slow here, half of them behind.
+            time.sleep(before.uniform(0, delay) + (before.random() < slow / 2))
             super().check_throttles(request)
 
         def finalize_response(self, *args: Any, **options: Any) -> Any:
-            time.sleep(behind.uniform(0, delay))
+            time.sleep(behind.uniform(0, delay) + (behind.random() < slow / 2))
             return super().finalize_response(*args, **options)
 
         def get(self, request: Request) -> Response:
@@ -170,9 +175,10 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=60, help="requests")
     parser.add_argument("--per", type=float, default=6.0, help="seconds")
     parser.add_argument("--delay", type=float, default=0.2, help="seconds at most, before and behind the counting")
+    parser.add_argument("--slow", type=float, default=0.0, help="share of requests that take a second longer")
     parser.add_argument("--seed", type=int, default=7, help="of the delays")
     options = parser.parse_args()
-    handler = application(options.limit, options.per, options.delay, options.seed)
+    handler = application(options.limit, options.per, options.delay, options.slow, options.seed)
 
     from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 
