@@ -23,7 +23,7 @@ async def schedule(recall: RecallSession, key: str = "k", **options: Any) -> str
     return (await recall.calendar_events.schedule_bot(EVENT_ID, deduplication_key=key, **options)).id
 
 
-async def assert_nothing_is_held(recall: RecallSession, server: ScriptedServer) -> None:
+async def assert_nothing_is_held(recall: RecallSession, server: ScriptedServer, operation: str = SCHEDULE) -> None:
     """Once the loop has come to rest: no slot in flight, no place in a queue, no key, no task, no call to be awaited."""
     caller = recall._caller
     async with asyncio.timeout(5):
@@ -36,7 +36,7 @@ async def assert_nothing_is_held(recall: RecallSession, server: ScriptedServer) 
         assert (lane.in_flight, lane.waiting_interactive, lane.waiting_bulk) == (0, 0, 0)
         assert lane.taken <= lane.admitted
     # Slots come back a minute after the answer: none of these has, so each request must still have one.
-    assert len(server.requests) <= recall.statistics()[SCHEDULE].taken
+    assert len(server.requests) <= recall.statistics()[operation].taken
 
 
 def tasks_of_the_client() -> list[asyncio.Task[Any]]:
@@ -75,6 +75,7 @@ SCRIPTS: dict[str, Iterable[Behaviour]] = {
     "409": (reply(409), reply(409)),
     "cut": (raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"),),
     "reset": (reset,),
+    "429": (reply(429, retry_after="0"),),
 }
 
 
@@ -92,6 +93,19 @@ async def test_cancelled_at_every_iteration(script: str, server: ScriptedServer,
     assert iterations > 5
     server._script.clear()
     assert await schedule(recall) == EVENT_ID
+
+
+async def test_cancelled_while_reading_pages(server: ScriptedServer, connect: Any) -> None:
+    """Would leave something behind on the way from one page to the next."""
+    recall = connect()
+    link = f"{server.url}/api/v2/calendar-events/?cursor=2"
+
+    async def read() -> None:
+        server._script.clear()
+        server.script(reply(200, {"next": link, "previous": None, "results": [EVENT] * 3}), reply(503))
+        assert len([event async for event in recall.calendar_events.list()]) == 4
+
+    await at_every_iteration(read, lambda: assert_nothing_is_held(recall, server, "calendar_events.list"))
 
 
 async def test_cancelled_while_waiting_for_a_key(server: ScriptedServer, connect: Any) -> None:

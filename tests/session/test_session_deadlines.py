@@ -23,6 +23,7 @@ from recall_async import (
     ServerError,
 )
 from tests.session.scripted_server import ScriptedServer, raw, reply, reset, silence
+from tests.virtual_time import run
 
 EVENT_ID = "497f6eca-6276-4993-bfeb-53cbbbba6f08"
 SCHEDULE = "calendar_events.schedule_bot"
@@ -228,7 +229,7 @@ async def test_deadline_is_kept_to_the_fraction_of_a_second(left: float) -> None
     assert limit.ceil_threshold >= limit.total
 
 
-async def test_timer_that_fires_early() -> None:
+def test_timer_that_fires_early() -> None:
     """Would name the attempt's timeout, which nobody set, where a loop's timers are a millisecond early, as uvloop's."""
 
     class Http:
@@ -241,10 +242,13 @@ async def test_timer_that_fires_early() -> None:
             raise TimeoutError
             yield
 
-    http: Any = Http()
-    async with RecallSession("key", http=http) as recall:
-        with pytest.raises(DeadlineExceededError):
-            await recall.calendar_events.retrieve(EVENT_ID, deadline=0.05)
+    async def main() -> None:
+        http: Any = Http()
+        async with RecallSession("key", http=http) as recall:
+            with pytest.raises(DeadlineExceededError):
+                await recall.calendar_events.retrieve(EVENT_ID, deadline=0.05)
+
+    run(main())
 
 
 @pytest.mark.parametrize("deadline", [0, 1e-9])

@@ -112,6 +112,16 @@ async def test_hostile_links(link: str, server: ScriptedServer, recall: RecallSe
     assert "link" in str(caught.value)
 
 
+async def test_nothing_reaches_the_foreign_server(server: ScriptedServer, recall: RecallSession) -> None:
+    """Would send the key to whoever a link points to, be it on the same host."""
+    async with ScriptedServer() as foreign:
+        server.script(page(IDS[0], next=f"{foreign.url}{EVENTS}?cursor=2"))
+        with pytest.raises(ResponseDecodeError, match="another origin"):
+            await read(recall)
+        assert not foreign.requests
+        assert not foreign.connections
+
+
 @pytest.mark.parametrize(
     "link",
     [
