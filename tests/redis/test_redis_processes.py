@@ -1,0 +1,133 @@
+"""Processes on one quota against Django REST Framework's throttle, in real time: 4 of them with 16 tasks each, 60 requests
+in 6 s, delays of up to 0.2 s on either side, 3 % of the requests slower by a second.
+
+These take real time because the server's clock and Redis' are not ours to move. The scenarios run at the same time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import pytest
+
+from recall_async.limits.window import CLOCK_TOLERANCE
+from tests.redis.processes import Watch, Worker, jain
+from tests.redis.redis_process import RedisProcess
+from tests.referee.drf_server import referee
+
+LIMIT, PER = 60, 6.0
+LEASE = 3.0 + 5.0 + PER
+"""Of the workers: longest request, handover, window."""
+
+
+class Run(NamedTuple):
+    """How a scenario went."""
+
+    server: dict[str, int]
+    accepted: list[float]
+    lines: list[list[dict[str, Any]]]
+    """Of each worker."""
+    watch: Watch
+    begin: float
+    """When the first slots were taken."""
+
+
+Course = Callable[[RedisProcess, list[Worker], Watch, float], None]
+
+
+def scenario(seconds: float, course: Course, *options: str) -> Run:
+    redis = RedisProcess()
+    redis.start()
+    try:
+        with referee(limit=LIMIT, per=PER, delay=0.2, slow=0.03) as server:
+            workers = [Worker(redis, server.url, "--seconds", str(seconds), *options) for _ in range(4)]
+            if options:
+                workers.append(Worker(redis, server.url, "--seconds", str(seconds), "--every", "0.4"))
+            watch = Watch(redis)
+            begin = watch.started()
+            course(redis, workers, watch, begin)
+            lines = [worker.lines() for worker in workers]
+            watch.close()
+            return Run(server.report(), server.requests()["accepted"], lines, watch, begin)
+    finally:
+        redis.close()
+
+
+def nothing_happens(redis: RedisProcess, workers: list[Worker], watch: Watch, begin: float) -> None:
+    watch.until(begin + 14)
+
+
+def everything_happens(redis: RedisProcess, workers: list[Worker], watch: Watch, begin: float) -> None:
+    watch.until(begin + 3)
+    workers[0].process.kill()
+    watch.until(begin + 6)
+    redis.freeze()
+    time.sleep(3)
+    redis.thaw()
+    watch.until(begin + 12)
+    redis.kill()
+    redis.start()
+
+
+SCENARIOS: dict[str, tuple[float, Course, tuple[str, ...]]] = {
+    "undisturbed": (15, nothing_happens, ()),
+    "a process is killed, Redis sleeps for 3 s, Redis comes back empty": (14, everything_happens, ()),
+    "bulk beside people": (15, nothing_happens, ("--bulk",)),
+}
+UNDISTURBED, DISTURBED, BULK = SCENARIOS
+
+
+@pytest.fixture(scope="module")
+def runs() -> Iterator[dict[str, Future[Run]]]:
+    with ThreadPoolExecutor(len(SCENARIOS)) as threads:
+        yield {name: threads.submit(scenario, *told[:2], *told[2]) for name, told in SCENARIOS.items()}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_nobody_is_rejected(name: str, runs: dict[str, Future[Run]]) -> None:
+    """Would overrun the quota from several processes, or when one of them or Redis fails."""
+    run = runs[name].result()
+    assert run.server["rejected"] == 0
+    assert run.server["peak"] <= LIMIT
+    assert [line for made in run.lines for line in made if "error" in line or line.get("throttled")] == []
+    assert run.server["accepted"] > LIMIT
+
+
+def test_full_windows_are_used(runs: dict[str, Future[Run]]) -> None:
+    """Would leave quota unused between processes that wait for it."""
+    run = runs[UNDISTURBED].result()
+    assert run.watch.mean(run.begin + PER + 1, run.begin + 2 * PER + 1) >= 0.98 * LIMIT
+    # A slot is taken for the window and one latency, so this is what the server can count of a full window.
+    latency = 0.2 + 0.03
+    most = LIMIT * PER / (PER * (1 + CLOCK_TOLERANCE) + latency)
+    begin = run.accepted[0] + PER + 1
+    assert sum(begin <= at < begin + PER for at in run.accepted) >= 0.98 * most - 1
+
+
+def test_processes_get_equal_shares(runs: dict[str, Future[Run]]) -> None:
+    """Would serve one process first, always."""
+    run = runs[UNDISTURBED].result()
+    assert jain([len(made) for made in run.lines]) >= 0.95
+
+
+def test_the_others_go_on(runs: dict[str, Future[Run]]) -> None:
+    """Would stop with a process that was killed, or stay stuck when Redis is back."""
+    run = runs[DISTURBED].result()
+    assert min(len(made) for made in run.lines[1:]) >= 30
+    sleep, hold = sorted(later - earlier for earlier, later in pairwise(run.accepted))[-2:]
+    assert sleep < 6.0
+    # Everything that was forgotten has left the server's window.
+    assert LEASE - 3.0 < hold < LEASE + 3.0
+
+
+def test_people_hardly_wait_while_other_processes_saturate_the_quota(runs: dict[str, Future[Run]]) -> None:
+    """Would have an interactive call queue behind the bulk jobs of other processes."""
+    run = runs[BULK].result()
+    waits = sorted(line["waited"] for line in run.lines[4] if "waited" in line)
+    assert len(waits) > 20
+    assert waits[int(len(waits) * 0.99)] <= 0.35, waits[-5:]
+    assert run.watch.mean(run.begin + PER + 1, run.begin + 2 * PER + 1) >= 0.95 * LIMIT
