@@ -162,7 +162,7 @@ def run(quick: bool) -> Report:
 def _report(counts: tuple[int, ...], micros: dict[Cell, float], rounds: int, collected: float) -> Report:
     most = counts[-1]
     own = [micros[MINE, count, False] - micros[ASYNCIO, count, False] for count in counts]
-    growth = own[-1] / own[0]
+    growth = micros[MINE, most, False] / micros[MINE, counts[0], False]
 
     figure, (left, right) = chart(1, 2, size=(10.0, 3.4), sharey=True)
     for axes, cancel, title in ((left, False, "To wait and be let in"), (right, True, "To be cancelled")):

@@ -21,8 +21,9 @@ from .report import Report, Table, Target
 
 FEWER = 0.973
 TIMES = 1.25
-PATIENCE = ((0.1, 10.0), (1.0, 32.0), (4.0, 64.0))
-"""Base and cap of backoffs, in seconds, from eager to patient. Ours is held against the middle one."""
+PATIENCE = ((0.1, 10.0), (0.5, 30.0), (4.0, 64.0))
+"""Base and cap of backoffs, in seconds, from eager to patient. Ours is held against the middle one, which is what our own
+`RetryPolicy` does after other errors."""
 USUAL = Backoff(*PATIENCE[1], honours=True)
 STRATEGIES: dict[str, Strategy] = {
     OURS: None,

@@ -42,28 +42,30 @@ def run(quick: bool) -> Report:
             if number >= 0:  # the first round compiles and fills the page cache
                 taken[name].append(seconds * 1e3)
     typical = {name: statistics.median(millis) for name, millis in taken.items()}
-    over = typical["recall_async"] - typical["the three dependencies"]
-    shown = typical["recall-async --help"]
+    # The work is the same each time: what makes a run slower than the fastest is somebody else's.
+    fastest = {name: min(millis) for name, millis in taken.items()}
+    over = fastest["recall_async"] - fastest["the three dependencies"]
+    shown = fastest["recall-async --help"]
 
     figure, axes = chart(size=(9.0, 2.8))
-    bars(axes, typical, ours="recall_async", form="{:.0f}")
-    axes.set(title="From starting Python to its end", xlabel="ms")
+    bars(axes, fastest, ours="recall_async", form="{:.0f}")
+    axes.set(title="From starting Python to its end, the fastest run", xlabel="ms")
     return Report(
         title="startup: importing, and the command line's help",
         method=f"New interpreters, one after the other, {rounds} of each, from start to end: with nothing to do, with the "
         "dependencies imported (aiohttp, aiolimiter, msgspec), with `RecallSession` imported on top of them, with a part of "
-        "the package that needs no HTTP, and showing the help of the command line.",
+        "the package that needs no HTTP, and showing the help of the command line. The fastest run counts.",
         figure=figure,
         alt="Milliseconds from starting Python to its end, by what is imported",
         tables=[
             Table(
-                ("", "median", "fastest", "over Python alone"),
+                ("", "fastest", "median", "over Python alone"),
                 [
                     (
                         f"**{name}**" if "recall" in name else name,
+                        f"{fastest[name]:.0f} ms",
                         f"{typical[name]:.0f} ms",
-                        f"{min(taken[name]):.0f} ms",
-                        f"{typical[name] - typical['python alone']:.0f} ms",
+                        f"{fastest[name] - fastest['python alone']:.0f} ms",
                     )
                     for name in PROGRAMS
                 ],
