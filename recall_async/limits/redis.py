@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,16 +11,20 @@ try:
     from redis.asyncio import Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
+    from redis.exceptions import RedisError
 except ImportError as error:  # pragma: no cover
     raise ImportError("RedisQuotaStore needs the extra redis: pip install 'recall-async[redis]'") from error
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, QuotaStoreUnavailableError
+from ..operations import OPERATIONS
+from .contract import LaneStatistics
 from .loops import PerLoop
 from .quota import Quota, base_quota
 from .redis_dialogue import Dialogue, Memory
 from .redis_lane import RedisLane
-from .redis_link import Link
-from .redis_scripts import Keys, Terms
+from .redis_link import PATIENCE, Link
+from .redis_scripts import Keys, Terms, Usage, decode_usage, usage
+from .redis_wire import Wire
 from .store import agree
 
 
@@ -121,6 +126,30 @@ class RedisQuotaStore:
             agree(lane, operation, quota)
         return lane
 
+    async def usage(self, workspace: str) -> dict[str, LaneStatistics]:
+        """What all processes together use of each quota at this moment, by operation; asked of Redis anew.
+
+        `paused_until` is in seconds of the loop's clock. What only the processes themselves know is 0: who waits, what is
+        in flight, and the counters. Raises `QuotaStoreUnavailableError`.
+        """
+        client = self._connect()
+        wire = Wire(client)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await wire.ready()
+                replies = await wire.send([usage(Keys(self._prefix, workspace, operation)) for operation in OPERATIONS])
+        except (RedisError, OSError, TimeoutError) as error:
+            raise QuotaStoreUnavailableError(
+                f"Redis does not answer: {error or f'not within {PATIENCE:g} s'}"
+            ) from error
+        finally:
+            await wire.aclose()
+            if self._owned:
+                await client.aclose()
+        if refusal := next((reply for reply in replies if isinstance(reply, RedisError)), None):
+            raise QuotaStoreUnavailableError(f"Redis refuses: {refusal}") from refusal
+        return {name: _shown(name, decode_usage(reply)) for name, reply in zip(OPERATIONS, replies, strict=True)}
+
     async def aclose(self) -> None:
         """Close the running event loop's connections. Closing the last session does that too."""
         await self._loops.get().link.aclose()
@@ -133,3 +162,15 @@ class RedisQuotaStore:
 
     def _loop(self) -> _Loop:
         return _Loop(Link(self._connect, owned=self._owned), {})
+
+
+def _shown(operation: str, seen: Usage) -> LaneStatistics:
+    quota = Quota(seen.limit, seen.per) if seen.limit else base_quota(operation)
+    closed = max(seen.paused, seen.held) - seen.now
+    return LaneStatistics(
+        quota=quota,
+        taken=seen.taken,
+        free=max(0, quota.limit - seen.taken),
+        paused_until=asyncio.get_running_loop().time() + closed / 1e6 if closed > 0 else None,
+        pace=seen.pace,
+    )

@@ -42,6 +42,7 @@ class Script:
 ACQUIRE = Script("acquire")
 SETTLE = Script("settle")
 PAUSE = Script("pause")
+USAGE = Script("usage")
 
 
 class Command(NamedTuple):
@@ -181,3 +182,30 @@ def decode(reply: list[Any]) -> Answer | None:
 
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
+
+
+class Usage(NamedTuple):
+    """What is in use of one quota."""
+
+    now: int
+    taken: int
+    paused: int
+    held: int
+    pace: float | None
+    """Requests per second, where it is reduced."""
+    limit: int
+    per: float
+    """Both 0 for a quota that nobody has used lately."""
+
+
+def usage(keys: Keys) -> Command:
+    """Look at a quota."""
+    return Command(USAGE, (keys.slots, keys.state), ())
+
+
+def decode_usage(reply: list[Any]) -> Usage:
+    """What was seen."""
+    now, taken, paused, held, pace, quota = reply
+    limit, _, per = (_text(quota) or "0/0").partition("/")
+    window = int(per) / 1e6 / (1 + CLOCK_TOLERANCE)
+    return Usage(now, taken, paused, held, None if pace < 0 else pace / 1000, int(limit), round(window, 6))

@@ -1,0 +1,93 @@
+"""What is in use of a shared quota, for who only looks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from recall_async import Quota, QuotaStoreUnavailableError
+from recall_async.cli.app import app
+from recall_async.limits.redis import RedisQuotaStore
+from tests.redis.redis_process import RedisProcess
+
+SCHEDULE = "calendar_events.schedule_bot"
+
+
+async def use(url: str, prefix: str) -> None:
+    """Take two slots of five, and meet a 429."""
+    lane = RedisQuotaStore.from_url(url, prefix=prefix).lane("w", SCHEDULE, Quota(5, 30.0, burst=5))
+    lane.sessions += 1
+    (await lane.admit()).answered()
+    slot = await lane.admit()
+    lane.pause(slot, 20)
+    slot.answered(accepted=False)
+    lane.sessions -= 1
+    await lane.flush()
+
+
+async def test_usage_is_seen_by_others(shared_redis: RedisProcess, prefix: str) -> None:
+    """Would show another quota than the one in use, or nothing of what the processes do."""
+    await use(shared_redis.url, prefix)
+    seen = await RedisQuotaStore.from_url(shared_redis.url, prefix=prefix).usage("w")
+    lane, unused = seen[SCHEDULE], seen["calendars.list"]
+    assert (lane.quota, lane.taken, lane.free) == (Quota(5, 30.0), 2, 3)
+    assert lane.paused_until is not None
+    assert lane.paused_until - asyncio.get_running_loop().time() == pytest.approx(20, abs=2)
+    assert lane.pace == pytest.approx(1 / 30 * 0.9, rel=0.05)
+    assert (unused.quota, unused.taken, unused.paused_until, unused.pace) == (Quota(60, 60.0), 0, None, None)
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_looking_changes_nothing(shared_redis: RedisProcess, prefix: str) -> None:
+    """Would create state for every name that somebody mistypes."""
+    store = RedisQuotaStore.from_url(shared_redis.url, prefix=prefix)
+    await store.usage("w")
+    lane = store.lane("w", SCHEDULE, Quota(5, 30.0, burst=5))
+    slot = await lane.admit()
+    slot.unused()
+    assert (await store.usage("nobody"))[SCHEDULE].taken == 0
+    await lane.flush()
+
+
+async def test_redis_that_is_not_there_is_reported() -> None:
+    """Would show an empty quota, or a traceback of redis-py."""
+    with pytest.raises(QuotaStoreUnavailableError, match="does not answer"):
+        await RedisQuotaStore.from_url("redis://127.0.0.1:1").usage("w")
+
+
+def test_command_shows_it(shared_redis: RedisProcess, prefix: str) -> None:
+    """Would leave operators without a view of the shared quota."""
+    asyncio.run(use(shared_redis.url, prefix))
+    options = ["quota", "--redis", shared_redis.url, "--prefix", prefix, "--workspace", "w"]
+    table = CliRunner().invoke(app, options)
+    assert table.exit_code == 0, table.output
+    row = next(line for line in table.stdout.splitlines() if line.startswith(SCHEDULE))
+    assert row.split()[1:3] == ["2", "5"]
+    assert "paused for" in row
+    document = json.loads(CliRunner().invoke(app, [*options, "--json"]).stdout)
+    assert (document[SCHEDULE]["taken"], document[SCHEDULE]["free"]) == (2, 3)
+    lonely = CliRunner().invoke(app, ["quota", "--watch"])
+    assert lonely.exit_code == 2
+    assert "--redis" in lonely.stderr
+
+
+def test_watching_goes_on_until_it_is_interrupted(shared_redis: RedisProcess, prefix: str) -> None:
+    """Would look once, or end with a traceback."""
+    command = [sys.executable, "-m", "recall_async", "quota", "--watch", "--json", "--workspace", "w"]
+    options = ["--redis", shared_redis.url, "--prefix", prefix]
+    with subprocess.Popen(
+        [*command, *options], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for _ in range(2):
+            assert SCHEDULE in json.loads(process.stdout.readline())
+        process.terminate()
+        assert process.wait(10) == 130
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
