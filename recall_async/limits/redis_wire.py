@@ -44,9 +44,7 @@ class Wire:
 
     async def send(self, commands: Sequence[Command]) -> list[Any]:
         """The reply to each; where Redis refuses, its error stands in place of the reply."""
-        replies = await self._exchange(
-            [("EVALSHA", script.sha, len(keys), *keys, *arguments) for script, keys, arguments in commands]
-        )
+        replies = await self._exchange([evalsha(command) for command in commands])
         # A server that was restarted, or told to, has forgotten the scripts; sent in full, it remembers them again.
         forgotten = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if forgotten:
@@ -67,7 +65,7 @@ class Wire:
     async def _exchange(self, commands: Sequence[Words]) -> list[Any]:
         connection = self._connection
         try:
-            await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            await connection.send_packed_command([b"".join(map(packed, commands))], check_health=False)
             replies: list[Any] = []
             for _ in commands:
                 try:
@@ -88,6 +86,18 @@ class Wire:
                 "overrun. Set maxmemory-policy noeviction, or keep the quota on a server of its own",
                 policy,
             )
+
+
+def evalsha(command: Command) -> Words:
+    """The words that run a script."""
+    script, keys, arguments = command
+    return ("EVALSHA", script.sha, len(keys), *keys, *arguments)
+
+
+def packed(words: Words) -> bytes:
+    """A command as it goes over the wire: https://redis.io/docs/latest/develop/reference/protocol-spec/"""
+    encoded = [str(word).encode() for word in words]
+    return b"*%d\r\n%b" % (len(encoded), b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in encoded]))
 
 
 def _field(info: Any, name: str) -> str:

@@ -1,0 +1,82 @@
+"""Load for a Redis server that keeps quotas: what lanes say, packed beforehand, so that the server is what is measured."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis import Redis
+
+from recall_async.limits.quota import Quota
+from recall_async.limits.redis_scripts import ACQUIRE, SETTLE, Ask, Ending, Keys, Terms, acquire, settle
+from recall_async.limits.redis_wire import evalsha, packed
+from tests.redis.redis_process import RedisProcess
+
+QUOTA = Quota(600, 60.0)
+TERMS = Terms.of(QUOTA, 0, 60.0)
+HELD = 590
+"""Slots that are taken of each workspace's 600, as in the middle of a busy minute."""
+
+
+@contextmanager
+def busy_server(workspaces: int) -> Iterator[tuple[RedisProcess, list[Keys]]]:
+    """A server on which so many workspaces are busy."""
+    server = RedisProcess()
+    server.start()
+    try:
+        keys = [Keys("bench", f"workspace{number}", "calendar_events.schedule_bot") for number in range(workspaces)]
+        with Redis(port=server.port) as client:
+            client.script_load(ACQUIRE.text)
+            client.script_load(SETTLE.text)
+            seconds, microseconds = client.time()
+            now = seconds * 10**6 + microseconds
+            # They come back ten a second in the next minute, as they were granted.
+            slots = {f"0123456789ab:{number}": now + number * 100_000 for number in range(1, HELD + 1)}
+            pipeline = client.pipeline(transaction=False)
+            for one in keys:
+                pipeline.zadd(one.slots, slots)
+            pipeline.execute()
+        yield server, keys
+    finally:
+        server.close()
+
+
+def request(keys: Keys, number: int) -> bytes:
+    """What one request costs at the least: a slot asked for, and its end reported."""
+    ask = Ask(number, 1, 0, 0.0)
+    asked = acquire(keys, "0123456789ab", number, ask, again=False, run="run", epoch="", age=0.0, terms=TERMS)
+    ended = settle(keys, "0123456789ab", [(number, Ending.ANSWERED, 0.0)], 0.0, TERMS)
+    return packed(evalsha(asked)) + packed(evalsha(ended))
+
+
+class Pipe:
+    """A connection that counts replies without looking into them."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._file = self._socket.makefile("rb", buffering=2**16)
+
+    def exchange(self, requests: list[bytes]) -> float:
+        """Seconds until all of them are answered."""
+        began = time.perf_counter()
+        self._socket.sendall(b"".join(requests))
+        for _ in range(2 * len(requests)):
+            self._skip()
+        return time.perf_counter() - began
+
+    def _skip(self) -> None:
+        line = self._file.readline()
+        kind, size = line[:1], line[1:]
+        if kind == b"-":
+            raise RuntimeError(line.decode())
+        if kind == b"*":
+            for _ in range(int(size)):
+                self._skip()
+        elif kind == b"$" and int(size) >= 0:
+            self._file.read(int(size) + 2)
+
+    def close(self) -> None:
+        self._file.close()
+        self._socket.close()

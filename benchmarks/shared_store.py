@@ -1,0 +1,193 @@
+"""`shared-store`: what the shared quota costs Redis, and how far one server reaches."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from random import Random
+
+from redis import Redis
+
+from recall_async.limits.quota import Quota
+from recall_async.limits.redis import RedisQuotaStore
+
+from .charts import OURS, chart
+from .redis_cluster import Demand, masters_needed, slots_of, spread
+from .redis_load import Pipe, busy_server, request
+from .report import Report, Table, Target
+from .rounds import quantile
+
+WORKSPACES = 1500
+RATE = 10.0
+"""Requests per second of each."""
+TOGETHER = (1, 4, 16, 64)
+"""Requests in one message: as many as a process has lanes with something to say."""
+DEMANDS = (
+    Demand("1 in 100 at full quota, the others 1 request a minute", 0.01, 1 / 60),
+    Demand("1 in 10 at full quota, the others 6 a minute", 0.1, 0.1),
+    Demand("all at full quota", 1.0, 1.0),
+)
+MOST = 0.6
+"""The share of its core that a master is loaded with: the rest is for its neighbours' workspaces when they fail."""
+
+
+def _capacity(seconds: float) -> dict[int, tuple[float, float]]:
+    """By requests in a message: requests per second, and microseconds of Redis' CPU for each."""
+    found = {}
+    with busy_server(WORKSPACES) as (server, keys):
+        number = 0
+        for together in TOGETHER:
+            pipe = Pipe(server.port)
+            done, busy, began = 0, 0.0, server.cpu_seconds()
+            while busy < seconds:
+                batch = [request(keys[(number + place) % WORKSPACES], number + place) for place in range(together)]
+                busy += pipe.exchange(batch)
+                number, done = number + together, done + together
+            found[together] = done / busy, (server.cpu_seconds() - began) / done * 1e6
+            pipe.close()
+    return found
+
+
+def _latency(seconds: float) -> tuple[list[float], float, float]:
+    """Milliseconds that messages of 16 requests took at the target's rate; the rate reached, and Redis' share of a core."""
+    together, waits = 16, list[float]()
+    rate = WORKSPACES * RATE / together
+    with busy_server(WORKSPACES) as (server, keys):
+        numbers = range(0, int(rate * seconds) * together, together)
+        batches = [[request(keys[(n + place) % WORKSPACES], n + place) for place in range(together)] for n in numbers]
+        pipe = Pipe(server.port)
+        began, cpu = time.perf_counter(), server.cpu_seconds()
+        for batch in batches:
+            due = began + len(waits) / rate - time.perf_counter()
+            if due > 0:
+                time.sleep(due)
+            waits.append(pipe.exchange(batch) * 1e3)
+        passed = time.perf_counter() - began
+        pipe.close()
+        return waits, len(batches) * together / passed, (server.cpu_seconds() - cpu) / passed
+
+
+def _lanes(lanes: int, seconds: float) -> tuple[float, float, float, int]:
+    """Through the library: microseconds of this process' CPU and of Redis' for each admission, admissions per second, and
+    the bytes of a lane whose slots are taken.
+    """
+    with busy_server(1) as (server, keys):
+
+        async def work() -> tuple[float, int]:
+            store = RedisQuotaStore.from_url(server.url)
+            made = [
+                store.lane(f"w{number}", "calendar_events.schedule_bot", Quota(600, 60.0)) for number in range(lanes)
+            ]
+            for lane in made:
+                lane.sessions += 1
+            admitted = 0
+            end = time.perf_counter() + seconds
+
+            async def use(number: int) -> None:
+                nonlocal admitted
+                await asyncio.sleep(number / lanes / RATE)
+                while time.perf_counter() < end:
+                    slot = await made[number].admit()
+                    slot.answered()
+                    admitted += 1
+                    await asyncio.sleep(1 / RATE)
+
+            began = time.process_time()
+            await asyncio.gather(*(use(number) for number in range(lanes)))
+            used = time.process_time() - began
+            for lane in made:
+                lane.sessions -= 1
+            await asyncio.gather(*(lane.flush() for lane in made))
+            return used, admitted
+
+        cpu = server.cpu_seconds()
+        used, admitted = asyncio.run(work())
+        redis_used = server.cpu_seconds() - cpu
+        with Redis(port=server.port) as client:
+            size = int(client.memory_usage(keys[0].slots, samples=0) or 0)
+        return used / admitted * 1e6, redis_used / admitted * 1e6, admitted / seconds, size
+
+
+def run(quick: bool) -> Report:
+    """The report on the shared quota."""
+    seconds = 0.5 if quick else 6.0
+    capacity = _capacity(seconds)
+    waits, rate, share = _latency(seconds)
+    own, redis_own, through, size = _lanes(50 if quick else 200, seconds)
+    cost = capacity[16][1] / 1e6
+    reached = 1 / cost / RATE
+    slots = slots_of(2000 if quick else 100_000)
+    scale = 100_000 / len(slots)
+
+    figure, axes = chart(size=(9.0, 3.2))
+    for demand in DEMANDS:
+        needed = masters_needed(slots, demand, cost * scale, MOST)
+        sizes = sorted({max(1, needed // 4), max(1, needed // 2), needed, needed * 2})
+        loads = [spread(slots, demand, masters, cost * scale, Random(1)) for masters in sizes]
+        axes.plot(sizes, [load.busiest for load in loads], marker="o", label=demand.name, color=None)
+    axes.axhline(MOST, color=OURS, linewidth=1)
+    axes.set(
+        title="100,000 workspaces: the busiest master", xlabel="masters", ylabel="share of its core", ylim=(0, 1.5)
+    )
+    axes.set_xscale("log")
+    axes.legend()
+    cluster = []
+    for demand in DEMANDS:
+        needed = masters_needed(slots, demand, cost * scale, MOST)
+        load = spread(slots, demand, needed, cost * scale, Random(1))
+        cluster.append((demand.name, str(needed), f"{load.mean:.2f}", f"{load.busiest:.2f}", f"{100 / needed:.1f} %"))
+    return Report(
+        title="shared-store: one quota in Redis",
+        method=f"A `redis-server` of its own with {WORKSPACES:,} workspaces of 600 requests a minute, each with 590 slots "
+        "taken. A request is two scripts: a slot asked for and granted, and its end reported. The load is packed "
+        "beforehand and written to a socket, so that Redis is what is measured; its CPU is that of its process. Then "
+        f"the same at a fixed rate of {WORKSPACES * RATE:,.0f} requests a second, and through the library.",
+        figure=figure,
+        alt="Share of a core that the busiest master uses, by the number of masters, for three kinds of demand",
+        tables=[
+            Table(
+                ("requests in one message", "requests per second", "CPU of Redis each", "workspaces per core"),
+                [
+                    (str(together), f"{per_second:,.0f}", f"{micros:.0f} µs", f"{1e6 / micros / RATE:,.0f}")
+                    for together, (per_second, micros) in capacity.items()
+                ],
+                caption="As much as goes, over one connection that waits for each message's answer:",
+            ),
+            Table(
+                ("", "value"),
+                [
+                    ("requests per second", f"{rate:,.0f}"),
+                    ("a message of 16, median", f"{statistics.median(waits):.2f} ms"),
+                    ("a message of 16, 99th percentile", f"{quantile(waits, 0.99):.2f} ms"),
+                    ("share of a core that Redis used", f"{share:.0%}"),
+                ],
+                caption=f"At the rate of {WORKSPACES:,} workspaces at full quota:",
+            ),
+            Table(
+                ("", "value"),
+                [
+                    ("admissions per second, in one process", f"{through:,.0f}"),
+                    ("CPU of the process for each", f"{own:.0f} µs"),
+                    ("CPU of Redis for each", f"{redis_own:.0f} µs"),
+                    ("memory of 590 slots in Redis", f"{size / 1024:.0f} KiB"),
+                ],
+                caption="Through the library, as many workspaces as ask for a slot ten times a second:",
+            ),
+            Table(
+                ("demand of 100,000 workspaces", "masters", "mean load", "busiest", "held when one fails"),
+                cluster,
+                caption=f"Simulated from the cost above (16 to a message), no master busier than {MOST:.0%} of its core; "
+                "workspaces are placed by the cluster's own hash of their keys:",
+            ),
+        ],
+        targets=[
+            Target(
+                f"one Redis core coordinates ≥ {WORKSPACES:,} workspaces at {RATE:g} requests/s each",
+                f"{reached:,.0f} by its CPU; {rate / RATE:,.0f} driven, on {share:.0%} of a core",
+                reached >= WORKSPACES,
+                f"a request costs {cost * 1e6:.0f} µs of Redis' CPU",
+            )
+        ],
+        packages=("redis",),
+    )
