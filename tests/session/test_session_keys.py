@@ -142,14 +142,18 @@ def test_call_that_is_dropped_while_it_waits() -> None:
     async def main() -> None:
         locks = KeyLocks()
         assert locks.take("k")
+        ahead = asyncio.create_task(locks.wait("k"))
+        await asyncio.sleep(0)
         dropped = locks.wait("k")
         dropped.send(None)
-        dropped.close()
-        assert not locks.take("k")
         behind = asyncio.create_task(locks.wait("k"))
         await asyncio.sleep(0)
-        locks.release("k")
-        await behind
+        dropped.close()
+        await asyncio.sleep(0)
+        assert not ahead.done()
+        for waiting in (ahead, behind):
+            locks.release("k")
+            await waiting
         locks.release("k")
         assert locks._queues == {}
 
