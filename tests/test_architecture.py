@@ -33,6 +33,7 @@ FLOORS = [
     {"bulk"},
     {"sync"},
     {"session"},
+    {"jobs"},
     {""},
     {"cli"},
     {"__main__"},
@@ -158,7 +159,7 @@ def test_the_library_needs_no_extra() -> None:
     """Would fail to import for who installs the library alone."""
     for module in MODULES:
         if room(module) not in ("cli", "__main__") and not module.startswith(
-            ("recall_async.limits.redis", "recall_async.sandbox.pytest_plugin")
+            ("recall_async.limits.redis", "recall_async.jobs", "recall_async.sandbox.pytest_plugin")
         ):
             tops = {imported.partition(".")[0] for imported in imports(module)} - set(sys.stdlib_module_names)
             assert tops <= {"recall_async", "aiohttp", "aiolimiter", "msgspec", "yarl", "uvloop"}, module

@@ -1,0 +1,197 @@
+"""`JobQueue`: jobs that any number of workers share."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from types import TracebackType
+from typing import Any, Self
+
+try:
+    from redis.asyncio import Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+except ImportError as error:  # pragma: no cover
+    raise ImportError("JobQueue needs the extra redis: pip install 'recall-async[redis]'") from error
+
+import msgspec
+
+from ..bulk.actions import Action
+from ..bulk.journal import Line
+from ..errors import ConfigurationError
+from ..session import RecallSession
+from .contract import JobStatus, WorkSummary, check_name
+from .parcels import chunks_of, digest_of, soonest_first
+from .store import JobStore
+from .worker import Worker
+
+CHUNK_SIZE = 200
+LEASE = 30.0
+DELIVERIES = 5
+PAGE = 500
+
+_decode = msgspec.json.Decoder(Line).decode
+
+
+class JobQueue:
+    """The jobs of one workspace in Redis, for one event loop: submitted anywhere, worked on wherever a worker runs.
+
+    - `client`: a `redis.asyncio.Redis`, which stays the caller's to close; `from_url` makes one of its own.
+    - `prefix`: what the names of all keys begin with.
+    - `workspace`: the workspace's name, as in `RecallSession(workspace=...)`.
+    - `lease`: seconds after which the chunk of a worker that died is another's; the same for all workers.
+    - `deliveries`: how many workers may die over a chunk before it is given up.
+    - `patience`: seconds for which an outage of Redis is waited for.
+
+    Raises `ConfigurationError` for what cannot be; its methods raise `JobError`. docs/celery.md
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        *,
+        prefix: str = "recall",
+        workspace: str = "default",
+        lease: float = LEASE,
+        deliveries: int = DELIVERIES,
+        patience: float = 60.0,
+    ) -> None:
+        if not isinstance(client, Redis):
+            raise ConfigurationError(f"client is a {type(client).__name__}: it is a redis.asyncio.Redis")
+        if "{" in prefix or "}" in prefix:
+            raise ConfigurationError(f"prefix is {prefix!r}: braces say which node of a cluster a key is on")
+        if not isinstance(workspace, str) or not workspace:
+            raise ConfigurationError(f"workspace is {workspace!r}: it is a name")
+        if not 0.1 <= lease < math.inf or not 0 <= patience < math.inf:
+            raise ConfigurationError("lease is at least 0.1 s, patience a number of seconds from 0")
+        if deliveries < 1:
+            raise ConfigurationError(f"deliveries is {deliveries!r}: it counts workers, at least 1")
+        self.workspace = workspace
+        self._client = client
+        self._owned = False
+        self._lease = float(lease)
+        self._deliveries = deliveries
+        self._store = JobStore(client, prefix, workspace, patience)
+        self._workers: set[Worker] = set()
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        prefix: str = "recall",
+        workspace: str = "default",
+        lease: float = LEASE,
+        deliveries: int = DELIVERIES,
+        patience: float = 60.0,
+        **options: Any,
+    ) -> JobQueue:
+        """A queue that connects to `redis://`, `rediss://` or `unix://` by itself; `options` are those of redis-py."""
+        settings = {"retry": Retry(NoBackoff(), 0), "socket_timeout": 5.0, "socket_connect_timeout": 5.0, **options}
+        try:
+            client: Redis = Redis.from_url(url, **settings)
+            pool: Any = client.connection_pool
+            pool.make_connection()
+        except (ValueError, TypeError) as error:
+            raise ConfigurationError(f"Redis cannot be connected to like this: {error}") from None
+        queue = cls(client, prefix=prefix, workspace=workspace, lease=lease, deliveries=deliveries, patience=patience)
+        queue._owned = True
+        return queue
+
+    async def submit(
+        self, name: str, actions: Iterable[Action] | AsyncIterable[Action], *, chunk_size: int = CHUNK_SIZE
+    ) -> JobStatus:
+        """Write a job, soonest event first, in chunks of about `chunk_size` actions; where it is then.
+
+        Doing it again with the same actions does nothing, or writes the rest if the first time was cut short. Raises
+        `JobError` if there is a job of this name with other actions, `ConfigurationError` for actions that cannot be
+        written: then nothing was.
+        """
+        check_name(name)
+        if isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1:
+            raise ConfigurationError(f"chunk_size is {chunk_size!r}: it counts actions, at least 1")
+        given = [action async for action in actions] if isinstance(actions, AsyncIterable) else list(actions)
+        groups = await asyncio.to_thread(soonest_first, given)
+        size, written = await self._store.begin(name, digest_of(groups), len(given), chunk_size)
+        for first, count, text in chunks_of(groups, size):
+            if first >= written:
+                await self._store.add(name, first, count, text)
+        return await self._store.status(name)
+
+    async def work(
+        self,
+        recall: RecallSession,
+        *,
+        concurrency: int | None = None,
+        chunks: int = 2,
+        forever: bool = False,
+        max_chunks: int | None = None,
+    ) -> WorkSummary:
+        """Work on the workspace's jobs until all of them are finished; what this worker did.
+
+        - `recall`: an open session of the same `workspace`, with a `RedisQuotaStore` that all workers share.
+        - `concurrency`: actions of a chunk at work at once, 64 by default.
+        - `chunks`: chunks at work at once.
+        - `forever`: wait for further jobs.
+        - `max_chunks`: end after so many.
+
+        `AuthenticationError`, `InsufficientCreditError` and `RequestBlockedError` end it, and leave the work to others;
+        so does cancelling it, at once, or `stop`, gently.
+        """
+        if recall.workspace != self.workspace:
+            raise ConfigurationError(
+                f"the session is of workspace {recall.workspace!r}, the queue of {self.workspace!r}: name the same one"
+            )
+        if chunks < 1 or (max_chunks is not None and max_chunks < 1):
+            raise ConfigurationError("chunks and max_chunks count chunks, at least 1")
+        worker = Worker(
+            self._store,
+            recall,
+            lease=self._lease,
+            deliveries=self._deliveries,
+            concurrency=concurrency,
+            forever=forever,
+            max_chunks=max_chunks,
+        )
+        self._workers.add(worker)
+        try:
+            return await worker.work(chunks)
+        finally:
+            self._workers.discard(worker)
+
+    def stop(self) -> None:
+        """Let `work` finish what is on its way, give back what it has not done, and return."""
+        for worker in self._workers:
+            worker.stop()
+
+    async def status(self, name: str) -> JobStatus:
+        """Where the job is."""
+        return await self._store.status(check_name(name))
+
+    async def results(self, name: str) -> AsyncIterator[Line]:
+        """What became of each action that is finished, soonest event first, as in a journal."""
+        total = (await self.status(name)).total
+        for first in range(0, total, PAGE):
+            for line in await self._store.outcomes(name, first, min(PAGE, total - first)):
+                yield _decode(line)
+
+    async def cancel(self, name: str) -> None:
+        """Drop what is left of the job: workers begin none of its actions any more."""
+        await self._store.cancel(check_name(name))
+
+    async def aclose(self) -> None:
+        """Close the connection to Redis, if it is the queue's own."""
+        if self._owned:
+            await self._client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<JobQueue workspace={self.workspace!r}>"
