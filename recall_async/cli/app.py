@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "event": ("events:event", "Show one calendar event and its bots."),
     "calendars": ("calendars:calendars", "List, show, connect, change and disconnect calendars."),
     "bulk": ("bulk:bulk", "Schedule and remove bots on many events, resumably."),
+    "jobs": ("jobs:jobs", "Bulk jobs in Redis, worked on by several machines."),
     "plan": ("plan:plan", "Show which bots have to be scheduled, moved and removed."),
     "apply": ("apply:apply", "Do what a plan says, resumably."),
     "sync": ("sync:sync", "Plan and apply, once or again and again."),

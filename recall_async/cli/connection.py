@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from ..limits.contract import QuotaStore
     from ..limits.quota import Quota
     from ..session import RecallSession
 
@@ -25,7 +26,9 @@ class Connection:
     workspace: str | None
     api_key_file: Path | None
 
-    def session(self, quotas: Mapping[str, Quota] | None = None) -> RecallSession:
+    def session(
+        self, quotas: Mapping[str, Quota] | None = None, *, quota_store: QuotaStore | None = None
+    ) -> RecallSession:
         """A session, not opened yet. Raises `UsageError` or `ConfigurationError` for options that cannot be."""
         from ..session import RecallSession, Region
 
@@ -37,7 +40,9 @@ class Connection:
             except ValueError:
                 raise click.UsageError(f"no region is called {self.region!r}; there are {', '.join(Region)}") from None
         workspace = self.workspace or os.environ.get("RECALL_WORKSPACE") or None
-        return RecallSession(self._api_key(), base_url=base_url, workspace=workspace, quotas=quotas)
+        return RecallSession(
+            self._api_key(), base_url=base_url, workspace=workspace, quotas=quotas, quota_store=quota_store
+        )
 
     def _api_key(self) -> str | None:
         if self.api_key_file is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 
 from ..bulk.actions import Action
 from .store import Chunk, Ending, JobStore, Told
@@ -30,7 +31,7 @@ class Lease:
         self._lost = lost
         self._told: list[Told] = []
         self._news = asyncio.Event()
-        self._ending = False
+        self._ending = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self._sure_until = self._loop.time() + seconds
@@ -53,23 +54,19 @@ class Lease:
     async def keep(self) -> None:
         """Renew and write, until `end`. Raises `JobError` when Redis has not answered for too long."""
         try:
-            while not self._ending:
-                try:
-                    async with asyncio.timeout(min(self._seconds / 3, LOOK_AFTER)):
-                        await self._news.wait()
-                    if not self._ending:
-                        await asyncio.sleep(GATHER)
-                except TimeoutError:
-                    pass
+            while not self._ending.is_set():
+                await _either(self._news, min(self._seconds / 3, LOOK_AFTER))
+                await _either(self._ending, min(self._seconds / 3, GATHER))
                 self._news.clear()
-                await self._report("renew")
+                if not self._ending.is_set():
+                    await self._report("renew")
         except BaseException:
             self._lose()
             raise
 
     def end(self) -> None:
         """Let `keep` return."""
-        self._ending = True
+        self._ending.set()
         self._news.set()
 
     async def close(self, *, patience: float | None = None) -> bool:
@@ -95,3 +92,10 @@ class Lease:
         if not self.over:
             self.over = True
             self._lost()
+
+
+async def _either(event: asyncio.Event, seconds: float) -> None:
+    """Wait for the event, but not longer than so many seconds."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

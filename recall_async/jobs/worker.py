@@ -114,7 +114,8 @@ class Worker:
         else:
             lease.end()
             await keeper
-            self._chunks += await lease.close()
+            settled = await lease.close()
+            self._chunks += settled
             if lease.over:
                 logger.warning("a chunk of job %s was taken away: the job was cancelled, or a lease ran out", chunk.job)
         finally:
