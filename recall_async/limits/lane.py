@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import time
 from bisect import bisect_left
+from collections.abc import Callable
 
 from aiolimiter import AsyncLimiter
 
@@ -66,8 +68,9 @@ class _Waiter:
 class LocalLane:
     """The lane of one operation and workspace, for the callers of one event loop."""
 
-    def __init__(self, name: str, quota: Quota) -> None:
+    def __init__(self, name: str, quota: Quota, *, jitter: Callable[[], float] = random.random) -> None:
         self._name = name
+        self._jitter = jitter
         self._loop = loop = asyncio.get_running_loop()
         # uvloop's clock stands still within an iteration, which would date an answer back; the two share their zero.
         self._now = time.monotonic if type(loop).__module__.startswith("uvloop") else loop.time
@@ -243,7 +246,7 @@ class LocalLane:
         now = self._now()
         self._throttled += 1
         self._paused_until = max(self._paused_until, now + seconds)
-        self._pace.rejected(now, slot.admitted_at, self._paused_until)
+        self._pace.rejected(now, slot.admitted_at, self._paused_until, self._jitter())
         for ticket in [ticket for ticket in self._queue if ticket.holder.deadline < self._paused_until]:
             self._expire(ticket)
 

@@ -263,11 +263,18 @@ class RedisLane:
     async def flush(self) -> None:
         """Redis knows how this lane's slots ended; when no session is left, the connection to it is closed."""
         if self._dialogue.unsaid and not self._link.trouble:
-            if self._flushed is None:
-                self._flushed = self._loop.create_future()
+            flushed = self._flushed = self._flushed or self._loop.create_future()
             self._link.ask(self)
-            await asyncio.wait({self._flushed}, timeout=FLUSH_WITHIN)
+            try:
+                await asyncio.wait({flushed}, timeout=FLUSH_WITHIN)
+            finally:
+                self._flushed = None
         await self._link.aclose_unused()
+
+    @property
+    def used(self) -> bool:
+        """Whether the connection is needed."""
+        return self.sessions > 0 or self._flushed is not None
 
     def statistics(self) -> LaneStatistics:
         now = self._now()

@@ -45,6 +45,10 @@ class Speaker(Protocol):
 
     sessions: int
 
+    @property
+    def used(self) -> bool:
+        """Whether the connection is needed."""
+
     def compose(self, run: str) -> list[Command]:
         """What is to be said now, to the server with this run id."""
 
@@ -95,8 +99,8 @@ class Link:
         return 0.0 if since is None else time.monotonic() - since
 
     async def aclose_unused(self) -> None:
-        """Close, unless a session is open."""
-        if not any(lane.sessions for lane in self.lanes):
+        """Close, unless a lane needs it."""
+        if not any(lane.used for lane in self.lanes):
             await self.aclose()
 
     async def aclose(self) -> None:

@@ -13,6 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 from recall_async import DeadlineExceededError, Priority, Quota
+from recall_async.limits.pace import MODESTY
 from recall_async.limits.redis import RedisQuotaStore
 from recall_async.limits.redis_lane import RedisLane
 from recall_async.limits.redis_scripts import ACQUIRE, SETTLE, Ask, Ending, Keys, Terms, acquire, decode, settle
@@ -100,14 +101,14 @@ async def test_pause_and_slower_pace_hold_for_all(process: OpenLane) -> None:
     await answered(second)
     assert loop.time() - now >= 0.4
     await answered(first)
-    assert second.statistics().pace == pytest.approx(9.0, rel=0.1)
+    assert second.statistics().pace == pytest.approx(10 * MODESTY, rel=0.1)
     # A second 429 of a request that left before the first was known slows nobody down further.
     late = await second.admit()
     late.granted_at = 0  # type: ignore[attr-defined]
     second.pause(late, 0.05)
     late.answered(accepted=False)
     await answered(first)
-    assert first.statistics().pace == pytest.approx(9.0, rel=0.15)
+    assert first.statistics().pace == pytest.approx(10 * MODESTY, rel=0.15)
 
 
 async def test_statistics_include_what_others_take(process: OpenLane) -> None:

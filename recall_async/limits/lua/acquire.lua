@@ -95,7 +95,7 @@ end
 local rate = 0
 if base > 0 then
   local windows = math.max(0, now - since) / per
-  rate = base * 1.1 ^ math.min(windows * (windows + 1) / 2, 200)
+  rate = base * 1.08 ^ math.min(windows * (windows + 1) / 2, 200)
   if rate >= limit / per then
     rate, next_turn = 0, 0
     redis.call('HDEL', state, 'base', 'since', 'next')

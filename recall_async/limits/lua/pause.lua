@@ -35,10 +35,11 @@ for _, slot in ipairs(redis.call('ZRANGEBYSCORE', slots, string.format('(%.0f', 
   end
 end
 local full = limit / per
-local slower = math.max(accepted / per * 0.9, full * 0.05)
+local slower = accepted / per
 if base > 0 then
   local windows = math.max(0, now - since) / per
-  slower = math.min(slower, base * 1.1 ^ math.min(windows * (windows + 1) / 2, 200))
+  slower = math.min(slower, base * 1.08 ^ math.min(windows * (windows + 1) / 2, 200))
 end
+slower = math.max(slower * 0.75, full * 0.05)
 redis.call('HSET', state, 'base', slower, 'since', resume, 'next', math.max(next_turn, resume))
 return paused

@@ -13,7 +13,7 @@ if base > 0 and quota ~= '' then
   -- As in acquire.lua.
   local limit, per = string.match(quota, '^(%d+)/(%d+)$')
   local windows = math.max(0, now - since) / per
-  local slower = base * 1.1 ^ math.min(windows * (windows + 1) / 2, 200)
+  local slower = base * 1.08 ^ math.min(windows * (windows + 1) / 2, 200)
   if slower < limit / per then
     rate = math.floor(slower * 1e9)
   end
