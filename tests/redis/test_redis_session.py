@@ -72,17 +72,17 @@ async def test_nothing_is_left_open(
 async def test_every_lane_is_flushed(
     sandbox: RecallSandbox, event_id: str, shared_redis: RedisProcess, prefix: str
 ) -> None:
-    """Would close the connection when the first lane has nothing to say, before the others have said it."""
+    """Would close the connection when one lane has nothing to say, while the others are still saying it."""
     async with session(sandbox, RedisQuotaStore.from_url(shared_redis.url, prefix=prefix)) as recall:
+        await recall.calendar_events.retrieve(event_id)
         await recall.calendars.list_page()
-        await asyncio.sleep(0.2)  # long enough for this one to be reported
-        await recall.calendar_events.list_page()
+        await asyncio.sleep(0.2)  # long enough for both to be reported
         await recall.calendar_events.retrieve(event_id)
     async with Redis.from_url(shared_redis.url) as client:
         now, _ = await client.time()
-        for operation in ("calendars.list", "calendar_events.list", RETRIEVE):
-            [(_, back)] = await client.zrange(f"{prefix}:{{w/{operation}}}:slots", 0, -1, withscores=True)
-            assert back < (now + 62) * 1e6, operation
+        slots = await client.zrange(f"{prefix}:{{w/{RETRIEVE}}}:slots", 0, -1, withscores=True)
+        assert slots != []
+        assert all(back < (now + 2) * 1e6 for _, back in slots)
 
 
 async def test_close_ends_calls_that_wait_for_redis(sandbox: RecallSandbox, event_id: str) -> None:
