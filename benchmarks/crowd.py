@@ -88,7 +88,7 @@ async def _simulated(strategy: Strategy, pattern: str, limit: int, per: float, w
 
     def client() -> Callable[[], Awaitable[object]]:
         if strategy is None:
-            lane = LocalLane("calendar_events.schedule_bot", Quota(limit, per))
+            lane = LocalLane("calendar_events.schedule_bot", Quota(limit, per), jitter=random.random)
             return lambda: call(lane, server)
         return lambda: backing_off(strategy)
 
