@@ -60,7 +60,7 @@ class Lease:
                 self._news.clear()
                 if not self._ending.is_set():
                     await self._report("renew")
-        except BaseException:
+        except Exception:
             self._lose()
             raise
 

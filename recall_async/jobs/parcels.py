@@ -7,7 +7,6 @@ other's way.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
@@ -19,6 +18,7 @@ from ..errors import ConfigurationError
 from ..resources.fields import encode_bot_config
 
 _Kept: TypeAlias = tuple[str, str | None, dict[str, Any] | None, str | None, str | None]
+_Entry: TypeAlias = tuple[int, float, bytes]
 _decode = msgspec.json.Decoder(list[_Kept]).decode
 _check = msgspec.json.Decoder(_Kept).decode
 
@@ -48,11 +48,11 @@ def unpack(text: bytes | str) -> list[Action]:
 
 def soonest_first(actions: Iterable[Action]) -> list[list[bytes]]:
     """The actions in groups that stay together, those of the soonest event first; in a group they keep their order."""
-    leaders: dict[object, list[tuple[float, bytes]]] = {}
-    groups: dict[int, list[tuple[float, bytes]]] = {}
+    leaders: dict[object, list[_Entry]] = {}
+    groups: dict[int, list[_Entry]] = {}
     members: dict[int, list[object]] = {}
-    for action in actions:
-        entry = start_of(check_action(action)), pack(action)
+    for number, action in enumerate(actions):
+        entry = number, start_of(check_action(action)), pack(action)
         tokens: list[object] = [event_of(action)]
         if isinstance(action, ScheduleBot):
             tokens.append(("key", str(action.deduplication_key)))
@@ -71,8 +71,8 @@ def soonest_first(actions: Iterable[Action]) -> list[list[bytes]]:
             if leaders.get(token) is not group:
                 leaders[token] = group
                 members.setdefault(id(group), []).append(token)
-    ordered = sorted(groups.values(), key=lambda group: min((start for start, _ in group), default=math.inf))
-    return [[text for _, text in group] for group in ordered]
+    ordered = sorted(groups.values(), key=lambda group: min(start for _, start, _ in group))
+    return [[text for _, _, text in sorted(group)] for group in ordered]
 
 
 def digest_of(groups: Iterable[list[bytes]]) -> str:
