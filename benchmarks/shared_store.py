@@ -11,11 +11,12 @@ from redis import Redis
 
 from recall_async.limits.quota import Quota
 from recall_async.limits.redis import RedisQuotaStore
+from tests.redis.redis_process import executable
 
 from .charts import OURS, chart
 from .redis_cluster import Demand, masters_needed, slots_of, spread
 from .redis_load import Pipe, busy_server, request
-from .report import Report, Table, Target
+from .report import Report, Table, Target, Unavailable
 from .rounds import quantile
 
 WORKSPACES = 1500
@@ -32,16 +33,16 @@ MOST = 0.6
 """The share of its core that a master is loaded with: the rest is for its neighbours' workspaces when they fail."""
 
 
-def _capacity(seconds: float) -> dict[int, tuple[float, float]]:
+def _capacity(workspaces: int, seconds: float) -> dict[int, tuple[float, float]]:
     """By requests in a message: requests per second, and microseconds of Redis' CPU for each."""
     found = {}
-    with busy_server(WORKSPACES) as (server, keys):
+    with busy_server(workspaces) as (server, keys):
         number = 0
         for together in TOGETHER:
             pipe = Pipe(server.port)
             done, busy, began = 0, 0.0, server.cpu_seconds()
             while busy < seconds:
-                batch = [request(keys[(number + place) % WORKSPACES], number + place) for place in range(together)]
+                batch = [request(keys[(number + place) % workspaces], number + place) for place in range(together)]
                 busy += pipe.exchange(batch)
                 number, done = number + together, done + together
             found[together] = done / busy, (server.cpu_seconds() - began) / done * 1e6
@@ -49,13 +50,13 @@ def _capacity(seconds: float) -> dict[int, tuple[float, float]]:
     return found
 
 
-def _latency(seconds: float) -> tuple[list[float], float, float]:
+def _latency(workspaces: int, seconds: float) -> tuple[list[float], float, float]:
     """Milliseconds that messages of 16 requests took at the target's rate; the rate reached, and Redis' share of a core."""
     together, waits = 16, list[float]()
-    rate = WORKSPACES * RATE / together
-    with busy_server(WORKSPACES) as (server, keys):
+    rate = workspaces * RATE / together
+    with busy_server(workspaces) as (server, keys):
         numbers = range(0, int(rate * seconds) * together, together)
-        batches = [[request(keys[(n + place) % WORKSPACES], n + place) for place in range(together)] for n in numbers]
+        batches = [[request(keys[(n + place) % workspaces], n + place) for place in range(together)] for n in numbers]
         pipe = Pipe(server.port)
         began, cpu = time.perf_counter(), server.cpu_seconds()
         for batch in batches:
@@ -111,9 +112,14 @@ def _lanes(lanes: int, seconds: float) -> tuple[float, float, float, int]:
 
 def run(quick: bool) -> Report:
     """The report on the shared quota."""
+    try:
+        executable()
+    except RuntimeError as reason:
+        raise Unavailable(str(reason)) from None
     seconds = 0.5 if quick else 6.0
-    capacity = _capacity(seconds)
-    waits, rate, share = _latency(seconds)
+    workspaces = 100 if quick else WORKSPACES
+    capacity = _capacity(workspaces, seconds)
+    waits, rate, share = _latency(workspaces, seconds)
     own, redis_own, through, size = _lanes(50 if quick else 200, seconds)
     cost = capacity[16][1] / 1e6
     reached = 1 / cost / RATE
@@ -139,10 +145,10 @@ def run(quick: bool) -> Report:
         cluster.append((demand.name, str(needed), f"{load.mean:.2f}", f"{load.busiest:.2f}", f"{100 / needed:.1f} %"))
     return Report(
         title="shared-store: one quota in Redis",
-        method=f"A `redis-server` of its own with {WORKSPACES:,} workspaces of 600 requests a minute, each with 590 slots "
+        method=f"A `redis-server` of its own with {workspaces:,} workspaces of 600 requests a minute, each with 590 slots "
         "taken. A request is two scripts: a slot asked for and granted, and its end reported. The load is packed "
         "beforehand and written to a socket, so that Redis is what is measured; its CPU is that of its process. Then "
-        f"the same at a fixed rate of {WORKSPACES * RATE:,.0f} requests a second, and through the library.",
+        f"the same at a fixed rate of {workspaces * RATE:,.0f} requests a second, and through the library.",
         figure=figure,
         alt="Share of a core that the busiest master uses, by the number of masters, for three kinds of demand",
         tables=[
@@ -162,7 +168,7 @@ def run(quick: bool) -> Report:
                     ("a message of 16, 99th percentile", f"{quantile(waits, 0.99):.2f} ms"),
                     ("share of a core that Redis used", f"{share:.0%}"),
                 ],
-                caption=f"At the rate of {WORKSPACES:,} workspaces at full quota:",
+                caption=f"At the rate of {workspaces:,} workspaces at full quota:",
             ),
             Table(
                 ("", "value"),
