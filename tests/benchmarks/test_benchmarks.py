@@ -8,10 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("matplotlib", reason="the benchmarks need the extra `bench`")
-
 ROOT = Path(__file__).parents[2]
 
 
