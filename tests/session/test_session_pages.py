@@ -205,8 +205,17 @@ async def test_each_page_is_retried_by_itself(server: ScriptedServer, recall: Re
     assert await read(recall) == IDS[:4]
 
 
-async def test_deadline_is_for_all_pages(server: ScriptedServer, connect: Callable[..., RecallSession]) -> None:
+async def test_deadline_is_for_all_pages(server: ScriptedServer, recall: RecallSession) -> None:
     """Would give every page the whole deadline."""
+    server.delay = 0.1
+    server.script(*[page(*IDS[:2], next=f"{server.url}{EVENTS}?cursor={number}") for number in range(9)])
+    with pytest.raises(DeadlineExceededError):
+        await read(recall, deadline=0.35)
+    assert len(server.requests) <= 4
+
+
+async def test_page_that_has_no_slot_in_time(server: ScriptedServer, connect: Callable[..., RecallSession]) -> None:
+    """Would wait for the deadline with a list that cannot be read to its end by then."""
     recall = connect(quotas={"calendar_events.list": Quota(1, 60.0)})
     server.script(page(*IDS[:2], next=f"{server.url}{EVENTS}?cursor=2"))
     with pytest.raises(DeadlineExceededError) as caught:
