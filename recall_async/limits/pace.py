@@ -1,6 +1,6 @@
 """The pace after a `429` that our own window cannot explain: somebody else uses the quota, unseen.
 
-The lane then goes on at three quarters of what it was really granted in the last window, and grows back: by 8 % in the
+The lane then goes on at seven tenths of what it was really granted in the last window, and grows back: by 8 % in the
 first window without a `429`, by more in each further one, until the full quota is reached again. Spreading requests
 evenly is what makes it work: a cap on slots alone would let them out in clumps, which the others' requests meet in
 clumps. Nor do all who met the same `429` begin again at the same moment.
@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
-MODESTY = 0.75
+MODESTY = 0.7
 """The share of what was granted lately that is asked for at first."""
 FLOOR = 0.05
 """The share of the quota that is asked for at the least."""

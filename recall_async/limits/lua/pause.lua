@@ -40,6 +40,6 @@ if base > 0 then
   local windows = math.max(0, now - since) / per
   slower = math.min(slower, base * 1.08 ^ math.min(windows * (windows + 1) / 2, 200))
 end
-slower = math.max(slower * 0.75, full * 0.05)
+slower = math.max(slower * 0.7, full * 0.05)
 redis.call('HSET', state, 'base', slower, 'since', resume, 'next', math.max(next_turn, resume))
 return paused
