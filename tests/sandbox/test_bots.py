@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import yarl
@@ -209,7 +208,7 @@ async def test_an_event_without_a_url_gets_no_bot(api: Api) -> None:
     assert "meeting URL" in reply.body["message"]
 
 
-@pytest.mark.parametrize("identifier", [str(uuid4()), "5", "{id}", "..%2F..", "%00", "%zz"])
+@pytest.mark.parametrize("identifier", ["9eaeb16c-f112-4d79-b2f5-f448185ebbe8", "5", "{id}", "..%2F..", "%00", "%zz"])
 async def test_unknown_and_malformed_ids_get_404(api: Api, identifier: str) -> None:
     """An id that is none would break the server, or reach something else."""
     for method, tail in (("GET", ""), ("DELETE", "bot/")):
