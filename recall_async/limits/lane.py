@@ -75,6 +75,7 @@ class LocalLane:
         # uvloop's clock stands still within an iteration, which would date an answer back; the two share their zero.
         self._now = time.monotonic if type(loop).__module__.startswith("uvloop") else loop.time
         self._queue: WaitQueue[_Waiter] = WaitQueue()
+        self._deadlines: WaitQueue[Ticket[_Waiter]] = WaitQueue()  # of those who wait and have one, soonest first
         self._window = Window(quota.per)
         self._paused_until = -math.inf
         self._timer: asyncio.TimerHandle | None = None
@@ -130,7 +131,10 @@ class LocalLane:
         waiter = _Waiter(self._loop.create_future(), deadline)
         ticket = self._queue.push(priority, start, waiter)
         self._dispatch()
-        timer = None if deadline == math.inf else self._loop.call_at(deadline, self._expire, ticket)
+        timer = limit = None
+        if deadline != math.inf:
+            timer = self._loop.call_at(deadline, self._expire, ticket)
+            limit = self._deadlines.push(Priority.INTERACTIVE, deadline, ticket)
         try:
             await waiter.turn
         except BaseException:
@@ -141,8 +145,9 @@ class LocalLane:
                 self._unused()
             raise
         finally:
-            if timer is not None:
+            if timer is not None and limit is not None:
                 timer.cancel()
+                self._deadlines.leave(limit)
 
     def _expire(self, ticket: Ticket[_Waiter]) -> None:
         if ticket.waits:
@@ -247,8 +252,9 @@ class LocalLane:
         self._throttled += 1
         self._paused_until = max(self._paused_until, now + seconds)
         self._pace.rejected(now, slot.admitted_at, self._paused_until, self._jitter())
-        for ticket in [ticket for ticket in self._queue if ticket.holder.deadline < self._paused_until]:
-            self._expire(ticket)
+        while (soonest := self._deadlines.head()) is not None and soonest.holder.holder.deadline < self._paused_until:
+            self._deadlines.leave(soonest)
+            self._expire(soonest.holder)
 
     def retried(self) -> None:
         self._retries += 1

@@ -215,6 +215,8 @@ class RedisLane:
 
     def unheard(self) -> None:
         """Whether what was said was done is unknown; it will be said again."""
+        if self._calls and self._dialogue.asked is not None:
+            self._link.ask(self)
         self._arrange()
 
     def refused(self, error: RedisError) -> None:

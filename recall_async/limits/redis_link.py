@@ -90,7 +90,10 @@ class Link:
     def ask(self, lane: Speaker) -> None:
         """Let the lane say what it has to say, at once or with the next message."""
         self._due[lane] = None
-        if self._task is None:
+        self._start()
+
+    def _start(self) -> None:
+        if self._task is None and self._due:
             self._task = asyncio.get_running_loop().create_task(self._talk(), name="recall_async quota store")
 
     def silence(self) -> float:
@@ -104,17 +107,22 @@ class Link:
             await self.aclose()
 
     async def aclose(self) -> None:
-        """Say no more, and close the connections, unless they are the caller's."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
-        self._due.clear()
+        """Close the connections, unless they are the caller's. Lanes that are still used make new ones."""
+        # All of it is let go of before the first wait: who has something to say meanwhile begins anew.
+        task, self._task = self._task, None
         wire, self._wire = self._wire, None
+        client, self._client = self._client, None
+        self._due = {lane: None for lane in self._due if lane.used}
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
         if wire is not None:
             await wire.aclose()
-        client, self._client = self._client, None
         if client is not None and self._owned:
             await client.aclose()
+        for lane in self.lanes:
+            lane.unheard()
+        self._start()
 
     async def _talk(self) -> None:
         try:
@@ -134,7 +142,8 @@ class Link:
                     await asyncio.sleep(delay * random.uniform(0.5, 1.0))
                     self._due = {lane: None for lane in self._due if lane.sessions}
         finally:
-            self._task = self._said_at = None
+            if self._task is asyncio.current_task():
+                self._task = None
 
     async def _exchange(self, lanes: list[Speaker]) -> bool:
         """Whether Redis has heard these lanes."""
@@ -145,14 +154,15 @@ class Link:
                 if self._wire is None:
                     self._client = self._connect()
                     self._wire = Wire(self._client)
-                await self._wire.ready()
-                self._recognize(self._wire.run)
+                wire = self._wire
+                await wire.ready()
+                self._recognize(wire.run)
                 commands: list[Command] = []
                 for lane in lanes:
-                    spoken = lane.compose(self._wire.run)
+                    spoken = lane.compose(wire.run)
                     commands += spoken
                     said.append((lane, len(spoken)))
-                replies: list[Any] = await self._wire.send(commands) if commands else []
+                replies: list[Any] = await wire.send(commands) if commands else []
         except (RedisError, OSError, TimeoutError) as error:
             said = [(lane, 1) for lane in lanes]
             replies = [error] * len(lanes)

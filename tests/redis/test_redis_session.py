@@ -6,6 +6,7 @@ import asyncio
 import gc
 import warnings
 from collections.abc import AsyncIterator, Callable
+from random import Random
 from uuid import uuid4
 
 import pytest
@@ -83,6 +84,40 @@ async def test_every_lane_is_flushed(
         slots = await client.zrange(f"{prefix}:{{w/{RETRIEVE}}}:slots", 0, -1, withscores=True)
         assert slots != []
         assert all(back < (now + 2) * 1e6 for _, back in slots)
+
+
+async def test_sessions_come_and_go(shared_redis: RedisProcess, prefix: str) -> None:
+    """Would close the connection under a session that is just being opened, or forget what it had asked."""
+    store, random = RedisQuotaStore.from_url(shared_redis.url, prefix=prefix), Random(1)
+
+    async def visit(delay: float) -> None:
+        await asyncio.sleep(delay)
+        lane = store.lane("w", RETRIEVE, Quota(1000, 60.0, burst=1000))
+        lane.sessions += 1
+        slot = await lane.admit()
+        await asyncio.sleep(random.random() * 0.002)
+        slot.answered()
+        lane.sessions -= 1
+        await lane.flush()
+
+    await asyncio.wait_for(asyncio.gather(*(visit(random.random()) for _ in range(300))), 20)
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_closed_store_goes_on_for_those_who_wait(shared_redis: RedisProcess, prefix: str) -> None:
+    """Would leave calls waiting for ever for an answer on a connection that was closed."""
+    store = RedisQuotaStore.from_url(shared_redis.url, prefix=prefix)
+    lane = store.lane("w", RETRIEVE, Quota(20, 1.0, burst=20))
+    lane.sessions += 1
+    for waited in (0, 1, 3):
+        call = asyncio.create_task(lane.admit())
+        for _ in range(waited):
+            await asyncio.sleep(0)
+        await store.aclose()
+        (await asyncio.wait_for(call, 5)).answered()
+    lane.sessions -= 1
+    await lane.flush()
+    assert len(asyncio.all_tasks()) == 1
 
 
 async def test_close_ends_calls_that_wait_for_redis(sandbox: RecallSandbox, event_id: str) -> None:
