@@ -29,7 +29,7 @@ class JobStatus:
     chunks_in_work: int
     """Chunks that a worker has; if it has died, until their lease is over."""
     chunks_dead: int
-    """Chunks that were given up, since each worker that had them died."""
+    """Chunks that were given up: one worker after the other died over them, with nothing done."""
     submitted: bool
     """Whether all of it was written; if not, submitting it again writes the rest."""
     cancelled: bool

@@ -41,10 +41,10 @@ class JobQueue:
     - `prefix`: what the names of all keys begin with.
     - `workspace`: the workspace's name, as in `RecallSession(workspace=...)`.
     - `lease`: seconds after which the chunk of a worker that died is another's; the same for all workers.
-    - `deliveries`: how many workers may die over a chunk before it is given up.
+    - `deliveries`: how many workers in a row may die over a chunk, with nothing of it done, before it is given up.
     - `patience`: seconds for which an outage of Redis is waited for.
 
-    Raises `ConfigurationError` for what cannot be; its methods raise `JobError`. docs/celery.md
+    Raises `ConfigurationError` for what cannot be; its methods raise `JobError`. docs/jobs.md
     """
 
     def __init__(

@@ -80,10 +80,12 @@ class Worker:
             while not self._stopping.is_set() and self._allowed:
                 self._allowed -= 1
                 found = await self._store.take(consumer, self._lease, self._deliveries)
-                if isinstance(found, Chunk):
-                    await self._work_on(found)
+                if isinstance(found, Chunk) and await self._work_on(found):
+                    self._chunks += 1
                     continue
                 self._allowed += 1
+                if isinstance(found, Chunk):
+                    continue
                 if not found and not self._forever:
                     return
                 await self._rest()
@@ -98,7 +100,8 @@ class Worker:
         except TimeoutError:
             return
 
-    async def _work_on(self, chunk: Chunk) -> None:
+    async def _work_on(self, chunk: Chunk) -> bool:
+        """Whether it was finished here."""
         lease = Lease(self._store, chunk, self._lease, lambda: run.stop())
         actions = lease.actions()
         run = self._recall.bulk(actions, concurrency=self._concurrency)
@@ -115,9 +118,9 @@ class Worker:
             lease.end()
             await keeper
             settled = await lease.close()
-            self._chunks += settled
             if lease.over:
                 logger.warning("a chunk of job %s was taken away: the job was cancelled, or a lease ran out", chunk.job)
+            return settled
         finally:
             # After an error of another kind the chunk is not given back: it may be what is in it, and that must count.
             self._runs.discard(run)

@@ -69,9 +69,9 @@ async def test_lost_lease_ends_the_work_and_is_fenced(
         stream = jobs._store._stream
         (pending,) = await redis.xpending_range(stream, "workers", "-", "+", 10)
         await redis.xclaim(stream, "workers", "thief", 0, [pending["message_id"]])
-        worked = await asyncio.wait_for(work, 5)
-    assert worked.chunks == 0
-    assert "was taken away" in caplog.text
+        await until(lambda: "was taken away" in caplog.text)
+        jobs.stop()
+        assert (await asyncio.wait_for(work, 5)).chunks == 0
     (pending,) = await redis.xpending_range(stream, "workers", "-", "+", 10)
     assert pending["consumer"] == b"thief"
     before = await jobs.status("n")
@@ -110,6 +110,20 @@ async def test_chunk_that_kills_its_workers_is_given_up(
             await jobs.work(recall)
         status = await jobs.status("n")
         assert (status.done, status.chunks_dead, status.chunks_open, status.finished) == (20, 1, 0, True)
+
+
+async def test_chunk_that_gets_on_is_not_given_up(
+    shared_redis: RedisProcess, prefix: str, actions: list[ScheduleBot]
+) -> None:
+    """Would give up a chunk because machines die often, though each did some of it."""
+    async with JobQueue.from_url(shared_redis.url, prefix=prefix, lease=0.1, deliveries=1) as jobs:
+        await jobs.submit("n", actions[:10])
+        for left in range(10, 6, -1):
+            chunk = await take(jobs)
+            assert len(chunk.actions) == left
+            await jobs._store.report(chunk, [(10 - left, "done", b"{}")], "renew")
+            await asyncio.sleep(0.15)  # real: the lease runs out
+        assert (await jobs.status("n")).chunks_dead == 0
 
 
 async def test_releases_do_not_count_as_deaths(jobs: JobQueue, actions: list[ScheduleBot]) -> None:

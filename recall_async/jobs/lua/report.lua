@@ -12,6 +12,8 @@ if not cancelled and not (pending and pending[2] == consumer) then
   return 'lost'
 end
 
+-- Only deliveries without any progress count: a chunk that gets on does not kill its workers.
+local progress = #ARGV > 5
 for place = 6, #ARGV, 3 do
   if redis.call('HSETNX', outcomes, ARGV[place], ARGV[place + 2]) == 1 then
     redis.call('HINCRBY', job, ARGV[place + 1], 1)
@@ -30,8 +32,9 @@ if what == 'settle' then
   redis.call('HDEL', chunks, id)
 elseif what == 'release' then
   -- It can be taken at once, and this delivery does not count.
-  redis.call('XCLAIM', stream, group, consumer, 0, id, 'IDLE', 31536000000, 'RETRYCOUNT', pending[4] - 1, 'JUSTID')
+  local deliveries = progress and 0 or pending[4] - 1
+  redis.call('XCLAIM', stream, group, consumer, 0, id, 'IDLE', 31536000000, 'RETRYCOUNT', deliveries, 'JUSTID')
 else
-  redis.call('XCLAIM', stream, group, consumer, 0, id, 'JUSTID')
+  redis.call('XCLAIM', stream, group, consumer, 0, id, 'RETRYCOUNT', progress and 0 or pending[4], 'JUSTID')
 end
 return 'held'
