@@ -131,10 +131,10 @@ class LocalLane:
         waiter = _Waiter(self._loop.create_future(), deadline)
         ticket = self._queue.push(priority, start, waiter)
         self._dispatch()
-        timer = limit = None
+        timer = last_moment = None
         if deadline != math.inf:
             timer = self._loop.call_at(deadline, self._expire, ticket)
-            limit = self._deadlines.push(Priority.INTERACTIVE, deadline, ticket)
+            last_moment = self._deadlines.push(Priority.INTERACTIVE, deadline, ticket)
         try:
             await waiter.turn
         except BaseException:
@@ -145,9 +145,9 @@ class LocalLane:
                 self._unused()
             raise
         finally:
-            if timer is not None and limit is not None:
+            if timer is not None and last_moment is not None:
                 timer.cancel()
-                self._deadlines.leave(limit)
+                self._deadlines.leave(last_moment)
 
     def _expire(self, ticket: Ticket[_Waiter]) -> None:
         if ticket.waits:
