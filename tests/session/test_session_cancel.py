@@ -14,9 +14,8 @@ from tests.session.scripted_server import EVENT, Behaviour, ScriptedServer, raw,
 
 EVENT_ID = "497f6eca-6276-4993-bfeb-53cbbbba6f08"
 SCHEDULE = "calendar_events.schedule_bot"
-PLENTY = {SCHEDULE: Quota(100_000, 60.0)}
+PLENTY = {SCHEDULE: Quota(10_000_000, 60.0)}
 SLOW = {SCHEDULE: Quota(50_000, 60.0, burst=1)}  # the next token is there 1.2 ms later
-AT_ONCE = {SCHEDULE: Quota(100_000, 60.0, burst=100_000)}
 
 
 async def schedule(recall: RecallSession, key: str = "k", **options: Any) -> str:

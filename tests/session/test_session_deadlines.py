@@ -125,7 +125,7 @@ async def test_calls_behind_a_429_that_does_not_fit(server: ScriptedServer, reca
     with Stopwatch() as took, pytest.raises(DeadlineExceededError) as caught:
         await schedule(recall, "b", deadline=10.0)
     assert took.seconds < 1
-    assert 15 < (caught.value.retry_after or 0) <= 20
+    assert 15 < (caught.value.retry_after or 0) < 21
 
 
 async def test_retry_after_that_fits(server: ScriptedServer, recall: RecallSession) -> None:

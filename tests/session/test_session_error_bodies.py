@@ -112,7 +112,7 @@ def test_code_that_is_no_text() -> None:
     assert error({"code": 17, "detail": {"deep": True}}).code is None
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(
     st.binary(max_size=200)
     | st.recursive(
