@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from .redis_scripts import IDLE, Answer, Ask, Command, Ending, Keys, Terms, acquire, decode, pause, settle
+from .redis_scripts import IDLE, Answer, Ask, Command, Ending, Keys, Pause, Terms, acquire, decode, pause, settle
 
 Memory = dict[str, tuple[str, float]]
 """The epochs that a process has seen, and when it last did: it outlives the lanes of an event loop."""
@@ -25,7 +25,7 @@ class Dialogue:
         self._client = secrets.token_hex(6)
         self._seq = self._number = 0
         self._ended: list[tuple[int, Ending, float]] = []
-        self._pauses: list[tuple[float, float, int]] = []
+        self._pauses: list[Pause] = []
         self._said = 0, 0  # how many of these the message on its way holds
         self.asked: Ask | None = None
         """What was asked for and is not answered yet."""
@@ -41,9 +41,9 @@ class Dialogue:
         """A slot ended."""
         self._ended.append((number, ending, now))
 
-    def paused(self, seconds: float, now: float, granted_at: int) -> None:
+    def paused(self, said: Pause) -> None:
         """The request of a slot met a 429."""
-        self._pauses.append((seconds, now, granted_at))
+        self._pauses.append(said)
 
     def knows(self, now: float) -> bool:
         """Whether an epoch is known here."""
@@ -53,7 +53,7 @@ class Dialogue:
     def compose(self, now: float, run: str, interactive: int, bulk: int, terms: Terms) -> list[Command]:
         """The next message: how slots ended, pauses, and so many slots to ask for, or the last ask again."""
         self._said = len(self._pauses), len(self._ended)
-        commands = [pause(self._keys, seconds, now - at, granted, terms) for seconds, at, granted in self._pauses]
+        commands = [pause(self._keys, said, now, terms) for said in self._pauses]
         if self._ended:
             commands.append(settle(self._keys, self._client, self._ended, now, terms))
         again = self.asked is not None

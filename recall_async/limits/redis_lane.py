@@ -25,7 +25,7 @@ from .redis_calls import WaitingCalls
 from .redis_dialogue import Dialogue
 from .redis_link import Link
 from .redis_reserve import LocalReserve
-from .redis_scripts import HANDOVER, Answer, Ask, Command, Ending, Terms
+from .redis_scripts import HANDOVER, Answer, Ask, Command, Ending, Pause, Terms
 from .redis_slot import RedisSlot
 from .window import Window
 
@@ -254,7 +254,8 @@ class RedisLane:
         now = self._now()
         self._throttled += 1
         self._paused_until = max(self._paused_until, now + seconds)
-        self._dialogue.paused(seconds, now, slot.granted_at if isinstance(slot, RedisSlot) else 0)
+        granted_at = slot.granted_at if isinstance(slot, RedisSlot) else 0
+        self._dialogue.paused(Pause(seconds, now, granted_at, random.random()))
         self._link.ask(self)
         self._calls.judge(self._earliest, everybody=True)
         self._arrange()

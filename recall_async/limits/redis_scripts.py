@@ -142,9 +142,22 @@ def settle(keys: Keys, client: str, ended: list[tuple[int, Ending, float]], now:
     return Command(SETTLE, (keys.slots,), (client, terms.per, *told))
 
 
-def pause(keys: Keys, seconds: float, age: float, granted_at: int, terms: Terms) -> Command:
-    """Make everybody pause for `seconds`, as was said `age` seconds ago, since a slot of `granted_at` met a 429."""
-    arguments = (microseconds(seconds), int(age * 1e6), granted_at, terms.limit, terms.per, microseconds(IDLE))
+class Pause(NamedTuple):
+    """A pause of `seconds`, said `at` a time of the loop's clock, since a slot of `granted_at` met a 429."""
+
+    seconds: float
+    at: float
+    granted_at: int
+    jitter: float
+    """A random number from 0 to 1."""
+
+
+def pause(keys: Keys, said: Pause, now: float, terms: Terms) -> Command:
+    """Make everybody pause."""
+    arguments = (
+        *(microseconds(said.seconds), int((now - said.at) * 1e6), said.granted_at),
+        *(terms.limit, terms.per, f"{said.jitter:.6f}", microseconds(IDLE)),
+    )
     return Command(PAUSE, (keys.slots, keys.state), arguments)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from recall_async.limits.quota import Quota
-from recall_async.limits.redis_scripts import Ask, Command, Ending, Keys, Terms, acquire, decode, pause, settle
+from recall_async.limits.redis_scripts import Ask, Command, Ending, Keys, Pause, Terms, acquire, decode, pause, settle
 from tests.redis.redis_process import RedisProcess
 
 LIMIT, RESERVE = 5, 2
@@ -109,7 +109,7 @@ def test_no_course_of_messages_overruns_the_quota(redis: Redis, course: list[Ste
             case "settle again":
                 client.say_again()
             case "pause":
-                client.run(pause(keys, 0.0, 0.0, 0, TERMS))
+                client.run(pause(keys, Pause(0.0, 0.0, 0, 0.0), 0.0, TERMS))
                 redis.hdel(keys.state, "base", "since", "next")  # the pace is another test's matter
         taken = redis.zcard(keys.slots)
         assert taken == answered + sum(len(one.held) for one in clients)

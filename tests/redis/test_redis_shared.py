@@ -13,10 +13,23 @@ import pytest
 from redis.asyncio import Redis
 
 from recall_async import DeadlineExceededError, Priority, Quota
+from recall_async.limits import pace
 from recall_async.limits.pace import MODESTY
 from recall_async.limits.redis import RedisQuotaStore
 from recall_async.limits.redis_lane import RedisLane
-from recall_async.limits.redis_scripts import ACQUIRE, SETTLE, Ask, Ending, Keys, Terms, acquire, decode, settle
+from recall_async.limits.redis_scripts import (
+    ACQUIRE,
+    PAUSE,
+    SETTLE,
+    USAGE,
+    Ask,
+    Ending,
+    Keys,
+    Terms,
+    acquire,
+    decode,
+    settle,
+)
 from tests.redis.redis_process import RedisProcess
 from tests.simulation import Server, call
 
@@ -101,14 +114,15 @@ async def test_pause_and_slower_pace_hold_for_all(process: OpenLane) -> None:
     await answered(second)
     assert loop.time() - now >= 0.4
     await answered(first)
-    assert second.statistics().pace == pytest.approx(10 * MODESTY, rel=0.1)
+    # Both have only just begun, so what they were granted says little: it is the quota's pace that is reduced.
+    assert second.statistics().pace == pytest.approx(40 * MODESTY, rel=0.1)
     # A second 429 of a request that left before the first was known slows nobody down further.
     late = await second.admit()
     late.granted_at = 0  # type: ignore[attr-defined]
     second.pause(late, 0.05)
     late.answered(accepted=False)
     await answered(first)
-    assert first.statistics().pace == pytest.approx(10 * MODESTY, rel=0.15)
+    assert first.statistics().pace == pytest.approx(40 * MODESTY, rel=0.15)
 
 
 async def test_statistics_include_what_others_take(process: OpenLane) -> None:
@@ -257,3 +271,10 @@ async def test_state_of_an_unused_quota_goes_away(messages: Messages, client: Re
     keys = messages.keys
     lives = [await client.pttl(key) / 1000 for key in (keys.slots, keys.fences, keys.state)]
     assert lives == [pytest.approx(97, abs=1), pytest.approx(95, abs=1), pytest.approx(86400, abs=10)]
+
+
+def test_scripts_know_the_same_pace() -> None:
+    """Would go at one pace after a 429 in one process, and at another one between several."""
+    growth, slower = f"base * {pace.GROWTH:g} ^ ", f"* {pace.MODESTY:g}, full * {pace.FLOOR:g})"
+    assert all(growth in script.text for script in (ACQUIRE, PAUSE, USAGE))
+    assert slower in PAUSE.text

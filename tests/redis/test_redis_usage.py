@@ -40,7 +40,7 @@ async def test_usage_is_seen_by_others(shared_redis: RedisProcess, prefix: str) 
     assert (lane.quota, lane.taken, lane.free) == (Quota(5, 30.0), 2, 3)
     assert lane.paused_until is not None
     assert lane.paused_until - asyncio.get_running_loop().time() == pytest.approx(20, abs=2)
-    assert lane.pace == pytest.approx(1 / 30 * MODESTY, rel=0.05)
+    assert lane.pace == pytest.approx(5 / 30 * MODESTY, rel=0.05)
     assert (unused.quota, unused.taken, unused.paused_until, unused.pace) == (Quota(60, 60.0), 0, None, None)
     assert len(asyncio.all_tasks()) == 1
 

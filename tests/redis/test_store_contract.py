@@ -13,6 +13,7 @@ import pytest
 
 from recall_async import ConfigurationError, DeadlineExceededError, Priority, Quota
 from recall_async.limits.contract import QuotaLane, QuotaStore, Slot
+from recall_async.limits.pace import MODESTY
 from recall_async.limits.redis import RedisQuotaStore
 from recall_async.limits.store import LocalQuotaStore
 from tests.redis.redis_process import RedisProcess
@@ -277,8 +278,9 @@ async def test_pause_fails_those_it_makes_too_late(open_lane: OpenLane) -> None:
 async def test_pace_is_reduced_after_a_429_and_grows_back(open_lane: OpenLane) -> None:
     """Would run into the next 429 as soon as the pause is over, or crawl for ever."""
     lane, loop = open_lane(Quota(40, 0.4, burst=40)), asyncio.get_running_loop()
-    for _ in range(10):
+    for _ in range(12):
         await answered(lane)
+        await asyncio.sleep(0.04)
     slot = await lane.admit()
     lane.pause(slot, 0.05)
     slot.answered(accepted=False)
@@ -289,8 +291,8 @@ async def test_pace_is_reduced_after_a_429_and_grows_back(open_lane: OpenLane) -
         if (pace := lane.statistics().pace) is None:
             break
         paces.append(pace)
-    # Ten were granted in the last window: nine, at first.
-    assert paces[0] == pytest.approx(9 / 0.4, rel=0.1)
+    # Some ten were granted in the last window.
+    assert paces[0] == pytest.approx(10 * MODESTY / 0.4, rel=0.25)
     assert paces == sorted(paces)
     assert lane.statistics().pace is None
 

@@ -137,6 +137,9 @@ if fresh + fresh_bulk > 0 then
   end
   if now > seen + 1000000 then
     redis.call('HSET', state, 'seen', now)
+    if now >= seen + per then
+      redis.call('HSET', state, 'began', now)  -- after a window of silence
+    end
     redis.call('ZREMRANGEBYSCORE', slots, '-inf', now)
     redis.call('PEXPIRE', slots, math.ceil(lease / 1000) + 2000)
     redis.call('PEXPIRE', state, math.ceil(idle / 1000))
