@@ -146,7 +146,7 @@ class Subject:
 
 def run(quick: bool) -> Report:
     """The report on calls."""
-    rounds, turn = (2, 32) if quick else (40, 320)
+    rounds, turn = (2, 32) if quick else (30, 320)
     with serving("benchmarks.server") as url:
         subjects = {(name, loop): Subject(build, loop, url) for name, build in CLIENTS.items() for loop in LOOPS}
         random = Random(1)

@@ -8,6 +8,8 @@ import itertools
 import json
 import sys
 import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import aiohttp
@@ -85,9 +87,37 @@ async def _drive(url: str, workspaces: int, seconds: float) -> Probe:
     return Probe(workspaces, (after - before) / passed, cpu / passed)
 
 
+async def _bare(url: str, seconds: float) -> Probe:
+    """As many requests as aiohttp alone can make: what no client built on it can exceed."""
+    from .calls import CONCURRENCY, bare
+
+    numbers, done = itertools.count(), 0
+
+    async def worker(call: Callable[[str], Awaitable[object]]) -> None:
+        nonlocal done
+        while True:
+            await call(f"00000000-0000-4000-8000-{next(numbers):012x}")
+            done += 1
+
+    async with AsyncExitStack() as stack:
+        call = await bare(url, stack)
+        workers = [asyncio.ensure_future(worker(call)) for _ in range(CONCURRENCY)]
+        began, cpu = time.perf_counter(), time.process_time()
+        await asyncio.sleep(seconds)
+        cpu, passed = time.process_time() - cpu, time.perf_counter() - began
+        for task in workers:
+            task.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+    return Probe(0, done / passed, cpu / passed)
+
+
 def _probe(loop: str, workspaces: int, seconds: float) -> Probe:
-    """One measurement with processes of its own for the client and for the server, which holds every key to its quota."""
-    with serving("benchmarks.server", "--limit", str(QUOTA.limit), "--per", str(QUOTA.per)) as url:
+    """One measurement with processes of its own for the client and for the server, which holds every key to its quota.
+
+    No workspaces at all stand for a bare client without a quota.
+    """
+    limit = QUOTA.limit if workspaces else 0
+    with serving("benchmarks.server", "--limit", str(limit), "--per", str(QUOTA.per)) as url:
         found = msgspec.convert(measured("benchmarks.workspaces", url, loop, str(workspaces), str(seconds)), Probe)
         found.rejected = statistics_of(url)["rejected"]
     return found
@@ -110,6 +140,7 @@ def run(quick: bool) -> Report:
     probes = {loop: _most(loop, first, seconds, step) for loop in LOOPS}
     best = {loop: found[-1] for loop, found in probes.items()}
     most = best["asyncio"].workspaces
+    bare = {loop: _probe(loop, 0, seconds) for loop in LOOPS}
 
     figure, axes = chart(size=(9.0, 3.2))
     for (loop, found), colour in zip(probes.items(), (OURS, OTHERS[0]), strict=True):
@@ -155,6 +186,10 @@ def run(quick: bool) -> Report:
                     )
                     for loop, found in probes.items()
                     for probe in found
+                ]
+                + [
+                    (f"{loop}, aiohttp alone", "-", f"{probe.rate:,.0f}", "-", f"{probe.cpu:.0%}", "-", "-")
+                    for loop, probe in bare.items()
                 ],
             )
         ],
@@ -163,8 +198,9 @@ def run(quick: bool) -> Report:
                 f"≥ {AIM} workspaces at full quota per core, no rejection",
                 f"{most}; {best['uvloop'].workspaces} with uvloop",
                 most >= AIM and not best["asyncio"].rejected,
-                f"a request takes {best['asyncio'].cpu / best['asyncio'].rate * 1e6:.0f} µs of CPU, and `calls` shows how "
-                "much of that is aiohttp's own.",
+                f"aiohttp alone, which knows no quota, makes {bare['asyncio'].rate:,.0f} requests a second on this core "
+                f"({bare['uvloop'].rate:,.0f} with uvloop), as many as {bare['asyncio'].rate / QUOTA.rate:.0f} workspaces "
+                "may make.",
             )
         ],
         packages=("uvloop",),
@@ -179,7 +215,11 @@ def main() -> None:
     parser.add_argument("seconds", type=float)
     options = parser.parse_args()
     with asyncio.Runner(loop_factory=LOOPS[options.loop]) as runner:
-        found: Any = runner.run(_drive(options.url, options.workspaces, options.seconds))
+        found: Any = runner.run(
+            _drive(options.url, options.workspaces, options.seconds)
+            if options.workspaces
+            else _bare(options.url, options.seconds)
+        )
     sys.stdout.write(json.dumps(msgspec.to_builtins(found)))
 
 
