@@ -9,3 +9,10 @@ import pytest
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RECALL_API_KEY", "RECALL_REGION", "RECALL_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that keep the machine busy, and those that would notice, go one after the other."""
+    for item in items:
+        if item.path.parent.name in ("benchmarks", "referee", "redis"):
+            item.add_marker(pytest.mark.xdist_group("alone"))
