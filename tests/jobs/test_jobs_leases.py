@@ -242,6 +242,29 @@ async def test_cancelled_worker_gives_its_chunk_back(
         assert isinstance(await take(jobs), Chunk)
 
 
+async def test_chunk_whose_delivery_was_not_heard_is_delivered_again(
+    jobs: JobQueue, actions: list[ScheduleBot]
+) -> None:
+    """Would leave a chunk alone for a lease because an answer of Redis was lost."""
+    await jobs.submit("n", actions, chunk_size=1000)
+    assert (await take(jobs, "a")).id == (await take(jobs, "a")).id
+    assert await jobs._store.take("b", 10.0, 5) == 1
+
+
+async def test_own_client_and_forgotten_scripts(
+    shared_redis: RedisProcess, prefix: str, session: Sessions, actions: list[ScheduleBot]
+) -> None:
+    """Would not work with a client that decodes answers, close it, or need scripts that Redis forgot."""
+    async with Redis.from_url(shared_redis.url, decode_responses=True) as client, session() as recall:
+        async with JobQueue(client, prefix=prefix, lease=1.0) as jobs:
+            await jobs.submit("n", actions[:20], chunk_size=5)
+            await client.script_flush()
+            assert (await jobs.work(recall, chunks=1, max_chunks=1)).done == 5
+            assert (await jobs.work(recall)).done == 15
+            assert [line.status async for line in jobs.results("n")] == ["done"] * 20
+        assert await client.ping()
+
+
 async def test_session_of_another_workspace_is_refused(jobs: JobQueue, session: Sessions) -> None:
     """Would do one customer's work with another's key."""
     async with session(workspace="other") as recall:

@@ -38,6 +38,17 @@ if redis.call('EXISTS', stream) == 0 then
   return 0
 end
 
+-- Who asks has nothing: what is noted as his was in an answer that he did not get.
+local unheard = redis.call('XPENDING', stream, group, '-', '+', 1, consumer)[1]
+if unheard then
+  for _, entry in ipairs(redis.call('XCLAIM', stream, group, consumer, 0, unheard[1])) do
+    local chunk = entry and accept(entry)
+    if chunk then
+      return chunk
+    end
+  end
+end
+
 local cursor = '0-0'
 repeat
   local reply = redis.call('XAUTOCLAIM', stream, group, consumer, lease, cursor, 'COUNT', 1)
