@@ -55,8 +55,8 @@ class Lease:
         """Renew and write, until `end`. Raises `JobError` when Redis has not answered for too long."""
         try:
             while not self._ending.is_set():
-                await _either(self._news, min(self._seconds / 3, LOOK_AFTER))
-                await _either(self._ending, min(self._seconds / 3, GATHER))
+                await _wait(self._news, min(self._seconds / 3, LOOK_AFTER))
+                await _wait(self._ending, min(self._seconds / 3, GATHER))
                 self._news.clear()
                 if not self._ending.is_set():
                     await self._report("renew")
@@ -71,7 +71,7 @@ class Lease:
 
     async def close(self, *, patience: float | None = None) -> bool:
         """Settle the chunk if all of it is done, and else release it to others; whether it was settled."""
-        while len(self._told) > MANY and not self.over:
+        while len(self._told) > MANY:
             await self._report("renew", patience=patience)
         return await self._report("release" if self.left else "settle", patience=patience) and not self.left
 
@@ -94,7 +94,7 @@ class Lease:
             self._lost()
 
 
-async def _either(event: asyncio.Event, seconds: float) -> None:
+async def _wait(event: asyncio.Event, seconds: float) -> None:
     """Wait for the event, but not longer than so many seconds."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):

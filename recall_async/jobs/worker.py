@@ -78,17 +78,17 @@ class Worker:
         consumer = str(uuid4())
         try:
             while not self._stopping.is_set() and self._allowed:
-                self._allowed -= 1
+                self._allowed -= 1  # before there is one, since the other lines look for one, too
                 found = await self._store.take(consumer, self._lease, self._deliveries)
-                if isinstance(found, Chunk) and await self._work_on(found):
-                    self._chunks += 1
-                    continue
-                self._allowed += 1
                 if isinstance(found, Chunk):
-                    continue
-                if not found and not self._forever:
+                    finished = await self._work_on(found)
+                    self._chunks += finished
+                    self._allowed += not finished
+                elif found or self._forever:
+                    self._allowed += 1
+                    await self._rest()
+                else:
                     return
-                await self._rest()
         except Exception as error:  # noqa: BLE001  # raised when the other lines have ended well
             self._error = self._error or error
             self.stop()
