@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import subprocess
 import sys
 import time
@@ -39,9 +38,6 @@ def main() -> int:
 
 def _run(name: str, *, quick: bool, out: Path | None) -> int:
     module = import_module(f"benchmarks.{name.replace('-', '_')}")
-    # What the harness itself keeps in memory is none of what is measured, nor of the collector's work meanwhile.
-    gc.collect()
-    gc.freeze()
     began = time.perf_counter()
     try:
         report: Report = module.run(quick)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -25,6 +24,7 @@ from .charts import OTHERS, OURS, chart
 from .processes import serving
 from .pydantic_models import PydanticEvent
 from .report import Report, Table, Target
+from .rounds import turns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,13 +122,14 @@ class Subject:
         self._stack = AsyncExitStack()
         self._call = self._runner.run(build(url, self._stack))
 
-    def turn(self, ids: list[str]) -> None:
+    def turn(self, ids: list[str], *, counts: bool) -> None:
         """One call for each id, `CONCURRENCY` of them at a time."""
-        gc.collect()
         cpu, wall = time.process_time(), time.perf_counter()
         self._runner.run(self._calls(iter(ids)))
-        self.cpu.append((time.process_time() - cpu) / len(ids))
-        self.wall.append((time.perf_counter() - wall) / len(ids))
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        if counts:
+            self.cpu.append(cpu / len(ids))
+            self.wall.append(wall / len(ids))
 
     async def _calls(self, ids: Iterator[str]) -> None:
         async def worker() -> None:
@@ -151,15 +152,12 @@ def run(quick: bool) -> Report:
         subjects = {(name, loop): Subject(build, loop, url) for name, build in CLIENTS.items() for loop in LOOPS}
         random = Random(1)
         ids = iter(lambda: str(UUID(int=random.getrandbits(128), version=4)), "")
-        order = list(subjects.values())
-        for _ in range(rounds + 1):
-            random.shuffle(order)
-            for subject in order:
-                subject.turn(list(islice(ids, turn)))
+        for subject, counts in turns(subjects.values(), rounds):
+            subject.turn(list(islice(ids, turn)), counts=counts)
         for subject in subjects.values():
             subject.close()
-    cpu = {key: statistics.median(subject.cpu[1:]) for key, subject in subjects.items()}
-    wall = {key: statistics.median(subject.wall[1:]) for key, subject in subjects.items()}
+    cpu = {key: statistics.median(subject.cpu) for key, subject in subjects.items()}
+    wall = {key: statistics.median(subject.wall) for key, subject in subjects.items()}
     return _report(cpu, wall, rounds, turn)
 
 

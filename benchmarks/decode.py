@@ -8,7 +8,6 @@ import statistics
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
-from random import Random
 from typing import Any
 
 import msgspec
@@ -21,6 +20,7 @@ from .charts import bars, chart
 from .events import GOOGLE, OUTLOOK, page
 from .pydantic_models import PydanticPage
 from .report import Report, Table, Target
+from .rounds import turns
 
 OURS = "recall_async"
 CHUNK = 2**16
@@ -108,22 +108,17 @@ def run(quick: bool) -> Report:
 def _times(pages: Sequence[bytes], rounds: int) -> dict[str, list[float]]:
     """CPU seconds per page of each decoder in each round."""
     chunks = [[body[start : start + CHUNK] for start in range(0, len(body), CHUNK)] for body in pages]
-    order, random = list(DECODERS), Random(1)
     taken: dict[str, list[float]] = {name: [] for name in DECODERS}
-    for number in range(-1, rounds):
-        random.shuffle(order)
-        for name in order:
-            decode = DECODERS[name]
-            gc.collect()
-            seconds = 0.0
-            for parts in chunks:
-                body = b"".join(parts)
-                began = time.process_time()
-                decoded = decode(body)
-                del decoded
-                seconds += time.process_time() - began
-            if number >= 0:
-                taken[name].append(seconds / len(pages))
+    for name, counts in turns(DECODERS, rounds):
+        decode, seconds = DECODERS[name], 0.0
+        for parts in chunks:
+            body = b"".join(parts)
+            began = time.process_time()
+            decoded = decode(body)
+            del decoded
+            seconds += time.process_time() - began
+        if counts:
+            taken[name].append(seconds / len(pages))
     return taken
 
 

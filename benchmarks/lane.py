@@ -16,6 +16,7 @@ from recall_async.limits.lane import MAX_IN_FLIGHT, LocalLane
 
 from .charts import OTHERS, OURS, chart, powers
 from .report import Report, Table, Target
+from .rounds import turns
 
 PER = 1000.0
 """Seconds of the quota: nobody's turn comes while the waiters queue up."""
@@ -109,7 +110,6 @@ async def _measure(make: Callable[[int], Awaitable[tuple[Wait, Open]]], count: i
     """CPU seconds per waiter, its task included: to come and be let in, or only to be cancelled."""
     wait, open_ = await make(count)
     random = Random(count)
-    gc.collect()
     began = time.process_time()
     tasks = [asyncio.ensure_future(wait()) for _ in range(count)]
     await asyncio.sleep(0)
@@ -137,7 +137,6 @@ def run(quick: bool) -> Report:
         if not (cancel and name == SEMAPHORE and count > 10_000)
     ]
     taken: dict[Cell, list[float]] = {cell: [] for cell in cells}
-    random = Random(1)
     with asyncio.Runner(loop_factory=SkippingLoop) as runner:
 
         def turn(cell: Cell) -> float:
@@ -148,12 +147,10 @@ def run(quick: bool) -> Report:
 
         collected = turn((MINE, counts[-1], False))
         gc.disable()
-        for number in range(-1, rounds):
-            random.shuffle(cells)
-            for cell in cells:
-                seconds = turn(cell)
-                if number >= 0:
-                    taken[cell].append(seconds)
+        for cell, measured in turns(cells, rounds):
+            seconds = turn(cell)
+            if measured:
+                taken[cell].append(seconds)
         gc.enable()
     micros = {cell: statistics.median(seconds) * 1e6 for cell, seconds in taken.items()}
     return _report(counts, micros, rounds, collected * 1e6)

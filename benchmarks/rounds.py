@@ -1,43 +1,26 @@
-"""Measuring candidates in turns, so that what disturbs the machine disturbs all of them alike."""
+"""Measuring in turns, so that what disturbs the machine disturbs everybody alike."""
 
 from __future__ import annotations
 
 import gc
-import statistics
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator
 from random import Random
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
-def interleaved(
-    candidates: Mapping[str, Callable[[], object]],
-    *,
-    rounds: int,
-    clock: Callable[[], float] = time.process_time,
-) -> dict[str, list[float]]:
-    """Seconds on `clock` of each candidate in each round. The order is drawn anew for each; one round warms up.
+def turns(subjects: Iterable[T], rounds: int) -> Iterator[tuple[T, bool]]:
+    """Whose turn it is, and whether it counts: everybody's once in each round, in an order that is drawn anew.
 
-    A candidate does enough work to take milliseconds at the least. Garbage is collected before its turn, not in it,
-    except for what it makes itself.
+    One round more comes first, to warm up, and does not count. A turn begins with no garbage left to collect.
     """
-    order = list(candidates)
-    taken: dict[str, list[float]] = {name: [] for name in candidates}
-    random = Random(1)
-    for number in range(-1, rounds):
+    order, random = list(subjects), Random(1)
+    for number in range(rounds + 1):
         random.shuffle(order)
-        for name in order:
+        for subject in order:
             gc.collect()
-            began = clock()
-            candidates[name]()
-            seconds = clock() - began
-            if number >= 0:
-                taken[name].append(seconds)
-    return taken
-
-
-def medians(taken: Mapping[str, list[float]]) -> dict[str, float]:
-    """The median of each candidate's rounds."""
-    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+            yield subject, number > 0
 
 
 def quantile(values: list[float], share: float) -> float:

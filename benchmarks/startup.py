@@ -6,11 +6,11 @@ import statistics
 import subprocess
 import sys
 import time
-from random import Random
 
 from .charts import bars, chart
 from .processes import ROOT
 from .report import Report, Table, Target
+from .rounds import turns
 
 DEPENDENCIES = "import aiohttp, aiolimiter, msgspec"
 COMMAND = "import sys; from recall_async.cli import main; sys.argv = ['recall-async', '--help']; main()"
@@ -33,14 +33,11 @@ def _seconds(program: str) -> float:
 def run(quick: bool) -> Report:
     """The report on starting."""
     rounds = 1 if quick else 40
-    order, random = list(PROGRAMS), Random(1)
     taken: dict[str, list[float]] = {name: [] for name in PROGRAMS}
-    for number in range(-1, rounds):
-        random.shuffle(order)
-        for name in order:
-            seconds = _seconds(PROGRAMS[name])
-            if number >= 0:  # the first round compiles and fills the page cache
-                taken[name].append(seconds * 1e3)
+    for name, counts in turns(PROGRAMS, rounds):
+        seconds = _seconds(PROGRAMS[name])
+        if counts:
+            taken[name].append(seconds * 1e3)
     typical = {name: statistics.median(millis) for name, millis in taken.items()}
     # The work is the same each time: what makes a run slower than the fastest is somebody else's.
     fastest = {name: min(millis) for name, millis in taken.items()}
