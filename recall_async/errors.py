@@ -18,6 +18,7 @@
     ├── DeadlineExceededError          the call's `deadline` cannot be met (also a TimeoutError)
     ├── QuotaStoreUnavailableError     the store of a shared quota does not answer
     ├── ResponseDecodeError            an answer that is not what the API documents
+    ├── JobError                       a job spread over machines that cannot go on (recall_async.jobs)
     ├── WebhookVerificationError       a delivery that is not authentic (also a ValueError)
     ├── JournalError                   the file of a bulk job cannot be used or written
     ├── SessionClosedError             the session was closed (also a RuntimeError)
