@@ -1,0 +1,181 @@
+"""Those who stop waiting, at any moment and in any number."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+from random import Random
+from types import FrameType
+
+import pytest
+
+from recall_async.errors import DeadlineExceededError
+from recall_async.limits.lane import LocalLane
+from recall_async.limits.quota import Priority, Quota
+from tests.virtual_time import VirtualTimeLoop, run
+
+
+async def full_lane(quota: Quota) -> LocalLane:
+    """A lane whose slots have all been answered just now."""
+    lane = LocalLane("test", quota)
+    for _ in range(quota.limit):
+        (await lane.admit()).answered()
+    return lane
+
+
+async def ready() -> None:
+    """Let everybody run who can."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def until_empty(lane: LocalLane) -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    assert len(lane._queue) == len(lane._deadlines) == lane._promised == loop.timers() == 0
+    await asyncio.sleep(2 * lane.quota.per)
+    assert lane.statistics().taken == 0
+
+
+@pytest.mark.parametrize("victim", [0, 1, 2])
+@pytest.mark.parametrize("deadline", [None, 100.0])
+def test_cancel_during_admit(victim: int, deadline: float | None) -> None:
+    """Would keep the place of one who went away, so that those behind wait too long or for ever."""
+
+    async def main() -> None:
+        lane, loop = await full_lane(Quota(2, 10.0, burst=2)), asyncio.get_running_loop()
+        until = {} if deadline is None else {"deadline": loop.time() + deadline}
+        waiters = [asyncio.create_task(lane.admit(**until)) for _ in range(3)]
+        await asyncio.sleep(1)
+        waiters[victim].cancel()
+        await ready()
+        assert waiters[victim].cancelled()
+        begin = loop.time()
+        for slot in await asyncio.gather(*(waiter for waiter in waiters if not waiter.cancelled())):
+            slot.answered()
+        assert loop.time() - begin == pytest.approx(9, abs=0.1)
+        await until_empty(lane)
+
+    run(main())
+
+
+@pytest.mark.parametrize("deadline", [None, 100.0])
+def test_cancel_after_the_turn_was_given(deadline: float | None) -> None:
+    """Would lose the slot and the token of one who is cancelled between its turn and its running on."""
+
+    async def main() -> None:
+        lane, loop = LocalLane("test", Quota(1, 10.0)), asyncio.get_running_loop()
+        until = {} if deadline is None else {"deadline": loop.time() + deadline}
+        first = await lane.admit()
+        victim, next_one = (asyncio.create_task(lane.admit(**until)) for _ in range(2))
+        await asyncio.sleep(20)  # the token is there, the slot is not
+        first.unused()  # which gives the victim its turn
+        assert lane.statistics().in_flight == 1
+        victim.cancel()
+        now = loop.time()
+        (await next_one).answered()
+        assert victim.cancelled()
+        assert loop.time() - now < 0.01
+        assert lane.statistics().admitted == 2
+        await until_empty(lane)
+
+    run(main())
+
+
+def test_deadline_between_turn_and_running_on() -> None:
+    """Would fail a call whose turn came in time, and lose its slot."""
+
+    async def main() -> None:
+        lane, loop = LocalLane("test", Quota(1, 10.0)), asyncio.get_running_loop()
+        first = await lane.admit()
+        waiter = asyncio.create_task(lane.admit(deadline=loop.time() + 20))
+        loop.call_at(loop.time() + 20 - 1e-9, first.unused)
+        (await waiter).answered()
+        await until_empty(lane)
+
+    run(main())
+
+
+def test_cancelled_and_expired_at_the_same_moment() -> None:
+    """Would hide the cancellation behind the deadline, or fail in the timer."""
+
+    async def main() -> None:
+        lane, loop = await full_lane(Quota(1, 10.0)), asyncio.get_running_loop()
+        for early in (-1e-9, 0.0, 1e-9):
+            slot = await lane.admit()
+            deadline = loop.time() + 20
+            waiter = asyncio.create_task(lane.admit(deadline=deadline))
+            loop.call_at(deadline + early, waiter.cancel)
+            with pytest.raises((asyncio.CancelledError, DeadlineExceededError)):
+                await waiter
+            slot.answered()
+            await until_empty(lane)
+
+    run(main())
+
+
+def test_crowd_goes_away() -> None:
+    """Would take quadratic time, or leave something behind, when 100,000 waiters are cancelled in any order."""
+
+    async def cost(crowd: int) -> float:
+        """Function calls for each waiter that goes."""
+        lane = await full_lane(Quota(1, 10.0))
+        # Driven by hand: tasks would cost ten times as much as what is measured.
+        waiters = [lane.admit(Priority.BULK, deadline=1e9 if one % 2 else math.inf) for one in range(crowd)]
+        for waiter in waiters:
+            waiter.send(None)
+        assert lane.statistics().waiting_bulk == crowd
+        Random(7).shuffle(waiters)
+        calls = 0
+
+        def count(frame: FrameType, event: str, argument: object) -> None:
+            nonlocal calls
+            calls += 1
+
+        before = sys.getprofile()
+        sys.setprofile(count)
+        try:
+            for waiter in waiters:
+                try:
+                    waiter.throw(asyncio.CancelledError())
+                except asyncio.CancelledError:
+                    continue
+        finally:
+            sys.setprofile(before)
+        await until_empty(lane)
+        return calls / crowd
+
+    assert run(cost(100_000)) < 1.2 * run(cost(10_000))
+
+
+@pytest.mark.parametrize("deadline", [1e9, math.inf])
+def test_pause_costs_the_same_in_any_crowd(deadline: float) -> None:
+    """Would block the loop for seconds when hundreds of requests meet a 429 while 100,000 others wait."""
+
+    async def cost(crowd: int) -> int:
+        lane = LocalLane("test", Quota(2, 10.0, burst=2))
+        slot = await lane.admit()
+        (await lane.admit()).answered()
+        waiters = [lane.admit(deadline=deadline) for _ in range(crowd)]
+        for waiter in waiters:
+            waiter.send(None)
+        steps = 0
+
+        def count(frame: FrameType, event: str, argument: object) -> object:
+            nonlocal steps
+            steps += 1
+            frame.f_trace_opcodes = True
+            return count
+
+        before = sys.gettrace()
+        sys.settrace(count)
+        try:
+            lane.pause(slot, 5)
+        finally:
+            sys.settrace(before)
+        for waiter in waiters:
+            waiter.close()
+        return steps
+
+    assert run(cost(2_000)) < 1.2 * run(cost(20))

@@ -1,0 +1,181 @@
+"""Deadlines and pauses of a lane, to the moment, and how many requests may be on their way."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from recall_async.errors import DeadlineExceededError
+from recall_async.limits.lane import MAX_IN_FLIGHT, LocalLane
+from recall_async.limits.quota import Priority, Quota
+from tests.virtual_time import run
+
+SOON = 1e-3
+QUOTA = Quota(10, 10.0, burst=10, reserve=1)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def spent(quota: Quota) -> LocalLane:
+    lane = LocalLane("test", quota)
+    for _ in range(quota.limit):
+        (await lane.admit()).answered()
+    return lane
+
+
+async def failure(waiting: asyncio.Task[object]) -> tuple[float, float]:
+    """When a call fails for its deadline, and what it says how long it would have had to wait."""
+    with pytest.raises(DeadlineExceededError) as caught:
+        await waiting
+    assert caught.value.retry_after is not None
+    return now(), caught.value.retry_after
+
+
+def test_too_late_is_said_at_once() -> None:
+    """Would let a call wait for a slot that cannot be there in time."""
+
+    async def main() -> None:
+        lane, begin = await spent(QUOTA), now()
+        at, wait = await failure(asyncio.create_task(lane.admit(deadline=begin + 9.9)))
+        assert at < begin + SOON
+        assert wait == pytest.approx(10, abs=0.1)
+        (await lane.admit(deadline=begin + 10.1)).answered()
+
+    run(main())
+
+
+@pytest.mark.parametrize("priority", Priority)
+def test_those_ahead_count(priority: Priority) -> None:
+    """Would let a call wait though there are not enough slots for those before it."""
+
+    async def main() -> None:
+        lane, begin = await spent(QUOTA), now()
+        waiters = [asyncio.create_task(lane.admit()) for _ in range(8)]
+        await asyncio.sleep(0)
+        # Nine slots for bulk calls in a window: the eight before it and this one.
+        (at_hand,) = [asyncio.create_task(lane.admit(priority, deadline=begin + 10.1))]
+        await asyncio.sleep(0)
+        at, wait = await failure(asyncio.create_task(lane.admit(Priority.BULK, deadline=begin + 19.9)))
+        assert at < begin + SOON
+        assert wait == pytest.approx(20, abs=0.1)
+        for slot in await asyncio.gather(at_hand, *waiters):
+            slot.answered()
+
+    run(main())
+
+
+def test_smoothing_counts() -> None:
+    """Would let a call wait though the token bucket cannot have a token for it in time."""
+
+    async def main() -> None:
+        lane, begin = LocalLane("test", Quota(100, 10.0, burst=1)), now()
+        for _ in range(50):
+            asyncio.create_task(lane.admit())
+        await asyncio.sleep(0)
+        at, _ = await failure(asyncio.create_task(lane.admit(deadline=begin + 4.8)))
+        assert at < begin + SOON
+        (await lane.admit(deadline=begin + 5.1)).answered()
+
+    run(main())
+
+
+def test_overtaken_ones_fail_at_their_deadline() -> None:
+    """Would let a call wait beyond its deadline when others come in between."""
+
+    async def main() -> None:
+        lane, begin = await spent(QUOTA), now()
+        bulk = asyncio.create_task(lane.admit(Priority.BULK, deadline=begin + 15))
+        await asyncio.sleep(5)
+        others = [asyncio.create_task(lane.admit()) for _ in range(10)]
+        at, wait = await failure(bulk)
+        assert at == pytest.approx(begin + 15, abs=SOON)
+        assert 0 < wait <= 15
+        await asyncio.gather(*others)
+
+    run(main())
+
+
+def test_pause_sweeps_out_those_it_makes_too_late() -> None:
+    """Would let calls wait through a pause that outlasts their deadline."""
+
+    async def main() -> None:
+        lane, begin = LocalLane("test", Quota(2, 100.0, burst=2)), now()
+        slot = await lane.admit()
+        (await lane.admit()).answered()
+        hopeless = [asyncio.create_task(lane.admit(deadline=begin + 150 + one)) for one in (40, 0, 20)]
+        patient = [asyncio.create_task(lane.admit(deadline=deadline)) for deadline in (begin + 1000, float("inf"))]
+        await asyncio.sleep(5)
+        lane.pause(slot, 190)
+        slot.answered(accepted=False)
+        for waiter in hopeless:
+            at, wait = await failure(waiter)
+            assert at == pytest.approx(begin + 5, abs=SOON)
+            assert wait >= 190 - SOON
+        at, _ = await failure(asyncio.create_task(lane.admit(deadline=begin + 190)))
+        assert at == pytest.approx(begin + 5, abs=SOON)
+        assert not any(waiter.done() for waiter in patient)
+        for waiter in patient:
+            (await waiter).answered()
+        assert now() >= begin + 195
+
+    run(main())
+
+
+def test_nothing_lifts_a_pause() -> None:
+    """Would let a request that finishes, a shorter pause or a newcomer end what a 429 has asked for."""
+
+    async def main() -> None:
+        lane = LocalLane("test", Quota(100, 10.0, burst=100))
+        slots = [await lane.admit() for _ in range(10)]
+        waiters = [asyncio.create_task(lane.admit(priority)) for priority in Priority]
+        for waiter in waiters:
+            (await waiter).answered()
+        lane.pause(slots[0], 7)
+        until = now() + 7
+        slots[0].answered(accepted=False)
+        waiters = [asyncio.create_task(lane.admit(priority)) for priority in Priority]
+        for one, slot in enumerate(slots[1:]):
+            await asyncio.sleep(0.5)
+            if one % 2:
+                lane.pause(slot, 1)
+                slot.answered(accepted=False)
+            elif one == 4:
+                slot.lost(1.0)
+            else:
+                slot.answered()
+            assert lane.statistics().paused_until == until
+        assert not any(waiter.done() for waiter in waiters)
+        for waiter in waiters:
+            (await waiter).answered()
+            assert now() >= until
+        assert lane.statistics().paused_until is None
+        assert lane.statistics().throttled == 5
+
+    run(main())
+
+
+def test_at_most_so_many_are_on_their_way() -> None:
+    """Would use up the machine's sockets where the quota allows for more."""
+
+    async def main() -> None:
+        lane = LocalLane("test", Quota(1000, 60.0, burst=1000, reserve=0))
+        slots = []
+
+        async def one(priority: Priority) -> None:
+            slots.append(await lane.admit(priority))
+
+        waiters = [asyncio.create_task(one(Priority(number % 2))) for number in range(900)]
+        for round_ in range(1, 4):
+            await asyncio.sleep(1)
+            assert len(slots) == lane.statistics().in_flight == MAX_IN_FLIGHT
+            assert lane.statistics().admitted == round_ * MAX_IN_FLIGHT
+            for slot in slots:
+                slot.answered()
+            slots.clear()
+        await asyncio.gather(*waiters)
+        assert lane.statistics().admitted == 900
+
+    run(main())

@@ -1,0 +1,179 @@
+"""The pace among others that nobody told us of: by itself, and against them in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from itertools import pairwise
+from random import Random
+
+import pytest
+
+from benchmarks.crowd import OURS, PATTERNS, Backoff, Crowd, simulate
+from recall_async.limits.lane import LocalLane
+from recall_async.limits.pace import FLOOR, MODESTY, Pace
+from recall_async.limits.quota import Priority, Quota
+from tests.simulation import Server, call
+from tests.virtual_time import run
+
+LIMIT, PER = 60, 6.0
+FULL = LIMIT / PER
+QUOTA = Quota(LIMIT, PER)
+
+
+def steady(rate: float, *, until: float = 60.0) -> Pace:
+    """The pace of a lane that has been accepted so many times a second."""
+    pace = Pace(LIMIT, PER)
+    for number in range(int(until * rate)):
+        pace.admitted(number / rate)
+        pace.accepted(number / rate)
+    return pace
+
+
+def test_nothing_is_held_back_before_a_429() -> None:
+    """Would slow down a lane that has the quota to itself."""
+    pace = steady(FULL)
+    assert pace.rate(60.0) == math.inf
+    assert pace.next == -math.inf
+
+
+def test_begins_below_what_was_granted_and_grows_faster_and_faster() -> None:
+    """Would ask for too much again at once, or never take back what others leave."""
+    pace = steady(5.0)
+    pace.rejected(60.0, 59.9, 62.0, jitter=0.5)
+    assert pace.rate(61.0) == pace.rate(62.0) == pytest.approx(5.0 * MODESTY, rel=0.05)
+    rates = [pace.rate(62.0 + one * PER) for one in range(12)]
+    last = rates.index(math.inf)
+    assert last <= 6
+    growth = [later / earlier for earlier, later in pairwise(rates[:last])]
+    assert growth == sorted(growth)
+    assert growth[0] > 1.05
+    pace.admitted(62.0 + 12 * PER)
+    assert pace.next <= 62.0 + 12 * PER
+
+
+def test_spreads_requests_evenly_after_a_random_moment() -> None:
+    """Would let out clumps, or have all who met the same 429 begin again at the same moment."""
+    pace = steady(5.0)
+    pace.rejected(60.0, 59.9, 62.0, jitter=0.5)
+    rate = pace.rate(62.0)
+    assert pace.next == pytest.approx(62.0 + 0.5 / rate)
+    pace.admitted(62.5)
+    assert pace.next == pytest.approx(62.5 + 1 / pace.rate(62.5))
+
+
+def test_late_answers_do_not_slow_down_twice() -> None:
+    """Would punish a lane once for each of the requests that were on their way when it met the first 429."""
+    pace = steady(5.0)
+    pace.rejected(60.0, 59.9, 62.0, jitter=0.0)
+    rate = pace.rate(62.0)
+    for _ in range(10):
+        pace.rejected(60.5, 59.95, 63.0, jitter=0.0)
+    assert pace.rate(63.0) == rate
+    pace.rejected(64.0, 63.5, 65.0, jitter=0.0)
+    assert pace.rate(65.0) < rate
+
+
+def test_never_slower_than_a_share_of_the_quota() -> None:
+    """Would all but stop a lane whose every request is refused."""
+    pace = steady(1.0)
+    for number in range(100):
+        now = 60.0 + number
+        pace.admitted(now)
+        pace.rejected(now + 0.1, now, now + 0.5, jitter=1.0)
+    assert pace.rate(160.0) == pytest.approx(FULL * FLOOR, rel=0.05)
+
+
+def test_lane_that_has_just_begun_is_not_taken_for_a_slow_one() -> None:
+    """Would hold up a job that was interrupted and carries on, as if the little it was granted yet were its share."""
+    pace = Pace(LIMIT, PER)
+    for _ in range(20):
+        pace.admitted(60.0)
+        pace.accepted(60.2)
+    pace.rejected(60.2, 60.0, 61.2, jitter=0.0)  # the oldest request in the server's window is 5 s old, ours 0.2 s
+    assert pace.rate(61.2) == pytest.approx(FULL * MODESTY)
+    # But a window that filled while we were there says what our share of it is.
+    pace = Pace(LIMIT, PER)
+    for _ in range(6):
+        pace.admitted(60.0)
+        pace.accepted(60.2)
+    pace.rejected(60.2, 60.0, 66.0, jitter=0.0)
+    assert pace.rate(66.0) == pytest.approx(1.0 * MODESTY)
+
+
+def crowds(strategy: Backoff | None, limit: int, per: float, windows: float, seeds: int) -> Crowd:
+    each = [
+        simulate(strategy, pattern, limit, per, windows, seed) for pattern in PATTERNS for seed in range(seeds)
+    ]
+    requests, rejected, seconds = (sum(values) for values in zip(*each, strict=True))
+    return Crowd(int(requests), int(rejected), seconds)
+
+
+@pytest.mark.parametrize(("limit", "windows", "seeds"), [(60, 10, 4), (600, 3, 1)])
+def test_ten_strangers_hardly_get_in_each_others_way(limit: int, windows: float, seeds: int) -> None:
+    """Would meet storms of 429s, or hardly use the quota, where others use it too."""
+    ours = crowds(None, limit, limit / 10, windows, seeds)
+    usual = crowds(Backoff(0.5, 30.0, honours=True), limit, limit / 10, windows, max(1, seeds // 2))
+    assert ours.rejected / ours.requests <= (1 - 0.973) * usual.rejected / usual.requests
+    assert ours.seconds / ours.requests <= 1.25 * usual.seconds / usual.requests
+
+
+def busy(lane: LocalLane, server: Server, workers: int = 32) -> list[asyncio.Task[None]]:
+    """A bulk job that never ends."""
+
+    async def worker() -> None:
+        while True:
+            await call(lane, server, Priority.BULK)
+
+    return [asyncio.create_task(worker()) for _ in range(workers)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_two_lanes_share_and_the_one_that_stays_takes_all(seed: int) -> None:
+    """Would leave quota unused beside another client, or long after it has gone."""
+
+    async def main() -> None:
+        random = Random(seed)
+        server = Server(LIMIT, PER, random)
+        first, second = (LocalLane("test", QUOTA, jitter=random.random) for _ in range(2))
+        now, begin = asyncio.get_running_loop().time, asyncio.get_running_loop().time()
+        staying, leaving = busy(first, server), busy(second, server)
+
+        def used(since: float, windows: float) -> float:
+            return sum(since <= at < since + windows * PER for at in server.accepted) / (windows * LIMIT)
+
+        await asyncio.sleep(23 * PER)
+        assert used(begin + 3 * PER, 20) >= 0.8
+        assert sum(at >= begin + 3 * PER for at in server.rejected) <= 20 * 2
+        assert first.statistics().pace or second.statistics().pace
+        for worker in leaving:
+            worker.cancel()
+        gone = now()
+        await asyncio.sleep(10 * PER)
+        assert used(gone + 6 * PER, 4) >= 0.9
+        assert first.statistics().pace is None
+        assert sum(at >= gone + PER for at in server.rejected) == 0
+        for worker in staying:
+            worker.cancel()
+
+    run(main())
+
+
+@pytest.mark.parametrize("idle", [1.0, 5.0])
+def test_job_that_was_killed_carries_on(idle: float) -> None:
+    """Would take minutes to get going again, because the server still counts what the killed process sent."""
+
+    async def main() -> float:
+        random = Random(1)
+        server, begin = Server(600, 60.0, random), asyncio.get_running_loop().time()
+        killed = busy(LocalLane("killed", Quota(600, 60.0)), server)
+        await asyncio.sleep(90)
+        for worker in killed:
+            worker.cancel()
+        await asyncio.sleep(idle)
+        lane, begin = LocalLane("next", Quota(600, 60.0), jitter=random.random), asyncio.get_running_loop().time()
+        await asyncio.gather(*(call(lane, server, Priority.BULK) for _ in range(1200)))
+        return asyncio.get_running_loop().time() - begin
+
+    assert run(main()) <= 1.5 * 120
