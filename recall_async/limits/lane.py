@@ -25,10 +25,8 @@ from .contract import LaneStatistics, Slot
 from .pace import Pace
 from .queue import Ticket, WaitQueue
 from .quota import Priority, Quota
+from .sockets import MAX_IN_FLIGHT
 from .window import Window
-
-MAX_IN_FLIGHT = 256
-"""Requests of one lane that are on their way at once: beyond it, a machine runs out of sockets before the quota ends."""
 
 
 class LocalSlot:

@@ -19,7 +19,6 @@ from redis.exceptions import RedisError
 
 from ..errors import DeadlineExceededError, QuotaStoreUnavailableError, RecallError
 from .contract import LaneStatistics, Slot
-from .lane import MAX_IN_FLIGHT
 from .quota import Priority, Quota
 from .redis_calls import WaitingCalls
 from .redis_dialogue import Dialogue
@@ -27,6 +26,7 @@ from .redis_link import Link
 from .redis_reserve import LocalReserve
 from .redis_scripts import HANDOVER, Answer, Ask, Command, Ending, Pause, Terms
 from .redis_slot import RedisSlot
+from .sockets import MAX_IN_FLIGHT
 from .window import Window
 
 logger = logging.getLogger("recall_async")

@@ -1,0 +1,16 @@
+"""How many requests may be on their way at once before the process runs out of sockets."""
+
+from __future__ import annotations
+
+import sys
+
+if sys.platform == "win32":
+    _SOCKETS = 512
+else:
+    import resource
+
+    _soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _SOCKETS = 1024 if _soft == resource.RLIM_INFINITY else max(128, min(_soft, 1024))
+
+MAX_IN_FLIGHT = _SOCKETS // 2
+"""Requests of one lane; half of what the process may have open, and no more than 512."""
