@@ -54,7 +54,7 @@ DECODERS: dict[str, Callable[[bytes], Any]] = {
 
 def run(quick: bool) -> Report:
     """The report on decoding."""
-    rounds, in_turn, kept_of = (8, 5, 4) if quick else (120, 10, 25)
+    rounds, in_turn, kept_of = (6, 5, 4) if quick else (60, 20, 25)
     pages = [page(seed) for seed in range(in_turn)]
     times = {name: statistics.median(seconds) for name, seconds in _times(pages, rounds).items()}
     kept = {name: _kept(decode, pages[0], kept_of) for name, decode in DECODERS.items()}

@@ -192,7 +192,7 @@ def run(quick: bool) -> Report:
         waits = [max(wait, 1e-3) for wait in found.waits]
         axes.step([1e-3, *waits], [0.0, *shares], where="post", label=name, linestyle=line, color=colour)
     axes.axvline(P99, color=LIMIT, linewidth=0.8, linestyle=":")
-    axes.annotate(f" target: p99 ≤ {P99:g} s", (P99, 0.85), color=LIMIT)
+    axes.annotate(f" target: p99 ≤ {P99:g} s", (P99, 0.3), color=LIMIT)
     axes.set(
         title=f"Share of interactive calls that waited no longer, at {limit} per {per:g} s",
         xlabel="seconds (log; 0.001 is not at all)",

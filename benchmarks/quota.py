@@ -78,7 +78,7 @@ def _report(found: dict[tuple[str, int], Outcome], settings: tuple[tuple[int, fl
         outcomes = {name: found[name, limit] for name in NAMES}
         least = ideal(limit, per, calls)
         for axes, (name, outcome) in zip(row, outcomes.items(), strict=True):
-            moments, seen = outcome.trailing(per, per / 200)
+            moments, seen = outcome.trailing(per, per / 100)
             colour = OURS if name in (SMOOTH, GREEDY) else OTHERS[0]
             axes.plot(moments, seen, color=colour)
             axes.fill_between(moments, seen, limit, where=[count > limit for count in seen], color=colour, alpha=0.3)

@@ -189,8 +189,15 @@ def _report(
         axes.plot(
             bar.stretch * TIMES, bar.per_accepted * (1 - FEWER), marker="+", markersize=14, linestyle="", color=LIMIT
         )
-        axes.annotate("target", (bar.stretch * TIMES, bar.per_accepted * (1 - FEWER)), color=LIMIT, xytext=(6, -12),
-                      textcoords="offset points")  # fmt: skip
+        axes.annotate(
+            "target ",
+            (bar.stretch * TIMES, bar.per_accepted * (1 - FEWER)),
+            color=LIMIT,
+            xytext=(-8, 0),
+            textcoords="offset points",
+            horizontalalignment="right",
+            verticalalignment="center",
+        )
         axes.set(title=f"{limit} per {per:g} s", xlabel="time until all was done, over the ideal", yscale="log")
     subplots[0].set_ylabel("rejections per accepted request")
     subplots[-1].legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
