@@ -31,9 +31,15 @@ def main() -> int:
         return _run(names[0], quick=options.quick, out=out)
     # Each in an interpreter of its own, so that none inherits another's heap, caches or event loops.
     flags = [*(["--quick"] if options.quick else []), *(["--out", str(out)] if out else [])]
-    return max(
-        subprocess.run([sys.executable, "-m", "benchmarks", name, *flags], cwd=DOCS.parent).returncode for name in names
-    )
+    commands = [[sys.executable, "-m", "benchmarks", name, *flags] for name in names]
+    failed = [
+        name
+        for name, command in zip(names, commands, strict=True)
+        if subprocess.run(command, cwd=DOCS.parent).returncode
+    ]
+    if failed:
+        sys.stderr.write(f"failed: {', '.join(failed)}\n")
+    return 1 if failed else 0
 
 
 def _run(name: str, *, quick: bool, out: Path | None) -> int:
