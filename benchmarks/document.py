@@ -116,8 +116,8 @@ def _measured(sections: Mapping[str, Section]) -> str:
             'Written by `python -m benchmarks` (after `pip install -e ".[bench]"`), no figure by hand. Everything runs on '
             "one machine, servers in processes of their own on its loopback interface; no network, no account. What is "
             "compared runs in the same process and run, in turns of changing order, and ratios are ratios of the medians. "
-            "CPU is the CPU time of the measuring process, user and system. Garbage collection stays on, as in a "
-            f"program, and begins each turn with nothing to collect. All of it took {minutes:.0f} minutes.",
+            "CPU is the CPU time of the measuring process, user and system. Unless a section says otherwise, garbage "
+            f"collection stays on, as in a program, and a turn begins with nothing to collect. All of it took {minutes:.0f} minutes.",
             "Measured on:",
             "\n".join(where),
             f"with {packages}.",
