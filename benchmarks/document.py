@@ -117,7 +117,8 @@ def _measured(sections: Mapping[str, Section]) -> str:
             "one machine, servers in processes of their own on its loopback interface; no network, no account. What is "
             "compared runs in the same process and run, in turns of changing order, and ratios are ratios of the medians. "
             "CPU is the CPU time of the measuring process, user and system. Unless a section says otherwise, garbage "
-            f"collection stays on, as in a program, and a turn begins with nothing to collect. All of it took {minutes:.0f} minutes.",
+            "collection stays on, as in a program, and a turn begins with nothing to collect. All of it took "
+            f"{minutes:.0f} minutes.",
             "Measured on:",
             "\n".join(where),
             f"with {packages}.",
