@@ -1,13 +1,9 @@
-"""Opening and closing: calls in flight end clearly, nothing hangs, nothing is left behind, nobody is warned in vain."""
+"""Opening and closing: calls in flight end clearly, nothing hangs, nothing is left behind."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import re
-import subprocess
-import sys
-import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,7 +11,7 @@ import aiohttp
 import pytest
 
 from recall_async import ConfigurationError, Quota, RecallSession, RetryPolicy, SessionClosedError
-from tests.session.conftest import API_KEY, PLENTY
+from tests.session.conftest import PLENTY
 from tests.session.scripted_server import CALENDAR, ScriptedServer, raw, reply, silence
 
 EVENT_ID = "497f6eca-6276-4993-bfeb-53cbbbba6f08"
@@ -236,65 +232,6 @@ async def test_exception_in_the_block_is_kept(server: ScriptedServer, connect: A
         await call
 
 
-async def used(server: ScriptedServer, **settings: Any) -> RecallSession:
-    recall = RecallSession(API_KEY, base_url=server.url, **settings)
-    await schedule(recall)
-    return recall
-
-
-def dropped(recall: list[Any]) -> list[warnings.WarningMessage]:
-    """What is warned about when the only reference to something goes."""
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        recall.clear()
-        gc.collect()
-        gc.collect()
-    return warned
-
-
-async def test_never_closed(server: ScriptedServer) -> None:
-    """Would not tell, tell twice, or let aiohttp tell too, in words that mean nothing to our users."""
-    (warned,) = dropped([await used(server)])
-    assert warned.category is ResourceWarning
-    assert "RecallSession" in str(warned.message)
-    assert "async with" in str(warned.message)
-    assert API_KEY not in str(warned.message)
-
-
-async def test_never_closed_with_a_session_of_the_caller(server: ScriptedServer) -> None:
-    """Would close the caller's session, or not tell."""
-    async with aiohttp.ClientSession() as http:
-        assert len(dropped([await used(server, http=http)])) == 1
-        assert not http.closed
-
-
-async def test_dropped_while_its_resource_is_kept(server: ScriptedServer) -> None:
-    """Would warn too early, or let aiohttp warn, where a program keeps `session.calendar_events` and not the session."""
-    events = RecallSession(API_KEY, base_url=server.url).calendar_events
-    assert (await events.remove_bot(EVENT_ID)).id == EVENT_ID
-    held = [events]
-    del events
-    (warned,) = dropped(held)
-    assert "RecallSession" in str(warned.message)
-
-
-async def test_closed_or_unused_sessions_do_not_warn(server: ScriptedServer) -> None:
-    """Would warn of sessions that hold nothing."""
-    recall = await used(server)
-    await recall.aclose()
-    held = [recall, RecallSession(API_KEY)]
-    del recall
-    assert dropped(held) == []
-
-
-async def test_lanes_of_a_dropped_session_are_free(server: ScriptedServer, workspace: str) -> None:
-    """Would refuse another quota for ever because of a session that is gone."""
-    dropped([await used(server, workspace=workspace, quotas={SCHEDULE: Quota(100)})])
-    async with RecallSession(API_KEY, base_url=server.url, workspace=workspace, quotas={SCHEDULE: Quota(50)}) as recall:
-        await schedule(recall)
-        assert recall.statistics()[SCHEDULE].quota == Quota(50)
-
-
 async def test_quotas_of_open_sessions_must_agree(server: ScriptedServer, connect: Any) -> None:
     """Would let the last session change the quota under the others."""
     first, second = connect(quotas={SCHEDULE: Quota(100)}), connect(quotas={SCHEDULE: Quota(50)})
@@ -325,45 +262,3 @@ def test_used_without_a_loop() -> None:
     recall = RecallSession("key")
     assert recall.statistics()[SCHEDULE].free == 600
     assert recall.calendar_events.list() is not None
-
-
-PROGRAMS = {
-    "never closed": ["ResourceWarning: the RecallSession"],
-    "closed": [],
-    "interrupted": ["ResourceWarning: the RecallSession"],
-    "kept beyond its loop": ["ResourceWarning: the RecallSession"],
-}
-PROGRAM = """
-import asyncio, sys
-sys.path.insert(0, ".")
-from recall_async import RecallSession
-from tests.session.scripted_server import ScriptedServer, silence
-
-async def main(how):
-    async with ScriptedServer() as server:
-        recall = RecallSession("key", base_url=server.url)
-        await recall.calendar_events.retrieve("497f6eca-6276-4993-bfeb-53cbbbba6f08")
-        if how == "closed":
-            await recall.aclose()
-        if how == "kept beyond its loop":
-            globals()["kept"] = recall
-        if how == "interrupted":
-            server.script(silence)
-            asyncio.create_task(recall.calendar_events.retrieve("497f6eca-6276-4993-bfeb-53cbbbba6f08"))
-            await server.arrived(2)
-
-asyncio.run(main(sys.argv[1]))
-globals().pop("kept", None)
-"""
-
-
-@pytest.mark.parametrize("how", PROGRAMS)
-def test_end_of_a_program(how: str) -> None:
-    """Would fail, or print anything but the one warning, when a program ends without closing its session."""
-    command = [sys.executable, "-X", "dev", "-c", PROGRAM, how]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    assert ended.returncode == 0, ended.stderr
-    signs = re.compile("Warning(?!: Enable tracemalloc)|Error|nclosed")
-    warned = [line for line in ended.stderr.splitlines() if signs.search(line)]
-    assert len(warned) == len(PROGRAMS[how]), ended.stderr
-    assert all(expected in line for expected, line in zip(PROGRAMS[how], warned, strict=True)), ended.stderr
