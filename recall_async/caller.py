@@ -13,7 +13,7 @@ import math
 import os
 import random
 import warnings
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from yarl import URL
@@ -165,7 +165,17 @@ class Caller:
         account = account or Account()
         self._calls.add(task)
         try:
-            return await self._call(operation, url, body, priority, deadline, start, deduplication_key, shared, account)
+            until = self.until(deadline)
+            if deduplication_key is None:
+                return await self._call(operation, url, body, priority, until, start, shared, account)
+            # Until the call is over, not the attempt: its retry must not undo what a later call has done.
+            if not shared.keys.take(deduplication_key):
+                waiting = shared.keys.wait(deduplication_key)
+                account.waited += await _in_time(waiting, until, operation)
+            try:
+                return await self._call(operation, url, body, priority, until, start, shared, account)
+            finally:
+                shared.keys.release(deduplication_key)
         except asyncio.CancelledError:
             if task in self._ended and task.uncancel() <= cancelling:
                 raise SessionClosedError(
@@ -190,40 +200,31 @@ class Caller:
         url: URL,
         body: bytes | None,
         priority: Priority,
-        deadline: float | None,
+        until: float,
         start: float,
-        deduplication_key: str | None,
         shared: Workspace,
         account: Account,
     ) -> Any:
         loop = asyncio.get_running_loop()
         lane = self.lane(operation.name)
-        begun, until = loop.time(), self.until(deadline)
+        begun = loop.time()
         if not isinstance(priority, Priority):
             raise ConfigurationError(f"priority is {priority!r}: it is Priority.INTERACTIVE or Priority.BULK")
         idempotency_key = _new_key() if operation.keyed else None
         shared.budget.earn(self.policy)
         while True:
             asked = loop.time()
-            if deduplication_key is not None and not shared.keys.take(deduplication_key):
-                await _in_time(shared.keys.wait(deduplication_key), until, operation)
-            try:
-                slot = await lane.admit(priority, start=start, deadline=until)
-                account.waited += loop.time() - asked
-                account.attempts += 1
-                verdict = await self._attempt(
-                    operation, url, body, idempotency_key, until, lane, slot, account.attempts
-                )
-            finally:
-                if deduplication_key is not None:
-                    shared.keys.release(deduplication_key)
+            slot = await lane.admit(priority, start=start, deadline=until)
+            account.waited += loop.time() - asked
+            account.attempts += 1
+            verdict = await self._attempt(operation, url, body, idempotency_key, until, lane, slot, account.attempts)
             if isinstance(verdict, Done):
                 return decode(operation, verdict.answer, self.transport.masked)
             now = loop.time()
             # Timers may fire a moment early.
             if isinstance(verdict.error, AttemptTimeoutError) and now > until - 0.01:
                 raise DeadlineExceededError(
-                    f"{operation.name} had no answer within its deadline of {until - begun:.3g} s; "
+                    f"{operation.name} had no answer within its deadline of {round(until - begun, 2):g} s; "
                     "whether it took effect is unknown"
                 ) from verdict.error
             if not isinstance(verdict, Retry) or now + max(verdict.after, verdict.pause or 0.0) > until:
@@ -282,14 +283,15 @@ def _new_key() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
 
 
-async def _in_time(waiting: Any, until: float, operation: Operation) -> None:
-    if until == math.inf:
-        await waiting
-        return
+async def _in_time(waiting: Awaitable[None], until: float, operation: Operation) -> float:
+    """Seconds that it took."""
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
     try:
-        async with asyncio.timeout_at(until):
+        async with asyncio.timeout_at(None if until == math.inf else until):
             await waiting
     except TimeoutError as error:
         raise DeadlineExceededError(
             f"{operation.name}: another call with the same deduplication key took until the deadline"
         ) from error
+    return loop.time() - begun

@@ -93,7 +93,7 @@ class LocalLane:
         """Keep to this quota from now on. What was sent is not forgotten."""
         self._quota = quota
         self._ceilings = {priority: quota.ceiling(priority) for priority in Priority}
-        self._left = {Priority.INTERACTIVE: 0, Priority.BULK: min(quota.held_back, quota.depth - 1)}
+        self._left = {priority: quota.spared(priority) for priority in Priority}
         self._window.per = Window(quota.per).per
         self._pace = Pace(quota.limit, quota.per)
         self._bucket = AsyncLimiter(quota.depth, quota.depth / quota.rate)

@@ -26,6 +26,7 @@ class Quota:
 
     `burst` is how many may go at once before the pace of `limit / per` takes over: by default a tenth of `limit`
     ("smooth", for a workspace that bulk jobs and people share); `burst=limit` is "greedy", for a job that is alone.
+    By default bulk calls leave most of the burst to others; a `burst` that is named is theirs, too.
     `reserve` is how many slots bulk calls leave to interactive ones: by default one in 150, or two if `limit` is 60 or more.
 
     Raises `ConfigurationError` for values that make no quota. The limits: https://docs.recall.ai/reference/rate-limits
@@ -64,6 +65,18 @@ class Quota:
         if self.reserve is not None:
             return self.reserve
         return min(max(math.ceil(self.limit / 150), min(2, self.limit // 30)), self.limit - 1)
+
+    def spared(self, priority: Priority) -> int:
+        """Tokens of the burst that a call of this priority leaves to others.
+
+        By default bulk calls take no more than a sixth of the burst at once: a job that begins with all of it makes the
+        window return its slots in clumps from then on, and people wait in the gaps between.
+        """
+        if priority is Priority.INTERACTIVE:
+            return 0
+        if self.burst is None:
+            return max(0, self.depth - max(2, self.depth // 6))
+        return min(self.held_back, self.depth - 1)
 
     def ceiling(self, priority: Priority) -> int:
         """How many slots may be taken when a call of this priority has been admitted."""

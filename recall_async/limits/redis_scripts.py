@@ -103,7 +103,7 @@ class Terms:
             limit_bulk=max(1, quota.ceiling(Priority.BULK) - set_aside),
             depth=depth,
             # Without tokens left over, a call in this process would queue for them behind the bulk of all the others.
-            depth_bulk=max(1, depth - quota.held_back),
+            depth_bulk=max(1, depth - quota.spared(Priority.BULK)),
             per=microseconds(per),
             lease=microseconds(longest_request + HANDOVER + per),
         )

@@ -73,12 +73,12 @@ def test_smoothing_counts() -> None:
 
     async def main() -> None:
         lane, begin = LocalLane("test", Quota(100, 10.0, burst=1)), now()
-        for _ in range(50):
-            asyncio.create_task(lane.admit())
+        others = [asyncio.create_task(lane.admit()) for _ in range(50)]
         await asyncio.sleep(0)
         at, _ = await failure(asyncio.create_task(lane.admit(deadline=begin + 4.8)))
         assert at < begin + SOON
         (await lane.admit(deadline=begin + 5.1)).answered()
+        await asyncio.gather(*others)
 
     run(main())
 
@@ -162,13 +162,13 @@ def test_at_most_so_many_are_on_their_way() -> None:
     """Would use up the machine's sockets where the quota allows for more."""
 
     async def main() -> None:
-        lane = LocalLane("test", Quota(1000, 60.0, burst=1000, reserve=0))
+        lane = LocalLane("test", Quota(10_000, 60.0, burst=10_000, reserve=0))
         slots = []
 
         async def one(priority: Priority) -> None:
             slots.append(await lane.admit(priority))
 
-        waiters = [asyncio.create_task(one(Priority(number % 2))) for number in range(900)]
+        waiters = [asyncio.create_task(one(Priority(number % 2))) for number in range(4 * MAX_IN_FLIGHT - 1)]
         for round_ in range(1, 4):
             await asyncio.sleep(1)
             assert len(slots) == lane.statistics().in_flight == MAX_IN_FLIGHT
@@ -177,6 +177,6 @@ def test_at_most_so_many_are_on_their_way() -> None:
                 slot.answered()
             slots.clear()
         await asyncio.gather(*waiters)
-        assert lane.statistics().admitted == 900
+        assert lane.statistics().admitted == 4 * MAX_IN_FLIGHT - 1
 
     run(main())

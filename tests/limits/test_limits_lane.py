@@ -93,7 +93,7 @@ class WatchedLane(LocalLane):
         self.turns = 0
         self.waiting: list[asyncio.Task[None]] = []
         self._cancel_at_turn = cancel_at_turn or {}
-        super().__init__("test", quota)
+        super().__init__("test", quota, jitter=lambda: 0.5)
         self._queue: WatchedQueue = WatchedQueue()
         loop = self._loop
         assert isinstance(loop, VirtualTimeLoop)
@@ -124,7 +124,7 @@ class WatchedLane(LocalLane):
             assert self._window.in_flight
             return
         self._bucket.has_capacity()  # brings its level up to date
-        left = min(self._quota.held_back, self._quota.depth - 1) if ticket.priority is Priority.BULK else 0
+        left = self._quota.spared(ticket.priority)
         short = self._bucket._level + self._promised + left + 1 - self._bucket.max_rate
         token = now + short / self._quota.rate
         assert self._timer is not None

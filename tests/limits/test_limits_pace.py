@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from random import Random
 
 import pytest
 
-from benchmarks.crowd import OURS, PATTERNS, Backoff, Crowd, simulate
+from benchmarks.crowd import PATTERNS, Backoff, Crowd, simulate
 from recall_async.limits.lane import LocalLane
 from recall_async.limits.pace import FLOOR, MODESTY, Pace
 from recall_async.limits.quota import Priority, Quota
@@ -103,9 +102,7 @@ def test_lane_that_has_just_begun_is_not_taken_for_a_slow_one() -> None:
 
 
 def crowds(strategy: Backoff | None, limit: int, per: float, windows: float, seeds: int) -> Crowd:
-    each = [
-        simulate(strategy, pattern, limit, per, windows, seed) for pattern in PATTERNS for seed in range(seeds)
-    ]
+    each = [simulate(strategy, pattern, limit, per, windows, seed) for pattern in PATTERNS for seed in range(seeds)]
     requests, rejected, seconds = (sum(values) for values in zip(*each, strict=True))
     return Crowd(int(requests), int(rejected), seconds)
 

@@ -50,7 +50,7 @@ def test_who_names_a_quota_decides_for_who_names_none(workspace: str) -> None:
         named = opened(workspace, Quota(20, 60.0))
         assert silent.quota == named.quota == opened(workspace).quota == Quota(20, 60.0)
         assert opened(workspace, Quota(20, 60.0)).quota == Quota(20, 60.0)
-        with pytest.raises(ConfigurationError, match="20.*30"):
+        with pytest.raises(ConfigurationError, match=r"20.*30"):
             opened(workspace, Quota(30, 60.0))
         assert silent.quota == Quota(20, 60.0)
 
