@@ -27,7 +27,7 @@ class Quota:
     `burst` is how many may go at once before the pace of `limit / per` takes over: by default a tenth of `limit`
     ("smooth", for a workspace that bulk jobs and people share); `burst=limit` is "greedy", for a job that is alone.
     By default bulk calls leave most of the burst to others; a `burst` that is named is theirs, too.
-    `reserve` is how many slots bulk calls leave to interactive ones: by default one in 150, or two if `limit` is 60 or more.
+    `reserve` is how many slots bulk calls leave to interactive ones: by default one in 200, or two if `limit` is 60 or more.
 
     Raises `ConfigurationError` for values that make no quota. The limits: https://docs.recall.ai/reference/rate-limits
     """
@@ -64,7 +64,7 @@ class Quota:
         """Slots that bulk calls leave free: `reserve`, or its default."""
         if self.reserve is not None:
             return self.reserve
-        return min(max(math.ceil(self.limit / 150), min(2, self.limit // 30)), self.limit - 1)
+        return min(max(math.ceil(self.limit / 200), min(2, self.limit // 30)), self.limit - 1)
 
     def spared(self, priority: Priority) -> int:
         """Tokens of the burst that a call of this priority leaves to others.
