@@ -82,6 +82,25 @@ def test_cancel_after_the_turn_was_given(deadline: float) -> None:
     run(main())
 
 
+def test_cancel_just_before_the_turn() -> None:
+    """Would fail, or give the slot to one who is gone, when a slot comes back before a cancelled call has run on."""
+
+    async def main() -> None:
+        lane, loop = LocalLane("test", Quota(1, 10.0)), asyncio.get_running_loop()
+        first = await lane.admit()
+        victim, next_one = (asyncio.create_task(lane.admit()) for _ in range(2))
+        await asyncio.sleep(20)
+        victim.cancel()
+        first.unused()
+        now = loop.time()
+        (await next_one).answered()
+        assert victim.cancelled()
+        assert loop.time() - now < 0.01
+        await until_empty(lane)
+
+    run(main())
+
+
 def test_deadline_between_turn_and_running_on() -> None:
     """Would fail a call whose turn came in time, and lose its slot."""
 

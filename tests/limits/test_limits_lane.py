@@ -73,7 +73,7 @@ class WatchedQueue(WaitQueue[lane_module._Waiter]):
     def __init__(self) -> None:
         super().__init__()
         self.ranks: dict[Ticket[lane_module._Waiter], tuple[int, float, int]] = {}
-        self.left = (-1, 0.0, 0)
+        self.left = (len(Priority), 0.0, 0)
         self.arrivals = 0
 
     def push(self, priority: Priority, start: float, holder: lane_module._Waiter) -> Ticket[lane_module._Waiter]:
@@ -107,6 +107,7 @@ class WatchedLane(LocalLane):
         assert self._window.taken(now) <= self._quota.limit
         alive = [rank for ticket, rank in self._queue.ranks.items() if not ticket.holder.turn.done()]
         assert not alive or self._queue.left < min(alive)
+        self._queue.left = (len(Priority), 0.0, 0)  # nobody may go past those who wait
         # The one whose turn it is comes first here, and has not run on yet when this is called.
         victim = self._cancel_at_turn.get(self.turns)
         self.turns += 1
