@@ -14,5 +14,5 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that keep the machine busy, and those that would notice, go one after the other."""
     for item in items:
-        if item.path.parent.name in ("benchmarks", "referee") or item.path.name == "test_redis_processes.py":
+        if item.path.parent.name in ("benchmarks", "referee", "redis"):
             item.add_marker(pytest.mark.xdist_group("alone"))
