@@ -95,8 +95,8 @@ class Caller:
 
     def until(self, deadline: float | None) -> float:
         """The time of the loop's clock by which a call must be through; `deadline` is in seconds from now."""
-        if deadline is None:
-            deadline = self.policy.deadline if self.policy.deadline is not None else math.inf
+        if deadline is None and (deadline := self.policy.deadline) is None:
+            return math.inf
         if isinstance(deadline, bool) or not isinstance(deadline, int | float) or not deadline >= 0:
             raise ConfigurationError(f"deadline is {deadline!r}: it is a number of seconds from now")
         return asyncio.get_running_loop().time() + deadline

@@ -186,8 +186,6 @@ class Transport:
         large, and `SessionClosedError` or `ConfigurationError` where the aiohttp session cannot send.
         """
         assert self._http is not None
-        if self._http.closed:
-            raise SessionClosedError("the aiohttp session that was passed as http= is closed")
         headers = {} if self._http is self._owned else self._headers.copy()
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -219,7 +217,10 @@ class Transport:
             reason = self.masked(str(error)) or type(error).__name__
             failure = ConnectionFailedError(f"no answer from {url.origin()}: {reason}")
         except (ValueError, RuntimeError) as error:
-            failure = ConfigurationError(self.masked(f"nothing can be sent to {url.origin()}: {error}"))
+            if self._http.closed:
+                failure = SessionClosedError("the aiohttp session that was passed as http= is closed")
+            else:
+                failure = ConfigurationError(self.masked(f"nothing can be sent to {url.origin()}: {error}"))
         # Not from aiohttp's exception, nor in its context: both it and its frames hold the headers that were sent.
         raise failure
 

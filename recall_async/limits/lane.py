@@ -128,7 +128,8 @@ class LocalLane:
     async def _wait(self, priority: Priority, start: float, deadline: float) -> None:
         waiter = _Waiter(self._loop.create_future(), deadline)
         ticket = self._queue.push(priority, start, waiter)
-        self._dispatch()
+        if self._queue.head() is ticket:  # else it is somebody else's turn first, and known when
+            self._dispatch()
         timer = last_moment = None
         if deadline != math.inf:
             timer = self._loop.call_at(deadline, self._expire, ticket)
@@ -231,12 +232,16 @@ class LocalLane:
         self._window.answered(now)
         if accepted:
             self._pace.accepted(now)
-        if self._queue:
-            self._dispatch()
+        self._comes_back(now)
 
     def _lost(self, grace: float) -> None:
-        self._window.lost(self._now(), grace)
-        if self._queue:
+        now = self._now()
+        self._window.lost(now, grace)
+        self._comes_back(now + grace)
+
+    def _comes_back(self, ended: float) -> None:
+        """A slot does, `per` seconds after `ended`: news unless the timer looks before that."""
+        if self._queue and ended + self._window.per < self._timer_at:
             self._dispatch()
 
     def _unused(self) -> None:

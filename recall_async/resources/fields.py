@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -51,10 +51,8 @@ def encode_bot_config(config: Mapping[str, Any]) -> bytes:
             )
         config = dict(config)
     try:
-        encoded = _JSON.encode(config).encode()
-        if not _has_text_for_names(config):  # json would turn 1 into "1", and None into "null"
-            raise TypeError("the names in an object are texts")
-        return encoded
+        _check_json(config)
+        return _encode_config(config)
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"bot_config cannot be written as JSON: {error}") from None
 
@@ -107,21 +105,34 @@ def _filter(name: str, value: Any) -> str:
     return check_text(value, name)
 
 
-def _has_text_for_names(value: object) -> bool:
+def _check_json(value: object) -> None:
+    """Raise `TypeError` or `ValueError` for what msgspec writes as something else: NaN as null, 1 as a name, bytes."""
     if isinstance(value, dict):
-        return all(isinstance(name, str) and _has_text_for_names(part) for name, part in value.items())
-    return not isinstance(value, list | tuple) or all(map(_has_text_for_names, value))
+        for name, part in value.items():
+            if not isinstance(name, str):
+                raise TypeError("the names in an object are texts")
+            if type(part) is not str:
+                _check_json(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            _check_json(part)
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{value} is no number in JSON")
+    elif isinstance(value, datetime):
+        check_time(value, "a time in bot_config")
+    elif value is not None and not isinstance(value, str | int | UUID):
+        raise TypeError(f"{type(value).__name__} is no JSON")
 
 
-def _time_in_config(value: object) -> str:
-    if isinstance(value, datetime):
-        return check_time(value, "a time in bot_config")
-    if isinstance(value, UUID):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} is no JSON")
+def _plain(value: object) -> str | int | float:
+    """The value of a subclass of such a type, which msgspec does not know."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    return int(value) if isinstance(value, int) else float(value)  # type: ignore[arg-type]
 
 
-_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_time_in_config)
+_encode_config = msgspec.json.Encoder(enc_hook=_plain).encode
 
 
 def _short(value: object) -> str:
