@@ -20,7 +20,7 @@ from .charts import bars, chart
 from .events import GOOGLE, OUTLOOK, page
 from .pydantic_models import PydanticPage
 from .report import Report, Table, Target
-from .rounds import turns
+from .rounds import ratio, turns
 
 OURS = "recall_async"
 CHUNK = 2**16
@@ -56,10 +56,11 @@ def run(quick: bool) -> Report:
     """The report on decoding."""
     rounds, in_turn, kept_of = (6, 5, 4) if quick else (60, 20, 25)
     pages = [page(seed) for seed in range(in_turn)]
-    times = {name: statistics.median(seconds) for name, seconds in _times(pages, rounds).items()}
+    taken = _times(pages, rounds)
+    times = {name: statistics.median(seconds) for name, seconds in taken.items()}
+    ratios = {name: ratio(seconds, taken[OURS]) for name, seconds in taken.items()}
     kept = {name: _kept(decode, pages[0], kept_of) for name, decode in DECODERS.items()}
-    ours = times[OURS]
-    to_orjson, to_pydantic = times["orjson, untyped"] / ours, times["pydantic"] / ours
+    ours, to_orjson, to_pydantic = times[OURS], ratios["orjson, untyped"], ratios["pydantic"]
     raw = statistics.mean(sum(map(len, _raws(body))) for body in pages) / 1e3
     size = statistics.mean(map(len, pages)) / 1e3
     most = max(kept[OURS])
@@ -88,7 +89,7 @@ def run(quick: bool) -> Report:
                     (
                         f"**{name}**" if name == OURS else name,
                         f"{seconds * 1e3:.2f} ms",
-                        f"{seconds / ours:.2f}",
+                        f"{ratios[name]:.2f}",
                         f"{statistics.median(kept[name]) / 1e3:.1f} kB",
                         f"{max(kept[name]) / 1e3:.1f} kB",
                     )

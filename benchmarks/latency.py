@@ -20,7 +20,7 @@ from tests.virtual_time import run as in_virtual_time
 
 from .charts import LIMIT, OTHERS, OURS, chart
 from .peers import KEY, Peer, connections
-from .processes import serving, statistics_of
+from .processes import serving, told
 from .report import Report, Table, Target
 from .rounds import quantile
 
@@ -168,7 +168,7 @@ async def _in_real_time(limit: int, per: float, duration: float, workers: int) -
                 *(_real(call, duration, 2 * CALLS_PER_SECOND, workers) for call in calls.values())
             )
             return {
-                name: (sorted(seconds), statistics_of(urls[name])["rejected"])
+                name: (sorted(seconds), told(urls[name], "statistics")["rejected"])
                 for name, seconds in zip(calls, took, strict=True)
             }
 

@@ -32,11 +32,10 @@ def serving(module: str, *arguments: str) -> Iterator[str]:
             server.kill()
 
 
-def statistics_of(address: str) -> dict[str, int]:
-    """What a `benchmarks.server` has counted."""
-    with urllib.request.urlopen(f"{address}/statistics") as answer:
-        found: dict[str, int] = json.load(answer)
-        return found
+def told(address: str, path: str) -> Any:
+    """The JSON that a server of ours tells about itself there."""
+    with urllib.request.urlopen(f"{address}/{path}") as answer:
+        return json.load(answer)
 
 
 def measured(module: str, *arguments: str) -> Any:

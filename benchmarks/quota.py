@@ -9,11 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from tests.referee.drf_server import referee
-
 from .charts import LIMIT, OTHERS, OURS, chart
 from .limiters import GREEDY, NAMES, SMOOTH
-from .processes import measured
+from .processes import measured, serving, told
 from .report import Report, Table, Target
 
 DELAY = 0.2
@@ -47,10 +45,10 @@ def ideal(limit: int, per: float, calls: int) -> float:
 
 def _one(name: str, limit: int, per: float, calls: int, wait: float) -> Outcome:
     """A limiter's calls in a process of their own, to a server of their own, begun after `wait` seconds."""
-    with referee(limit=limit, per=per, delay=DELAY) as server:
+    with serving("benchmarks.throttle", "--limit", str(limit), "--per", f"{per:g}", "--delay", str(DELAY)) as url:
         time.sleep(wait)
-        seconds, rejected = measured("benchmarks.limiters", server.url, name, str(calls), str(limit), f"{per:g}")
-        found = server.requests()
+        seconds, rejected = measured("benchmarks.limiters", url, name, str(calls), str(limit), f"{per:g}")
+        found = told(url, "requests")
     seen = sorted([*found["accepted"], *found["rejected"]])
     return Outcome(seconds, rejected, [moment - seen[0] for moment in seen])
 

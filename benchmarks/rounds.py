@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
 from random import Random
 from typing import TypeVar
 
@@ -21,6 +22,11 @@ def turns(subjects: Iterable[T], rounds: int) -> Iterator[tuple[T, bool]]:
         for subject in order:
             gc.collect()
             yield subject, number > 0
+
+
+def ratio(values: Sequence[float], to: Sequence[float]) -> float:
+    """The median of the rounds' ratios: what slows the machine down for a while slows both down in its rounds."""
+    return statistics.median(value / other for value, other in zip(values, to, strict=True))
 
 
 def quantile(values: list[float], share: float) -> float:

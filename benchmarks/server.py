@@ -16,6 +16,7 @@ import re
 import sys
 import time
 from collections import defaultdict, deque
+from collections.abc import Callable
 from contextlib import suppress
 
 from .events import event
@@ -24,7 +25,8 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _KEY = re.compile(rb"\r\nauthorization: *([^\r]*)", re.IGNORECASE)
 
 
-def _answer(status: bytes, body: bytes, head: bytes = b"") -> bytes:
+def answer(status: bytes, body: bytes, head: bytes = b"") -> bytes:
+    """An answer as it goes over the wire; `head` are further header lines."""
     length = str(len(body)).encode()
     return b"HTTP/1.1 %b\r\nContent-Type: application/json\r\n%bContent-Length: %b\r\n\r\n%b" % (
         status,
@@ -32,6 +34,11 @@ def _answer(status: bytes, body: bytes, head: bytes = b"") -> bytes:
         length,
         body,
     )
+
+
+def too_many(wait: int) -> bytes:
+    """The answer to a request that is not counted."""
+    return answer(b"429 Too Many Requests", b'{"detail": "Throttled."}', b"Retry-After: %d\r\n" % wait)
 
 
 class Windows:
@@ -57,17 +64,15 @@ class Windows:
         return 0
 
 
-class Connection(asyncio.Protocol):
-    """One client. `ok` is the answer to everything that is counted."""
+class Requests(asyncio.Protocol):
+    """One client's connection."""
 
-    def __init__(self, windows: Windows, ok: bytes) -> None:
-        self._windows = windows
-        self._ok = ok
+    def __init__(self) -> None:
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self.transport = transport
 
     def data_received(self, data: bytes) -> None:
         received = self._received + data if self._received else data
@@ -78,17 +83,42 @@ class Connection(asyncio.Protocol):
             if len(received) < ends:
                 break
             received = received[ends:]
-            self._transport.write(self._reply(head))
+            self.requested(head)
         self._received = received
+
+    def requested(self, head: bytes) -> None:
+        """A whole request has come; `head` are its first lines."""
+        raise NotImplementedError
+
+
+class Connection(Requests):
+    """A client that is answered at once. `ok` is the answer to everything that is counted."""
+
+    def __init__(self, windows: Windows, ok: bytes) -> None:
+        super().__init__()
+        self._windows = windows
+        self._ok = ok
+
+    def requested(self, head: bytes) -> None:
+        self.transport.write(self._reply(head))
 
     def _reply(self, head: bytes) -> bytes:
         windows = self._windows
         if head.startswith(b"GET /statistics "):
-            return _answer(b"200 OK", json.dumps({"accepted": windows.accepted, "rejected": windows.rejected}).encode())
+            return answer(b"200 OK", json.dumps({"accepted": windows.accepted, "rejected": windows.rejected}).encode())
         key = _KEY.search(head)
         if wait := windows.count(key[1] if key else b""):
-            return _answer(b"429 Too Many Requests", b'{"detail": "Throttled."}', b"Retry-After: %d\r\n" % wait)
+            return too_many(wait)
         return self._ok
+
+
+async def serve(connection: Callable[[], Requests]) -> None:
+    """Listen on a free port, and say where."""
+    server = await asyncio.get_running_loop().create_server(connection, "127.0.0.1", 0, backlog=4096)
+    host, port = server.sockets[0].getsockname()
+    sys.stdout.write(f"http://{host}:{port}\n")
+    sys.stdout.flush()
+    await server.serve_forever()
 
 
 async def main() -> None:
@@ -97,13 +127,8 @@ async def main() -> None:
     parser.add_argument("--per", type=float, default=60.0)
     options = parser.parse_args()
     windows = Windows(options.limit, options.per)
-    ok = _answer(b"200 OK", event())
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(windows, ok), "127.0.0.1", 0, backlog=4096)
-    host, port = server.sockets[0].getsockname()
-    sys.stdout.write(f"http://{host}:{port}\n")
-    sys.stdout.flush()
-    await server.serve_forever()
+    ok = answer(b"200 OK", event())
+    await serve(lambda: Connection(windows, ok))
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from recall_async import Quota, RecallSession, RetryPolicy
-from tests.referee.drf_server import referee
 
 from .charts import LIMIT, OTHERS, chart
 from .charts import OURS as OUR_COLOUR
 from .crowd import BURST, CLIENTS, DEMAND, OURS, PATTERNS, WINDOWS, Backoff, Crowd, Strategy, arrivals, arrive, simulate
 from .peers import KEY, Peer, connections
+from .processes import serving
 from .report import Report, Table, Target
 
 FEWER = 0.973
@@ -115,7 +115,8 @@ async def _in_real_time(names: list[str], limit: int, per: float, windows: float
     """Each strategy and pattern at the same time, each with a server of its own."""
     jobs = [(name, pattern) for name in names for pattern in PATTERNS]
     with ExitStack() as servers:
-        urls = [servers.enter_context(referee(limit=limit, per=per)).url for _ in jobs]
+        told = ("--limit", str(limit), "--per", f"{per:g}", "--delay", "0.2")
+        urls = [servers.enter_context(serving("benchmarks.throttle", *told)) for _ in jobs]
         crowds = await asyncio.gather(
             *(_live(name, pattern, url, limit, per, windows) for (name, pattern), url in zip(jobs, urls, strict=True))
         )

@@ -9,9 +9,12 @@ import ipaddress
 import math
 import re
 import warnings
+from collections.abc import Awaitable
 from contextlib import suppress
 
 import aiohttp
+from aiohttp import hdrs
+from multidict import istr
 from yarl import URL
 
 from .answers import Answer
@@ -26,6 +29,7 @@ from .errors import (
 
 MAX_ANSWER = 64 * 2**20
 """Bytes of an answer that are read at the most; a page of 100 events has about half a million."""
+IDEMPOTENCY_KEY = istr("Idempotency-Key")
 MAX_ERROR = 2**16
 """Bytes of an error's body that are kept."""
 
@@ -49,11 +53,10 @@ class Attempt:
     it kept open turns out to be closed: https://docs.aiohttp.org/en/stable/client_advanced.html#client-middleware
     """
 
-    __slots__ = ("_failure", "_request", "answered")
+    __slots__ = ("_request", "answered")
 
     def __init__(self) -> None:
         self._request: aiohttp.ClientRequest | None = None
-        self._failure: aiohttp.ClientError | None = None
         self.answered = False
         """The head of the answer has arrived."""
 
@@ -62,17 +65,13 @@ class Attempt:
         """Bytes may have left."""
         return self._request is not None and self._request.response is not None
 
-    async def __call__(
+    def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        if self._failure is not None:
-            raise self._failure
+    ) -> Awaitable[aiohttp.ClientResponse]:
+        if self._request is not None:
+            raise aiohttp.ServerDisconnectedError
         self._request = request
-        try:
-            return await handler(request)
-        except aiohttp.ClientError as error:
-            self._failure = error
-            raise
+        return handler(request)
 
 
 def check_base_url(text: str) -> URL:
@@ -110,10 +109,10 @@ class Transport:
     def __init__(self, base_url: URL, api_key: Secret, timeout: float, http: aiohttp.ClientSession | None) -> None:
         self.base_url = base_url
         self._prefix = base_url.raw_path.rstrip("/")
-        self._headers = {
-            "Accept": "application/json",
-            "Authorization": Secret(f"Token {api_key}"),
-            "User-Agent": "recall_async",
+        self._headers: dict[str, str] = {
+            hdrs.ACCEPT: "application/json",
+            hdrs.AUTHORIZATION: Secret(f"Token {api_key}"),
+            hdrs.USER_AGENT: "recall_async",
         }
         self._api_key = api_key
         self._timeout = aiohttp.ClientTimeout(total=timeout)
@@ -188,15 +187,15 @@ class Transport:
         assert self._http is not None
         headers = {} if self._http is self._owned else self._headers.copy()
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            headers[hdrs.CONTENT_TYPE] = "application/json"
         if idempotency_key is not None:
-            headers["Idempotency-Key"] = idempotency_key
+            headers[IDEMPOTENCY_KEY] = idempotency_key
         limit = self._timeout
         if timeout is not None and timeout < self.timeout:
             # aiohttp would round it up to a whole second.
             limit = aiohttp.ClientTimeout(total=timeout, ceil_threshold=math.inf)
         try:
-            async with self._http.request(
+            response = await self._http.request(
                 method,
                 url,
                 data=body,
@@ -205,12 +204,17 @@ class Transport:
                 allow_redirects=False,
                 raise_for_status=False,
                 middlewares=(attempt,),
-            ) as response:
-                attempt.answered = True
-                content = await self._read(response)
-                # Headers are read where an error is explained, and nowhere else.
-                told = response.headers.items() if response.status >= 300 else ()
-                return Answer(response.status, {name.lower(): self.masked(value) for name, value in told}, content)
+            )
+            attempt.answered = True
+            try:
+                if response.status < 300:
+                    # Headers are read where an error is explained, and nowhere else.
+                    return Answer(response.status, {}, await _read(response))
+                content = _without(self._api_key.encode(), await _read_error(response))
+                told = {name.lower(): self.masked(value) for name, value in response.headers.items()}
+                return Answer(response.status, told, content)
+            finally:
+                response.release()
         except TimeoutError:
             failure: RecallError = AttemptTimeoutError(f"no answer within {limit.total:g} s from {url.origin()}")
         except (aiohttp.ClientError, OSError) as error:
@@ -228,19 +232,18 @@ class Transport:
         """The text without the API key, should a server have sent it back."""
         return text.replace(self._api_key, "***")
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        if response.status >= 300:
-            return _without(self._api_key.encode(), await _read_error(response))
-        length = response.content_length
-        if length is not None and length <= MAX_ANSWER and "Content-Encoding" not in response.headers:
-            return await response.read()
-        body = bytearray()
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > MAX_ANSWER:
-                response.close()
-                raise ResponseDecodeError(f"the answer has more than {MAX_ANSWER} bytes")
-        return bytes(body)
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    length = response.content_length
+    if length is not None and length <= MAX_ANSWER and hdrs.CONTENT_ENCODING not in response.headers:
+        return await response.read()
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > MAX_ANSWER:
+            response.close()
+            raise ResponseDecodeError(f"the answer has more than {MAX_ANSWER} bytes")
+    return bytes(body)
 
 
 async def _read_error(response: aiohttp.ClientResponse) -> bytes:

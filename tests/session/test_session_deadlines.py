@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -235,12 +234,10 @@ def test_timer_that_fires_early() -> None:
     class Http:
         closed = False
 
-        @asynccontextmanager
         async def request(self, *args: Any, timeout: aiohttp.ClientTimeout, **options: Any) -> Any:
             assert timeout.total is not None
             await asyncio.sleep(timeout.total - 0.002)
             raise TimeoutError
-            yield
 
     async def main() -> None:
         http: Any = Http()

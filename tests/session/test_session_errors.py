@@ -120,14 +120,8 @@ class _Failing:
     def __init__(self, error: BaseException) -> None:
         self._error = error
 
-    def request(self, *args: Any, **options: Any) -> _Failing:
-        return self
-
-    async def __aenter__(self) -> None:
+    async def request(self, *args: Any, **options: Any) -> None:
         raise self._error
-
-    async def __aexit__(self, *args: object) -> None:
-        raise AssertionError
 
 
 def aiohttp_errors() -> list[aiohttp.ClientError]:
