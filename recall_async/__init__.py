@@ -64,6 +64,7 @@ _HOMES = (
     "limits.quota",
     "limits.contract",
     "retry",
+    "session",
     "bulk.actions",
     "bulk.journal",
     "bulk.progress",
@@ -73,7 +74,6 @@ _HOMES = (
     "sync.plan",
     "sync.watermarks",
     "bulk.run",
-    "session",
     "sync.syncer",
 )
 

@@ -9,15 +9,11 @@ from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
 import aiohttp
 
-from .bulk.actions import Action
-from .bulk.journal import Journal
-from .bulk.progress import Progress
-from .bulk.run import BulkRun
 from .caller import Caller
 from .errors import ConfigurationError
 from .limits.contract import LaneStatistics, QuotaStore
@@ -27,11 +23,19 @@ from .models import Calendar
 from .resources.calendar_events import CalendarEvents
 from .resources.calendars import Calendars
 from .retry import RetryPolicy
-from .sync.apply import RECHECK, ApplyRun
-from .sync.plan import Plan
-from .sync.planner import Planner
-from .sync.policy import Policy
 from .transport import Secret, Transport, check_base_url
+
+if TYPE_CHECKING:  # what a program does not use costs nothing when it starts
+    from .bulk.actions import Action
+    from .bulk.journal import Journal
+    from .bulk.progress import Progress
+    from .bulk.run import BulkRun
+    from .sync.apply import ApplyRun
+    from .sync.plan import Plan
+    from .sync.policy import Policy
+
+RECHECK = 60.0
+"""Seconds after which `apply` looks again for events that changed: an action may wait longer than that for the quota."""
 
 
 class Region(StrEnum):
@@ -149,6 +153,8 @@ class RecallSession:
         is finished and handed out, and a note says how much was not done. What the iterable raises is passed on likewise.
         Raises `ConfigurationError`. https://docs.recall.ai/docs/calendar-v2-scheduling-guide
         """
+        from .bulk.run import BulkRun
+
         return BulkRun(self._caller, actions, concurrency=concurrency, journal=journal, on_progress=on_progress)
 
     async def plan(
@@ -171,6 +177,8 @@ class RecallSession:
         A plan is made of complete lists only: an error while listing is raised, and so is what the policy raises.
         Raises `ConfigurationError`, or any other `RecallError`. docs/sync.md
         """
+        from .sync.planner import Planner
+
         return await Planner(self._caller).plan(
             policy, calendars=calendars, updated_since=updated_since, lead_time=lead_time, refresh=refresh
         )
@@ -190,6 +198,8 @@ class RecallSession:
         and every `recheck` seconds, with a listing; with `recheck=None`, never. The other parameters, and the errors, are
         those of `bulk`; a journal belongs to one plan. docs/sync.md
         """
+        from .sync.apply import ApplyRun
+
         return ApplyRun(
             self._caller, plan, concurrency=concurrency, journal=journal, on_progress=on_progress, recheck=recheck
         )

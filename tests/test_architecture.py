@@ -162,7 +162,7 @@ def test_the_library_needs_no_extra() -> None:
             ("recall_async.limits.redis", "recall_async.jobs", "recall_async.sandbox.pytest_plugin")
         ):
             tops = {imported.partition(".")[0] for imported in imports(module)} - set(sys.stdlib_module_names)
-            assert tops <= {"recall_async", "aiohttp", "aiolimiter", "msgspec", "yarl", "uvloop"}, module
+            assert tops <= {"recall_async", "aiohttp", "aiolimiter", "msgspec", "multidict", "yarl", "uvloop"}, module
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -20,9 +20,6 @@ from ..resources.calendar_events import CalendarEvents
 from .decide import Decision
 from .plan import Plan, watermark_of
 
-RECHECK = 60.0
-"""Seconds after which a run looks again for events that changed: an action may wait longer than that for the quota."""
-
 
 class ApplyRun(BulkRun):
     """The outcomes of a plan, one for each request, as each is finished.
@@ -38,7 +35,7 @@ class ApplyRun(BulkRun):
         concurrency: int | None = None,
         journal: Journal | str | os.PathLike[str] | None = None,
         on_progress: Callable[[Progress], object] | None = None,
-        recheck: float | None = RECHECK,
+        recheck: float | None,
     ) -> None:
         if not isinstance(plan, Plan):
             raise ConfigurationError(f"plan is a {type(plan).__name__}: it is what RecallSession.plan made")
