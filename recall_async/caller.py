@@ -158,7 +158,11 @@ class Caller:
 
         Raises any `RecallError`; all of them carry the operation and the number of attempts.
         """
-        shared = self.open()
+        try:
+            shared = self.open()
+        except RecallError as error:
+            error.operation = operation.name
+            raise
         task = asyncio.current_task()
         assert task is not None
         cancelling = task.cancelling()

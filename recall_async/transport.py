@@ -8,9 +8,10 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
+import sys
 import warnings
 from collections.abc import Awaitable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import aiohttp
 from aiohttp import hdrs
@@ -141,7 +142,9 @@ class Transport:
         if self._owned is not None and (connector := self._owned.connector) is not None:
             self._owned.detach()
             closing = connector.close()
-            with warnings.catch_warnings(action="ignore"), suppress(StopIteration):
+            # The module `warnings` goes before what a program's globals still hold.
+            quiet = nullcontext() if sys.is_finalizing() else warnings.catch_warnings(action="ignore")
+            with quiet, suppress(StopIteration):
                 closing.__await__().send(None)  # as far as it goes without waiting, which closes the sockets
 
     def url(self, path: str, query: dict[str, str] | None = None) -> URL:

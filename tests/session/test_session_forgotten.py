@@ -88,6 +88,7 @@ PROGRAMS = {
     "closed": [],
     "interrupted": ["ResourceWarning: the RecallSession"],
     "kept beyond its loop": ["ResourceWarning: the RecallSession"],
+    "kept to the end": ["ResourceWarning: the RecallSession"],
 }
 PROGRAM = """
 import asyncio, sys
@@ -101,7 +102,7 @@ async def main(how):
         await recall.calendar_events.retrieve("497f6eca-6276-4993-bfeb-53cbbbba6f08")
         if how == "closed":
             await recall.aclose()
-        if how == "kept beyond its loop":
+        if how.startswith("kept"):
             globals()["kept"] = recall
         if how == "interrupted":
             server.script(silence)
@@ -109,7 +110,8 @@ async def main(how):
             await server.arrived(2)
 
 asyncio.run(main(sys.argv[1]))
-globals().pop("kept", None)
+if sys.argv[1] == "kept beyond its loop":
+    del kept
 """
 
 

@@ -120,9 +120,10 @@ async def test_used_after_closing(server: ScriptedServer, recall: RecallSession)
     await schedule(recall)
     await recall.aclose()
     assert recall.closed
-    for call in (schedule, list_all, lambda recall: recall.__aenter__()):
-        with pytest.raises(SessionClosedError, match="closed"):
+    for call, operation in ((schedule, SCHEDULE), (list_all, "calendar_events.list"), (RecallSession.__aenter__, None)):
+        with pytest.raises(SessionClosedError, match="closed") as raised:
             await call(recall)
+        assert (raised.value.operation, raised.value.attempts) == (operation, 0)
     assert len(server.requests) == 1
     assert recall.statistics()[SCHEDULE].admitted == 1
     assert "closed" in repr(recall)
