@@ -205,7 +205,10 @@ class RecallSession:
         )
 
     def statistics(self) -> dict[str, LaneStatistics]:
-        """Slots, waiting calls and counters of every operation, by its name. Cheap enough to poll."""
+        """Slots, waiting calls and counters of every operation, by its name. Cheap enough to poll.
+
+        They are of all sessions that share the lane; an operation that this one has not called yet is shown as unused.
+        """
         return self._caller.statistics()
 
     async def aclose(self) -> None:
