@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import operator
 import statistics
 import time
 from collections.abc import Awaitable, Callable
@@ -17,7 +18,7 @@ from recall_async.limits.sockets import MAX_IN_FLIGHT
 
 from .charts import OTHERS, OURS, chart, powers
 from .report import Report, Table, Target
-from .rounds import turns
+from .rounds import ratio, turns
 
 PER = 1000.0
 """Seconds of the quota: nobody's turn comes while the waiters queue up."""
@@ -128,7 +129,7 @@ async def _measure(make: Callable[[int], Awaitable[tuple[Wait, Open]]], count: i
 def run(quick: bool) -> Report:
     """The report on waiting."""
     counts = (100, 1000) if quick else (100, 1000, 10_000, 100_000)
-    rounds = 2 if quick else 4
+    rounds = 2 if quick else 6
     # Who leaves a semaphore is searched for in a list: a hundred thousand of them would take minutes.
     cells = [
         (name, count, cancel)
@@ -153,14 +154,17 @@ def run(quick: bool) -> Report:
             if measured:
                 taken[cell].append(seconds)
         gc.enable()
-    micros = {cell: statistics.median(seconds) * 1e6 for cell, seconds in taken.items()}
-    return _report(counts, micros, rounds, collected * 1e6)
+    return _report(counts, taken, rounds, collected * 1e6)
 
 
-def _report(counts: tuple[int, ...], micros: dict[Cell, float], rounds: int, collected: float) -> Report:
+def _report(counts: tuple[int, ...], taken: dict[Cell, list[float]], rounds: int, collected: float) -> Report:
     most = counts[-1]
-    own = [micros[MINE, count, False] - micros[ASYNCIO, count, False] for count in counts]
-    growth = micros[MINE, most, False] / micros[MINE, counts[0], False]
+    micros = {cell: statistics.median(seconds) * 1e6 for cell, seconds in taken.items()}
+    own = [
+        statistics.median(map(operator.sub, taken[MINE, count, False], taken[ASYNCIO, count, False])) * 1e6
+        for count in counts
+    ]
+    growth, asyncios = (ratio(taken[name, most, False], taken[name, counts[0], False]) for name in (MINE, ASYNCIO))
 
     figure, (left, right) = chart(1, 2, size=(10.0, 3.4), sharey=True)
     for axes, cancel, title in ((left, False, "To wait and be let in"), (right, True, "To be cancelled")):
@@ -210,8 +214,7 @@ def _report(counts: tuple[int, ...], micros: dict[Cell, float], rounds: int, col
                 f"flat from {counts[0]:,} to {most:,} waiters (within {FLAT:g} ×)",
                 f"{growth:.2f} ×",
                 growth <= FLAT,
-                "so many objects leave the processor's caches; asyncio's own part grows by "
-                f"{micros[ASYNCIO, most, False] / micros[ASYNCIO, counts[0], False]:.2f} ×.",
+                f"so many objects leave the processor's caches; asyncio's own part grows by {asyncios:.2f} ×.",
             ),
         ],
         losses=losses,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
+from itertools import chain
 from typing import Generic, TypeVar
 
 from .quota import Priority
@@ -24,15 +26,17 @@ class Ticket(Generic[T]):
 
 
 class WaitQueue(Generic[T]):
-    """A priority queue from which anybody may leave, at a cost of O(log n) for each that comes or goes.
+    """A priority queue from which anybody may leave.
 
-    Who leaves is only marked; the heap is rebuilt when the marked are the majority.
+    Who comes or goes costs O(log n) among those with a start time, and O(1) among those without, who stand in line in the
+    order in which they came. Who leaves is only marked; the marked are swept out when they are the majority.
     """
 
-    __slots__ = ("_arrivals", "_heap", "_size", "waiting")
+    __slots__ = ("_arrivals", "_heap", "_lines", "_size", "waiting")
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, float, int, Ticket[T]]] = []
+        self._lines: tuple[deque[Ticket[T]], ...] = tuple(deque() for _ in Priority)
         self._arrivals = self._size = 0
         self.waiting: dict[Priority, int] = dict.fromkeys(Priority, 0)
         """How many wait, by priority."""
@@ -42,24 +46,33 @@ class WaitQueue(Generic[T]):
 
     def __iter__(self) -> Iterator[Ticket[T]]:
         """Everybody who waits, in no particular order."""
-        return (entry[3] for entry in self._heap if entry[3].waits)
+        everybody = chain((entry[3] for entry in self._heap), *self._lines)
+        return (ticket for ticket in everybody if ticket.waits)
 
     def push(self, priority: Priority, start: float, holder: T) -> Ticket[T]:
         """Take a place. `start` is the event's start time as a number, `inf` where it is not known."""
         ticket = Ticket(priority, holder)
-        self._arrivals += 1
-        heappush(self._heap, (priority, start, self._arrivals, ticket))
+        if start == math.inf:
+            self._lines[priority].append(ticket)
+        else:
+            self._arrivals += 1
+            heappush(self._heap, (priority, start, self._arrivals, ticket))
         self.waiting[priority] += 1
         self._size += 1
         return ticket
 
     def head(self) -> Ticket[T] | None:
         """Whose turn is next."""
-        while self._heap:
-            ticket = self._heap[0][3]
-            if ticket.waits:
-                return ticket
-            heappop(self._heap)
+        heap = self._heap
+        while heap and not heap[0][3].waits:
+            heappop(heap)
+        for priority, line in enumerate(self._lines):
+            if heap and heap[0][0] == priority:
+                return heap[0][3]
+            while line:
+                if line[0].waits:
+                    return line[0]
+                line.popleft()
         return None
 
     def leave(self, ticket: Ticket[T]) -> None:
@@ -69,11 +82,11 @@ class WaitQueue(Generic[T]):
         ticket.waits = False
         self.waiting[ticket.priority] -= 1
         self._size -= 1
-        if self._heap[0][3] is ticket:
-            heappop(self._heap)
-        elif len(self._heap) > 64 and len(self._heap) > 2 * self._size:
+        kept = len(self._heap) + sum(map(len, self._lines))
+        if kept > 64 and kept > 2 * self._size:
             self._heap = [entry for entry in self._heap if entry[3].waits]
             heapify(self._heap)
+            self._lines = tuple(deque(ticket for ticket in line if ticket.waits) for line in self._lines)
 
     def ahead(self, priority: Priority, start: float) -> int:
         """How many are certainly before a newcomer. Exact without a start time, else the fewest there can be."""
