@@ -116,7 +116,7 @@ def _measured(sections: Mapping[str, Section]) -> str:
             'Written by `python -m benchmarks` (after `pip install -e ".[bench]"`), no figure by hand. Everything runs on '
             "one machine, servers in processes of their own on its loopback interface; no network, no account. What is "
             "compared runs in the same process and run, in rounds in which all have a turn, in changing order; a figure is "
-            "the median of the rounds, and a ratio the median of the rounds' ratios. "
+            "the median of the rounds unless a section says otherwise, and a ratio the median of the rounds' ratios. "
             "CPU is the CPU time of the measuring process, user and system. Unless a section says otherwise, garbage "
             "collection stays on, as in a program, and a turn begins with nothing to collect. All of it took "
             f"{minutes:.0f} minutes.",
