@@ -30,9 +30,9 @@ from .errors import (
 
 MAX_ANSWER = 64 * 2**20
 """Bytes of an answer that are read at the most; a page of 100 events has about half a million."""
-IDEMPOTENCY_KEY = istr("Idempotency-Key")
 MAX_ERROR = 2**16
 """Bytes of an error's body that are kept."""
+IDEMPOTENCY_KEY = istr("Idempotency-Key")
 
 _LINK = re.compile(r"[!-\[\]-~]+")
 """What a URL is written with: no spaces, line breaks or backslashes, which servers and clients read in different ways."""

@@ -82,8 +82,11 @@ class WaitQueue(Generic[T]):
         ticket.waits = False
         self.waiting[ticket.priority] -= 1
         self._size -= 1
-        kept = len(self._heap) + sum(map(len, self._lines))
-        if kept > 64 and kept > 2 * self._size:
+        if not self._size:
+            self._heap.clear()
+            for line in self._lines:
+                line.clear()
+        elif len(self._heap) + sum(map(len, self._lines)) > max(64, 2 * self._size):
             self._heap = [entry for entry in self._heap if entry[3].waits]
             heapify(self._heap)
             self._lines = tuple(deque(ticket for ticket in line if ticket.waits) for line in self._lines)
