@@ -211,8 +211,11 @@ class Transport:
             attempt.answered = True
             try:
                 if response.status < 300:
+                    measured = (response.content_length or math.inf) <= MAX_ANSWER
+                    plain = measured and hdrs.CONTENT_ENCODING not in response.headers
+                    content = await (response.read() if plain else _read_parts(response))
                     # Headers are read where an error is explained, and nowhere else.
-                    return Answer(response.status, {}, await _read(response))
+                    return Answer(response.status, {}, content)
                 content = _without(self._api_key.encode(), await _read_error(response))
                 told = {name.lower(): self.masked(value) for name, value in response.headers.items()}
                 return Answer(response.status, told, content)
@@ -236,10 +239,8 @@ class Transport:
         return text.replace(self._api_key, "***")
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    length = response.content_length
-    if length is not None and length <= MAX_ANSWER and hdrs.CONTENT_ENCODING not in response.headers:
-        return await response.read()
+async def _read_parts(response: aiohttp.ClientResponse) -> bytes:
+    """A body of which is not known how large it will be."""
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
