@@ -137,14 +137,14 @@ async def test_only_the_first_end_of_a_slot_counts(open_lane: OpenLane) -> None:
 
 async def test_burst_goes_at_once_and_the_rest_at_the_pace(open_lane: OpenLane) -> None:
     """Would spend a minute's quota in a second, or be slower than it may."""
-    lane, loop = open_lane(Quota(20, 2.0, burst=4)), asyncio.get_running_loop()
+    lane, loop = open_lane(Quota(20, 20.0, burst=4)), asyncio.get_running_loop()
     now = loop.time()
     for _ in range(4):
         await answered(lane)
     at_once = loop.time() - now
-    for _ in range(6):
+    for _ in range(2):
         await answered(lane)
-    assert at_once < 0.1 < 0.55 < loop.time() - now < 0.9
+    assert at_once < 1.0 < 1.9 < loop.time() - now < 4.0
 
 
 async def test_bulk_leaves_the_reserve(open_lane: OpenLane) -> None:
@@ -246,19 +246,19 @@ async def test_pause_holds_everybody_and_only_moves_forward(open_lane: OpenLane)
     lane, loop = open_lane(Quota(10, 0.5, burst=10)), asyncio.get_running_loop()
     slots = [await lane.admit() for _ in range(3)]
     now = loop.time()
-    lane.pause(slots[0], 0.6)
+    lane.pause(slots[0], 2.0)
     slots[0].answered(accepted=False)
     lane.pause(slots[1], 0.1)
     slots[1].answered(accepted=False)
     slots[2].answered()
     paused_until = lane.statistics().paused_until
     assert paused_until is not None
-    assert paused_until >= now + 0.6
+    assert paused_until >= now + 2.0
     with pytest.raises(DeadlineExceededError):
-        await lane.admit(deadline=now + 0.4)
-    assert loop.time() - now < 0.3
+        await lane.admit(deadline=now + 1.9)
+    assert loop.time() - now < 1.7
     await answered(lane)
-    assert loop.time() - now >= 0.6
+    assert loop.time() - now >= 2.0
     assert lane.statistics().throttled == 2
 
 
