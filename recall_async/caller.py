@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import random
 import warnings
 from collections.abc import Awaitable, Mapping
@@ -31,7 +30,7 @@ from .limits.contract import LaneStatistics, QuotaLane, QuotaStore, Slot
 from .limits.quota import Priority, Quota, base_quota
 from .operations import OPERATIONS, Operation
 from .retry import Done, Key, Retry, RetryPolicy, decide
-from .transport import Attempt, Transport
+from .transport import Attempt, Transport, new_idempotency_key
 from .workspace import Workspace, workspace_named
 
 
@@ -214,7 +213,7 @@ class Caller:
         begun = loop.time()
         if not isinstance(priority, Priority):
             raise ConfigurationError(f"priority is {priority!r}: it is Priority.INTERACTIVE or Priority.BULK")
-        idempotency_key = _new_key() if operation.keyed else None
+        idempotency_key = new_idempotency_key() if operation.keyed else None
         shared.budget.earn(self.policy)
         while True:
             asked = loop.time()
@@ -238,7 +237,7 @@ class Caller:
                 raise verdict.error
             lane.retried()
             if verdict.key is Key.NEW and operation.keyed:
-                idempotency_key = _new_key()
+                idempotency_key = new_idempotency_key()
             if verdict.after:
                 account.waited += verdict.after
                 await asyncio.sleep(verdict.after)
@@ -279,12 +278,6 @@ class Caller:
                 slot.lost(self.transport.timeout)
             else:
                 slot.unused()
-
-
-def _new_key() -> str:
-    """A random UUID, at half of what `uuid4` costs; not from `random`, which a program may have seeded."""
-    digits = os.urandom(16).hex()
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
 
 
 async def _in_time(waiting: Awaitable[None], until: float, operation: Operation) -> float:
