@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from itertools import islice
 from random import Random
@@ -14,13 +14,13 @@ from uuid import UUID, uuid4
 
 import aiohttp
 import httpx
-import msgspec
 import uvloop
 from aiolimiter import AsyncLimiter
 
-from recall_async import CalendarEvent, Quota, RecallSession
+from recall_async import Quota, RecallSession
 
 from .charts import OTHERS, OURS, chart
+from .peers import KEY, Call, posting, scheduling
 from .processes import serving
 from .pydantic_models import PydanticEvent
 from .report import Report, Table, Target
@@ -29,44 +29,21 @@ from .rounds import ratio, turns
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-KEY = "0123456789abcdef0123456789abcdef01234567"
 CONCURRENCY = 32
 EVERYTHING = 10**6
 """Requests per second that every limiter here grants: more than there will be."""
 
-Call = Callable[[str], Awaitable[object]]
 Build = Callable[[str, AsyncExitStack], Coroutine[Any, Any, Call]]
 
 
 async def ours(url: str, stack: AsyncExitStack) -> Call:
     quotas = {"calendar_events.schedule_bot": Quota(EVERYTHING, 1.0, burst=EVERYTHING)}
     recall = await stack.enter_async_context(RecallSession(KEY, base_url=url, workspace=str(uuid4()), quotas=quotas))
-    schedule = recall.calendar_events.schedule_bot
-
-    async def call(event_id: str) -> object:
-        return await schedule(event_id, deduplication_key=f"key-{event_id}", bot_config={"bot_name": "Notes"})
-
-    return call
+    return scheduling(recall)
 
 
 async def bare(url: str, stack: AsyncExitStack) -> Call:
-    http = await stack.enter_async_context(aiohttp.ClientSession())
-    encode = msgspec.json.Encoder().encode
-    decode = msgspec.json.Decoder(CalendarEvent).decode
-
-    async def call(event_id: str) -> object:
-        async with http.post(
-            f"{url}/api/v2/calendar-events/{event_id}/bot/",
-            data=encode({"deduplication_key": f"key-{event_id}", "bot_config": {"bot_name": "Notes"}}),
-            headers={
-                "Authorization": f"Token {KEY}",
-                "Content-Type": "application/json",
-                "Idempotency-Key": str(uuid4()),
-            },
-        ) as answer:
-            return decode(await answer.read())
-
-    return call
+    return posting(await stack.enter_async_context(aiohttp.ClientSession()), url)
 
 
 async def as_people_write_it(url: str, stack: AsyncExitStack) -> Call:

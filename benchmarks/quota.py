@@ -11,10 +11,10 @@ import msgspec
 
 from .charts import LIMIT, OTHERS, OURS, chart
 from .limiters import GREEDY, NAMES, SMOOTH
-from .processes import measured, serving, told
+from .processes import measured, told
 from .report import Report, Table, Target
+from .throttle import DELAY, strict_server
 
-DELAY = 0.2
 SETTINGS = ((60, 6.0, 300, 1.08), (600, 60.0, 1800, 1.015))
 """Limit, seconds, calls, and how many times the ideal time a greedy lane may take."""
 QUICK = ((12, 2.0, 30, 1.08),)
@@ -45,7 +45,7 @@ def ideal(limit: int, per: float, calls: int) -> float:
 
 def _one(name: str, limit: int, per: float, calls: int, wait: float) -> Outcome:
     """A limiter's calls in a process of their own, to a server of their own, begun after `wait` seconds."""
-    with serving("benchmarks.throttle", "--limit", str(limit), "--per", f"{per:g}", "--delay", str(DELAY)) as url:
+    with strict_server(limit, per) as url:
         time.sleep(wait)
         seconds, rejected = measured("benchmarks.limiters", url, name, str(calls), str(limit), f"{per:g}")
         found = told(url, "requests")

@@ -16,8 +16,8 @@ from .charts import LIMIT, OTHERS, chart
 from .charts import OURS as OUR_COLOUR
 from .crowd import BURST, CLIENTS, DEMAND, OURS, PATTERNS, WINDOWS, Backoff, Crowd, Strategy, arrivals, arrive, simulate
 from .peers import KEY, Peer, connections
-from .processes import serving
 from .report import Report, Table, Target
+from .throttle import strict_server
 
 FEWER = 0.973
 TIMES = 1.25
@@ -115,8 +115,7 @@ async def _in_real_time(names: list[str], limit: int, per: float, windows: float
     """Each strategy and pattern at the same time, each with a server of its own."""
     jobs = [(name, pattern) for name in names for pattern in PATTERNS]
     with ExitStack() as servers:
-        told = ("--limit", str(limit), "--per", f"{per:g}", "--delay", "0.2")
-        urls = [servers.enter_context(serving("benchmarks.throttle", *told)) for _ in jobs]
+        urls = [servers.enter_context(strict_server(limit, per)) for _ in jobs]
         crowds = await asyncio.gather(
             *(_live(name, pattern, url, limit, per, windows) for (name, pattern), url in zip(jobs, urls, strict=True))
         )

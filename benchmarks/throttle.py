@@ -1,9 +1,9 @@
 """A server that counts with Django REST Framework's throttle, a strict sliding window, behind a network with delays.
 
-    python -m benchmarks.throttle --limit N --per SECONDS --delay SECONDS
+    python -m benchmarks.throttle --limit N --per SECONDS
 
-It prints its address as soon as it listens. A request waits for a random time up to the delay before it is counted, and
-its answer for another one. `GET /requests` tells the times of those that were accepted and rejected.
+It prints its address as soon as it listens. A request waits for a random time up to `DELAY` before it is counted, and its
+answer for another one. `GET /requests` tells the times of those that were accepted and rejected.
 """
 
 from __future__ import annotations
@@ -13,11 +13,22 @@ import asyncio
 import json
 import math
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from random import Random
 
+from tests.referee.throttle import throttle
+
 from .events import event
+from .processes import serving
 from .server import Requests, answer, serve, too_many
+
+DELAY = 0.2
+"""Seconds each way, at the most."""
+
+
+def strict_server(limit: int, per: float) -> AbstractContextManager[str]:
+    """The address of such a server, in a process of its own."""
+    return serving("benchmarks.throttle", "--limit", str(limit), "--per", f"{per:g}")
 
 
 class Counted:
@@ -27,31 +38,20 @@ class Counted:
         from django.conf import settings
 
         settings.configure(CACHES={"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}})
-
-        from rest_framework.throttling import SimpleRateThrottle
-
-        class Throttle(SimpleRateThrottle):
-            rate = "as told"
-
-            def parse_rate(self, rate: str) -> tuple[int, float]:
-                return limit, per
-
-            def get_cache_key(self, request: object, view: object) -> str:
-                return "workspace"
-
-        self._throttle = Throttle
+        self._throttle = throttle(limit, per)
         self._ok = answer(b"200 OK", event())
-        self.accepted: list[float] = []
-        self.rejected: list[float] = []
 
     def count(self) -> bytes:
         """The answer to a request that comes now."""
-        throttle = self._throttle()
-        if throttle.allow_request(None, None):
-            self.accepted.append(throttle.now)
+        turn = self._throttle()
+        if turn.allow_request(None, None):
             return self._ok
-        self.rejected.append(throttle.now)
-        return too_many(math.ceil(throttle.wait() or 1))
+        return too_many(math.ceil(turn.wait() or 1))
+
+    def requests(self) -> bytes:
+        """The answer to who asks what was seen."""
+        found = {"accepted": self._throttle.accepted, "rejected": self._throttle.rejected}
+        return answer(b"200 OK", json.dumps(found).encode())
 
 
 class Distant(Requests):
@@ -64,8 +64,7 @@ class Distant(Requests):
 
     def requested(self, head: bytes) -> None:
         if head.startswith(b"GET /requests "):
-            found = {"accepted": self._counted.accepted, "rejected": self._counted.rejected}
-            self.transport.write(answer(b"200 OK", json.dumps(found).encode()))
+            self.transport.write(self._counted.requests())
         else:
             asyncio.get_running_loop().call_later(self._delay(), self._arrived)
 
@@ -77,10 +76,9 @@ async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--limit", type=int, required=True)
     parser.add_argument("--per", type=float, required=True)
-    parser.add_argument("--delay", type=float, required=True)
     options = parser.parse_args()
     counted, random = Counted(options.limit, options.per), Random(7)
-    await serve(lambda: Distant(counted, lambda: random.uniform(0, options.delay)))
+    await serve(lambda: Distant(counted, lambda: random.uniform(0, DELAY)))
 
 
 if __name__ == "__main__":

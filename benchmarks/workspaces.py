@@ -8,18 +8,17 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from uuid import uuid4
 
 import aiohttp
 import msgspec
 import uvloop
 from aiolimiter import AsyncLimiter
 
-from recall_async import CalendarEvent, Quota, RecallSession
+from recall_async import Quota, RecallSession
 
 from .charts import LIMIT, OTHERS, OURS, chart
+from .peers import Call, posting, scheduling
 from .processes import measured, serving, told
 from .report import Report, Table, Target
 
@@ -52,37 +51,18 @@ class Probe(msgspec.Struct):
         return self.share >= FULL and not self.rejected
 
 
-Call = Callable[[str], Awaitable[object]]
-
-
-async def ours(url: str, key: str, http: aiohttp.ClientSession, stack: AsyncExitStack) -> Call:
+def ours(url: str, key: str, http: aiohttp.ClientSession, stack: AsyncExitStack) -> Call:
     recall = RecallSession(key, base_url=url, http=http, quotas={"calendar_events.schedule_bot": QUOTA})
     stack.push_async_callback(recall.aclose)
-    schedule = recall.calendar_events.schedule_bot
+    return scheduling(recall)
+
+
+def bare(url: str, key: str, http: aiohttp.ClientSession, _: AsyncExitStack) -> Call:
+    post, limiter = posting(http, url, key), AsyncLimiter(1, 1 / QUOTA.rate)
 
     async def call(event_id: str) -> object:
-        return await schedule(event_id, deduplication_key=f"key-{event_id}", bot_config={"bot_name": "Notes"})
-
-    return call
-
-
-async def bare(url: str, key: str, http: aiohttp.ClientSession, _: AsyncExitStack) -> Call:
-    encode = msgspec.json.Encoder().encode
-    decode = msgspec.json.Decoder(CalendarEvent).decode
-    limiter = AsyncLimiter(1, 1 / QUOTA.rate)
-
-    async def call(event_id: str) -> object:
-        body = encode({"deduplication_key": f"key-{event_id}", "bot_config": {"bot_name": "Notes"}})
-        headers = {
-            "Authorization": f"Token {key}",
-            "Content-Type": "application/json",
-            "Idempotency-Key": str(uuid4()),
-        }
-        async with (
-            limiter,
-            http.post(f"{url}/api/v2/calendar-events/{event_id}/bot/", data=body, headers=headers) as answer,
-        ):
-            return decode(await answer.read())
+        async with limiter:
+            return await post(event_id)
 
     return call
 
@@ -103,7 +83,7 @@ async def _drive(client: str, url: str, workspaces: int, seconds: float) -> Prob
 
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
-        calls = [await CLIENTS[client](url, f"{number:040x}", http, stack) for number in range(workspaces)]
+        calls = [CLIENTS[client](url, f"{number:040x}", http, stack) for number in range(workspaces)]
         workers = [asyncio.ensure_future(worker(call)) for call in calls for _ in range(WORKERS)]
         await asyncio.sleep(seconds)
         began, cpu, before = time.perf_counter(), time.process_time(), accepted
@@ -201,31 +181,9 @@ def run(quick: bool) -> Report:
         tables=[
             Table(
                 ("event loop", "workspaces", "requests / s", "of the quota", "CPU", "429s", "sustained"),
-                [
-                    (
-                        loop,
-                        str(probe.workspaces),
-                        f"{probe.rate:,.0f}",
-                        f"{probe.share:.1%}",
-                        f"{probe.cpu:.0%}",
-                        str(probe.rejected),
-                        "**yes**" if probe.sustained else "no",
-                    )
-                    for loop, found in probes.items()
-                    for probe in found
-                ]
-                + [
-                    (
-                        f"{loop}, {BARE}",
-                        str(other.workspaces),
-                        f"{other.rate:,.0f}",
-                        f"{other.share:.1%}",
-                        f"{other.cpu:.0%}",
-                        "-",
-                        "-",
-                    )
-                    for loop, other in others.items()
-                ],
+                [_row(loop, probe) for loop, found in probes.items() for probe in found]
+                # Nobody holds the other client to anything.
+                + [(*_row(f"{loop}, {BARE}", other)[:-2], "-", "-") for loop, other in others.items()],
             )
         ],
         targets=[
@@ -240,6 +198,18 @@ def run(quick: bool) -> Report:
             )
         ],
         packages=("uvloop",),
+    )
+
+
+def _row(name: str, probe: Probe) -> tuple[str, ...]:
+    return (
+        name,
+        str(probe.workspaces),
+        f"{probe.rate:,.0f}",
+        f"{probe.share:.1%}",
+        f"{probe.cpu:.0%}",
+        str(probe.rejected),
+        "**yes**" if probe.sustained else "no",
     )
 
 

@@ -157,17 +157,13 @@ class Caller:
 
         Raises any `RecallError`; all of them carry the operation and the number of attempts.
         """
-        try:
-            shared = self.open()
-        except RecallError as error:
-            error.operation = operation.name
-            raise
         task = asyncio.current_task()
         assert task is not None
         cancelling = task.cancelling()
         account = account or Account()
-        self._calls.add(task)
         try:
+            shared = self.open()
+            self._calls.add(task)
             until = self.until(deadline)
             if deduplication_key is None:
                 return await self._call(operation, url, body, priority, until, start, shared, account)

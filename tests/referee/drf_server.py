@@ -21,9 +21,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from threading import Lock
 from typing import Any
 from urllib.request import urlopen
+
+from tests.referee.throttle import throttle
 
 ROOT = Path(__file__).parents[2]
 EVENT = json.loads((ROOT / "tests" / "data" / "event_documented.json").read_bytes())
@@ -91,32 +92,11 @@ def application(limit: int, per: float, delay: float, slow: float, seed: int) ->
     from django.urls import re_path
     from rest_framework.request import Request
     from rest_framework.response import Response
-    from rest_framework.throttling import SimpleRateThrottle
     from rest_framework.views import APIView
 
     before, behind = random.Random(seed), random.Random(seed + 1)
-    counting = Lock()
-    accepted: list[float] = []
-    rejected: list[float] = []
-
-    class Throttle(SimpleRateThrottle):
-        """One quota for everybody: whoever asks belongs to the one workspace there is."""
-
-        rate = "as told"
-
-        def parse_rate(self, rate: str) -> tuple[int, float]:
-            return limit, per
-
-        def get_cache_key(self, request: Request, view: APIView) -> str:
-            return "workspace"
-
-        def allow_request(self, request: Request, view: APIView) -> bool:
-            with (
-                counting
-            ):  # the throttle reads its cache and writes it back, which another thread must not do meanwhile
-                allowed: bool = super().allow_request(request, view)
-                (accepted if allowed else rejected).append(self.now)
-                return allowed
+    Throttle = throttle(limit, per)
+    accepted, rejected = Throttle.accepted, Throttle.rejected
 
     class Events(APIView):
         """Any operation on any calendar event."""
