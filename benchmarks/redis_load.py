@@ -12,7 +12,7 @@ from redis import Redis
 from recall_async.limits.quota import Quota
 from recall_async.limits.redis_scripts import ACQUIRE, SETTLE, Ask, Ending, Keys, Terms, acquire, settle
 from recall_async.limits.redis_wire import evalsha, packed
-from tests.redis.redis_process import RedisProcess
+from tests.redis.server import RedisProcess
 
 QUOTA = Quota(600, 60.0)
 TERMS = Terms.of(QUOTA, 0, 60.0)

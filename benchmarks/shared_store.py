@@ -11,7 +11,7 @@ from redis import Redis
 
 from recall_async.limits.quota import Quota
 from recall_async.limits.redis import RedisQuotaStore
-from tests.redis.redis_process import executable
+from tests.redis.server import executable
 
 from .charts import OURS, chart
 from .redis_cluster import Demand, masters_needed, slots_of, spread

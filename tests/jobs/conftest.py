@@ -14,7 +14,7 @@ from recall_async.limits.quota import base_quota
 from recall_async.limits.redis import RedisQuotaStore
 from recall_async.sandbox import RecallSandbox
 from tests.redis.conftest import own_redis, prefix, shared_redis
-from tests.redis.redis_process import RedisProcess
+from tests.redis.server import RedisProcess
 
 __all__ = ["own_redis", "prefix", "shared_redis"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.redis.redis_process import RedisProcess
+from tests.redis.server import RedisProcess
 
 _names = itertools.count()
 

@@ -13,7 +13,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 
-from tests.redis.redis_process import RedisProcess
+from tests.redis.server import RedisProcess
 
 ROOT = Path(__file__).parents[2]
 SLOTS = "recall:{w/calendar_events.schedule_bot}:slots"

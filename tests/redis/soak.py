@@ -1,4 +1,4 @@
-"""The scenarios of test_redis_processes.py, again and again: what once in a hundred times goes wrong shows here.
+"""The scenarios of test_processes.py, again and again: what once in a hundred times goes wrong shows here.
 
 python -m tests.redis.soak [--rounds 10]
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from tests.redis.processes import jain
-from tests.redis.test_redis_processes import SCENARIOS, scenario
+from tests.redis.test_processes import SCENARIOS, scenario
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yarl
 
-from .conftest import EVENTS, Api, moment
+from tests.sandbox.conftest import EVENTS, Api, moment
 
 
 def bot_ids(event: dict[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from .conftest import CALENDARS, Api, moment
+from tests.sandbox.conftest import CALENDARS, Api, moment
 
 FIELDS = {
     "oauth_client_id": "id",

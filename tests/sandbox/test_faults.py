@@ -10,8 +10,7 @@ import aiohttp
 import pytest
 
 from recall_async.sandbox import Fault
-
-from .conftest import CALENDARS, REMOVE, RETRIEVE, SCHEDULE, Api, moment, until_counted
+from tests.sandbox.conftest import CALENDARS, REMOVE, RETRIEVE, SCHEDULE, Api, moment, until_counted
 
 
 async def test_a_status_happens_as_often_as_told(api: Api) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import CALENDARS, EVENTS, REMOVE, SCHEDULE, Api, Reply, until_counted
+from tests.sandbox.conftest import CALENDARS, EVENTS, REMOVE, SCHEDULE, Api, Reply, until_counted
 
 CALENDAR = {
     "oauth_client_id": "id",

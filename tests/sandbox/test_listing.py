@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from .conftest import CALENDARS, EVENTS, Api, moment
+from tests.sandbox.conftest import CALENDARS, EVENTS, Api, moment
 
 
 async def follow(api: Api, path: str, direction: str = "next") -> list[list[dict[str, Any]]]:

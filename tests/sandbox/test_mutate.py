@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from .conftest import CALENDARS, Api, moment
+from tests.sandbox.conftest import CALENDARS, Api, moment
 
 
 def by_id(api: Api) -> dict[str, dict[str, Any]]:

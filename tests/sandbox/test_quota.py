@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from recall_async.operations import OPERATIONS
 from recall_async.sandbox import RecallSandbox
 from recall_async.sandbox.quota import SlidingWindow
-
-from .conftest import CALENDARS, EVENTS, RETRIEVE, SCHEDULE, Api, Clock
+from tests.sandbox.conftest import CALENDARS, EVENTS, RETRIEVE, SCHEDULE, Api, Clock
 
 
 @given(

@@ -22,8 +22,7 @@ import recall_async.sandbox
 from recall_async.operations import OPERATIONS
 from recall_async.sandbox import RecallSandbox, serve
 from recall_async.sandbox.requests import _HANDLERS
-
-from .conftest import CALENDARS, EVENTS, SCHEDULE, Api, until_counted
+from tests.sandbox.conftest import CALENDARS, EVENTS, SCHEDULE, Api, until_counted
 
 ZERO = {"accepted": 0, "throttled": 0, "conflicted": 0, "rejected": 0, "peak": 0}
 

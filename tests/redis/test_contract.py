@@ -16,7 +16,7 @@ from recall_async.limits.contract import QuotaLane, QuotaStore, Slot
 from recall_async.limits.pace import MODESTY
 from recall_async.limits.redis import RedisQuotaStore
 from recall_async.limits.store import LocalQuotaStore
-from tests.redis.redis_process import RedisProcess
+from tests.redis.server import RedisProcess
 from tests.simulation import Server, call
 
 SCHEDULE = "calendar_events.schedule_bot"

@@ -15,7 +15,7 @@ import pytest
 
 from recall_async import ScheduleBot
 from recall_async.sandbox import RecallSandbox
-from tests.redis.redis_process import RedisProcess
+from tests.redis.server import RedisProcess
 
 Start = Callable[..., "subprocess.Popen[str]"]
 

@@ -24,7 +24,7 @@ from recall_async import (
 )
 from recall_async.bulk.actions import Action
 from tests.bulk.conftest import OPERATIONS
-from tests.bulk.test_bulk_engine import schedule
+from tests.bulk.test_engine import schedule
 from tests.bulk.world import World, event_id
 
 

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from recall_async import ConfigurationError, Quota, QuotaStoreUnavailableError, RecallSession, SessionClosedError
 from recall_async.limits.redis import RedisQuotaStore
 from recall_async.sandbox import RecallSandbox
-from tests.redis.redis_process import RedisProcess
+from tests.redis.server import RedisProcess
 
 SCHEDULE = "calendar_events.schedule_bot"
 RETRIEVE = "calendar_events.retrieve"

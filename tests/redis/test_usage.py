@@ -15,7 +15,7 @@ from recall_async import Quota, QuotaStoreUnavailableError
 from recall_async.cli.app import app
 from recall_async.limits.pace import MODESTY
 from recall_async.limits.redis import RedisQuotaStore
-from tests.redis.redis_process import RedisProcess
+from tests.redis.server import RedisProcess
 
 SCHEDULE = "calendar_events.schedule_bot"
 

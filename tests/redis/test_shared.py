@@ -30,7 +30,7 @@ from recall_async.limits.redis_scripts import (
     decode,
     settle,
 )
-from tests.redis.redis_process import RedisProcess
+from tests.redis.server import RedisProcess
 from tests.simulation import Server, call
 
 OPERATION = "calendar_events.schedule_bot"

@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 from recall_async.sandbox import RecallSandbox
-from tests.redis.redis_process import RedisProcess
+from tests.redis.server import RedisProcess
 
 ROOT = Path(__file__).parents[2]
 RETRIEVE = "calendar_events.retrieve"

@@ -1,6 +1,6 @@
 """Three workers, of which one is killed every moment and replaced, finish the jobs of several workspaces.
 
-The full size: RECALL_TEST_JOBS=10x2000 python -m pytest -s tests/jobs/test_jobs_killed.py
+The full size: RECALL_TEST_JOBS=10x2000 python -m pytest -s tests/jobs/test_killed.py
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from recall_async import ScheduleBot
 from recall_async.jobs import JobQueue, JobStatus
 from recall_async.sandbox import RecallSandbox
-from tests.redis.redis_process import RedisProcess
+from tests.redis.server import RedisProcess
 
 WORKSPACES, EACH = (int(part) for part in os.environ.get("RECALL_TEST_JOBS", "3x300").split("x"))
 LIMIT = 60

@@ -15,7 +15,7 @@ from recall_async import DeadlineExceededError, Quota, QuotaStoreUnavailableErro
 from recall_async.limits.contract import Slot
 from recall_async.limits.redis import RedisQuotaStore
 from recall_async.limits.redis_lane import RedisLane
-from tests.redis.redis_process import RedisProcess
+from tests.redis.server import RedisProcess
 from tests.simulation import Server, call
 
 OPERATION = "calendar_events.schedule_bot"

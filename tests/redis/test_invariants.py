@@ -14,7 +14,7 @@ from redis import Redis
 
 from recall_async.limits.quota import Quota
 from recall_async.limits.redis_scripts import Ask, Command, Ending, Keys, Pause, Terms, acquire, decode, pause, settle
-from tests.redis.redis_process import RedisProcess
+from tests.redis.server import RedisProcess
 
 LIMIT, RESERVE = 5, 2
 TERMS = Terms.of(Quota(LIMIT, 3600.0, burst=LIMIT, reserve=RESERVE), 0, 60.0)

@@ -9,7 +9,7 @@ import pytest
 
 from recall_async import LaneStatistics, Outcome, Progress, Quota, RecallSession, RemoveBot
 from recall_async.bulk.progress import Tally
-from tests.bulk.test_bulk_engine import schedule
+from tests.bulk.test_engine import schedule
 from tests.bulk.world import World, event_id
 
 SCHEDULED = Outcome(schedule(0), None, None, 1, 2.0)

@@ -14,7 +14,7 @@ from recall_async.jobs import JobError, JobQueue
 from recall_async.jobs.store import Chunk
 from recall_async.jobs.worker import Worker
 from recall_async.sandbox import RecallSandbox
-from tests.redis.redis_process import RedisProcess
+from tests.redis.server import RedisProcess
 
 Sessions = Callable[..., RecallSession]
 SCHEDULE = "calendar_events.schedule_bot"

@@ -18,7 +18,7 @@ from redis import Redis
 from recall_async import ScheduleBot
 from recall_async.jobs import JobQueue
 from recall_async.sandbox import RecallSandbox
-from tests.redis.redis_process import RedisProcess
+from tests.redis.server import RedisProcess
 
 DOCS = Path(__file__).parents[2] / "docs"
 

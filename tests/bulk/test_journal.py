@@ -31,8 +31,8 @@ from recall_async import (
 )
 from recall_async.bulk.actions import Action
 from recall_async.bulk.history import FINAL
-from tests.bulk.test_bulk_endings import lines
-from tests.bulk.test_bulk_engine import schedule
+from tests.bulk.test_endings import lines
+from tests.bulk.test_engine import schedule
 from tests.bulk.world import Asked, World, event_id
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from recall_async import JournalError, RecallSession
 from tests.bulk.job import actions, expected
-from tests.bulk.test_bulk_endings import lines
+from tests.bulk.test_endings import lines
 from tests.bulk.world import World
 
 CONCURRENCY = 8

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from recall_async.sandbox import RecallSandbox
-from tests.redis.redis_process import RedisProcess
+from tests.redis.server import RedisProcess
 
 PROGRAMS = re.findall(r"^```python\n(.*?)^```", (Path(__file__).parents[2] / "docs/redis.md").read_text(), re.M | re.S)
 

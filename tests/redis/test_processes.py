@@ -16,7 +16,7 @@ import pytest
 
 from recall_async.limits.window import CLOCK_TOLERANCE
 from tests.redis.processes import Watch, Worker, jain
-from tests.redis.redis_process import RedisProcess
+from tests.redis.server import RedisProcess
 from tests.referee.drf_server import referee
 
 LIMIT, PER = 60, 6.0
