@@ -11,7 +11,7 @@ from random import Random
 from typing import NamedTuple
 
 from recall_async import Quota
-from recall_async.limits.lane import LocalLane
+from recall_async.limits.local.lane import LocalLane
 from tests.simulation import Server, call
 from tests.virtual_time import run as in_virtual_time
 

@@ -12,7 +12,7 @@ from random import Random
 from aiolimiter import AsyncLimiter
 
 from recall_async import Quota
-from recall_async.limits.lane import LocalLane
+from recall_async.limits.local.lane import LocalLane
 from recall_async.limits.sockets import MAX_IN_FLIGHT
 
 from .charts import OTHERS, OURS, chart, powers

@@ -14,7 +14,7 @@ from aiolimiter import AsyncLimiter
 
 from recall_async import Priority, Quota, RecallSession
 from recall_async.limits.contract import LaneStatistics, QuotaLane, Slot
-from recall_async.limits.lane import LocalLane
+from recall_async.limits.local.lane import LocalLane
 from tests.simulation import Saturation, Server, saturate
 from tests.virtual_time import run as in_virtual_time
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from redis.crc import key_slot
 
-from recall_async.limits.redis_scripts import Keys
+from recall_async.limits.redis.scripts import Keys
 
 SLOTS = 16384
 FULL = 10.0

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from redis import Redis
 
 from recall_async.limits.quota import Quota
-from recall_async.limits.redis_scripts import ACQUIRE, SETTLE, Ask, Ending, Keys, Terms, acquire, settle
-from recall_async.limits.redis_wire import evalsha, packed
+from recall_async.limits.redis.scripts import ACQUIRE, SETTLE, Ask, Ending, Keys, Terms, acquire, settle
+from recall_async.limits.redis.wire import evalsha, packed
 from tests.redis.server import RedisProcess
 
 QUOTA = Quota(600, 60.0)

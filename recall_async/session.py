@@ -17,8 +17,8 @@ import aiohttp
 from .caller import Caller
 from .errors import ConfigurationError
 from .limits.contract import LaneStatistics, QuotaStore
+from .limits.local.store import LocalQuotaStore
 from .limits.quota import Quota, check_quotas
-from .limits.store import LocalQuotaStore
 from .models import Calendar
 from .resources.calendar_events import CalendarEvents
 from .resources.calendars import Calendars

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from recall_async.errors import DeadlineExceededError
-from recall_async.limits.lane import LocalLane
+from recall_async.limits.local.lane import LocalLane
 from recall_async.limits.quota import Priority, Quota
 from tests.virtual_time import VirtualTimeLoop, run
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from recall_async.errors import DeadlineExceededError
-from recall_async.limits.lane import LocalLane
+from recall_async.limits.local.lane import LocalLane
 from recall_async.limits.quota import Priority, Quota
 from recall_async.limits.sockets import MAX_IN_FLIGHT
 from tests.virtual_time import run

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recall_async.errors import DeadlineExceededError
-from recall_async.limits import lane as lane_module
-from recall_async.limits.lane import LocalLane
+from recall_async.limits.local import lane as lane_module
+from recall_async.limits.local.lane import LocalLane
 from recall_async.limits.queue import Ticket, WaitQueue
 from recall_async.limits.quota import Priority, Quota
 from tests.virtual_time import VirtualTimeLoop, run

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from recall_async.limits.lane import LocalLane
+from recall_async.limits.local.lane import LocalLane
 from recall_async.limits.quota import Quota
 from tests.simulation import Saturation, Server, saturate
 from tests.virtual_time import run

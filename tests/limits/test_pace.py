@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from benchmarks.crowd import PATTERNS, Backoff, Crowd, simulate
-from recall_async.limits.lane import LocalLane
+from recall_async.limits.local.lane import LocalLane
 from recall_async.limits.pace import FLOOR, MODESTY, Pace
 from recall_async.limits.quota import Priority, Quota
 from tests.simulation import Server, call

@@ -10,8 +10,8 @@ import pytest
 
 from recall_async.errors import ConfigurationError
 from recall_async.limits.contract import QuotaLane
+from recall_async.limits.local.store import LocalQuotaStore
 from recall_async.limits.quota import Quota, base_quota
-from recall_async.limits.store import LocalQuotaStore
 from tests.virtual_time import run
 
 SCHEDULE, REMOVE = "calendar_events.schedule_bot", "calendar_events.remove_bot"

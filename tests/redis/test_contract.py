@@ -13,9 +13,9 @@ import pytest
 
 from recall_async import ConfigurationError, DeadlineExceededError, Priority, Quota
 from recall_async.limits.contract import QuotaLane, QuotaStore, Slot
+from recall_async.limits.local.store import LocalQuotaStore
 from recall_async.limits.pace import MODESTY
 from recall_async.limits.redis import RedisQuotaStore
-from recall_async.limits.store import LocalQuotaStore
 from tests.redis.server import RedisProcess
 from tests.simulation import Server, call
 

@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from recall_async.limits.quota import Quota
-from recall_async.limits.redis_scripts import Ask, Command, Ending, Keys, Pause, Terms, acquire, decode, pause, settle
+from recall_async.limits.redis.scripts import (
+    Ask,
+    Command,
+    Ending,
+    Keys,
+    Pause,
+    Terms,
+    acquire,
+    decode,
+    pause,
+    settle,
+)
 from tests.redis.server import RedisProcess
 
 LIMIT, RESERVE = 5, 2

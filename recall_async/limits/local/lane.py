@@ -20,13 +20,13 @@ from collections.abc import Callable
 
 from aiolimiter import AsyncLimiter
 
-from ..errors import DeadlineExceededError
-from .contract import LaneStatistics, Slot
-from .pace import Pace
-from .queue import Ticket, WaitQueue
-from .quota import Priority, Quota
-from .sockets import MAX_IN_FLIGHT
-from .window import Window
+from ...errors import DeadlineExceededError
+from ..contract import LaneStatistics, Slot
+from ..pace import Pace
+from ..queue import Ticket, WaitQueue
+from ..quota import Priority, Quota
+from ..sockets import MAX_IN_FLIGHT
+from ..window import Window
 
 
 class LocalSlot:

@@ -12,11 +12,11 @@ import logging
 import math
 from typing import Protocol
 
-from ..errors import ConfigurationError
-from .contract import QuotaLane
+from ...errors import ConfigurationError
+from ..contract import QuotaLane
+from ..loops import PerLoop
+from ..quota import Quota, base_quota
 from .lane import LocalLane
-from .loops import PerLoop
-from .quota import Quota, base_quota
 
 logger = logging.getLogger("recall_async")
 

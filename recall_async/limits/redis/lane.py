@@ -17,17 +17,17 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from ..errors import DeadlineExceededError, QuotaStoreUnavailableError, RecallError
-from .contract import LaneStatistics, Slot
-from .quota import Priority, Quota
-from .redis_calls import WaitingCalls
-from .redis_dialogue import Dialogue
-from .redis_link import Link
-from .redis_reserve import LocalReserve
-from .redis_scripts import HANDOVER, Answer, Ask, Command, Ending, Pause, Terms
-from .redis_slot import RedisSlot
-from .sockets import MAX_IN_FLIGHT
-from .window import Window
+from ...errors import DeadlineExceededError, QuotaStoreUnavailableError, RecallError
+from ..contract import LaneStatistics, Slot
+from ..quota import Priority, Quota
+from ..sockets import MAX_IN_FLIGHT
+from ..waiting import WaitingCalls
+from ..window import Window
+from .dialogue import Dialogue
+from .link import Link
+from .reserve import LocalReserve
+from .scripts import HANDOVER, Answer, Ask, Command, Ending, Pause, Terms
+from .slot import RedisSlot
 
 logger = logging.getLogger("recall_async")
 

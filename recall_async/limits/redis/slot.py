@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .redis_scripts import Ending
+from .scripts import Ending
 
 
 class RedisSlot:

@@ -13,7 +13,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from .redis_scripts import Command
+from .scripts import Command
 
 logger = logging.getLogger("recall_async")
 

@@ -14,9 +14,9 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from ..errors import ConfigurationError
-from .quota import Priority, Quota
-from .window import CLOCK_TOLERANCE
+from ...errors import ConfigurationError
+from ..quota import Priority, Quota
+from ..window import CLOCK_TOLERANCE
 
 HANDOVER = 5.0
 """Seconds after which a granted slot is too old to be used: part of every lease, beside the longest request and `per`."""
@@ -32,7 +32,7 @@ def microseconds(seconds: float) -> int:
 
 
 class Script:
-    """A Lua script of `recall_async/limits/lua`."""
+    """A Lua script of `recall_async/limits/redis/lua`."""
 
     def __init__(self, name: str) -> None:
         self.text = files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")

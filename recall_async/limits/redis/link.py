@@ -25,8 +25,8 @@ from redis.exceptions import (
     RedisError,
 )
 
-from .redis_scripts import Command
-from .redis_wire import Wire
+from .scripts import Command
+from .wire import Wire
 
 logger = logging.getLogger("recall_async")
 

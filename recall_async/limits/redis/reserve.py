@@ -10,8 +10,8 @@ import math
 import time
 from collections.abc import Callable
 
-from .redis_calls import WaitingCalls
-from .window import Window
+from ..waiting import WaitingCalls
+from ..window import Window
 
 
 class LocalReserve:

@@ -15,17 +15,17 @@ try:
 except ImportError as error:  # pragma: no cover
     raise ImportError("RedisQuotaStore needs the extra redis: pip install 'recall-async[redis]'") from error
 
-from ..errors import ConfigurationError, QuotaStoreUnavailableError
-from ..operations import OPERATIONS
-from .contract import LaneStatistics
-from .loops import PerLoop
-from .quota import Quota, base_quota
-from .redis_dialogue import Dialogue, Memory
-from .redis_lane import RedisLane
-from .redis_link import PATIENCE, Link
-from .redis_scripts import Keys, Terms, Usage, decode_usage, usage
-from .redis_wire import Wire
-from .store import agree
+from ...errors import ConfigurationError, QuotaStoreUnavailableError
+from ...operations import OPERATIONS
+from ..contract import LaneStatistics
+from ..local.store import agree
+from ..loops import PerLoop
+from ..quota import Quota, base_quota
+from .dialogue import Dialogue, Memory
+from .lane import RedisLane
+from .link import PATIENCE, Link
+from .scripts import Keys, Terms, Usage, decode_usage, usage
+from .wire import Wire
 
 
 class _Loop(NamedTuple):

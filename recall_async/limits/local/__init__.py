@@ -1,0 +1,1 @@
+"""A quota kept in this process."""
