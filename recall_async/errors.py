@@ -24,17 +24,23 @@
     ├── SessionClosedError             the session was closed (also a RuntimeError)
     └── ConfigurationError             the program asks for what cannot be (also a ValueError)
 
-All of them survive `pickle` and `copy`, so that they can cross process boundaries.
+Two class attributes say what a program may do with an error: `may_pass` (worth another try later) and `stops_jobs`
+(every further call would meet it). All errors survive `pickle` and `copy`, so that they can cross process boundaries.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 
 class RecallError(Exception):
     """The root of everything this package raises on purpose."""
+
+    may_pass: ClassVar[bool] = False
+    """Whether the same call may succeed later without anybody changing anything: `if error.may_pass: requeue()`."""
+    stops_jobs: ClassVar[bool] = False
+    """Whether every further call of the session would meet the same, so that a job of many calls ends."""
 
     def __init__(self, message: str = "", *, operation: str | None = None, attempts: int = 0) -> None:
         super().__init__(message)
@@ -86,6 +92,8 @@ class EventEndedError(BadRequestError):
 class AuthenticationError(APIError):
     """401: the key is wrong, or it belongs to another region."""
 
+    stops_jobs: ClassVar[bool] = True
+
 
 class InsufficientCreditError(APIError):
     """402: the workspace has no credit left."""
@@ -106,29 +114,43 @@ class BotAlreadyDispatchedError(APIError):
 class ConflictError(APIError):
     """409: the same deduplication or idempotency key is being worked on."""
 
+    may_pass: ClassVar[bool] = True
+
 
 class RateLimitedError(APIError):
     """429: the quota is used up, by somebody outside this quota's lane; `retry_after` says for how long."""
+
+    may_pass: ClassVar[bool] = True
 
 
 class BotPoolExhaustedError(APIError):
     """507: no bot is free for a meeting that is about to start."""
 
+    may_pass: ClassVar[bool] = True
+
 
 class ServerError(APIError):
     """Another 5xx: the API failed."""
+
+    may_pass: ClassVar[bool] = True
 
 
 class ConnectionFailedError(RecallError):
     """No answer: the name did not resolve, the connection was refused, reset, or cut in the middle of the answer."""
 
+    may_pass: ClassVar[bool] = True
+
 
 class AttemptTimeoutError(RecallError, TimeoutError):
     """No answer within the session's `timeout`. Whether the request took effect is unknown."""
 
+    may_pass: ClassVar[bool] = True
+
 
 class DeadlineExceededError(RecallError, TimeoutError):
     """The call cannot be finished within its `deadline`, or was not."""
+
+    may_pass: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -146,6 +168,8 @@ class DeadlineExceededError(RecallError, TimeoutError):
 class QuotaStoreUnavailableError(RecallError):
     """The store that holds a shared quota cannot be reached, so no request may be sent."""
 
+    may_pass: ClassVar[bool] = True
+
 
 class ResponseDecodeError(RecallError):
     """An answer that is not what the API documents; the message names the operation and the path in the document."""
@@ -158,9 +182,13 @@ class WebhookVerificationError(RecallError, ValueError):
 class JournalError(RecallError):
     """The file in which a bulk job notes what it has done cannot be used or written."""
 
+    stops_jobs: ClassVar[bool] = True
+
 
 class SessionClosedError(RecallError, RuntimeError):
     """The session is closed: its calls in flight end with this, and so do later ones."""
+
+    stops_jobs: ClassVar[bool] = True
 
 
 class ConfigurationError(RecallError, ValueError):

@@ -148,13 +148,14 @@ class _Masked(Struct, frozen=True):
     """Shows its secrets in no representation."""
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [(name, "***" if name in _SECRETS else getattr(self, name)) for name in self.__struct_fields__]
+        return [(name, "***" if name in SECRET_FIELDS else getattr(self, name)) for name in self.__struct_fields__]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
 
-_SECRETS = frozenset({"oauth_client_secret", "oauth_refresh_token", "token"})
+SECRET_FIELDS = frozenset({"oauth_client_secret", "oauth_refresh_token", "token"})
+"""Fields that nobody may read in a log."""
 
 
 class Calendar(_Masked, frozen=True, kw_only=True):

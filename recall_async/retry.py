@@ -14,8 +14,9 @@ from datetime import datetime
 from enum import Enum, auto
 from typing import NamedTuple
 
+from . import checks
 from .answers import Answer, api_error, retry_after
-from .errors import ConfigurationError, RecallError
+from .errors import RecallError
 
 
 class Key(Enum):
@@ -79,25 +80,16 @@ class RetryPolicy:
     budget_ratio: float = 0.2
 
     def __post_init__(self) -> None:
-        if not isinstance(self.attempts, int) or self.attempts < 1:
-            raise ConfigurationError(
-                f"RetryPolicy.attempts is {self.attempts!r}: the first attempt counts, so it is a whole number from 1"
-            )
-        for name in ("backoff", "backoff_cap", "budget", "budget_ratio"):
-            value = getattr(self, name)
-            if not _number(value) or not 0 <= value < math.inf:
-                raise ConfigurationError(f"RetryPolicy.{name} is {value!r}: it is a number, not negative or infinite")
-        if self.deadline is not None and not (_number(self.deadline) and self.deadline > 0):
-            raise ConfigurationError(f"RetryPolicy.deadline is {self.deadline!r}: it is a number of seconds above 0")
+        checks.whole("RetryPolicy.attempts", self.attempts, at_least=1)
+        checks.backoff("RetryPolicy.backoff", self.backoff, self.backoff_cap)
+        checks.number("RetryPolicy.budget", self.budget, at_least=0)
+        checks.number("RetryPolicy.budget_ratio", self.budget_ratio, at_least=0)
+        if self.deadline is not None:
+            checks.seconds("RetryPolicy.deadline", self.deadline, endless=True)
 
     def delay(self, attempt: int, jitter: float) -> float:
         """Seconds to wait after the attempt with this number, from 1; `jitter` is a random number from 0 to 1."""
-        capped = min(self.backoff_cap, self.backoff * 2.0 ** min(attempt - 1, 64))
-        return capped * (1 + jitter) / 2
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        return checks.Backoff(self.backoff, self.backoff_cap).delay(attempt, jitter)
 
 
 class RetryBudget:

@@ -19,12 +19,12 @@ MODULES = sorted(
     for path in PACKAGE.rglob("*.py")
 )
 PURE = [
-    "models", "errors", "operations", "answers", "retry", "webhooks", "sync.plan",
+    "models", "errors", "checks", "operations", "answers", "retry", "webhooks", "sync.plan",
     "limits.window", "limits.pace", "limits.queue", "limits.quota",
 ]  # fmt: skip
 FLOORS = [
     {"models", "errors"},
-    {"operations"},
+    {"operations", "checks"},
     {"answers", "webhooks"},
     {"retry", "limits"},
     {"transport", "workspace"},

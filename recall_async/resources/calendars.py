@@ -9,10 +9,10 @@ from uuid import UUID
 import msgspec
 from yarl import URL
 
+from .. import checks
 from ..caller import Caller
-from ..errors import ConfigurationError
 from ..limits.quota import Priority
-from ..models import Calendar, CalendarAccessToken, Page
+from ..models import SECRET_FIELDS, Calendar, CalendarAccessToken, Page
 from ..operations import (
     CREATE_ACCESS_TOKEN,
     CREATE_CALENDAR,
@@ -22,7 +22,7 @@ from ..operations import (
     UPDATE_CALENDAR,
     Operation,
 )
-from .fields import check_id, check_text, encode_query
+from .fields import check_id, encode_query
 from .pages import follow
 
 
@@ -185,6 +185,6 @@ class Calendars:
 
 def _encode(**fields: str | None) -> bytes:
     for name, value in fields.items():
-        if value is not None and not check_text(value, name):
-            raise ConfigurationError(f"{name} is a text that is not empty")
+        if value is not None:
+            checks.text(name, value, secret=name in SECRET_FIELDS)
     return msgspec.json.encode({name: value for name, value in fields.items() if value is not None})

@@ -100,7 +100,7 @@ CALLS_WITH_AN_ID: dict[str, Callable[[RecallSession, Any], Any]] = {
 async def test_hostile_ids(name: str, unsent: RecallSession) -> None:
     """Would send a request to another path than the operation's, or for something that is no id."""
     for id in HOSTILE_IDS:
-        with pytest.raises(ConfigurationError, match="_id is"):
+        with pytest.raises(ConfigurationError, match="_id must be a UUID, got"):
             await CALLS_WITH_AN_ID[name](unsent, id)
 
 
