@@ -13,7 +13,7 @@ from uuid import uuid4
 from aiolimiter import AsyncLimiter
 
 from recall_async import Priority, Quota, RecallSession
-from recall_async.limits.contract import LaneStatistics, QuotaLane, Slot
+from recall_async.limits.contract import Ending, LaneStatistics, QuotaLane, Slot
 from recall_async.limits.local.lane import LocalLane
 from tests.simulation import Saturation, Server, saturate
 from tests.virtual_time import run as in_virtual_time
@@ -36,20 +36,8 @@ P99 = 0.12
 """Seconds, the target."""
 
 
-class _Ticket:
-    """What `AsyncLimiter` knows of a request that it let go: nothing."""
-
-    def answered(self, *, accepted: bool = True) -> None: ...
-
-    def lost(self, grace: float) -> None: ...
-
-    def unused(self) -> None: ...
-
-
 class Fifo:
     """One `AsyncLimiter` for everybody, first come, first served; a 429 holds everybody back for its `Retry-After`."""
-
-    sessions = 0
 
     def __init__(self, quota: Quota, limiter: AsyncLimiter) -> None:
         self.quota = quota
@@ -57,18 +45,23 @@ class Fifo:
         self._paused_until = -math.inf
 
     async def admit(
-        self, priority: Priority = Priority.INTERACTIVE, *, start: float = math.inf, deadline: float = math.inf
+        self,
+        priority: Priority = Priority.INTERACTIVE,
+        start: float = math.inf,
+        until: float = math.inf,
+        *,
+        retry: bool = False,
     ) -> Slot:
         await self._limiter.acquire()
         now = asyncio.get_running_loop().time
         while now() < self._paused_until:  # noqa: ASYNC110  (it may move while we wait)
             await asyncio.sleep(self._paused_until - now())
-        return _Ticket()
+        return Slot(self._end, now())
 
-    def pause(self, slot: Slot, seconds: float) -> None:
+    def _end(self, slot: Slot, ending: Ending, seconds: float) -> None:
         self._paused_until = max(self._paused_until, asyncio.get_running_loop().time() + seconds)
 
-    def retried(self) -> None: ...
+    def leave(self, quota: Quota | None) -> None: ...
 
     def statistics(self) -> LaneStatistics:
         return LaneStatistics(self.quota)

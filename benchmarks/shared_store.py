@@ -83,10 +83,8 @@ def _lanes(lanes: int, seconds: float) -> tuple[float, float, float, int]:
         async def work() -> tuple[float, int]:
             store = RedisQuotaStore.from_url(server.url)
             made = [
-                store.lane(f"w{number}", "calendar_events.schedule_bot", Quota(600, 60.0)) for number in range(lanes)
+                store.open(f"w{number}", "calendar_events.schedule_bot", Quota(600, 60.0)) for number in range(lanes)
             ]
-            for lane in made:
-                lane.sessions += 1
             admitted = 0
             end = time.perf_counter() + seconds
 
@@ -103,7 +101,7 @@ def _lanes(lanes: int, seconds: float) -> tuple[float, float, float, int]:
             await asyncio.gather(*(use(number) for number in range(lanes)))
             used = time.process_time() - began
             for lane in made:
-                lane.sessions -= 1
+                lane.leave(Quota(600, 60.0))
             await asyncio.gather(*(lane.flush() for lane in made))
             return used, admitted
 

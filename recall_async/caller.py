@@ -87,8 +87,7 @@ class Caller:
         lane = self._lanes.get(operation)
         if lane is None:
             self.open()
-            lane = self._store.lane(self.workspace, operation, self._quotas.get(operation))
-            lane.sessions += 1
+            lane = self._store.open(self.workspace, operation, self._quotas.get(operation))
             self._lanes[operation] = lane
         return lane
 
@@ -113,9 +112,7 @@ class Caller:
     async def aclose(self) -> None:
         """End the calls in flight with `SessionClosedError`, then close the connections."""
         if not self.closed:
-            self.closed = True
-            for lane in self._lanes.values():
-                lane.sessions -= 1
+            self._leave()
         try:
             if self._calls:
                 self._idle = self._idle or asyncio.Event()
@@ -127,11 +124,14 @@ class Caller:
             await self.transport.aclose()
         await asyncio.gather(*(lane.flush() for lane in self._lanes.values()))
 
+    def _leave(self) -> None:
+        self.closed = True
+        for name, lane in self._lanes.items():
+            lane.leave(self._quotas.get(name))
+
     def __del__(self) -> None:
         if self._loop is not None and not self.closed:
-            self.closed = True
-            for lane in self._lanes.values():
-                lane.sessions -= 1
+            self._leave()
             self.transport.abandon()
             warnings.warn(
                 f"the RecallSession for {self.transport.base_url} was never closed: use "
@@ -213,10 +213,10 @@ class Caller:
         shared.budget.earn(self.policy)
         while True:
             asked = loop.time()
-            slot = await lane.admit(priority, start=start, deadline=until)
+            slot = await lane.admit(priority, start, until, retry=account.attempts > 0)
             account.waited += loop.time() - asked
             account.attempts += 1
-            verdict = await self._attempt(operation, url, body, idempotency_key, until, lane, slot, account.attempts)
+            verdict = await self._attempt(operation, url, body, idempotency_key, until, slot, account.attempts)
             if isinstance(verdict, Done):
                 return decode(operation, verdict.answer, self.transport.masked)
             now = loop.time()
@@ -231,7 +231,6 @@ class Caller:
             if verdict.costs and not shared.budget.spend(self.policy, now):
                 verdict.error.add_note("It was not tried again because the workspace's retry budget is used up.")
                 raise verdict.error
-            lane.retried()
             if verdict.key is Key.NEW and operation.keyed:
                 idempotency_key = new_idempotency_key()
             if verdict.after:
@@ -245,12 +244,11 @@ class Caller:
         body: bytes | None,
         idempotency_key: str | None,
         until: float,
-        lane: QuotaLane,
         slot: Slot,
         number: int,
     ) -> Done | Retry | Any:
         attempt = Attempt()
-        accepted = True
+        pause: float | None = None
         try:
             happened: Answer | RecallError
             try:
@@ -262,14 +260,12 @@ class Caller:
                 happened = error
             verdict = decide(self.policy, operation.name, number, happened, jitter=random.random())
             pause = None if isinstance(verdict, Done) else verdict.pause
-            if pause is not None:
-                # Before the slot is settled: settling it lets others go.
-                accepted = False
-                lane.pause(slot, pause)
             return verdict
         finally:
-            if attempt.answered:
-                slot.answered(accepted=accepted)
+            if pause is not None:
+                slot.rejected(pause)
+            elif attempt.answered:
+                slot.answered()
             elif attempt.sent:
                 slot.lost(self.transport.timeout)
             else:

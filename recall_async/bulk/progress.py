@@ -83,10 +83,9 @@ class Tally:
         lanes = {name: statistics(name) for name, count in self._kinds.items() if count or not seen}
         # What is to come is taken to be made up like what came.
         share = {name: self._kinds[name] / seen if seen else 1.0 for name in lanes}
-        pauses = [max(0.0, lane.paused_until - now) for lane in lanes.values() if lane.paused_until is not None]
         most = max(lanes, key=lambda name: share[name])
         times = [share[name] / min(lane.quota.rate, lane.pace or lane.quota.rate) for name, lane in lanes.items()]
-        paused = max(pauses, default=0.0)
+        paused = max(lane.paused for lane in lanes.values())
         since = self._times[0] if self._times else now
         return Progress(
             **self._counts,

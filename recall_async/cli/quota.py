@@ -62,11 +62,10 @@ async def _look(url: str, prefix: str, workspace: str, *, watch: bool, as_json: 
     drawn = False
     while True:
         usage = await store.usage(workspace)
-        now = asyncio.get_running_loop().time()
         if as_json:
-            print_json({name: _document(lane, now) for name, lane in usage.items()})
+            print_json({name: _document(lane) for name, lane in usage.items()})
         else:
-            lines = _table(usage, now)
+            lines = _table(usage)
             if drawn and sys.stdout.isatty():
                 click.echo(f"\x1b[{len(lines)}A\x1b[J", nl=False)
             click.echo("\n".join(lines))
@@ -76,27 +75,23 @@ async def _look(url: str, prefix: str, workspace: str, *, watch: bool, as_json: 
         await asyncio.sleep(EVERY)
 
 
-def _paused(lane: LaneStatistics, now: float) -> float:
-    return 0.0 if lane.paused_until is None else max(0.0, lane.paused_until - now)
-
-
-def _document(lane: LaneStatistics, now: float) -> dict[str, float | None]:
+def _document(lane: LaneStatistics) -> dict[str, float | None]:
     return {
         "limit": lane.quota.limit,
         "per": lane.quota.per,
         "taken": lane.taken,
         "free": lane.free,
-        "paused": round(_paused(lane, now), 3),
+        "paused": round(lane.paused, 3),
         "pace": lane.pace,
     }
 
 
-def _table(usage: Mapping[str, LaneStatistics], now: float) -> list[str]:
+def _table(usage: Mapping[str, LaneStatistics]) -> list[str]:
     lines = [f"{'OPERATION':<32}{'TAKEN':>7}{'OF':>7}{'IN':>8}"]
     for name, lane in usage.items():
         remarks = []
-        if paused := _paused(lane, now):
-            remarks.append(f"paused for {duration(paused)}")
+        if lane.paused:
+            remarks.append(f"paused for {duration(lane.paused)}")
         if lane.pace is not None:
             remarks.append(f"at {lane.pace:.1f} a second after a 429")
         row = f"{name:<32}{lane.taken:>7}{lane.quota.limit:>7}{duration(lane.quota.per):>8}  {', '.join(remarks)}"

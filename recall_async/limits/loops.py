@@ -1,13 +1,22 @@
-"""State that belongs to an event loop: a value for each loop that is used, until the loop is closed."""
+"""What belongs to an event loop: its clock, and a value for each loop that is used, until the loop is closed."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from threading import Lock
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+
+def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
+    """The loop's clock, as it runs on within one iteration.
+
+    The clock of uvloop stands still there, which would date a response back; it shares its zero with the monotonic clock.
+    """
+    return time.monotonic if type(loop).__module__.startswith("uvloop") else loop.time
 
 
 class PerLoop(Generic[T]):

@@ -46,7 +46,7 @@ def test_cancel_during_admit(victim: int, deadline: float) -> None:
 
     async def main() -> None:
         lane, loop = await full_lane(Quota(2, 10.0, burst=2)), asyncio.get_running_loop()
-        waiters = [asyncio.create_task(lane.admit(deadline=deadline)) for _ in range(3)]
+        waiters = [asyncio.create_task(lane.admit(until=deadline)) for _ in range(3)]
         await asyncio.sleep(1)
         waiters[victim].cancel()
         await ready()
@@ -67,7 +67,7 @@ def test_cancel_after_the_turn_was_given(deadline: float) -> None:
     async def main() -> None:
         lane, loop = LocalLane("test", Quota(1, 10.0)), asyncio.get_running_loop()
         first = await lane.admit()
-        victim, next_one = (asyncio.create_task(lane.admit(deadline=deadline)) for _ in range(2))
+        victim, next_one = (asyncio.create_task(lane.admit(until=deadline)) for _ in range(2))
         await asyncio.sleep(20)  # the token is there, the slot is not
         first.unused()  # which gives the victim its turn
         assert lane.statistics().in_flight == 1
@@ -107,7 +107,7 @@ def test_deadline_between_turn_and_running_on() -> None:
     async def main() -> None:
         lane, loop = LocalLane("test", Quota(1, 10.0)), asyncio.get_running_loop()
         first = await lane.admit()
-        waiter = asyncio.create_task(lane.admit(deadline=loop.time() + 20))
+        waiter = asyncio.create_task(lane.admit(until=loop.time() + 20))
         loop.call_at(loop.time() + 20 - 1e-9, first.unused)
         (await waiter).answered()
         await until_empty(lane)
@@ -123,7 +123,7 @@ def test_cancelled_and_expired_at_the_same_moment() -> None:
         for early in (-1e-9, 0.0, 1e-9):
             slot = await lane.admit()
             deadline = loop.time() + 20
-            waiter = asyncio.create_task(lane.admit(deadline=deadline))
+            waiter = asyncio.create_task(lane.admit(until=deadline))
             loop.call_at(deadline + early, waiter.cancel)
             with pytest.raises((asyncio.CancelledError, DeadlineExceededError)):
                 await waiter
@@ -140,7 +140,7 @@ def test_crowd_goes_away() -> None:
         """Function calls for each waiter that goes."""
         lane = await full_lane(Quota(1, 10.0))
         # Driven by hand: tasks would cost ten times as much as what is measured.
-        waiters = [lane.admit(Priority.BULK, deadline=1e9 if one % 2 else math.inf) for one in range(crowd)]
+        waiters = [lane.admit(Priority.BULK, until=1e9 if one % 2 else math.inf) for one in range(crowd)]
         for waiter in waiters:
             waiter.send(None)
         assert lane.statistics().waiting_bulk == crowd
@@ -175,7 +175,7 @@ def test_pause_costs_the_same_in_any_crowd(deadline: float) -> None:
         lane = LocalLane("test", Quota(2, 10.0, burst=2))
         slot = await lane.admit()
         (await lane.admit()).answered()
-        waiters = [lane.admit(deadline=deadline) for _ in range(crowd)]
+        waiters = [lane.admit(until=deadline) for _ in range(crowd)]
         for waiter in waiters:
             waiter.send(None)
         steps = 0
@@ -189,7 +189,7 @@ def test_pause_costs_the_same_in_any_crowd(deadline: float) -> None:
         before = sys.gettrace()
         sys.settrace(count)
         try:
-            lane.pause(slot, 5)
+            slot.rejected(5)
         finally:
             sys.settrace(before)
         for waiter in waiters:

@@ -40,10 +40,10 @@ def test_too_late_is_said_at_once() -> None:
 
     async def main() -> None:
         lane, begin = await spent(QUOTA), now()
-        at, wait = await failure(asyncio.create_task(lane.admit(deadline=begin + 9.9)))
+        at, wait = await failure(asyncio.create_task(lane.admit(until=begin + 9.9)))
         assert at < begin + SOON
         assert wait == pytest.approx(10, abs=0.1)
-        (await lane.admit(deadline=begin + 10.1)).answered()
+        (await lane.admit(until=begin + 10.1)).answered()
 
     run(main())
 
@@ -57,9 +57,9 @@ def test_those_ahead_count(priority: Priority) -> None:
         waiters = [asyncio.create_task(lane.admit()) for _ in range(8)]
         await asyncio.sleep(0)
         # Nine slots for bulk calls in a window: the eight before it and this one.
-        (at_hand,) = [asyncio.create_task(lane.admit(priority, deadline=begin + 10.1))]
+        (at_hand,) = [asyncio.create_task(lane.admit(priority, until=begin + 10.1))]
         await asyncio.sleep(0)
-        at, wait = await failure(asyncio.create_task(lane.admit(Priority.BULK, deadline=begin + 19.9)))
+        at, wait = await failure(asyncio.create_task(lane.admit(Priority.BULK, until=begin + 19.9)))
         assert at < begin + SOON
         assert wait == pytest.approx(20, abs=0.1)
         for slot in await asyncio.gather(at_hand, *waiters):
@@ -75,9 +75,9 @@ def test_smoothing_counts() -> None:
         lane, begin = LocalLane("test", Quota(100, 10.0, burst=1)), now()
         others = [asyncio.create_task(lane.admit()) for _ in range(50)]
         await asyncio.sleep(0)
-        at, _ = await failure(asyncio.create_task(lane.admit(deadline=begin + 4.8)))
+        at, _ = await failure(asyncio.create_task(lane.admit(until=begin + 4.8)))
         assert at < begin + SOON
-        (await lane.admit(deadline=begin + 5.1)).answered()
+        (await lane.admit(until=begin + 5.1)).answered()
         await asyncio.gather(*others)
 
     run(main())
@@ -88,7 +88,7 @@ def test_overtaken_ones_fail_at_their_deadline() -> None:
 
     async def main() -> None:
         lane, begin = await spent(QUOTA), now()
-        bulk = asyncio.create_task(lane.admit(Priority.BULK, deadline=begin + 15))
+        bulk = asyncio.create_task(lane.admit(Priority.BULK, until=begin + 15))
         await asyncio.sleep(5)
         others = [asyncio.create_task(lane.admit()) for _ in range(10)]
         at, wait = await failure(bulk)
@@ -106,16 +106,15 @@ def test_pause_sweeps_out_those_it_makes_too_late() -> None:
         lane, begin = LocalLane("test", Quota(2, 100.0, burst=2)), now()
         slot = await lane.admit()
         (await lane.admit()).answered()
-        hopeless = [asyncio.create_task(lane.admit(deadline=begin + 150 + one)) for one in (40, 0, 20)]
-        patient = [asyncio.create_task(lane.admit(deadline=deadline)) for deadline in (begin + 1000, float("inf"))]
+        hopeless = [asyncio.create_task(lane.admit(until=begin + 150 + one)) for one in (40, 0, 20)]
+        patient = [asyncio.create_task(lane.admit(until=deadline)) for deadline in (begin + 1000, float("inf"))]
         await asyncio.sleep(5)
-        lane.pause(slot, 190)
-        slot.answered(accepted=False)
+        slot.rejected(190)
         for waiter in hopeless:
             at, wait = await failure(waiter)
             assert at == pytest.approx(begin + 5, abs=SOON)
             assert wait >= 190 - SOON
-        at, _ = await failure(asyncio.create_task(lane.admit(deadline=begin + 190)))
+        at, _ = await failure(asyncio.create_task(lane.admit(until=begin + 190)))
         assert at == pytest.approx(begin + 5, abs=SOON)
         assert not any(waiter.done() for waiter in patient)
         for waiter in patient:
@@ -134,25 +133,23 @@ def test_nothing_lifts_a_pause() -> None:
         waiters = [asyncio.create_task(lane.admit(priority)) for priority in Priority]
         for waiter in waiters:
             (await waiter).answered()
-        lane.pause(slots[0], 7)
+        slots[0].rejected(7)
         until = now() + 7
-        slots[0].answered(accepted=False)
         waiters = [asyncio.create_task(lane.admit(priority)) for priority in Priority]
         for one, slot in enumerate(slots[1:]):
             await asyncio.sleep(0.5)
             if one % 2:
-                lane.pause(slot, 1)
-                slot.answered(accepted=False)
+                slot.rejected(1)
             elif one == 4:
                 slot.lost(1.0)
             else:
                 slot.answered()
-            assert lane.statistics().paused_until == until
+            assert now() + lane.statistics().paused == pytest.approx(until)
         assert not any(waiter.done() for waiter in waiters)
         for waiter in waiters:
             (await waiter).answered()
             assert now() >= until
-        assert lane.statistics().paused_until is None
+        assert lane.statistics().paused == 0
         assert lane.statistics().throttled == 5
 
     run(main())

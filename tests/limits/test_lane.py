@@ -164,7 +164,7 @@ async def make(lane: WatchedLane, spec: Call, begin: float, counted: list[float]
     lane.waiting.append(task)
     deadline = begin + spec.at + spec.deadline
     try:
-        slot = await lane.admit(spec.priority, start=spec.start, deadline=deadline)
+        slot = await lane.admit(spec.priority, start=spec.start, until=deadline)
     except DeadlineExceededError:
         record.failed = loop.time()
         assert record.failed <= deadline + 1e-5
@@ -187,9 +187,9 @@ async def make(lane: WatchedLane, spec: Call, begin: float, counted: list[float]
     else:
         counted.append(sent + spec.outward)
         if spec.fate == "refused":
-            lane.pause(slot, spec.retry_after)
-        slot.answered(accepted=spec.fate == "answered")
-    slot.answered()  # does nothing any more
+            slot.rejected(spec.retry_after)
+        slot.answered()
+    slot.unused()  # does nothing any more
 
 
 def drive(script: list[Call], quota: Quota, cancel_at_turn: dict[int, int] | None = None) -> list[Record]:

@@ -25,9 +25,7 @@ def workspace(request: pytest.FixtureRequest) -> str:
 
 def opened(workspace: str, quota: Quota | None = None, operation: str = SCHEDULE) -> QuotaLane:
     """The lane as a session opens it, each with a store of its own."""
-    lane = LocalQuotaStore().lane(workspace, operation, quota)
-    lane.sessions += 1
-    return lane
+    return LocalQuotaStore().open(workspace, operation, quota)
 
 
 def test_one_lane_for_each_workspace_and_operation(workspace: str) -> None:
@@ -73,11 +71,26 @@ def test_closed_sessions_have_no_say(workspace: str) -> None:
 
     async def main() -> None:
         lane = opened(workspace, Quota(20, 60.0))
-        lane.sessions -= 1
+        lane.leave(Quota(20, 60.0))
         assert opened(workspace).quota == base_quota(SCHEDULE)
-        lane.sessions -= 1
+        lane.leave(None)
         opened(workspace, Quota(20, 60.0))
-        lane.sessions -= 1
+        lane.leave(Quota(20, 60.0))
+        assert opened(workspace, Quota(30, 60.0)).quota == Quota(30, 60.0)
+
+    run(main())
+
+
+def test_quota_ends_with_the_last_session_that_named_it(workspace: str) -> None:
+    """Would leave a job's quota with the web backend beside it, or blame a session that was closed long ago."""
+
+    async def main() -> None:
+        job = Quota(600, 60.0, burst=600)
+        web, first, second = opened(workspace), opened(workspace, job), opened(workspace, job)
+        first.leave(job)
+        assert web.quota == job
+        second.leave(job)
+        assert web.quota == base_quota(SCHEDULE)
         assert opened(workspace, Quota(30, 60.0)).quota == Quota(30, 60.0)
 
     run(main())
@@ -91,13 +104,14 @@ def test_another_quota_forgets_nothing_and_forgets_nobody(workspace: str) -> Non
         for _ in range(50):
             (await silent.admit()).answered()
         in_flight = await silent.admit()
-        named = opened(workspace, Quota(60, 60.0, burst=60))
+        narrow = Quota(60, 60.0, burst=60)
+        named = opened(workspace, narrow)
         statistics = named.statistics()
         assert (statistics.taken, statistics.free, statistics.in_flight) == (51, 9, 1)
         waiters = [asyncio.create_task(silent.admit()) for _ in range(20)]
         await asyncio.sleep(1)
         assert named.statistics().taken == 60
-        named.sessions = 0
+        named.leave(narrow)
         loop = asyncio.get_running_loop()
         now = loop.time()
         wider = opened(workspace, Quota(600, 60.0, burst=600))
@@ -138,8 +152,7 @@ def test_next_loop_inherits_the_pause(workspace: str) -> None:
     async def first() -> None:
         lane = opened(workspace)
         slot = await lane.admit()
-        lane.pause(slot, 30)
-        slot.answered(accepted=False)
+        slot.rejected(30)
 
     async def second() -> float:
         (await opened(workspace).admit()).answered()

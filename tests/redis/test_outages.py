@@ -34,14 +34,13 @@ async def process() -> AsyncIterator[OpenLane]:
 
     def start(server: RedisProcess, quota: Quota = QUOTA, **options: Any) -> RedisLane:
         store = RedisQuotaStore.from_url(server.url, longest_request=0.3, **options)
-        lane = store.lane("w", OPERATION, quota)
-        lane.sessions += 1
+        lane = store.open("w", OPERATION, quota)
         lanes.append(lane)
         return lane
 
     yield start
     for lane in lanes:
-        lane.sessions -= 1
+        lane.leave(lane.quota)
         await lane.flush()
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -56,7 +55,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def answered(lane: RedisLane, within: float = 30.0) -> float:
     """Take a slot and give it back; the loop's time at which it was there."""
     loop = asyncio.get_running_loop()
-    slot = await lane.admit(deadline=loop.time() + within)
+    slot = await lane.admit(until=loop.time() + within)
     slot.answered()
     return loop.time()
 
@@ -178,7 +177,7 @@ async def test_local_reserve_goes_on_without_redis(own_redis: StartRedis, proces
         await answered(lane, within=0.1)
     await asyncio.sleep(2.1)
     server.kill()
-    slots: list[Slot] = [await lane.admit(deadline=loop.time() + 1) for _ in range(2)]
+    slots: list[Slot] = [await lane.admit(until=loop.time() + 1) for _ in range(2)]
     with pytest.raises(QuotaStoreUnavailableError):
         await answered(lane, within=0.3)
     slots[0].lost(0.1)
@@ -191,13 +190,12 @@ async def test_refusal_fails_calls_at_once(own_redis: StartRedis) -> None:
     """Would wait for ever for a password that is wrong."""
     server = own_redis("--requirepass", "right")
     store = RedisQuotaStore.from_url(server.url, password="wrong")
-    lane = store.lane("w", OPERATION, QUOTA)
-    lane.sessions += 1
+    lane = store.open("w", OPERATION, QUOTA)
     for _ in range(2):
         with pytest.raises(QuotaStoreUnavailableError, match="refuses"):
             await asyncio.wait_for(lane.admit(), 5)
     assert "wrong" not in repr(store)
-    lane.sessions -= 1
+    lane.leave(QUOTA)
     await lane.flush()
 
 
@@ -230,11 +228,10 @@ async def test_slot_that_came_too_late_is_not_used(
 async def test_closing_in_an_outage_takes_no_longer(own_redis: StartRedis) -> None:
     """Would hang at the end of a program, or leave a task behind, because Redis is away."""
     server = own_redis()
-    lane = RedisQuotaStore.from_url(server.url).lane("w", OPERATION, QUOTA)
-    lane.sessions += 1
+    lane = RedisQuotaStore.from_url(server.url).open("w", OPERATION, QUOTA)
     slot = await lane.admit()
     server.freeze()
     slot.answered()
-    lane.sessions -= 1
+    lane.leave(QUOTA)
     await asyncio.wait_for(lane.flush(), 3)
     assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -92,12 +92,11 @@ async def test_sessions_come_and_go(shared_redis: RedisProcess, prefix: str) -> 
 
     async def visit(delay: float) -> None:
         await asyncio.sleep(delay)
-        lane = store.lane("w", RETRIEVE, Quota(1000, 60.0, burst=1000))
-        lane.sessions += 1
+        lane = store.open("w", RETRIEVE, Quota(1000, 60.0, burst=1000))
         slot = await lane.admit()
         await asyncio.sleep(random.random() * 0.002)
         slot.answered()
-        lane.sessions -= 1
+        lane.leave(Quota(1000, 60.0, burst=1000))
         await lane.flush()
 
     await asyncio.wait_for(asyncio.gather(*(visit(random.random()) for _ in range(300))), 20)
@@ -107,15 +106,14 @@ async def test_sessions_come_and_go(shared_redis: RedisProcess, prefix: str) -> 
 async def test_closed_store_goes_on_for_those_who_wait(shared_redis: RedisProcess, prefix: str) -> None:
     """Would leave calls waiting for ever for an answer on a connection that was closed."""
     store = RedisQuotaStore.from_url(shared_redis.url, prefix=prefix)
-    lane = store.lane("w", RETRIEVE, Quota(20, 1.0, burst=20))
-    lane.sessions += 1
+    lane = store.open("w", RETRIEVE, Quota(20, 1.0, burst=20))
     for waited in (0, 1, 3):
         call = asyncio.create_task(lane.admit())
         for _ in range(waited):
             await asyncio.sleep(0)
         await store.aclose()
         (await asyncio.wait_for(call, 5)).answered()
-    lane.sessions -= 1
+    lane.leave(Quota(20, 1.0, burst=20))
     await lane.flush()
     assert len(asyncio.all_tasks()) == 1
 
@@ -179,8 +177,7 @@ def test_loop_that_is_closed_in_mid_call_says_nothing(shared_redis: RedisProcess
     """Would print tracebacks of its own when a program is interrupted."""
 
     async def interrupted() -> None:
-        lane = RedisQuotaStore.from_url(shared_redis.url, prefix=prefix).lane("w", RETRIEVE, Quota(1, 60.0))
-        lane.sessions += 1
+        lane = RedisQuotaStore.from_url(shared_redis.url, prefix=prefix).open("w", RETRIEVE, Quota(1, 60.0))
         (await lane.admit()).answered()
         task = asyncio.create_task(lane.admit())
         await asyncio.sleep(0.05)
@@ -208,10 +205,10 @@ async def test_client_of_another_loop_is_refused(shared_redis: RedisProcess, pre
     """Would fail somewhere inside redis-py, or hang."""
     async with Redis.from_url(shared_redis.url) as client:
         store = RedisQuotaStore(client, prefix=prefix)
-        store.lane("w", RETRIEVE, None)
+        store.open("w", RETRIEVE, None)
 
         async def elsewhere() -> None:
-            store.lane("w", RETRIEVE, None)
+            store.open("w", RETRIEVE, None)
 
         with pytest.raises(ConfigurationError, match="one event loop"):
             await asyncio.to_thread(asyncio.run, elsewhere())
@@ -247,17 +244,16 @@ async def test_reserve_that_leaves_nothing_is_refused(shared_redis: RedisProcess
     """Would share a quota of no requests."""
     store = RedisQuotaStore.from_url(shared_redis.url, local_reserve=5, processes=2)
     with pytest.raises(ConfigurationError, match="smaller local_reserve"):
-        store.lane(str(uuid4()), SCHEDULE, Quota(10, 60.0))
+        store.open(str(uuid4()), SCHEDULE, Quota(10, 60.0))
 
 
 async def test_password_is_not_shown() -> None:
     """Would put the password of Redis into logs and tracebacks."""
     store = RedisQuotaStore.from_url("redis://:secret@127.0.0.1:1")
     assert "secret" not in repr(store)
-    lane = store.lane("w", RETRIEVE, None)
-    lane.sessions += 1
+    lane = store.open("w", RETRIEVE, None)
     with pytest.raises(QuotaStoreUnavailableError) as caught:
-        await lane.admit(deadline=asyncio.get_running_loop().time() + 0.2)
+        await lane.admit(until=asyncio.get_running_loop().time() + 0.2)
     assert "secret" not in str(caught.value)
-    lane.sessions -= 1
+    lane.leave(None)
     await lane.flush()

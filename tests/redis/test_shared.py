@@ -44,14 +44,13 @@ async def process(shared_redis: RedisProcess, prefix: str) -> AsyncIterator[Open
     lanes: list[RedisLane] = []
 
     def start(quota: Quota, **options: Any) -> RedisLane:
-        lane = RedisQuotaStore.from_url(shared_redis.url, prefix=prefix, **options).lane("w", OPERATION, quota)
-        lane.sessions += 1
+        lane = RedisQuotaStore.from_url(shared_redis.url, prefix=prefix, **options).open("w", OPERATION, quota)
         lanes.append(lane)
         return lane
 
     yield start
     for lane in lanes:
-        lane.sessions -= 1
+        lane.leave(lane.quota)
         await lane.flush()
 
 
@@ -106,11 +105,10 @@ async def test_pause_and_slower_pace_hold_for_all(process: OpenLane) -> None:
         await answered(first)
     slot = await first.admit()
     now = loop.time()
-    first.pause(slot, 0.4)
-    slot.answered(accepted=False)
+    slot.rejected(0.4)
     await asyncio.sleep(0.1)
     with pytest.raises(DeadlineExceededError):
-        await second.admit(deadline=now + 0.3)
+        await second.admit(until=now + 0.3)
     await answered(second)
     assert loop.time() - now >= 0.4
     await answered(first)
@@ -119,8 +117,7 @@ async def test_pause_and_slower_pace_hold_for_all(process: OpenLane) -> None:
     # A second 429 of a request that left before the first was known slows nobody down further.
     late = await second.admit()
     late.granted_at = 0  # type: ignore[attr-defined]
-    second.pause(late, 0.05)
-    late.answered(accepted=False)
+    late.rejected(0.05)
     await answered(first)
     assert first.statistics().pace == pytest.approx(40 * MODESTY, rel=0.15)
 
@@ -162,7 +159,7 @@ async def test_scripts_that_redis_forgot_are_sent_again(process: OpenLane, clien
     await answered(lane)
     await client.script_flush()
     await answered(lane)
-    assert lane.statistics().paused_until is None
+    assert lane.statistics().paused == 0
     assert await client.script_exists(ACQUIRE.sha) == [True]
     await lane.flush()
     assert await client.script_exists(SETTLE.sha) == [True]

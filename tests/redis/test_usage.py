@@ -22,13 +22,11 @@ SCHEDULE = "calendar_events.schedule_bot"
 
 async def use(url: str, prefix: str) -> None:
     """Take two slots of five, and meet a 429."""
-    lane = RedisQuotaStore.from_url(url, prefix=prefix).lane("w", SCHEDULE, Quota(5, 30.0, burst=5))
-    lane.sessions += 1
+    lane = RedisQuotaStore.from_url(url, prefix=prefix).open("w", SCHEDULE, Quota(5, 30.0, burst=5))
     (await lane.admit()).answered()
     slot = await lane.admit()
-    lane.pause(slot, 20)
-    slot.answered(accepted=False)
-    lane.sessions -= 1
+    slot.rejected(20)
+    lane.leave(Quota(5, 30.0, burst=5))
     await lane.flush()
 
 
@@ -38,10 +36,9 @@ async def test_usage_is_seen_by_others(shared_redis: RedisProcess, prefix: str) 
     seen = await RedisQuotaStore.from_url(shared_redis.url, prefix=prefix).usage("w")
     lane, unused = seen[SCHEDULE], seen["calendars.list"]
     assert (lane.quota, lane.taken, lane.free) == (Quota(5, 30.0), 2, 3)
-    assert lane.paused_until is not None
-    assert lane.paused_until - asyncio.get_running_loop().time() == pytest.approx(20, abs=2)
+    assert lane.paused == pytest.approx(20, abs=2)
     assert lane.pace == pytest.approx(5 / 30 * MODESTY, rel=0.05)
-    assert (unused.quota, unused.taken, unused.paused_until, unused.pace) == (Quota(60, 60.0), 0, None, None)
+    assert (unused.quota, unused.taken, unused.paused, unused.pace) == (Quota(60, 60.0), 0, 0.0, None)
     assert len(asyncio.all_tasks()) == 1
 
 
@@ -49,10 +46,11 @@ async def test_looking_changes_nothing(shared_redis: RedisProcess, prefix: str) 
     """Would create state for every name that somebody mistypes."""
     store = RedisQuotaStore.from_url(shared_redis.url, prefix=prefix)
     await store.usage("w")
-    lane = store.lane("w", SCHEDULE, Quota(5, 30.0, burst=5))
+    lane = store.open("w", SCHEDULE, Quota(5, 30.0, burst=5))
     slot = await lane.admit()
     slot.unused()
     assert (await store.usage("nobody"))[SCHEDULE].taken == 0
+    lane.leave(Quota(5, 30.0, burst=5))
     await lane.flush()
 
 

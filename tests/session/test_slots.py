@@ -201,7 +201,7 @@ async def test_429_is_counted_and_pauses_everybody(server: ScriptedServer, conne
         await recall.calendar_events.retrieve(EVENT_ID)
     statistics = lane(recall)
     assert (statistics.throttled, statistics.taken) == (1, 1)
-    assert statistics.paused_until is not None
+    assert statistics.paused > 0
     assert statistics.pace is not None
     waiting = asyncio.create_task(other.calendar_events.retrieve(EVENT_ID, priority=Priority.BULK))
     await asyncio.sleep(0.05)
@@ -220,7 +220,7 @@ async def test_requests_in_flight_do_not_run_into_the_pause(server: ScriptedServ
     server.script(reply(429, retry_after="1"))
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert sum(isinstance(result, RateLimitedError) for result in results) == 1
-    assert lane(recall).paused_until is not None
+    assert lane(recall).paused > 0
     with pytest.raises(DeadlineExceededError):
         await recall.calendar_events.retrieve(EVENT_ID, deadline=0.5)
     assert len(server.requests) == 5

@@ -50,7 +50,7 @@ async def sessions(http: aiohttp.ClientSession) -> None:
     assert_type(recall.workspace, str)
     assert_type(recall.closed, bool)
     assert_type(recall.statistics(), dict[str, LaneStatistics])
-    assert_type(recall.statistics()["calendar_events.list"].paused_until, float | None)
+    assert_type(recall.statistics()["calendar_events.list"].paused, float)
     await recall.aclose()
 
 

@@ -14,14 +14,15 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import time
 from bisect import bisect_left
 from collections.abc import Callable
 
 from aiolimiter import AsyncLimiter
 
 from ...errors import DeadlineExceededError
-from ..contract import LaneStatistics, Slot
+from ..agreement import Agreement
+from ..contract import Ending, LaneStatistics, Slot
+from ..loops import clock_of
 from ..pace import Pace
 from ..queue import Ticket, WaitQueue
 from ..quota import Priority, Quota
@@ -29,67 +30,45 @@ from ..sockets import MAX_IN_FLIGHT
 from ..window import Window
 
 
-class LocalSlot:
-    """A slot of a `LocalLane`."""
-
-    __slots__ = ("_lane", "_open", "admitted_at")
-
-    def __init__(self, lane: LocalLane, admitted_at: float) -> None:
-        self._lane = lane
-        self._open = True
-        self.admitted_at = admitted_at
-
-    def answered(self, *, accepted: bool = True) -> None:
-        if self._open:
-            self._open = False
-            self._lane._answered(accepted)
-
-    def lost(self, grace: float) -> None:
-        if self._open:
-            self._open = False
-            self._lane._lost(grace)
-
-    def unused(self) -> None:
-        if self._open:
-            self._open = False
-            self._lane._unused()
-
-
 class _Waiter:
-    __slots__ = ("deadline", "turn")
+    __slots__ = ("turn", "until")
 
-    def __init__(self, turn: asyncio.Future[None], deadline: float) -> None:
+    def __init__(self, turn: asyncio.Future[None], until: float) -> None:
         self.turn = turn
-        self.deadline = deadline
+        self.until = until
 
 
 class LocalLane:
     """The lane of one operation and workspace, for the callers of one event loop."""
 
-    def __init__(self, name: str, quota: Quota, *, jitter: Callable[[], float] = random.random) -> None:
-        self._name = name
+    def __init__(self, operation: str, quota: Quota, *, jitter: Callable[[], float] = random.random) -> None:
+        self._name = operation
         self._jitter = jitter
-        self._loop = loop = asyncio.get_running_loop()
-        # uvloop's clock stands still within an iteration, which would date an answer back; the two share their zero.
-        self._now = time.monotonic if type(loop).__module__.startswith("uvloop") else loop.time
+        self._loop = asyncio.get_running_loop()
+        self._now = clock_of(self._loop)
         self._queue: WaitQueue[_Waiter] = WaitQueue()
         self._deadlines: WaitQueue[Ticket[_Waiter]] = WaitQueue()  # of those who wait and have one, soonest first
+        self._agreement = Agreement(operation, quota, self._configure)
         self._window = Window(quota.per)
         self._paused_until = -math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._admitted = self._throttled = self._retries = 0
         self._promised = 0  # tokens of calls whose turn has come and that have not run on yet
-        self.sessions = 0
-        self.named = False
-        """Whether a session asked for this very quota; else it is the API's base value."""
-        self.configure(quota)
+        self._configure(quota)
 
     @property
     def quota(self) -> Quota:
-        return self._quota
+        return self._agreement.quota
 
-    def configure(self, quota: Quota) -> None:
+    def join(self, quota: Quota | None) -> None:
+        """A session uses the lane. Raises `ConfigurationError` when an open one named another quota."""
+        self._agreement.join(quota)
+
+    def leave(self, quota: Quota | None) -> None:
+        self._agreement.leave(quota)
+
+    def _configure(self, quota: Quota) -> None:
         """Keep to this quota from now on. What was sent is not forgotten."""
         self._quota = quota
         self._ceilings = {priority: quota.ceiling(priority) for priority in Priority}
@@ -106,15 +85,21 @@ class LocalLane:
             self._paused_until = max(self._paused_until, earlier._paused_until)
 
     async def admit(
-        self, priority: Priority = Priority.INTERACTIVE, *, start: float = math.inf, deadline: float = math.inf
-    ) -> LocalSlot:
+        self,
+        priority: Priority = Priority.INTERACTIVE,
+        start: float = math.inf,
+        until: float = math.inf,
+        *,
+        retry: bool = False,
+    ) -> Slot:
         now = self._now()
-        if deadline != math.inf and (earliest := self._earliest(now, priority, start)) > deadline:
+        self._retries += retry
+        if until != math.inf and (earliest := self._earliest(now, priority, start)) > until:
             raise self._too_late(earliest - now)
         if not self._queue and self._opens(now, priority) <= now:
             self._turn(now)
         else:
-            await self._wait(priority, start, deadline)
+            await self._wait(priority, start, until)
             now = self._now()
         self._promised -= 1
         try:
@@ -123,17 +108,17 @@ class LocalLane:
             self._unused()
             raise
         self._admitted += 1
-        return LocalSlot(self, now)
+        return Slot(self._end, now)
 
-    async def _wait(self, priority: Priority, start: float, deadline: float) -> None:
-        waiter = _Waiter(self._loop.create_future(), deadline)
+    async def _wait(self, priority: Priority, start: float, until: float) -> None:
+        waiter = _Waiter(self._loop.create_future(), until)
         ticket = self._queue.push(priority, start, waiter)
         if self._queue.head() is ticket:  # else it is somebody else's turn first, and known when
             self._dispatch()
         timer = last_moment = None
-        if deadline != math.inf:
-            timer = self._loop.call_at(deadline, self._expire, ticket)
-            last_moment = self._deadlines.push(Priority.INTERACTIVE, deadline, ticket)
+        if until != math.inf:
+            timer = self._loop.call_at(until, self._expire, ticket)
+            last_moment = self._deadlines.push(Priority.INTERACTIVE, until, ticket)
         try:
             await waiter.turn
         except BaseException:
@@ -227,17 +212,20 @@ class LocalLane:
         self._timer = None
         self._dispatch()
 
-    def _answered(self, accepted: bool) -> None:
+    def _end(self, slot: Slot, ending: Ending, seconds: float) -> None:
         now = self._now()
-        self._window.answered(now)
-        if accepted:
-            self._pace.accepted(now)
-        self._comes_back(now)
-
-    def _lost(self, grace: float) -> None:
-        now = self._now()
-        self._window.lost(now, grace)
-        self._comes_back(now + grace)
+        if ending is Ending.UNUSED:
+            self._unused()
+        elif ending is Ending.LOST:
+            self._window.lost(now, seconds)
+            self._comes_back(now + seconds)
+        else:
+            if ending is Ending.REJECTED:
+                self._pause(slot, now, seconds)  # before the slot is released, which lets others go
+            else:
+                self._pace.accepted(now)
+            self._window.answered(now)
+            self._comes_back(now)
 
     def _comes_back(self, ended: float) -> None:
         """A slot does, `per` seconds after `ended`: news unless the timer looks before that."""
@@ -249,18 +237,13 @@ class LocalLane:
         if self._queue:
             self._dispatch()
 
-    def pause(self, slot: Slot, seconds: float) -> None:
-        assert isinstance(slot, LocalSlot)
-        now = self._now()
+    def _pause(self, slot: Slot, now: float, seconds: float) -> None:
         self._throttled += 1
         self._paused_until = max(self._paused_until, now + seconds)
-        self._pace.rejected(now, slot.admitted_at, self._paused_until, self._jitter())
-        while (soonest := self._deadlines.head()) is not None and soonest.holder.holder.deadline < self._paused_until:
+        self._pace.rejected(now, slot.granted_at, self._paused_until, self._jitter())
+        while (soonest := self._deadlines.head()) is not None and soonest.holder.holder.until < self._paused_until:
             self._deadlines.leave(soonest)
             self._expire(soonest.holder)
-
-    def retried(self) -> None:
-        self._retries += 1
 
     async def flush(self) -> None:
         """There is nobody to tell."""
@@ -279,6 +262,6 @@ class LocalLane:
             admitted=self._admitted,
             throttled=self._throttled,
             retries=self._retries,
-            paused_until=self._paused_until if self._paused_until > now else None,
+            paused=max(0.0, self._paused_until - now),
             pace=rate if rate != math.inf else None,
         )

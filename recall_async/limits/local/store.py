@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Protocol
 
-from ...errors import ConfigurationError
 from ..contract import QuotaLane
 from ..loops import PerLoop
 from ..quota import Quota, base_quota
@@ -32,54 +30,17 @@ class LocalQuotaStore:
 
     longest_request = math.inf
 
-    def lane(self, workspace: str, operation: str, quota: Quota | None) -> QuotaLane:
+    def open(self, workspace: str, operation: str, quota: Quota | None) -> QuotaLane:
         lanes = _registry.get()
         lane = lanes.get((workspace, operation))
         if lane is None:
             lane = lanes[workspace, operation] = LocalLane(operation, quota or base_quota(operation))
-            lane.named = quota is not None
             _inherit(lane, workspace, operation)
-        else:
-            agree(lane, operation, quota)
+        lane.join(quota)
         return lane
 
     async def aclose(self) -> None:
         """Nothing is held open."""
-
-
-class ConfigurableLane(Protocol):
-    """A lane that open sessions agree on."""
-
-    sessions: int
-    named: bool
-    """Whether a session asked for this very quota; else it is the API's base value."""
-
-    @property
-    def quota(self) -> Quota:
-        """What it keeps to."""
-
-    def configure(self, quota: Quota) -> None:
-        """Keep to another quota from now on."""
-
-
-def agree(lane: ConfigurableLane, operation: str, quota: Quota | None) -> None:
-    """Have a lane keep to what another session asks for; `ConfigurationError` if an open one asked for something else."""
-    if quota is None:
-        if not lane.sessions:
-            _change(lane, base_quota(operation), named=False)
-    elif quota != lane.quota and lane.sessions and lane.named:
-        raise ConfigurationError(
-            f"{operation} keeps to {lane.quota} in another open session of this workspace, so it cannot keep to "
-            f"{quota} here: give both sessions the same `quotas`, or close the other one first"
-        )
-    else:
-        _change(lane, quota, named=True)
-
-
-def _change(lane: ConfigurableLane, quota: Quota, *, named: bool) -> None:
-    lane.named = named
-    if quota != lane.quota:
-        lane.configure(quota)
 
 
 def _inherit(lane: LocalLane, workspace: str, operation: str) -> None:

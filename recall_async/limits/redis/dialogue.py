@@ -10,7 +10,8 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from .scripts import IDLE, Answer, Ask, Command, Ending, Keys, Pause, Terms, acquire, decode, pause, settle
+from ..contract import Ending
+from .scripts import IDLE, Answer, Ask, Command, Keys, Pause, Terms, acquire, decode, pause, settle
 
 Memory = dict[str, tuple[str, float]]
 """The epochs that a process has seen, and when it last did: it outlives the lanes of an event loop."""

@@ -11,14 +11,15 @@ import asyncio
 import logging
 import math
 import random
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from ...errors import DeadlineExceededError, QuotaStoreUnavailableError, RecallError
-from ..contract import LaneStatistics, Slot
+from ..agreement import Agreement
+from ..contract import Ending, LaneStatistics, Slot
+from ..loops import clock_of
 from ..quota import Priority, Quota
 from ..sockets import MAX_IN_FLIGHT
 from ..waiting import WaitingCalls
@@ -26,8 +27,7 @@ from ..window import Window
 from .dialogue import Dialogue
 from .link import Link
 from .reserve import LocalReserve
-from .scripts import HANDOVER, Answer, Ask, Command, Ending, Pause, Terms
-from .slot import RedisSlot
+from .scripts import HANDOVER, Answer, Ask, Command, Pause, Terms
 
 logger = logging.getLogger("recall_async")
 
@@ -54,10 +54,10 @@ class RedisLane:
         self._dialogue = dialogue
         self._terms_of = terms
         self._loop = asyncio.get_running_loop()
-        self._now = time.monotonic  # the loop's clock, but for uvloop's, which stands still within an iteration
+        self._now = clock_of(self._loop)
         self._calls = WaitingCalls(self._late)
         self._window = Window(quota.per)  # what this process holds of the shared one
-        self._reserve = LocalReserve(reserve, quota.per)
+        self._reserve = LocalReserve(reserve, quota.per, self._now)
         self._told: Answer | None = None
         self._told_at = -math.inf
         self._others = 0  # slots that others held then
@@ -67,16 +67,26 @@ class RedisLane:
         self._flushed: asyncio.Future[None] | None = None
         self._admitted = self._throttled = self._retries = 0
         self._warned = False
-        self.sessions = 0
-        self.named = False
-        """Whether a session asked for this very quota; else it is the API's base value."""
-        self.configure(quota)
+        self._agreement = Agreement(name, quota, self._configure)
+        self._configure(quota)
 
     @property
     def quota(self) -> Quota:
-        return self._quota
+        return self._agreement.quota
 
-    def configure(self, quota: Quota) -> None:
+    @property
+    def in_use(self) -> bool:
+        """Is there an open session?"""
+        return self._agreement.in_use
+
+    def join(self, quota: Quota | None) -> None:
+        """A session uses the lane. Raises `ConfigurationError` when an open one named another quota."""
+        self._agreement.join(quota)
+
+    def leave(self, quota: Quota | None) -> None:
+        self._agreement.leave(quota)
+
+    def _configure(self, quota: Quota) -> None:
         """Keep to this quota from now on."""
         self._terms = self._terms_of(quota)
         self._quota = quota
@@ -86,16 +96,22 @@ class RedisLane:
         self._arrange()
 
     async def admit(
-        self, priority: Priority = Priority.INTERACTIVE, *, start: float = math.inf, deadline: float = math.inf
+        self,
+        priority: Priority = Priority.INTERACTIVE,
+        start: float = math.inf,
+        until: float = math.inf,
+        *,
+        retry: bool = False,
     ) -> Slot:
-        if deadline != math.inf and not self._lends:
+        self._retries += retry
+        if until != math.inf and not self._lends:
             # When the tokens can be there for everybody ahead, if no other process takes any.
             missing = self._calls.ahead(priority, start) + 1 - self._terms.depth
-            if max(self._earliest(priority), self._now() + missing / self._quota.rate) > deadline:
+            if max(self._earliest(priority), self._now() + missing / self._quota.rate) > until:
                 raise self._late(priority, missing / self._quota.rate)
         while True:
-            slot = await self._calls.wait(priority, start, deadline, self._arrange)
-            if not isinstance(slot, RedisSlot) or self._now() - slot.asked_at <= HANDOVER:
+            slot = await self._calls.wait(priority, start, until, self._arrange)
+            if self._now() <= slot.usable_until:
                 self._admitted += 1
                 return slot
             slot.unused()  # this process was held up so long that the lease no longer covers the request
@@ -133,7 +149,7 @@ class RedisLane:
 
     def _arrange(self) -> None:
         """See to it that whoever waits is served, or asked for in time."""
-        wake = self._reserve.serve(self._calls, self._closed_until, self._arrange) if self._lends else math.inf
+        wake = self._reserve.serve(self._calls, self._closed_until, self._reserve_end) if self._lends else math.inf
         if self._calls and self._dialogue.asked is None and self._window.in_flight < MAX_IN_FLIGHT:
             when = self._due()
             if when <= self._now():
@@ -194,7 +210,7 @@ class RedisLane:
         ):
             for number in range(first, first + count):
                 self._window.take()
-                slot = RedisSlot(number, ask.at, answer.now, self._end)
+                slot = Slot(self._end, answer.now, usable_until=ask.at + HANDOVER, number=number)
                 usable = self._closed_until <= now and now - ask.at <= HANDOVER
                 # A slot of the reserve is not for a bulk call, even if nobody else is left.
                 if not usable or not self._calls.serve(slot, priority):
@@ -234,11 +250,14 @@ class RedisLane:
             self._dialogue.greets = True
             self._link.ask(self)
 
-    def _end(self, slot: RedisSlot, ending: Ending | None) -> None:
+    def _end(self, slot: Slot, ending: Ending, seconds: float) -> None:
         now = self._now()
-        if ending is None:
+        if ending is Ending.LOST:
+            # Not reported: the lease is as long as a request can take, and runs out by itself.
             self._window.lost(now, self._terms.lease / 1e6 - self._window.per)
         else:
+            if ending is Ending.REJECTED:
+                self._pause(now, seconds, slot.granted_at)  # said before the slot's end, which lets others go
             self._dialogue.ended(slot.number, ending, now)
             if ending is Ending.UNUSED:
                 self._window.unused()
@@ -250,18 +269,18 @@ class RedisLane:
         if self._calls:
             self._arrange()
 
-    def pause(self, slot: Slot, seconds: float) -> None:
-        now = self._now()
-        self._throttled += 1
-        self._paused_until = max(self._paused_until, now + seconds)
-        granted_at = slot.granted_at if isinstance(slot, RedisSlot) else 0
-        self._dialogue.paused(Pause(seconds, now, granted_at, random.random()))
-        self._link.ask(self)
-        self._calls.judge(self._earliest, everybody=True)
+    def _reserve_end(self, slot: Slot, ending: Ending, seconds: float) -> None:
+        if ending is Ending.REJECTED:
+            self._pause(self._now(), seconds, slot.granted_at)
+        self._reserve.ended(ending, seconds)
         self._arrange()
 
-    def retried(self) -> None:
-        self._retries += 1
+    def _pause(self, now: float, seconds: float, granted_at: float) -> None:
+        self._throttled += 1
+        self._paused_until = max(self._paused_until, now + seconds)
+        self._dialogue.paused(Pause(seconds, now, int(granted_at), random.random()))
+        self._link.ask(self)
+        self._calls.judge(self._earliest, everybody=True)
 
     async def flush(self) -> None:
         """Redis knows how this lane's slots ended; when no session is left, the connection to it is closed."""
@@ -277,7 +296,7 @@ class RedisLane:
     @property
     def used(self) -> bool:
         """Whether the connection is needed."""
-        return self.sessions > 0 or self._flushed is not None
+        return self.in_use or self._flushed is not None
 
     def statistics(self) -> LaneStatistics:
         now = self._now()
@@ -294,6 +313,6 @@ class RedisLane:
             admitted=self._admitted,
             throttled=self._throttled,
             retries=self._retries,
-            paused_until=closed if closed > now else None,
+            paused=max(0.0, closed - now),
             pace=self._told.pace if self._told is not None else None,
         )

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -25,6 +24,7 @@ from redis.exceptions import (
     RedisError,
 )
 
+from ..loops import clock_of
 from .scripts import Command
 from .wire import Wire
 
@@ -43,7 +43,9 @@ REFUSALS = (AuthenticationError, AuthorizationError, NoPermissionError)
 class Speaker(Protocol):
     """A lane, as its link sees it."""
 
-    sessions: int
+    @property
+    def in_use(self) -> bool:
+        """Is there an open session?"""
 
     @property
     def used(self) -> bool:
@@ -73,6 +75,7 @@ class Link:
 
     def __init__(self, connect: Callable[[], Redis], *, owned: bool) -> None:
         self._connect = connect
+        self._now = clock_of(asyncio.get_running_loop())
         self._owned = owned
         self._client: Redis | None = None
         self._wire: Wire | None = None
@@ -99,7 +102,7 @@ class Link:
     def silence(self) -> float:
         """Seconds for which Redis has owed an answer."""
         since = self._said_at if self._silent_since is None else self._silent_since
-        return 0.0 if since is None else time.monotonic() - since
+        return 0.0 if since is None else self._now() - since
 
     async def aclose_unused(self) -> None:
         """Close, unless a lane needs it."""
@@ -140,14 +143,14 @@ class Link:
                 if not heard:
                     delay = min(RETRY_AT_MOST, max(0.05, self.silence() / 2))
                     await asyncio.sleep(delay * random.uniform(0.5, 1.0))
-                    self._due = {lane: None for lane in self._due if lane.sessions}
+                    self._due = {lane: None for lane in self._due if lane.in_use}
         finally:
             if self._task is asyncio.current_task():
                 self._task = None
 
     async def _exchange(self, lanes: list[Speaker]) -> bool:
         """Whether Redis has heard these lanes."""
-        self._said_at = said_at = time.monotonic()
+        self._said_at = said_at = self._now()
         said: list[tuple[Speaker, int]] = []
         try:
             async with asyncio.timeout(PATIENCE):

@@ -7,57 +7,38 @@ others are, too.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 
+from ..contract import Ending, Slot
 from ..waiting import WaitingCalls
 from ..window import Window
 
 
 class LocalReserve:
-    """A window of `size` slots in this process."""
+    """A window of `size` slots in this process, by the clock `now`."""
 
-    def __init__(self, size: int, per: float) -> None:
+    def __init__(self, size: int, per: float, now: Callable[[], float]) -> None:
         self.size = size
         self.window = Window(per)
+        self._now = now
 
-    def serve(self, calls: WaitingCalls, closed_until: float, again: Callable[[], None]) -> float:
-        """Serve those who wait; when to do so again, which `again` does when a slot comes back for another reason."""
+    def serve(self, calls: WaitingCalls, closed_until: float, on_end: Callable[[Slot, Ending, float], None]) -> float:
+        """Serve waiting calls. Returns when to do so again. `on_end` is told when a slot ends, and calls `ended`."""
         while calls:
-            now = time.monotonic()
+            now = self._now()
             opens = max(closed_until, self.window.opens(now, self.size))
             if opens > now:
                 return opens
             self.window.take()
-            if not calls.serve(ReserveSlot(self.window, again)):
+            if not calls.serve(Slot(on_end, 0.0)):
                 self.window.unused()
         return math.inf
 
-
-class ReserveSlot:
-    """A slot of the local reserve."""
-
-    __slots__ = ("_done", "_window")
-
-    def __init__(self, window: Window, done: Callable[[], None]) -> None:
-        self._window: Window | None = window
-        self._done = done
-
-    def answered(self, *, accepted: bool = True) -> None:
-        if (window := self._close()) is not None:
-            window.answered(time.monotonic())
-            self._done()
-
-    def lost(self, grace: float) -> None:
-        if (window := self._close()) is not None:
-            window.lost(time.monotonic(), grace)
-            self._done()
-
-    def unused(self) -> None:
-        if (window := self._close()) is not None:
-            window.unused()
-            self._done()
-
-    def _close(self) -> Window | None:
-        window, self._window = self._window, None
-        return window
+    def ended(self, ending: Ending, seconds: float) -> None:
+        """One of its slots ended."""
+        if ending is Ending.UNUSED:
+            self.window.unused()
+        elif ending is Ending.LOST:
+            self.window.lost(self._now(), seconds)
+        else:
+            self.window.answered(self._now())

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 from importlib.resources import files
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from ...errors import ConfigurationError
+from ..contract import Ending
 from ..quota import Priority, Quota
 from ..window import CLOCK_TOLERANCE
 
@@ -51,14 +51,6 @@ class Command(NamedTuple):
     script: Script
     keys: tuple[str, ...]
     arguments: tuple[str | int, ...]
-
-
-class Ending(StrEnum):
-    """How a slot ended, where it is reported: of a request without an answer, nothing is."""
-
-    ANSWERED = "answered"
-    REJECTED = "rejected"
-    UNUSED = "unused"
 
 
 class Keys:

@@ -18,7 +18,6 @@ except ImportError as error:  # pragma: no cover
 from ...errors import ConfigurationError, QuotaStoreUnavailableError
 from ...operations import OPERATIONS
 from ..contract import LaneStatistics
-from ..local.store import agree
 from ..loops import PerLoop
 from ..quota import Quota, base_quota
 from .dialogue import Dialogue, Memory
@@ -109,7 +108,7 @@ class RedisQuotaStore:
         store._connect, store._owned = connect, True
         return store
 
-    def lane(self, workspace: str, operation: str, quota: Quota | None) -> RedisLane:
+    def open(self, workspace: str, operation: str, quota: Quota | None) -> RedisLane:
         """The lane of an operation in the running event loop; see `QuotaStore`."""
         self._loops.bequeathed()  # the connections of closed loops cannot be closed any more
         link, lanes = self._loops.get()
@@ -119,17 +118,15 @@ class RedisQuotaStore:
         if lane is None:
             dialogue = Dialogue(Keys(self._prefix, workspace, operation), self._memory)
             lane = RedisLane(operation, quota or base_quota(operation), link, dialogue, self._terms, self._reserve)
-            lane.named = quota is not None
             lanes[workspace, operation] = lane
             link.lanes.append(lane)
-        else:
-            agree(lane, operation, quota)
+        lane.join(quota)
         return lane
 
     async def usage(self, workspace: str) -> dict[str, LaneStatistics]:
         """What all processes together use of each quota at this moment, by operation; asked of Redis anew.
 
-        `paused_until` is in seconds of the loop's clock. What only the processes themselves know is 0: who waits, what is
+        What only the processes themselves know is 0: who waits, what is
         in flight, and the counters. Raises `QuotaStoreUnavailableError`.
         """
         client = self._connect()
@@ -171,6 +168,6 @@ def _shown(operation: str, seen: Usage) -> LaneStatistics:
         quota=quota,
         taken=seen.taken,
         free=max(0, quota.limit - seen.taken),
-        paused_until=asyncio.get_running_loop().time() + closed / 1e6 if closed > 0 else None,
+        paused=max(0.0, closed / 1e6),
         pace=seen.pace,
     )

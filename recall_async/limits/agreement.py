@@ -1,0 +1,56 @@
+"""Which quota a lane keeps to: what its open sessions named, or else the API's base value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from ..errors import ConfigurationError
+from .quota import Quota, base_quota
+
+
+class Agreement:
+    """The sessions that use one lane, and the quota that they agree on.
+
+    A quota ends with the last session that named it: the others go back to the base value. When no session is left the
+    quota stays as it is, because what was sent is still reported under it, until the next session joins.
+    """
+
+    __slots__ = ("_apply", "_named", "_operation", "_sessions", "quota")
+
+    def __init__(self, operation: str, quota: Quota, apply: Callable[[Quota], None]) -> None:
+        self._operation = operation
+        self._apply = apply
+        self._sessions = self._named = 0
+        self.quota = quota
+        """What the lane keeps to."""
+
+    @property
+    def in_use(self) -> bool:
+        """Is there an open session?"""
+        return self._sessions > 0
+
+    def join(self, quota: Quota | None) -> None:
+        """Add a session. Raises `ConfigurationError` when an open session named another quota."""
+        if quota is not None and self._named and quota != self.quota:
+            raise ConfigurationError(
+                f"{self._operation} keeps to {self.quota} in another open session of this workspace, so it cannot keep to "
+                f"{quota} here: give both sessions the same `quotas`, or close the other one first"
+            )
+        if quota is not None or not self._named:
+            self._change(quota or base_quota(self._operation))
+        self._sessions += 1
+        self._named += quota is not None
+
+    def leave(self, quota: Quota | None) -> None:
+        """Remove a session that joined with this quota."""
+        self._sessions -= 1
+        self._named -= quota is not None
+        if self._sessions and quota is not None and not self._named:
+            with suppress(ConfigurationError):  # no room for the base value beside what the store sets aside
+                self._change(base_quota(self._operation))
+
+    def _change(self, quota: Quota) -> None:
+        if quota != self.quota:
+            self._apply(quota)
+            self.quota = quota
