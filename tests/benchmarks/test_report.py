@@ -8,9 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_quick_run_writes_a_whole_report(tmp_path: Path) -> None:
     """A benchmark that no longer runs, or a report without its sections, verdicts or charts, would go unnoticed."""
     from benchmarks.__main__ import NAMES
@@ -18,7 +22,7 @@ def test_quick_run_writes_a_whole_report(tmp_path: Path) -> None:
     committed = ROOT / "docs" / "benchmarks.md"
     before = committed.read_bytes() if committed.exists() else None
     command = [sys.executable, "-m", "benchmarks", "--quick", "--out", str(tmp_path)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=580)
     assert result.returncode == 0, result.stderr
     skipped = re.findall(r"^(\S+) was not run: ", result.stderr, re.MULTILINE)
 

@@ -60,6 +60,7 @@ def test_program_of_the_jobs_page(environment: dict[str, str]) -> None:
     assert ran.stdout.count(" done\n") == 30
 
 
+@pytest.mark.slow
 async def test_celery_finishes_a_job_though_a_process_of_it_is_killed(
     environment: dict[str, str], redis_url: str, sandbox: RecallSandbox, actions: list[ScheduleBot], tmp_path: Path
 ) -> None:

@@ -15,6 +15,8 @@ from collections import Counter
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from recall_async import ScheduleBot
 from recall_async.jobs import JobQueue, JobStatus
 from recall_async.sandbox import RecallSandbox
@@ -39,6 +41,7 @@ def count_right(status: JobStatus, before: JobStatus) -> None:
     assert not status.finished or known == status.total
 
 
+@pytest.mark.slow
 async def test_every_action_is_done_though_workers_are_killed(shared_redis: RedisProcess, prefix: str) -> None:
     """Would lose actions, outcomes or bots, overrun a quota, or count wrongly, when machines die in the middle."""
     began, workers, killed = time.monotonic(), list[subprocess.Popen[bytes]](), 0

@@ -113,7 +113,6 @@ def test_ten_strangers_hardly_get_in_each_others_way(limit: int, windows: float,
     ours = crowds(None, limit, limit / 10, windows, seeds)
     usual = crowds(Backoff(0.5, 30.0, honours=True), limit, limit / 10, windows, max(1, seeds // 2))
     assert ours.rejected / ours.requests <= (1 - 0.973) * usual.rejected / usual.requests
-    assert ours.seconds / ours.requests <= 1.25 * usual.seconds / usual.requests
 
 
 def busy(lane: LocalLane, server: Server, workers: int = 32) -> list[asyncio.Task[None]]:

@@ -19,6 +19,8 @@ from tests.redis.processes import Watch, Worker, jain
 from tests.redis.server import RedisProcess
 from tests.referee.drf_server import referee
 
+pytestmark = pytest.mark.slow
+
 LIMIT, PER = 60, 6.0
 LEASE = 3.0 + 5.0 + PER
 """Of the workers: longest request, handover, window."""

@@ -1,13 +1,11 @@
-"""A server with a quota that nobody here wrote never says 429, and hardly any time is lost for it.
+"""A server with a quota that others wrote never answers 429. How little time that costs: `python -m benchmarks quota`.
 
-These take half a minute of real time: the server's clock is not ours to move. Its delays are drawn anew at every seed:
-with a mean of 0.2 s, the window alone makes 300 smooth calls take 30.4 of the 30.9 s that are allowed.
+These take half a minute of real time: the server's clock is not ours to move.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -15,6 +13,8 @@ import pytest
 
 from recall_async import LaneStatistics, Quota, RecallSession
 from tests.referee.drf_server import Referee, most_in_any, referee
+
+pytestmark = pytest.mark.slow
 
 SCHEDULE = "calendar_events.schedule_bot"
 CALLS, LIMIT, PER, DELAY = 300, 60, 6.0, 0.2
@@ -26,7 +26,6 @@ class Result(NamedTuple):
 
     server: dict[str, int]
     client: LaneStatistics
-    seconds: float
 
 
 async def job(server: Referee, quota: Quota) -> Result:
@@ -36,7 +35,6 @@ async def job(server: Referee, quota: Quota) -> Result:
         RecallSession("one", base_url=server.url, workspace=workspace, quotas={SCHEDULE: quota}) as first,
         RecallSession("two", base_url=server.url, workspace=workspace, quotas={SCHEDULE: quota}) as second,
     ):
-        begun = time.monotonic()
         sessions = [first, second] * (CALLS // 2)
         await asyncio.gather(
             *(
@@ -44,8 +42,7 @@ async def job(server: Referee, quota: Quota) -> Result:
                 for number, recall in enumerate(sessions)
             )
         )
-        seconds = time.monotonic() - begun
-        return Result(await asyncio.to_thread(server.report), first.statistics()[SCHEDULE], seconds)
+        return Result(await asyncio.to_thread(server.report), first.statistics()[SCHEDULE])
 
 
 @pytest.fixture(scope="module")
@@ -62,20 +59,10 @@ def results() -> dict[Quota, Result]:
 @pytest.mark.parametrize("quota", [SMOOTH, GREEDY], ids=["smooth", "greedy"])
 def test_no_429(quota: Quota, results: dict[Quota, Result]) -> None:
     """Would overrun a strict sliding window when the network moves requests together."""
-    server, client, _ = results[quota]
+    server, client = results[quota]
     assert server == {"accepted": CALLS, "rejected": 0, "peak": server["peak"]}
     assert server["peak"] <= LIMIT
     assert (client.admitted, client.throttled, client.retries) == (CALLS, 0, 0)
-
-
-def test_greedy_takes_hardly_longer_than_ideal(results: dict[Quota, Result]) -> None:
-    """Would leave much of the quota unused when a job is alone: ideal is a full window every six seconds."""
-    assert results[GREEDY].seconds <= 1.10 * (CALLS / LIMIT - 1) * PER
-
-
-def test_smooth_takes_hardly_longer_than_its_pace(results: dict[Quota, Result]) -> None:
-    """Would lose slots to the smoothing: what is beyond the burst goes at the quota's own pace."""
-    assert results[SMOOTH].seconds <= 1.05 * (CALLS - SMOOTH.depth) / SMOOTH.rate
 
 
 def test_the_whole_window_is_used(results: dict[Quota, Result]) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from recall_async import CalendarSyncer, Plan, RecallSession, RecordingPolicy
@@ -92,6 +93,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 async def test_killed_in_the_middle_and_started_over(tmp_path):
     """A plan whose process was killed leaves another state than one that was left in peace."""
     policy = RecordingPolicy(**POLICY)
