@@ -25,12 +25,15 @@ __all__ = [
     "Decision",
     "Deduplication",
     "EventEndedError",
+    "FileLatest",
     "FileWatermarks",
     "InsufficientCreditError",
     "Journal",
     "JournalError",
     "LaneStatistics",
+    "Latest",
     "MeetingURL",
+    "MemoryLatest",
     "MemoryWatermarks",
     "NotFoundError",
     "Outcome",
@@ -44,6 +47,7 @@ __all__ = [
     "RecallError",
     "RecallSession",
     "RecordingPolicy",
+    "RedisLatest",
     "RedisWatermarks",
     "Region",
     "RemoveBot",
@@ -53,7 +57,10 @@ __all__ = [
     "ScheduleBot",
     "ServerError",
     "SessionClosedError",
+    "WebhookDecodeError",
+    "WebhookEvent",
     "WebhookVerificationError",
+    "WebhookVerifier",
 ]
 
 # aiohttp takes half a second to import, which `recall-async --help` and a program that only catches errors need not wait
@@ -61,6 +68,8 @@ __all__ = [
 _HOMES = (
     "errors",
     "models",
+    "webhooks",
+    "webhooks.latest",
     "limits.quota",
     "limits.contract",
     "retry",
@@ -104,6 +113,7 @@ if TYPE_CHECKING:
         ResponseDecodeError,
         ServerError,
         SessionClosedError,
+        WebhookDecodeError,
         WebhookVerificationError,
     )
     from .limits.contract import LaneStatistics
@@ -125,6 +135,8 @@ if TYPE_CHECKING:
     from .sync.policy import BotSpec, RecordingPolicy
     from .sync.syncer import CalendarSyncer
     from .sync.watermarks import FileWatermarks, MemoryWatermarks, RedisWatermarks
+    from .webhooks import WebhookEvent, WebhookVerifier
+    from .webhooks.latest import FileLatest, Latest, MemoryLatest, RedisLatest
 else:
 
     def __getattr__(name):

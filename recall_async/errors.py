@@ -20,6 +20,7 @@
     ├── ResponseDecodeError            an answer that is not what the API documents
     ├── JobError                       a job spread over machines that cannot go on (recall_async.jobs)
     ├── WebhookVerificationError       a delivery that is not authentic (also a ValueError)
+    ├── WebhookDecodeError             an authentic delivery that cannot be decoded (also a ValueError)
     ├── JournalError                   the file of a bulk job cannot be used or written
     ├── SessionClosedError             the session was closed (also a RuntimeError)
     └── ConfigurationError             the program asks for what cannot be (also a ValueError)
@@ -177,6 +178,15 @@ class ResponseDecodeError(RecallError):
 
 class WebhookVerificationError(RecallError, ValueError):
     """A webhook delivery that cannot be trusted."""
+
+
+class WebhookDecodeError(RecallError, ValueError):
+    """An authentic webhook delivery that cannot be decoded: log it and answer it with a 2xx, or it will be repeated."""
+
+    event: str | None = None
+    """The kind of the delivery, where that could be read."""
+    message_id: str | None = None
+    """The id of the delivery."""
 
 
 class JournalError(RecallError):

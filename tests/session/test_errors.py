@@ -58,6 +58,7 @@ KINDS = [
         ("QuotaStoreUnavailableError", (RecallError,)),
         ("ResponseDecodeError", (RecallError,)),
         ("WebhookVerificationError", (RecallError, ValueError)),
+        ("WebhookDecodeError", (RecallError, ValueError)),
         ("SessionClosedError", (RecallError, RuntimeError)),
         ("ConfigurationError", (RecallError, ValueError)),
         ("RecallError", (Exception,)),

@@ -1,0 +1,109 @@
+"""The three signed headers of a delivery, in whichever form a web framework passes them.
+
+Headers are a mapping, an object with `items()`, or pairs of name and value (ASGI's `scope["headers"]`). Names may be in any
+case, as bytes, or in the form of a WSGI environment. A value is text, bytes, a list of values, or one value that was split
+at its commas. A header that occurs several times counts with all its values.
+
+The cost is linear in the size of the headers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol
+
+from ..errors import WebhookVerificationError
+
+
+class Items(Protocol):
+    """Headers that can list their names and values."""
+
+    def items(self) -> Iterable[tuple[Any, Any]]:
+        """Names and values."""
+
+
+Headers = Items | Iterable[Iterable[Any]]
+"""The headers of a request, as any web framework passes them."""
+
+_PREFIXES = ("webhook", "svix")
+_NAMES = frozenset(f"{prefix}-{part}" for prefix in _PREFIXES for part in ("id", "timestamp", "signature"))
+_LONGEST_NAME = len("HTTP_WEBHOOK_TIMESTAMP")
+
+
+class Signed(NamedTuple):
+    """What the headers of a delivery say about its signature."""
+
+    message_id: str
+    timestamp: str
+    signatures: list[bytes]
+    """The base64 of every signature of version v1."""
+
+
+def read_signed(headers: Headers) -> Signed:
+    """Find the signed headers. Raises `WebhookVerificationError` if one is missing, `TypeError` for no headers at all."""
+    found: dict[str, list[str]] = {name: [] for name in _NAMES}
+    for name, value in _pairs(headers):
+        if (plain := _plain_name(name)) in _NAMES:
+            found[plain] += _values(value)
+    for prefix in _PREFIXES:
+        # A proxy may repeat a header: what is the same twice counts once, what differs matches no signature.
+        message_id, timestamp = (",".join(dict.fromkeys(found[f"{prefix}-{part}"])) for part in ("id", "timestamp"))
+        signature = ",".join(found[f"{prefix}-signature"])
+        if message_id and timestamp and signature:
+            break
+    else:
+        raise WebhookVerificationError(
+            "the delivery is not signed: it needs the headers webhook-id, webhook-timestamp and webhook-signature (or "
+            "svix-...). Recall.ai signs deliveries once a secret was created in its dashboard"
+        )
+    if not re.fullmatch("[0-9]{1,11}", timestamp):
+        raise WebhookVerificationError(
+            f"{prefix}-timestamp must be a number of seconds since 1970, got {timestamp!r:.40}"
+        )
+    # Base64 holds neither commas nor spaces: each v1 is followed by its signature, however the value was split.
+    words = [word for word in re.split(r"[,\s]+", signature) if word]
+    return Signed(message_id, timestamp, [encoded(second) for first, second in pairwise(words) if first == "v1"])
+
+
+def encoded(text: str) -> bytes:
+    """The bytes of a header's text, whatever characters it holds."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _pairs(headers: Headers) -> Iterator[tuple[Any, Any]]:
+    items = getattr(headers, "items", None)
+    source = items() if callable(items) else headers
+    if isinstance(source, str | bytes | bytearray) or not isinstance(source, Iterable):
+        raise TypeError(f"headers must be a mapping or pairs of name and value, got {type(headers).__name__}")
+    for pair in source:
+        try:
+            name, value = pair
+        except (TypeError, ValueError):
+            raise TypeError(f"headers must be pairs of name and value, got {type(pair).__name__} among them") from None
+        yield name, value
+
+
+def _plain_name(name: object) -> str:
+    """The name in lower case with hyphens; empty for what cannot be a name of interest."""
+    if not isinstance(name, str | bytes | bytearray) or len(name) > _LONGEST_NAME:
+        return ""
+    return _text(name).lower().replace("_", "-").removeprefix("http-")
+
+
+def _values(value: object) -> Iterator[str]:
+    """The texts of a value that are not empty."""
+    if isinstance(value, str | bytes | bytearray | memoryview | int):
+        if text := _text(value).strip():
+            yield text
+    elif isinstance(value, Iterable):
+        for part in value:
+            if isinstance(part, str | bytes | bytearray | memoryview | int) and (text := _text(part).strip()):
+                yield text
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).decode("latin-1")
+    return str(value)

@@ -1,0 +1,172 @@
+"""`Latest`: drop deliveries that are older than what is known of their bot, recording or transcript.
+
+Deliveries are repeated for more than a day and come out of order, so a handler that writes each status into its database
+ends up with an old one. The times in the deliveries decide, never a clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import mkstemp
+from typing import Protocol
+
+from ..errors import ConfigurationError
+from .events import BotChange, RecordingChange, TranscriptChange, WebhookEvent
+
+KEEP = timedelta(days=7)
+"""Times that lie this far behind the newest one are forgotten: deliveries repeat for little more than a day."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_FEW = 1000
+
+
+class LatestStore(Protocol):
+    """Remembers the newest time of each subject."""
+
+    async def advance(self, subject: str, moment: int) -> bool:
+        """Remember `moment` (microseconds since 1970) unless a later one is known; return whether none is later.
+
+        The comparison and the write are one step, whoever else calls.
+        """
+
+
+class Latest:
+    """Tell deliveries that are up to date from those that come too late.
+
+        if not await latest.accepts(event):
+            return Response(status_code=204)
+
+    - `store`: where the times are kept: in memory by default, `FileLatest(path)` for one process that restarts, or
+      `RedisLatest(client)` for several processes.
+
+    A delivery that is repeated is accepted again, because handling it may have failed the first time.
+    docs/webhooks.md
+    """
+
+    def __init__(self, store: LatestStore | None = None) -> None:
+        self._store = store or MemoryLatest()
+
+    async def accepts(self, event: WebhookEvent) -> bool:
+        """Return False if something newer is known of what the delivery is about.
+
+        Kinds that have no order, such as logs and those of calendars, are always accepted.
+        """
+        match event.data:
+            case BotChange(bot=subject, updated_at=moment):
+                name = f"bot:{subject.id}"
+            case RecordingChange(recording=subject, updated_at=moment):
+                name = f"recording:{subject.id}"
+            case TranscriptChange(transcript=subject, updated_at=moment):
+                name = f"transcript:{subject.id}"
+            case _:
+                return True
+        return await self._store.advance(name, (moment - _EPOCH) // _MICROSECOND)
+
+
+class MemoryLatest:
+    """Keep the times in memory: they are gone with the process."""
+
+    def __init__(self) -> None:
+        self._moments: dict[str, int] = {}
+        self._newest = 0
+        self._full = _FEW
+
+    async def advance(self, subject: str, moment: int) -> bool:
+        return self._advance(subject, moment)
+
+    def _advance(self, subject: str, moment: int) -> bool:
+        if moment < self._moments.get(subject, moment):
+            return False
+        self._moments[subject] = moment
+        self._newest = max(self._newest, moment)
+        if len(self._moments) > self._full:
+            oldest = self._newest - KEEP // _MICROSECOND
+            self._moments = {name: known for name, known in self._moments.items() if known >= oldest}
+            # Looking through all of them when their number has doubled costs a constant share.
+            self._full = max(_FEW, 2 * len(self._moments))
+        return True
+
+
+class FileLatest(MemoryLatest):
+    """Keep the times in a JSON file that belongs to one process. A crash leaves the file whole.
+
+    Raises `ConfigurationError` for a file that holds something else.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__()
+        self._path = Path(path)
+        self._writing = asyncio.Lock()
+        self._written = self._unwritten = 0
+        for subject, moment in self._read().items():
+            self._advance(subject, moment)
+
+    async def advance(self, subject: str, moment: int) -> bool:
+        if not self._advance(subject, moment):
+            return False
+        self._unwritten += 1
+        # A handler that is cancelled must not let the next write overtake its own, which goes on in its thread.
+        await asyncio.shield(asyncio.create_task(self._flush(self._unwritten)))
+        return True
+
+    async def _flush(self, number: int) -> None:
+        async with self._writing:
+            if self._written < number:  # else the write of another delivery carried this one, too
+                upto, text = self._unwritten, json.dumps(self._moments)
+                await asyncio.to_thread(self._write, text)
+                self._written = upto
+
+    def _read(self) -> dict[str, int]:
+        try:
+            document = json.loads(self._path.read_bytes())
+            if not all(isinstance(moment, int) for moment in document.values()):
+                raise ValueError("its values must be whole numbers")
+        except FileNotFoundError:
+            return {}
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise ConfigurationError(f"{self._path} must hold what FileLatest wrote: {error}") from error
+        return dict(document)
+
+    def _write(self, text: str) -> None:
+        descriptor, new = mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
+        try:
+            with open(descriptor, "w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(new, self._path)
+        except BaseException:
+            os.unlink(new)
+            raise
+
+
+class RedisClient(Protocol):
+    """What is needed of `redis.asyncio.Redis`, or of any client like it."""
+
+    def eval(self, script: str, numkeys: int, *keys_and_args: str) -> Awaitable[object]:
+        """Run a script."""
+
+
+_ADVANCE = """
+local known = redis.call('GET', KEYS[1])
+if known and tonumber(known) > tonumber(ARGV[1]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return 1
+"""
+
+
+class RedisLatest:
+    """Keep the times in Redis, one key for each subject, for a week. Closing the client is up to the caller."""
+
+    def __init__(self, client: RedisClient, prefix: str = "recall:latest:") -> None:
+        self._client = client
+        self._prefix = prefix
+
+    async def advance(self, subject: str, moment: int) -> bool:
+        seconds = str(int(KEEP.total_seconds()))
+        return bool(await self._client.eval(_ADVANCE, 1, self._prefix + subject, str(moment), seconds))
