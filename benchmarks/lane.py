@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import statistics
 import time
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,8 @@ from .rounds import turns
 PER = 1000.0
 """Seconds of the quota: nobody's turn comes while the waiters queue up."""
 MINE = "recall_async, a lane"
+REJECTED = 100
+"""Requests that are answered 429 while others wait."""
 FLAT = 1.5
 """By how much the cost may grow from the fewest waiters to the most, and still count as flat."""
 
@@ -125,6 +128,22 @@ async def _measure(make: Callable[[int], Awaitable[tuple[Wait, Open]]], count: i
     return (time.process_time() - began) / count
 
 
+async def _pause(count: int) -> float:
+    """CPU seconds that one answer of 429 takes while `count` calls wait, half of them with a deadline."""
+    made = LocalLane("calendar_events.schedule_bot", Quota(REJECTED, PER, burst=REJECTED))
+    slots = [await made.admit() for _ in range(REJECTED)]
+    waiters = [made.admit(until=1e9 if one % 2 else math.inf) for one in range(count)]
+    for waiter in waiters:  # driven by hand: nothing else is measured
+        waiter.send(None)
+    began = time.process_time()
+    for number, slot in enumerate(slots):
+        slot.rejected(5.0 + number)
+    seconds = time.process_time() - began
+    for waiter in waiters:
+        waiter.close()
+    return seconds / REJECTED
+
+
 def run(quick: bool) -> Report:
     """The report on waiting."""
     counts = (100, 1000) if quick else (100, 1000, 10_000, 100_000)
@@ -152,12 +171,17 @@ def run(quick: bool) -> Report:
             seconds = turn(cell)
             if measured:
                 taken[cell].append(seconds)
+        pauses = {count: [runner.run(_pause(count)) for _ in range(rounds + 1)] for count in counts}
         gc.enable()
-    return _report(counts, taken, rounds, collected * 1e6)
+    return _report(counts, taken, pauses, collected * 1e6)
 
 
-def _report(counts: tuple[int, ...], taken: dict[Cell, list[float]], rounds: int, collected: float) -> Report:
+def _report(
+    counts: tuple[int, ...], taken: dict[Cell, list[float]], pauses: dict[int, list[float]], collected: float
+) -> Report:
     most = counts[-1]
+    rounds = len(taken[MINE, most, False])
+    paused = {count: min(seconds) * 1e6 for count, seconds in pauses.items()}
     # The work is the same in each round: what makes one slower than the fastest is somebody else's.
     micros = {cell: min(seconds) * 1e6 for cell, seconds in taken.items()}
     own = [micros[MINE, count, False] - micros[ASYNCIO, count, False] for count in counts]
@@ -199,7 +223,15 @@ def _report(counts: tuple[int, ...], taken: dict[Cell, list[float]], rounds: int
         "`asyncio.Semaphore`, which knows neither.",
         figure=figure,
         alt="CPU for each waiter by number of waiters, to be let in and to be cancelled",
-        tables=[table(False, "To come, wait and be let in:"), table(True, "To be cancelled:")],
+        tables=[
+            table(False, "To come, wait and be let in:"),
+            table(True, "To be cancelled:"),
+            Table(
+                ("", *(f"{count:,} waiters" for count in counts)),
+                [(f"**{MINE}**", *(f"{paused[count]:.1f} µs" for count in counts))],
+                "An answer of 429, which pauses everybody who waits:",
+            ),
+        ],
         targets=[
             Target(
                 "≤ 20 µs per admission, beside asyncio's own",
@@ -212,6 +244,11 @@ def _report(counts: tuple[int, ...], taken: dict[Cell, list[float]], rounds: int
                 f"{growth:.2f} ×",
                 growth <= FLAT,
                 f"so many objects leave the processor's caches; asyncio's own part grows by {asyncios:.2f} ×.",
+            ),
+            Target(
+                "≤ 50 µs for an answer of 429, however many wait",
+                f"{max(paused.values()):.1f} µs at most",
+                max(paused.values()) <= 50,
             ),
         ],
         losses=losses,
