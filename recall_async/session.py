@@ -67,7 +67,8 @@ class RecallSession:
     - `quota_store`: where the quotas' state is kept; by default in this process.
     - `retry`: how often and how patiently a call is tried again.
     - `timeout`: seconds for one attempt.
-    - `http`: a `ClientSession` to send with, which stays the caller's to close; its own middlewares are not run.
+    - `http`: an `aiohttp.ClientSession` to send with, which the caller closes; or a function that makes one when the session
+      opens, which is closed with the session. Its own middlewares are not run.
 
     Raises `ConfigurationError` for what cannot be. https://docs.recall.ai/reference/authentication
     """
@@ -88,7 +89,7 @@ class RecallSession:
         quota_store: QuotaStore | None = None,
         retry: RetryPolicy | None = None,
         timeout: float = 30.0,
-        http: aiohttp.ClientSession | None = None,
+        http: aiohttp.ClientSession | Callable[[], aiohttp.ClientSession] | None = None,
     ) -> None:
         if isinstance(api_key, str):
             api_key = Secret(api_key)  # also in the frames of a traceback

@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
 
 import aiohttp
@@ -111,10 +111,14 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+HTTP = aiohttp.ClientSession | Callable[[], aiohttp.ClientSession]
+"""What a caller sends with: a session of his own, or a function that makes one when it is needed."""
+
+
 class Transport:
     """Sends requests to one origin with one key."""
 
-    def __init__(self, base_url: URL, api_key: Secret, timeout: float, http: aiohttp.ClientSession | None) -> None:
+    def __init__(self, base_url: URL, api_key: Secret, timeout: float, http: HTTP | None) -> None:
         self.base_url = base_url
         self._prefix = base_url.raw_path.rstrip("/")
         self._headers: dict[str, str] = {
@@ -125,12 +129,16 @@ class Transport:
         self._api_key = api_key
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self.timeout = timeout
-        self._http = http
+        self._http = None if callable(http) else http
+        self._make_http = http if callable(http) else None
         self._owned: aiohttp.ClientSession | None = None
+        self._adds_headers = http is not None
 
     def open(self) -> None:
         """Be ready to send in the running event loop."""
-        if self._http is None:
+        if self._http is None and self._make_http is not None:
+            self._http = self._owned = self._make_http()
+        elif self._http is None:
             # No limit on connections: who waits, waits in the lane, where the order is kept and pauses are obeyed.
             self._http = self._owned = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
@@ -195,7 +203,7 @@ class Transport:
         large, and `SessionClosedError` or `ConfigurationError` where the aiohttp session cannot send.
         """
         assert self._http is not None
-        headers = {} if self._http is self._owned else self._headers.copy()
+        headers = self._headers.copy() if self._adds_headers else {}
         if body is not None:
             headers[hdrs.CONTENT_TYPE] = "application/json"
         if idempotency_key is not None:

@@ -1,7 +1,7 @@
-"""The frame of the command line: which commands there are, and what their endings mean as an exit status.
+"""The frame of the command line: its commands, and the exit status of each ending.
 
-A command is a function that returns nothing or its exit status, in a module of its own that is imported when the command
-is used: it must not import aiohttp, rich or the session before that, so that `--help` and completion come at once.
+A command is a function that returns its exit status or nothing. Its module is imported when the command is used, and must
+not import aiohttp, rich or the session at its top, so that `--help` and completion are fast.
 """
 
 from __future__ import annotations
@@ -14,27 +14,29 @@ from typing import Any
 import click
 
 from ..errors import RecallError
+from .command import Group
 from .status import Status, describe, status_of
+from .streams import harden
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo:demo", "Schedule bots on a sandbox at the real quotas, and ask its server what it saw."),
-    "sandbox": ("sandbox:sandbox", "Serve an embedded server that behaves like the API, to try things on."),
-    "schedule": ("events:schedule", "Put a bot on a calendar event, or replace it."),
-    "remove": ("events:remove", "Take the bots off a calendar event."),
+    "sandbox": ("sandbox:sandbox", "Run a local server that behaves like the API."),
+    "schedule": ("events:schedule", "Schedule a bot on a calendar event, or replace it."),
+    "remove": ("events:remove", "Remove the bots from a calendar event."),
     "events": ("events:events", "List calendar events."),
     "event": ("events:event", "Show one calendar event and its bots."),
     "calendars": ("calendars:calendars", "List, show, connect, change and disconnect calendars."),
-    "bulk": ("bulk:bulk", "Schedule and remove bots on many events, resumably."),
-    "jobs": ("jobs:jobs", "Bulk jobs in Redis, worked on by several machines."),
-    "plan": ("plan:plan", "Show which bots have to be scheduled, moved and removed."),
-    "apply": ("apply:apply", "Do what a plan says, resumably."),
-    "sync": ("sync:sync", "Plan and apply, once or again and again."),
-    "quota": ("quota:quota", "Show the operations and their quotas."),
+    "bulk": ("bulk:bulk", "Schedule and remove bots on many events; can be resumed."),
+    "jobs": ("jobs:jobs", "Run bulk jobs on several machines, through Redis."),
+    "plan": ("plan:plan", "Show which bots must be scheduled, moved or removed."),
+    "apply": ("apply:apply", "Carry out a plan; can be resumed."),
+    "sync": ("sync:sync", "Plan and apply, once or repeatedly."),
+    "quota": ("quota:quota", "Show the quotas, and how much of them is in use."),
 }
 """By name: where the command is in this package, and its line in `--help`."""
 
 
-class Application(click.Group):
+class Application(Group):
     """A group that imports a command when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -66,6 +68,7 @@ class Application(click.Group):
         **extra: Any,
     ) -> Any:
         """Run, and exit with a `Status`; without `standalone_mode` it is returned."""
+        harden()
         try:
             status = super().main(args, prog_name, complete_var, standalone_mode=False, **extra) or Status.DONE
         except click.exceptions.Abort:
@@ -86,14 +89,14 @@ class Application(click.Group):
     cls=Application,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=(
-        "Exit status: 0 all done, 1 something failed, 2 wrong usage or input, 3 refused (key, credit, blocked), "
-        "130 interrupted. Completion, for bash (or zsh, fish): "
-        'eval "$(_RECALL_ASYNC_COMPLETE=bash_source recall-async)"'
+        "Exit status: 0 done, 1 something failed, 2 invalid usage or input, 3 refused (API key, credit, firewall), "
+        "10 changes to make (plan), 130 interrupted. Shell completion: "
+        'eval "$(_RECALL_ASYNC_COMPLETE=bash_source recall-async)", or zsh_source, fish_source.'
     ),
 )
 @click.version_option(package_name="recall-async")
 def app() -> None:
-    """Put Recall.ai's meeting bots on calendar events, at the pace that the API's quotas allow.
+    """Schedule Recall.ai meeting bots on calendar events, within the API's quotas.
 
-    The API key is read from RECALL_API_KEY, or from the file that --api-key-file names.
+    The API key is read from RECALL_API_KEY or from the file given with --api-key-file.
     """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from .bulk import quotas_for
+from .command import Command
 from .connection import Connection, connection_options
 from .drawing import display
 from .interrupt import run
@@ -20,15 +20,13 @@ if TYPE_CHECKING:
     from ..session import RecallSession
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("plan", type=click.File("r", "utf-8"))
 @click.option("--results", type=click.Path(dir_okay=False, path_type=Path), metavar="RESULTS.jsonl",
               help="Where each action's result goes, and from where the job is resumed.")  # fmt: skip
 @click.option("--pace", type=click.Choice(["smooth", "greedy"]), default="smooth", show_default=True,
               help="greedy: the whole quota at once, for a job that has its workspace to itself.")  # fmt: skip
 @click.option("--concurrency", type=click.IntRange(1), metavar="N", help="Actions at work at once.")
-@click.option("--quota-scale", type=click.FloatRange(0, min_open=True), default=1.0, metavar="F",
-              help="The workspace was granted F times the base quota.")  # fmt: skip
 @click.option("--retry-failed", is_flag=True, help="Repeat also what failed for good.")
 @json_option
 @connection_options
@@ -40,7 +38,6 @@ def apply(
     results: Path | None,
     pace: str,
     concurrency: int | None,
-    quota_scale: float,
     retry_failed: bool,
     as_json: bool,
 ) -> Status:
@@ -49,7 +46,7 @@ def apply(
     Events that changed since the plan was made are skipped: plan again for them. Ctrl-C finishes what is on its way; twice
     stops at once. With --results, the same command goes on where the job was left; without it, make a new plan.
     """
-    session = connection.session(quotas_for(pace, quota_scale))
+    session = connection.session(pace=pace)
 
     from ..bulk.journal import Journal
     from ..sync.plan import Plan

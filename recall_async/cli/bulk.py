@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .connection import Connection, connection_options
+from .command import Command
+from .connection import JOB_OPERATIONS, Connection, connection_options
+from .connection import quotas_for as quotas_for
 from .drawing import display
 from .events import read_config
 from .interrupt import run
@@ -20,13 +22,12 @@ from .status import Status
 from .text import json_option, say
 
 if TYPE_CHECKING:
-    from ..limits.quota import Quota
     from ..session import RecallSession
 
 MAX_ERRORS = 20
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("actions", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--results", required=True, type=click.Path(dir_okay=False, path_type=Path), metavar="RESULTS.jsonl",
               help="Where each action's result goes, and from where the job is resumed.")  # fmt: skip
@@ -35,8 +36,6 @@ MAX_ERRORS = 20
 @click.option("--pace", type=click.Choice(["smooth", "greedy"]), default="smooth", show_default=True,
               help="greedy: the whole quota at once, for a job that has its workspace to itself.")  # fmt: skip
 @click.option("--concurrency", type=click.IntRange(1), metavar="N", help="Actions at work at once.")
-@click.option("--quota-scale", type=click.FloatRange(0, min_open=True), default=1.0, metavar="F",
-              help="The workspace was granted F times the base quota.")  # fmt: skip
 @click.option("--retry-failed", is_flag=True, help="Repeat also what failed for good.")
 @click.option("--dry-run", is_flag=True, help="Check ACTIONS and say what would be done. Sends nothing.")
 @json_option
@@ -50,7 +49,6 @@ def bulk(
     bot_config: str | None,
     pace: str,
     concurrency: int | None,
-    quota_scale: float,
     retry_failed: bool,
     dry_run: bool,
     as_json: bool,
@@ -66,8 +64,7 @@ def bulk(
     """
     if actions != "-" and results.exists() and results.samefile(actions):
         raise click.UsageError("ACTIONS and --results are the same file")
-    quotas = quotas_for(pace, quota_scale)
-    session = None if dry_run else connection.session(quotas)
+    session = None if dry_run else connection.session(pace=pace)
 
     from ..bulk.journal import Journal
     from .actions_file import ActionsFile
@@ -83,7 +80,8 @@ def bulk(
         if session is None:
             from .foresight import foresee
 
-            foresee(file, journal, quotas, as_json=as_json)
+            quotas = connection.quotas(pace)
+            foresee(file, journal, {name: quotas[name] for name in JOB_OPERATIONS}, as_json=as_json)
             return Status.DONE
 
         with display("bulk") as shown:
@@ -103,19 +101,6 @@ async def _work(session: RecallSession, job: Job) -> None:
     async with session:
         async for _ in job.work():
             pass
-
-
-def quotas_for(pace: str, scale: float) -> dict[str, Quota]:
-    """The quotas of the operations that jobs use, at a pace."""
-    from ..limits.quota import Quota, base_quota
-
-    quotas = {
-        name: base_quota(name).scaled(scale) for name in ("calendar_events.schedule_bot", "calendar_events.remove_bot")
-    }
-    if pace == "greedy":
-        # Whoever has the workspace to himself has nobody to leave a reserve to.
-        return {name: Quota(q.limit, q.per, burst=q.limit, reserve=0) for name, q in quotas.items()}
-    return quotas
 
 
 def report_errors(errors: Iterator[str]) -> int:

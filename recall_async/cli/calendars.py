@@ -7,22 +7,26 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
 
 import click
 
+from .command import Group
 from .connection import Connection, connection_options, read_secret, secret_file_option
 from .interrupt import run
 from .status import Status
-from .text import json_option, line, moment, print_json, say
+from .streams import reader_gone
+from .text import json_option, line, moment, print_card, print_json, say
 
 if TYPE_CHECKING:
     from ..models import Calendar
     from ..session import RecallSession
 
 T = TypeVar("T")
+_COLUMNS = "{:<36}  {:<12}  {}"
 
 
-class _ListByDefault(click.Group):
+class _ListByDefault(Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         asks_for_help = args and args[0] in ctx.help_option_names
         if not (ctx.resilient_parsing or asks_for_help) and (not args or args[0].startswith("-")):
@@ -32,30 +36,33 @@ class _ListByDefault(click.Group):
 
 @click.group(cls=_ListByDefault)
 def calendars() -> None:
-    """List, show, connect, change and disconnect calendars. Without a subcommand they are listed."""
+    """List, show, connect, change and disconnect calendars. Without a subcommand, list them."""
 
 
 @calendars.command("list")
 @click.option("--email", metavar="ADDRESS", help="Only calendars of this address.")
 @click.option("--platform", metavar="NAME", help="google_calendar or microsoft_outlook.")
 @click.option("--status", metavar="NAME", help="connecting, connected or disconnected.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Stop after N calendars.")
 @json_option
 @connection_options
-def list_(connection: Connection, as_json: bool, **filters: Any) -> None:
-    """List calendars. With --json there is one per line, with its secrets masked."""
+def list_(connection: Connection, as_json: bool, limit: int | None, **filters: Any) -> None:
+    """List calendars. With --json, one per line, with its secrets masked."""
     session = connection.session()
 
     async def show() -> int:
         count = 0
         async with session as recall:
             async for calendar in recall.calendars.list(**filters):
-                count += 1
                 if as_json:
                     print_json(_masked(calendar))
                 else:
-                    click.echo(
-                        f"{calendar.id}  {line(calendar.status):<12}  {line(calendar.platform):<17}  {_owner(calendar)}"
-                    )
+                    if not count and sys.stdout.isatty():
+                        click.echo(_COLUMNS.format("CALENDAR", "STATUS", "ADDRESS"))
+                    click.echo(_in_one_line(calendar))
+                count += 1
+                if count == limit or reader_gone():
+                    break
         return count
 
     count = run(show())
@@ -64,28 +71,28 @@ def list_(connection: Connection, as_json: bool, **filters: Any) -> None:
 
 
 @calendars.command("get")
-@click.argument("calendar_id")
+@click.argument("calendar_id", type=click.UUID)
 @json_option
 @connection_options
-def get(connection: Connection, calendar_id: str, as_json: bool) -> None:
+def get(connection: Connection, calendar_id: UUID, as_json: bool) -> None:
     """Show the calendar CALENDAR_ID. Its secrets are masked."""
     _print(_call(connection, lambda recall: recall.calendars.retrieve(calendar_id)), as_json)
 
 
 def _fields(*, new: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The options for what a calendar consists of; some are required of a new one."""
+    """Give a command the options for a calendar's fields; some are required for a new one."""
 
     def give(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in (
-            click.option("--webhook-url", metavar="URL", help="Where the calendar's webhooks go."),
-            click.option("--oauth-email", metavar="ADDRESS", help="The address of the account."),
+            click.option("--webhook-url", metavar="URL", help="Address that the calendar's webhooks are sent to."),
+            click.option("--oauth-email", metavar="ADDRESS", help="Email address of the account."),
             secret_file_option(
-                "--oauth-refresh-token-file", "A file that holds it [or else RECALL_OAUTH_REFRESH_TOKEN]."
+                "--oauth-refresh-token-file", "File with it [the token itself in RECALL_OAUTH_REFRESH_TOKEN]."
             ),
             secret_file_option(
-                "--oauth-client-secret-file", "A file that holds it [or else RECALL_OAUTH_CLIENT_SECRET]."
+                "--oauth-client-secret-file", "File with it [the secret itself in RECALL_OAUTH_CLIENT_SECRET]."
             ),
-            click.option("--oauth-client-id", metavar="ID", required=new, help="Of your OAuth client."),
+            click.option("--oauth-client-id", metavar="ID", required=new, help="Id of your OAuth client."),
             click.option("--platform", metavar="NAME", required=new, help="google_calendar or microsoft_outlook."),
         ):
             command = option(command)
@@ -104,55 +111,58 @@ def create(connection: Connection, as_json: bool, **fields: Any) -> None:
     for name in ("oauth_client_secret", "oauth_refresh_token"):
         if name not in given:
             raise click.UsageError(
-                f"there is no {name}: use --{name.replace('_', '-')}-file, or set RECALL_{name.upper()}"
+                f"no {name.replace('_', ' ')}: use --{name.replace('_', '-')}-file, or set RECALL_{name.upper()}"
             )
     _print(_call(connection, lambda recall: recall.calendars.create(**given)), as_json)
 
 
 @calendars.command("update")
-@click.argument("calendar_id")
+@click.argument("calendar_id", type=click.UUID)
 @_fields(new=False)
 @json_option
 @connection_options
-def update(connection: Connection, calendar_id: str, as_json: bool, **fields: Any) -> None:
-    """Change the calendar CALENDAR_ID. What is not named stays as it is."""
+def update(connection: Connection, calendar_id: UUID, as_json: bool, **fields: Any) -> None:
+    """Change the calendar CALENDAR_ID. Fields that are not given stay as they are."""
     given = _with_secrets(fields)
     if not given:
-        raise click.UsageError("there is nothing to change: name at least one field")
+        raise click.UsageError("nothing to change: give at least one field")
     _print(_call(connection, lambda recall: recall.calendars.update(calendar_id, **given)), as_json)
 
 
 @calendars.command("delete")
-@click.argument("calendar_id")
-@click.option("--yes", is_flag=True, help="Do not ask. Nobody is asked either where input is no terminal.")
+@click.argument("calendar_id", type=click.UUID)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @connection_options
-def delete(connection: Connection, calendar_id: str, yes: bool) -> Status:
-    """Disconnect the calendar CALENDAR_ID, which takes the bots off its events."""
+def delete(connection: Connection, calendar_id: UUID, yes: bool) -> Status:
+    """Disconnect the calendar CALENDAR_ID, which removes the bots from its events.
+
+    Asks first when standard input is a terminal.
+    """
     if (
         not yes
         and sys.stdin
         and sys.stdin.isatty()
         and not click.confirm(f"Disconnect calendar {calendar_id}?", err=True)
     ):
-        say("It was left as it is.")
+        say("Nothing was changed.")
         return Status.FAILED
     _call(connection, lambda recall: recall.calendars.delete(calendar_id))
-    say("It is disconnected.")
+    say(f"Calendar {calendar_id} is disconnected.")
     return Status.DONE
 
 
 @calendars.command("token")
-@click.argument("calendar_id")
+@click.argument("calendar_id", type=click.UUID)
 @json_option
 @connection_options
-def token(connection: Connection, calendar_id: str, as_json: bool) -> None:
+def token(connection: Connection, calendar_id: UUID, as_json: bool) -> None:
     """Print an access token for the platform's own API."""
     granted = _call(connection, lambda recall: recall.calendars.create_access_token(calendar_id))
     if as_json:
         print_json(granted)
     else:
-        click.echo(granted.token)
-        say(f"It expires at {moment(granted.expires_at)} UTC.")
+        click.echo(line(granted.token))
+        say(f"The token expires at {moment(granted.expires_at)} UTC.")
 
 
 def _call(connection: Connection, call: Callable[[RecallSession], Awaitable[T]]) -> T:
@@ -177,24 +187,25 @@ def _masked(calendar: Calendar) -> dict[str, Any]:
     return dict(calendar.__rich_repr__())
 
 
-def _owner(calendar: Calendar) -> str:
-    return line(calendar.platform_email or calendar.oauth_email)
+def _owner(calendar: Calendar) -> str | None:
+    return calendar.platform_email or calendar.oauth_email
+
+
+def _in_one_line(calendar: Calendar) -> str:
+    return _COLUMNS.format(line(calendar.id), line(calendar.status), line(_owner(calendar)) or "-")
 
 
 def _print(calendar: Calendar, as_json: bool) -> None:
     if as_json:
         print_json(_masked(calendar))
         return
-    click.echo(_owner(calendar) or "(no address)")
-    rows = {
-        "id": calendar.id,
-        "platform": line(calendar.platform),
-        "status": line(calendar.status),
-        "client": line(calendar.oauth_client_id),
-        "webhooks": line(calendar.webhook_url),
-        "connected": f"{moment(calendar.created_at)} UTC",
-        "changed": f"{moment(calendar.updated_at)} UTC",
-    }
-    for name, value in rows.items():
-        if value:
-            click.echo(f"  {name:<10} {value}")
+    rows = (
+        ("id", calendar.id),
+        ("platform", calendar.platform),
+        ("status", calendar.status),
+        ("client", calendar.oauth_client_id),
+        ("webhooks", calendar.webhook_url),
+        ("connected", f"{moment(calendar.created_at)} UTC"),
+        ("changed", f"{moment(calendar.updated_at)} UTC"),
+    )
+    print_card(_owner(calendar) or "(no address)", rows)

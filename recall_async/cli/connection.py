@@ -1,81 +1,235 @@
-"""Which workspace to talk to, and with which key: the options that commands have in common."""
+"""How a command reaches the API: the options that all commands which send requests have, and the session made of them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 
+from ..errors import ConfigurationError
+from .command import ConnectionOption
+
 if TYPE_CHECKING:
-    from ..limits.contract import QuotaStore
+    import aiohttp
+
     from ..limits.quota import Quota
+    from ..limits.redis import RedisQuotaStore
     from ..session import RecallSession
+
+SHARED_WORKSPACE = "default"
+"""The workspace's name where a quota or jobs are shared through Redis, and none is given."""
+JOB_OPERATIONS = ("calendar_events.schedule_bot", "calendar_events.remove_bot")
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
     """What the connection options say."""
 
-    region: str | None
-    base_url: str | None
-    workspace: str | None
-    api_key_file: Path | None
+    region: str | None = None
+    base_url: str | None = None
+    workspace: str | None = None
+    api_key_file: Path | None = None
+    redis: str | None = None
+    prefix: str = "recall"
+    quota_scale: float | None = None
+    timeout: float | None = None
+    proxy: str | None = None
+    ca_file: Path | None = None
+    trust_env: bool = False
 
-    def session(
-        self, quotas: Mapping[str, Quota] | None = None, *, quota_store: QuotaStore | None = None
-    ) -> RecallSession:
-        """A session, not opened yet. Raises `UsageError` or `ConfigurationError` for options that cannot be."""
+    def session(self, *, pace: str = "smooth") -> RecallSession:
+        """A session, not opened yet. Raises `click.UsageError` or `ConfigurationError` for invalid options."""
         from ..session import RecallSession, Region
 
         base_url = self.base_url
-        if self.region and not base_url:
-            # Said now, it goes before a RECALL_BASE_URL that was said once.
+        region = self.region or os.environ.get("RECALL_REGION") or Region.US_EAST_1
+        if not base_url and (self.region or not os.environ.get("RECALL_BASE_URL")):
+            # An option goes before RECALL_BASE_URL in the environment.
             try:
-                base_url = Region(self.region).base_url
+                base_url = Region(region).base_url
             except ValueError:
-                raise click.UsageError(f"no region is called {self.region!r}; there are {', '.join(Region)}") from None
-        workspace = self.workspace or os.environ.get("RECALL_WORKSPACE") or None
+                raise click.BadParameter(
+                    f"must be one of {', '.join(Region)}, got {region!r}", param_hint="--region"
+                ) from None
+        base_url = base_url or os.environ["RECALL_BASE_URL"]
         return RecallSession(
-            self._api_key(), base_url=base_url, workspace=workspace, quotas=quotas, quota_store=quota_store
+            self._api_key(),
+            base_url=base_url,
+            workspace=self.shared_workspace if self.redis else self._named_workspace,
+            quotas=self.quotas(pace) if self.quota_scale is not None or pace == "greedy" else None,
+            quota_store=self._quota_store(),
+            timeout=30.0 if self.timeout is None else self.timeout,
+            http=self._http(base_url),
         )
+
+    def quotas(self, pace: str = "smooth") -> dict[str, Quota]:
+        """The quotas of all operations, as `--quota-scale` and a job's pace make them."""
+        return quotas_for(pace, 1.0 if self.quota_scale is None else self.quota_scale)
+
+    @property
+    def shared_workspace(self) -> str:
+        """The name under which programs share a quota, or jobs, through Redis."""
+        return self._named_workspace or SHARED_WORKSPACE
+
+    @property
+    def _named_workspace(self) -> str | None:
+        return self.workspace or os.environ.get("RECALL_WORKSPACE") or None
 
     def _api_key(self) -> str | None:
         if self.api_key_file is not None:
             return read_secret(self.api_key_file, "--api-key-file")
         if "RECALL_API_KEY" not in os.environ:
-            raise click.UsageError("there is no API key: set RECALL_API_KEY, or name its file with --api-key-file")
+            raise click.UsageError("no API key: set RECALL_API_KEY, or name its file with --api-key-file")
         return None
+
+    def _quota_store(self) -> RedisQuotaStore | None:
+        if not self.redis:
+            return None
+        from ..limits.redis import RedisQuotaStore
+
+        try:
+            store = RedisQuotaStore.from_url(self.redis, prefix=self.prefix)
+        except ConfigurationError as error:
+            raise click.BadParameter(str(error), param_hint="--redis") from None
+        if self.timeout is not None and self.timeout > store.longest_request:
+            raise click.BadParameter(
+                f"must be at most {store.longest_request:g} when the quota is shared through Redis, got {self.timeout:g}",
+                param_hint="--timeout",
+            )
+        return store
+
+    def _http(self, base_url: str) -> Callable[[], aiohttp.ClientSession] | None:
+        if self.proxy is None and self.ca_file is None and not self.trust_env:
+            return None
+        import aiohttp
+
+        proxy, context = self._checked_proxy() or self._proxy_of_environment(base_url), self._ssl_context()
+
+        def connect() -> aiohttp.ClientSession:
+            return aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ssl=context),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                proxy=proxy,
+            )
+
+        return connect
+
+    def _checked_proxy(self) -> str | None:
+        if self.proxy is None:
+            return None
+        try:
+            parts = urlsplit(self.proxy)
+            valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            valid = False
+        if not valid:  # without the value, which may hold a password
+            raise click.BadParameter("must be a URL such as http://proxy.example:3128", param_hint="--proxy")
+        return self.proxy
+
+    def _proxy_of_environment(self, base_url: str) -> str | None:
+        # Not aiohttp's trust_env, which also sends what ~/.netrc says in place of the API key.
+        from urllib.request import getproxies, proxy_bypass
+
+        parts = urlsplit(base_url)
+        if not self.trust_env or proxy_bypass(parts.netloc):
+            return None
+        return getproxies().get(parts.scheme)
+
+    def _ssl_context(self) -> ssl.SSLContext | bool:
+        if self.ca_file is None:
+            return True
+        try:
+            return ssl.create_default_context(cafile=str(self.ca_file))
+        except OSError as error:  # which ssl.SSLError is
+            reason = "it holds no PEM certificate" if isinstance(error, ssl.SSLError) else error.strerror
+            raise click.BadParameter(f"cannot use {self.ca_file}: {reason}", param_hint="--ca-file") from None
 
 
 def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give `command` the connection options, as its parameter `connection`."""
 
-    @click.option("--region", metavar="NAME", help="Where the workspace lives [RECALL_REGION, or else us-east-1].")
-    @click.option("--base-url", metavar="URL", help="In place of the region's [RECALL_BASE_URL].")
-    @click.option("--workspace", metavar="NAME", help="The name that its keys share a quota under [RECALL_WORKSPACE].")
-    @secret_file_option("--api-key-file", "A file that holds the API key [or the key itself in RECALL_API_KEY].")
+    @_option("--region", metavar="NAME", help="Region of the workspace [RECALL_REGION, default us-east-1].")
+    @_option("--base-url", metavar="URL", help="Address of the API in place of the region's [RECALL_BASE_URL].")
+    @secret_file_option(
+        "--api-key-file", "File with the API key [the key itself in RECALL_API_KEY].", cls=ConnectionOption
+    )
+    @_option(
+        "--workspace",
+        metavar="NAME",
+        help='Name under which programs share the quota [RECALL_WORKSPACE; with Redis, default "default"].',
+    )
+    @redis_option
+    @prefix_option
+    @_option(
+        "--quota-scale",
+        type=click.FloatRange(0, min_open=True),
+        metavar="F",
+        help="The provider granted the workspace F times the base quotas.",
+    )
+    @_option(
+        "--timeout",
+        type=click.FloatRange(0, min_open=True),
+        metavar="SECONDS",
+        help="Time limit of one attempt [default 30].",
+    )
+    @_option("--proxy", metavar="URL", help="HTTP proxy to send requests through.")
+    @_option(
+        "--ca-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="PEM file with the certificate authorities to trust in place of the system's.",
+    )
+    @_option("--trust-env", is_flag=True, help="Obey HTTPS_PROXY and NO_PROXY.")
     @wraps(command)
     def connected(
         *args: Any,
         region: str | None,
         base_url: str | None,
-        workspace: str | None,
         api_key_file: Path | None,
+        workspace: str | None,
+        redis: str | None,
+        prefix: str,
+        quota_scale: float | None,
+        timeout: float | None,
+        proxy: str | None,
+        ca_file: Path | None,
+        trust_env: bool,
         **options: Any,
     ) -> Any:
-        return command(*args, connection=Connection(region, base_url, workspace, api_key_file), **options)
+        connection = Connection(
+            region, base_url, workspace, api_key_file, redis or os.environ.get("RECALL_REDIS_URL") or None, prefix,
+            quota_scale, timeout, proxy, ca_file, trust_env,
+        )  # fmt: skip
+        return command(*args, connection=connection, **options)
 
     return connected
 
 
-def secret_file_option(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """An option for a secret: arguments can be read by every user of the machine, so it names a file."""
-    return click.option(name, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE", help=text)
+def _option(name: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(name, cls=ConnectionOption, **settings)
+
+
+redis_option = _option(
+    "--redis", metavar="URL", help="Share the quota, or jobs, through this Redis [RECALL_REDIS_URL]."
+)
+prefix_option = _option(
+    "--prefix", metavar="TEXT", default="recall", help="Prefix of all keys in Redis [default recall]."
+)
+
+
+def secret_file_option(
+    name: str, text: str, cls: type[click.Option] | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An option for a secret: other users of the machine can read arguments, so it names a file."""
+    path = click.Path(exists=True, dir_okay=False, path_type=Path)
+    return click.option(name, cls=cls, type=path, metavar="FILE", help=text)
 
 
 def read_secret(path: Path, option: str) -> str:
@@ -83,5 +237,18 @@ def read_secret(path: Path, option: str) -> str:
     try:
         return path.read_text("utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise click.BadParameter(f"{path} cannot be read: {reason}", param_hint=option) from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise click.BadParameter(f"cannot read {path}: {reason}", param_hint=option) from None
+
+
+def quotas_for(pace: str, scale: float) -> dict[str, Quota]:
+    """The base quota of every operation times `scale`; with `pace` "greedy" jobs take a whole window at once."""
+    from ..limits.quota import Quota, base_quota
+    from ..operations import OPERATIONS
+
+    quotas = {name: base_quota(name).scaled(scale) for name in OPERATIONS}
+    if pace == "greedy":
+        # A job that has the workspace to itself leaves no reserve to others.
+        for name in JOB_OPERATIONS:
+            quotas[name] = Quota(quotas[name].limit, quotas[name].per, burst=quotas[name].limit, reserve=0)
+    return quotas

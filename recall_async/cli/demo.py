@@ -10,7 +10,8 @@ from urllib.request import urlopen
 
 import click
 
-from .bulk import quotas_for
+from .command import Command
+from .connection import quotas_for
 from .drawing import display, draw_failures
 from .interrupt import run
 from .status import Status
@@ -32,7 +33,7 @@ LABELS = {
 }
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--events", default=150, show_default=True, type=click.IntRange(0), help="How many calendar events.")
 @click.option("--seed", default=7, show_default=True, type=int, help="Decides everything about them.")
 @click.option("--pace", type=click.Choice(["smooth", "greedy"]), default="smooth", show_default=True,

@@ -1,45 +1,77 @@
-"""`events`, `event`, `schedule` and `remove`: calendar events, and the bots on them, one command each."""
+"""`events`, `event`, `schedule` and `remove`: calendar events, and the bots on them."""
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import click
 import msgspec
 
+from .command import Command
 from .connection import Connection, connection_options
 from .interrupt import run
-from .text import json_option, line, moment, print_json, say
+from .streams import reader_gone
+from .text import fitted, json_option, line, moment, print_card, print_json, say
+from .when import When
 
 if TYPE_CHECKING:
     from ..models import CalendarEvent, MeetingURL
 
+_COLUMNS = "{:<16}  {:<36}  {:>4}  {}"
+"""62 columns before the title."""
 
-@click.command()
-@click.option("--calendar-id", metavar="ID", help="Only events of this calendar.")
-@click.option("--from", "start_time__gte", metavar="TIME", help="Only events that start then or later.")
-@click.option("--to", "start_time__lte", metavar="TIME", help="Only events that start then or earlier.")
-@click.option("--include-deleted", is_flag=True, help="Events that were deleted from their calendar, too.")
+
+@click.command(cls=Command)
+@click.option("--calendar-id", type=click.UUID, metavar="ID", help="Only events of this calendar.")
+@click.option("--from", "start_time__gte", type=When(), metavar="TIME", help="Only events that start at TIME or later.")
+@click.option("--to", "start_time__lte", type=When(end=True), metavar="TIME",
+              help="Only events that start at TIME or earlier.")  # fmt: skip
+@click.option("--include-deleted", is_flag=True, help="Include events that were deleted from their calendar.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Stop after N events.")
 @json_option
 @connection_options
-def events(connection: Connection, as_json: bool, include_deleted: bool, **filters: Any) -> None:
+def events(
+    connection: Connection,
+    as_json: bool,
+    include_deleted: bool,
+    limit: int | None,
+    calendar_id: UUID | None,
+    start_time__gte: datetime | None,
+    start_time__lte: datetime | None,
+) -> None:
     """List calendar events.
 
-    TIME is such as 2025-06-10T18:54:00Z. With --json there is one event per line.
+    TIME is a date (2026-11-27), a day (today, tomorrow), a distance from now (+2d, -3h, +30m) or a full time
+    (2026-11-27T18:30:00Z). Times are in UTC unless they name a time zone. --to with a date or a day includes all of it.
+
+    With --json, one event per line, as `recall-async actions` reads them.
     """
     session = connection.session()
 
     async def show() -> int:
         count = 0
         async with session as recall:
-            async for event in recall.calendar_events.list(is_deleted=None if include_deleted else False, **filters):
-                count += 1
+            async for event in recall.calendar_events.list(
+                calendar_id=calendar_id,
+                start_time__gte=start_time__gte,
+                start_time__lte=start_time__lte,
+                is_deleted=None if include_deleted else False,
+            ):
                 if as_json:
                     print_json(event)
                 else:
+                    if not count and sys.stdout.isatty():
+                        click.echo(_COLUMNS.format("START (UTC)", "EVENT", "BOTS", "TITLE"))
                     click.echo(_in_one_line(event))
+                count += 1
+                if count == limit or reader_gone():
+                    break
         return count
 
     count = run(show())
@@ -47,11 +79,11 @@ def events(connection: Connection, as_json: bool, include_deleted: bool, **filte
         say(f"{count} events")
 
 
-@click.command()
-@click.argument("event_id")
+@click.command(cls=Command)
+@click.argument("event_id", type=click.UUID)
 @json_option
 @connection_options
-def event(connection: Connection, event_id: str, as_json: bool) -> None:
+def event(connection: Connection, event_id: UUID, as_json: bool) -> None:
     """Show the calendar event EVENT_ID and its bots."""
     session = connection.session()
 
@@ -62,17 +94,17 @@ def event(connection: Connection, event_id: str, as_json: bool) -> None:
     _print(run(show()), as_json)
 
 
-@click.command()
-@click.argument("event_id")
+@click.command(cls=Command)
+@click.argument("event_id", type=click.UUID)
 @click.option("--deduplication-key", metavar="KEY", required=True, help="Events with one key share one bot.")
-@click.option("--bot-config", metavar="JSON|@FILE", default="{}", help="The whole configuration of the bot.")
+@click.option("--bot-config", metavar="JSON|@FILE", default="{}", help="The complete configuration of the bot.")
 @json_option
 @connection_options
-def schedule(connection: Connection, event_id: str, deduplication_key: str, bot_config: str, as_json: bool) -> None:
-    """Put a bot on the calendar event EVENT_ID, or replace it.
+def schedule(connection: Connection, event_id: UUID, deduplication_key: str, bot_config: str, as_json: bool) -> None:
+    """Schedule a bot on the calendar event EVENT_ID, or replace its bot.
 
-    The bot's whole configuration is replaced. A good key is {start_time}-{meeting_url}, which gives each meeting one bot;
-    the scheme must be the same for all events of a workspace.
+    The bot gets the --bot-config that is given, complete: nothing is merged. A good key is {start_time}-{meeting_url},
+    which gives each meeting one bot; the scheme must be the same for all events of a workspace.
     """
     session, config = connection.session(), read_config(bot_config)
 
@@ -85,12 +117,12 @@ def schedule(connection: Connection, event_id: str, deduplication_key: str, bot_
     _print(run(put()), as_json)
 
 
-@click.command()
-@click.argument("event_id")
+@click.command(cls=Command)
+@click.argument("event_id", type=click.UUID)
 @json_option
 @connection_options
-def remove(connection: Connection, event_id: str, as_json: bool) -> None:
-    """Take the bots off the calendar event EVENT_ID. A bot shared with other events stays with them."""
+def remove(connection: Connection, event_id: UUID, as_json: bool) -> None:
+    """Remove the bots from the calendar event EVENT_ID. Other events that share a bot keep it."""
     session = connection.session()
 
     async def take() -> CalendarEvent:
@@ -106,11 +138,11 @@ def read_config(given: str) -> dict[str, Any]:
         text = Path(given[1:]).read_text("utf-8-sig") if given.startswith("@") else given
         config = msgspec.json.decode(text)
     except OSError as error:
-        raise click.BadParameter(f"{given[1:]} cannot be read: {error.strerror}", param_hint="--bot-config") from None
+        raise click.BadParameter(f"cannot read {given[1:]}: {error.strerror}", param_hint="--bot-config") from None
     except ValueError as error:
-        raise click.BadParameter(f"this is no JSON: {error}", param_hint="--bot-config") from None
+        raise click.BadParameter(f"invalid JSON: {error}", param_hint="--bot-config") from None
     if not isinstance(config, dict):
-        raise click.BadParameter('it is a JSON object, such as {"bot_name": "Notes"}', param_hint="--bot-config")
+        raise click.BadParameter('must be a JSON object, such as {"bot_name": "Notes"}', param_hint="--bot-config")
     return config
 
 
@@ -118,31 +150,32 @@ def _print(event: CalendarEvent, as_json: bool) -> None:
     if as_json:
         print_json(event)
         return
-    click.echo(line(event.title) or "(no title)")
-    answers = Counter(attendee.response or "no answer" for attendee in event.attendees)
-    rows = {
-        "id": event.id,
-        "when": f"{moment(event.start_time)} to {moment(event.end_time)} UTC",
-        "where": line(_place(event.meeting_url)),
-        "calendar": f"{event.calendar_id} ({line(event.platform)})",
-        "organizer": line(event.organizer),
-        "attendees": ", ".join(f"{number} {answer.replace('_', ' ')}" for answer, number in answers.items()),
-        "series": line(event.series_id),
-        "state": "deleted" if event.is_deleted else "cancelled" if event.is_cancelled else "",
-    }
-    for name, value in rows.items():
-        if value:
-            click.echo(f"  {name:<10} {value}")
+    replies = Counter(attendee.response or "no reply" for attendee in event.attendees)
+    rows = [
+        ("id", event.id),
+        ("when", f"{moment(event.start_time)} to {moment(event.end_time)} UTC"),
+        ("where", _place(event.meeting_url)),
+        ("calendar", f"{event.calendar_id} ({event.platform})"),
+        ("organizer", event.organizer),
+        ("attendees", ", ".join(f"{number} {reply.replace('_', ' ')}" for reply, number in replies.items())),
+        ("series", event.series_id),
+        ("state", "deleted" if event.is_deleted else "cancelled" if event.is_cancelled else None),
+    ]
     for bot in event.bots:
-        click.echo(f"  {'bot':<10} {bot.bot_id} from {moment(bot.start_time)} UTC, key {line(bot.deduplication_key)}")
-    if not event.bots:
-        click.echo(f"  {'bot':<10} none")
+        rows += [
+            ("bot", bot.bot_id),
+            ("  starts", f"{moment(bot.start_time)} UTC"),
+            ("  key", bot.deduplication_key),
+        ]
+    print_card(event.title or "(no title)", rows if event.bots else [*rows, ("bot", "none")])
 
 
 def _in_one_line(event: CalendarEvent) -> str:
-    marks = "deleted" if event.is_deleted else f"{len(event.bots)} bot{'s' * (len(event.bots) != 1)}"
-    place = event.meeting_platform or ("-" if event.meeting_url is None else "a meeting")
-    return f"{moment(event.start_time)}  {event.id}  {marks:<7}  {line(place):<15}  {line(event.title)}"
+    bots = "gone" if event.is_deleted else str(len(event.bots))
+    title = line(event.title)
+    if sys.stdout.isatty():
+        title = fitted(title, max(8, shutil.get_terminal_size().columns - 62))
+    return _COLUMNS.format(moment(event.start_time), line(event.id), bots, title).rstrip()
 
 
 def _place(url: str | MeetingURL | None) -> str | None:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .bulk import quotas_for, report_errors
-from .connection import Connection, connection_options
+from .bulk import report_errors
+from .command import Group
+from .connection import SHARED_WORKSPACE, Connection, connection_options, prefix_option, redis_option
 from .events import read_config
 from .interrupt import run
 from .status import Status
@@ -25,10 +26,9 @@ if TYPE_CHECKING:
     from ..session import RecallSession
 
 T = TypeVar("T")
-WORKSPACE = "default"
 
 
-@click.group()
+@click.group(cls=Group)
 def jobs() -> None:
     """Submit bulk jobs to a Redis, and work on them from any number of machines."""
 
@@ -36,16 +36,19 @@ def jobs() -> None:
 def redis_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give `command` what says where the jobs are, as its parameters `redis` and `prefix`."""
 
-    @click.option("--redis", metavar="URL", help="Where the jobs are [RECALL_REDIS_URL].")
-    @click.option("--prefix", default="recall", show_default=True, help="What the names of all keys begin with.")
+    @redis_option
+    @prefix_option
     @wraps(command)
     def located(*args: Any, redis: str | None, **options: Any) -> Any:
-        redis = redis or os.environ.get("RECALL_REDIS_URL")
-        if not redis:
-            raise click.UsageError("there is no Redis: name it with --redis, or set RECALL_REDIS_URL")
-        return command(*args, redis=redis, **options)
+        return command(*args, redis=_required(redis or os.environ.get("RECALL_REDIS_URL")), **options)
 
     return located
+
+
+def _required(redis: str | None) -> str:
+    if not redis:
+        raise click.UsageError("no Redis: give its URL with --redis, or set RECALL_REDIS_URL")
+    return redis
 
 
 workspace_option = click.option(
@@ -103,11 +106,8 @@ def submit(
               help="Chunks at work at once.")  # fmt: skip
 @click.option("--lease", type=click.FloatRange(1), default=30.0, show_default=True, metavar="SECONDS",
               help="When a dead worker's chunk is another's; the same for all workers.")  # fmt: skip
-@click.option("--quota-scale", type=click.FloatRange(0, min_open=True), default=1.0, metavar="F",
-              help="The workspace was granted F times the base quota.")  # fmt: skip
 @json_option
 @connection_options
-@redis_options
 def work(
     connection: Connection,
     once: bool,
@@ -115,24 +115,17 @@ def work(
     concurrency: int | None,
     chunks: int,
     lease: float,
-    quota_scale: float,
     as_json: bool,
-    redis: str,
-    prefix: str,
 ) -> Status:
     """Work on the jobs of a workspace, together with all its other workers.
 
     All of them share the quota through the same Redis: give them the same --workspace, --prefix, --pace and
     --quota-scale. Ctrl-C finishes what is on its way, and leaves the rest to others; twice stops at once.
     """
-    from dataclasses import replace
-
     from ..jobs import JobQueue
-    from ..limits.redis import RedisQuotaStore
 
-    connection = replace(connection, workspace=_workspace(connection.workspace))
-    store = RedisQuotaStore.from_url(redis, prefix=prefix)
-    session = connection.session(quotas_for(pace, quota_scale), quota_store=store)
+    redis, prefix = _required(connection.redis), connection.prefix
+    session = connection.session(pace=pace)
     worker = Worker(session)
 
     async def serve() -> Status:
@@ -230,7 +223,7 @@ def cancel(name: str, as_json: bool, workspace: str | None, redis: str, prefix: 
 
 
 def _workspace(given: str | None) -> str:
-    return given or os.environ.get("RECALL_WORKSPACE") or WORKSPACE
+    return given or os.environ.get("RECALL_WORKSPACE") or SHARED_WORKSPACE
 
 
 def _ask(redis: str, prefix: str, workspace: str | None, question: Callable[[JobQueue], Awaitable[T]]) -> T:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import click
 
+from .command import Command
 from .connection import Connection, connection_options
 from .interrupt import run
 from .status import Status
@@ -22,7 +24,8 @@ def planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--refresh", is_flag=True,
                      help="Send bot_config again to all: the API does not show whether it changed."),
-        click.option("--calendar-id", multiple=True, metavar="ID", help="Only this calendar; may be repeated."),
+        click.option("--calendar-id", type=click.UUID, multiple=True, metavar="ID",
+                     help="Only this calendar; may be repeated."),
         click.option("--policy", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
                      metavar="POLICY.toml", help="Which events get a bot."),
     ):  # fmt: skip
@@ -30,14 +33,14 @@ def planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command()
+@click.command(cls=Command)
 @planning_options
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="PLAN.json",
               help="Where the plan is written for `recall-async apply`.")  # fmt: skip
 @json_option
 @connection_options
 def plan(
-    connection: Connection, policy: Path, calendar_id: tuple[str, ...], refresh: bool, out: Path | None, as_json: bool
+    connection: Connection, policy: Path, calendar_id: tuple[UUID, ...], refresh: bool, out: Path | None, as_json: bool
 ) -> Status:
     """Show what has to be done for every event to have the bot that the policy says, and no other. Nothing is sent.
 

@@ -1,9 +1,8 @@
-"""`quota`: the table of operations, as the client knows it, and what is in use of a quota that is shared."""
+"""`quota`: the table of operations and their quotas, and how much of a shared quota is in use."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from ..operations import OPERATIONS, QUOTA_PERIOD
+from .command import Command
 from .connection import Connection, connection_options
 from .interrupt import run
-from .text import duration, json_option, print_json
+from .text import duration, json_option, line, print_json
 
 if TYPE_CHECKING:
     from ..limits.contract import LaneStatistics
@@ -22,37 +22,33 @@ EVERY = 1.0
 """Seconds between two looks."""
 
 
-@click.command()
-@click.option("--redis", metavar="URL", help="Show what is in use of the quota that is shared there [REDIS_URL].")
-@click.option("--prefix", default="recall", show_default=True, help="What the store's keys begin with.")
-@click.option("--watch", is_flag=True, help="Go on looking, once a second, until Ctrl-C.")
+@click.command(cls=Command)
+@click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
 @json_option
 @connection_options
-def quota(connection: Connection, redis: str | None, prefix: str, watch: bool, as_json: bool) -> None:
-    """Show the operations and their quotas per workspace, before the provider raises them.
+def quota(connection: Connection, watch: bool, as_json: bool) -> None:
+    """Show the quota of each operation; with --redis, how much of it all processes together use now.
 
-    The server counts in a sliding window, for each operation on its own. With --redis, or REDIS_URL and --watch, it is
-    what all processes on the workspace use of them at this moment. With --json it is one document, by operation; with
-    --watch too, one on each line.
+    The server counts the requests of a workspace in a sliding window, for each operation separately. Give the same
+    --workspace and --prefix as the programs that share the quota. With --json, one document by operation; with --watch
+    too, one per line.
     """
-    redis = redis or (os.environ.get("REDIS_URL") if watch else None)
-    if redis is not None:
-        # A workspace that is not named is known by its key.
-        workspace = connection.workspace or os.environ.get("RECALL_WORKSPACE") or connection.session().workspace
-        run(_look(redis, prefix, workspace, watch=watch, as_json=as_json))
+    quotas = connection.quotas()
+    if connection.redis is not None:
+        run(_look(connection.redis, connection.prefix, connection.shared_workspace, watch=watch, as_json=as_json))
     elif watch:
-        raise click.UsageError("--watch needs --redis: what a process uses by itself, nobody else can see")
+        raise click.UsageError("--watch needs --redis: a quota that is not shared is visible to its own process only")
     elif as_json:
         rows = {
-            name: {"method": row.method, "path": row.path, "limit": row.limit, "per": QUOTA_PERIOD}
+            name: {"method": row.method, "path": row.path, "limit": quotas[name].limit, "per": quotas[name].per}
             for name, row in OPERATIONS.items()
         }
         print_json(rows)
     else:
-        click.echo(f"{'OPERATION':<32}{'REQUESTS':>9}  {'REQUEST'}")
+        click.echo(f"{'OPERATION':<29}{'LIMIT':>6}  REQUEST")
         for name, row in OPERATIONS.items():
-            click.echo(f"{name:<32}{row.limit:>9}  {row.method:<6} {row.path}")
-        click.echo(f"\nRequests in any {QUOTA_PERIOD:g} seconds, per workspace.")
+            click.echo(f"{name:<29}{quotas[name].limit:>6}  {row.method:<6} {row.path}")
+        click.echo(f"\nLIMIT: requests in any {QUOTA_PERIOD:g} seconds, per workspace.")
 
 
 async def _look(url: str, prefix: str, workspace: str, *, watch: bool, as_json: bool) -> None:
@@ -65,10 +61,10 @@ async def _look(url: str, prefix: str, workspace: str, *, watch: bool, as_json: 
         if as_json:
             print_json({name: _document(lane) for name, lane in usage.items()})
         else:
-            lines = _table(usage)
+            rows = _table(workspace, usage)
             if drawn and sys.stdout.isatty():
-                click.echo(f"\x1b[{len(lines)}A\x1b[J", nl=False)
-            click.echo("\n".join(lines))
+                click.echo(f"\x1b[{len(rows)}A\x1b[J", nl=False)
+            click.echo("\n".join(rows))
             drawn = True
         if not watch:
             return
@@ -86,14 +82,14 @@ def _document(lane: LaneStatistics) -> dict[str, float | None]:
     }
 
 
-def _table(usage: Mapping[str, LaneStatistics]) -> list[str]:
-    lines = [f"{'OPERATION':<32}{'TAKEN':>7}{'OF':>7}{'IN':>8}"]
+def _table(workspace: str, usage: Mapping[str, LaneStatistics]) -> list[str]:
+    lines = [f"Workspace {line(workspace)}", f"{'OPERATION':<30}{'IN USE':>8}{'LIMIT':>7}{'WINDOW':>8}"]
     for name, lane in usage.items():
         remarks = []
         if lane.paused:
             remarks.append(f"paused for {duration(lane.paused)}")
         if lane.pace is not None:
-            remarks.append(f"at {lane.pace:.1f} a second after a 429")
-        row = f"{name:<32}{lane.taken:>7}{lane.quota.limit:>7}{duration(lane.quota.per):>8}  {', '.join(remarks)}"
+            remarks.append(f"{lane.pace:.1f}/s after a 429")
+        row = f"{name:<30}{lane.taken:>8}{lane.quota.limit:>7}{f'{lane.quota.per:g} s':>8}  {', '.join(remarks)}"
         lines.append(row.rstrip())
     return lines

@@ -8,11 +8,12 @@ from contextlib import suppress
 
 import click
 
+from .command import Command
 from .interrupt import run
 from .text import json_option, print_json, say
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where to listen.")
 @click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 @click.option("--events", default=500, show_default=True, type=click.IntRange(0), help="How many calendar events.")

@@ -7,11 +7,12 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import click
 
 from ..errors import RecallError
-from .bulk import quotas_for
+from .command import Command
 from .connection import Connection, connection_options
 from .drawing import display, draw_failures
 from .interrupt import run
@@ -26,21 +27,18 @@ if TYPE_CHECKING:
     from ..sync.policy import RecordingPolicy
 
 
-@click.command()
+@click.command(cls=Command)
 @planning_options
 @click.option("--watch", type=click.FloatRange(1), metavar="SECONDS",
               help="Go on: look for changes every so many seconds, until it is interrupted.")  # fmt: skip
-@click.option("--quota-scale", type=click.FloatRange(0, min_open=True), default=1.0, metavar="F",
-              help="The workspace was granted F times the base quota.")  # fmt: skip
 @json_option
 @connection_options
 def sync(
     connection: Connection,
     policy: Path,
-    calendar_id: tuple[str, ...],
+    calendar_id: tuple[UUID, ...],
     refresh: bool,
     watch: float | None,
-    quota_scale: float,
     as_json: bool,
 ) -> Status:
     """Put the bots where the policy says: plan and apply in one.
@@ -51,7 +49,7 @@ def sync(
     from ..sync.policy import RecordingPolicy
 
     rules = RecordingPolicy.from_toml(policy)
-    session = connection.session(quotas_for("smooth", quota_scale))
+    session = connection.session()
     rounds = Rounds(session, rules, calendar_id or None, as_json=as_json)
     try:
         return run(rounds.run(watch, refresh=refresh), gently=rounds.stop)
@@ -63,7 +61,7 @@ class Rounds:
     """Plans that are made and applied one after the other."""
 
     def __init__(
-        self, session: RecallSession, policy: RecordingPolicy, calendars: tuple[str, ...] | None, *, as_json: bool
+        self, session: RecallSession, policy: RecordingPolicy, calendars: tuple[UUID, ...] | None, *, as_json: bool
     ) -> None:
         self._session = session
         self._policy = policy

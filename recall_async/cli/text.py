@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+import unicodedata
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,16 +13,39 @@ import click
 import msgspec
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output alone on standard output.")
+_JOINERS = "\u200c\u200d"
+"""Invisible, but scripts and emoji need them between two characters."""
+_HIDDEN_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]")
+"""What a terminal may obey of what JSON leaves as it is: C1 controls and marks of direction."""
 
 
 def printable(text: str) -> str:
-    """`text` without what a terminal would obey: titles and answers are written by strangers."""
-    return "".join(c if c.isprintable() else "\n" if c == "\n" else "�" for c in text)
+    """`text` without what a terminal would obey: titles and responses are written by strangers."""
+    return "".join(c if c.isprintable() or c in _JOINERS else "\n" if c == "\n" else "�" for c in text)
 
 
 def line(text: str | None) -> str:
     """`text` on one line."""
     return printable(" ".join((text or "").split()))
+
+
+def fitted(text: str, width: int) -> str:
+    """`text` cut to `width` columns of a terminal, in which some characters take two."""
+    if sum(map(_columns, text)) <= width:
+        return text
+    kept, left = [], width - 1
+    for character in text:
+        left -= _columns(character)
+        if left < 0:
+            break
+        kept.append(character)
+    return "".join(kept).rstrip() + "…"
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character) or character in _JOINERS or unicodedata.category(character) == "Mn":
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def moment(when: datetime) -> str:
@@ -41,6 +68,19 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
+def print_card(title: str, rows: Iterable[tuple[str, str | None]]) -> None:
+    """One object: a title and a line for each of its fields that has a value."""
+    click.echo(line(title))
+    for name, value in rows:
+        if value:
+            click.echo(f"  {name:<10} {line(value)}")
+
+
 def print_json(document: Any) -> None:
-    """One JSON document on a line of its own."""
-    click.echo(msgspec.json.encode(document))
+    """One JSON document on a line of its own, in which a terminal finds nothing to obey."""
+    # A line break between the values of the API's own JSON is a space.
+    text = msgspec.json.encode(document).replace(b"\r", b" ").replace(b"\n", b" ")
+    if not text.isascii() or b"\x7f" in text:
+        # Such characters stand in texts only, where an escape means the same.
+        text = _HIDDEN_IN_JSON.sub(lambda found: json.dumps(found[0])[1:-1], text.decode(errors="replace")).encode()
+    click.echo(text)

@@ -97,7 +97,7 @@ def test_bad_file_sends_nothing(run, write_actions, results: Path, recall_sandbo
     assert result.exit_code == 2
     told = result.stderr.splitlines()
     assert len(told) == 21
-    assert told[0].startswith(f"{path}:4: event_id is 'no 0'")
+    assert told[0].startswith(f"{path}:4: event_id must be a UUID, got 'no 0'")
     assert told[-1] == "Error: 25 errors, of which 5 are not shown. Nothing was sent."
     assert not results.exists()
     assert recall_sandbox.report()["operations"][SCHEDULE]["peak"] == 0

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from recall_async import errors
 from recall_async.cli.app import COMMANDS, Application, app
+from recall_async.cli.command import ConnectionOption
 from recall_async.cli.status import Status, status_of
 
+EVENT = "2f3d2b1e-6c57-4bd5-a5d0-0c8f0f4e3a11"
 HEAVY = ("aiohttp", "rich", "recall_async.session", "recall_async.sandbox.server")
 
 
@@ -108,4 +113,77 @@ def test_no_key_and_unknown_command_are_wrong_usage(run) -> None:
     missing = run("events", env={"RECALL_API_KEY": None})
     assert missing.exit_code == Status.USAGE
     assert "set RECALL_API_KEY, or name its file with --api-key-file" in missing.stderr
-    assert run("evnts").exit_code == Status.USAGE
+
+
+def walk(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command that does something, with the words that call it."""
+    if not isinstance(command, click.Group):
+        yield path, command
+        return
+    ctx = click.Context(command)
+    for name in command.list_commands(ctx):
+        found = command.get_command(ctx, name)
+        assert found is not None
+        yield from walk(found, (*path, name))
+
+
+OFFLINE = {("demo",), ("sandbox",), ("jobs", "submit"), ("jobs", "status"), ("jobs", "results"), ("jobs", "cancel")}
+
+
+def test_connection_options_are_the_same_everywhere() -> None:
+    """One command could not share the quota, or use the proxy, that its neighbour can."""
+    shared = {
+        path: {p.opts[0] for p in command.params if isinstance(p, ConnectionOption)} for path, command in walk(app)
+    }
+    expected = {
+        "--region", "--base-url", "--api-key-file", "--workspace", "--redis", "--prefix", "--quota-scale", "--timeout",
+        "--proxy", "--ca-file", "--trust-env",
+    }  # fmt: skip
+    assert {path: options for path, options in shared.items() if path not in OFFLINE and options != expected} == {}
+    assert "Connection options:" in CliRunner().invoke(app, ["events", "--help"]).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["evnts"], "no such command 'evnts'. Did you mean events"),
+        (["jbos"], "Did you mean jobs?"),
+        (["calendars", "lst"], "no such command 'lst'. Did you mean list?"),
+        (["jobs", "wrok"], "Did you mean work?"),
+        (["events", "--limt", "3"], "--limit"),
+        (["xyzzy"], "no such command 'xyzzy'."),
+    ],
+)
+def test_typing_errors_are_met_with_a_suggestion(run, arguments: list[str], told: str) -> None:
+    """A user would have to look up in the help what the shell could have said."""
+    result = run(*arguments)
+    assert result.exit_code == Status.USAGE
+    assert told in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["schedule", EVENT, "--deduplication-key", ""], "--deduplication-key "),
+        (["schedule", EVENT, "--deduplication-key", "x" * 2001], "--deduplication-key "),
+        (["events", "--from", "soon"], "'--from'"),
+        (["events", "--calendar-id", "abc"], "'--calendar-id'"),
+        (["event", "abc"], "'EVENT_ID'"),
+        (["events", "--base-url", "ftp://x"], "--base-url "),
+        (["events", "--timeout", "nan"], "--timeout "),
+    ],
+)
+def test_errors_speak_of_options(run, arguments: list[str], told: str) -> None:
+    """A user of the command line would read the names of Python parameters."""
+    result = run(*arguments)
+    assert result.exit_code == Status.USAGE
+    assert told in result.stderr.replace("--timeout'", "--timeout '")
+    assert "__" not in result.stderr
+    assert not re.search(r"(?<!-)\b(base_url|deduplication_key|event_id|start_time)\b", result.stderr)
+
+
+def test_every_screen_fits_eighty_columns(run) -> None:
+    """Help and tables would wrap in the middle of words in a terminal of 80 columns."""
+    screens = [run(*path, "--help", terminal_width=80).stdout for path, _ in walk(app)]
+    screens += [run("--help", terminal_width=80).stdout, run("quota").stdout]
+    assert [text for screen in screens for text in screen.splitlines() if len(text) > 80] == []

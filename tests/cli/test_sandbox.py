@@ -65,4 +65,4 @@ def test_quota_table(run) -> None:
         name: row.limit for name, row in OPERATIONS.items()
     }
     shown = run("quota").stdout
-    assert all(f"{name:<32}{row.limit:>9}" in shown for name, row in OPERATIONS.items())
+    assert all(f"{name:<29}{row.limit:>6}" in shown for name, row in OPERATIONS.items())

@@ -89,7 +89,7 @@ def test_a_late_plan_says_what_it_skips(run, policy: str, tmp_path: Path, recall
         (("plan", "--policy", "{missing}"), "does not exist"),
         (("plan", "--policy", "{wrong}"), "line 2: no setting is called titel_excludes; did you mean title_excludes?"),
         (("sync", "--policy", "{wrong}"), "line 2: no setting is called titel_excludes"),
-        (("plan", "--policy", "{policy}", "--calendar-id", "x"), "it is a UUID"),
+        (("plan", "--policy", "{policy}", "--calendar-id", "x"), "'--calendar-id': 'x' is not a valid UUID"),
         (("apply", "{missing}"), "No such file"),
         (("apply", "{wrong}"), "this is not a plan"),
         (("apply", "{binary}"), "is no text"),

@@ -15,6 +15,7 @@ from recall_async import Quota, QuotaStoreUnavailableError
 from recall_async.cli.app import app
 from recall_async.limits.pace import MODESTY
 from recall_async.limits.redis import RedisQuotaStore
+from recall_async.sandbox import RecallSandbox
 from tests.redis.server import RedisProcess
 
 SCHEDULE = "calendar_events.schedule_bot"
@@ -74,6 +75,19 @@ def test_command_shows_it(shared_redis: RedisProcess, prefix: str) -> None:
     lonely = CliRunner().invoke(app, ["quota", "--watch"])
     assert lonely.exit_code == 2
     assert "--redis" in lonely.stderr
+
+
+@pytest.mark.recall_sandbox(events=5)
+def test_commands_share_it(shared_redis: RedisProcess, prefix: str, recall_sandbox: RecallSandbox) -> None:
+    """A command beside a web backend would count for itself, and both would meet 429s."""
+    env = {"RECALL_API_KEY": recall_sandbox.api_key, "RECALL_BASE_URL": recall_sandbox.url}
+    env |= {"RECALL_REDIS_URL": shared_redis.url, "RECALL_WORKSPACE": None}
+    for command in ("events", "calendars"):
+        ran = CliRunner().invoke(app, [command, "--prefix", prefix], env=env)
+        assert ran.exit_code == 0, ran.output
+    document = json.loads(CliRunner().invoke(app, ["quota", "--prefix", prefix, "--json"], env=env).stdout)
+    used = {name: row["taken"] for name, row in document.items() if row["taken"]}
+    assert used == {"calendar_events.list": 1, "calendars.list": 1}
 
 
 def test_watching_goes_on_until_it_is_interrupted(shared_redis: RedisProcess, prefix: str) -> None:

@@ -181,6 +181,24 @@ async def test_http_session_of_the_caller(server: ScriptedServer, connect: Calla
     assert server.last.headers["authorization"].endswith("0123456789abcdef")
 
 
+async def test_http_session_that_is_made_when_it_is_needed(
+    server: ScriptedServer, connect: Callable[..., RecallSession]
+) -> None:
+    """A session could not be made with a proxy before the loop runs, or what was made for it would stay open."""
+    made = []
+
+    def make() -> aiohttp.ClientSession:
+        made.append(aiohttp.ClientSession(headers={"X-Team": "notes"}))
+        return made[-1]
+
+    recall = connect(http=make)
+    async with recall:
+        await recall.calendar_events.retrieve(EVENT_ID)
+    assert [http.closed for http in made] == [True]
+    assert server.requests[0].headers["x-team"] == "notes"
+    assert server.requests[0].headers["authorization"].startswith("Token ")
+
+
 async def test_http_session_that_closes_in_flight(server: ScriptedServer, connect: Any) -> None:
     """Would hang, or raise an exception of aiohttp's, when the caller closes the session under a call."""
     async with aiohttp.ClientSession() as http:

@@ -1,0 +1,89 @@
+"""What all commands have in common: their help in sections, suggestions for typing errors, errors in a user's words."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from ..errors import ConfigurationError
+from .text import printable
+
+CONNECTION = "Connection options"
+
+
+class ConnectionOption(click.Option):
+    """An option that most commands have: the help shows it in a section of its own, behind those of the command."""
+
+
+class Command(click.Command):
+    """A command whose help shows the connection options in their own section, and whose errors name options."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        own: list[tuple[str, str]] = []
+        shared: list[tuple[str, str]] = []
+        for parameter in self.get_params(ctx):
+            record = None if isinstance(parameter, click.Argument) else parameter.get_help_record(ctx)
+            if record is not None:
+                (shared if isinstance(parameter, ConnectionOption) else own).append(record)
+        for title, records in (("Options", own), (CONNECTION, shared)):
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigurationError as error:
+            raise Misconfigured(_in_words_of(self, str(error)), ctx) from None
+
+
+class Misconfigured(click.ClickException):
+    """An argument or a setting that the library refused."""
+
+    def __init__(self, message: str, ctx: click.Context | None = None) -> None:
+        super().__init__(printable(message))
+        self.ctx = ctx
+
+
+class Group(click.Group):
+    """A group of such commands, which suggests names where one is mistyped."""
+
+    command_class = Command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not ctx.resilient_parsing and not args[0].startswith("-"):
+            names = self.list_commands(ctx)
+            if args[0] not in names:
+                ctx.fail(f"no such command {args[0]!r}.{suggestion(args[0], names)}")
+        return super().resolve_command(ctx, args)
+
+
+def suggestion(given: str, names: Iterable[str]) -> str:
+    """A sentence that names what was probably meant, or nothing. It begins with a space."""
+    names = list(names)
+    close = difflib.get_close_matches(given, names, n=3, cutoff=0.6) or [n for n in names if n.startswith(given)][:3]
+    return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+def _in_words_of(command: click.Command, message: str) -> str:
+    """`message`, which begins with a parameter of Python, with the option or argument that sets it."""
+    name = re.match(r"[a-z]\w+", message)
+    for parameter in command.params:
+        if name is not None and parameter.name is not None and _plain(parameter.name) == _plain(name[0]):
+            shown = (
+                parameter.opts[0]
+                if isinstance(parameter, click.Option)
+                else parameter.make_metavar(click.Context(command))
+            )
+            return shown + message[name.end() :]
+    return message
+
+
+def _plain(name: str) -> str:
+    return name.removesuffix("_file")

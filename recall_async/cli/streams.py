@@ -1,0 +1,78 @@
+"""Standard output and standard error that bear what becomes of them: a reader that goes away, a narrow encoding."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import TextIO
+
+_gone: set[int] = set()
+_failed: set[int] = set()
+
+
+def harden() -> None:
+    """Make output survive: characters that a stream cannot encode become `?`, a closed pipe swallows the rest.
+
+    A job does not end because nobody reads what it prints, and its exit status says how it went.
+    """
+    sys.stdout, sys.stderr = _hardened(sys.stdout or _nowhere()), _hardened(sys.stderr or _nowhere())
+
+
+def reader_gone() -> bool:
+    """True once nobody reads standard output any more, as after `recall-async events | head`."""
+    return 1 in _gone
+
+
+def _nowhere() -> TextIO:
+    """What is written to in place of a stream that was closed from the start, as by `>&-`."""
+    return open(os.devnull, "w", encoding="utf-8")
+
+
+def _hardened(stream: TextIO) -> TextIO:
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    raw = getattr(stream.buffer, "raw", stream.buffer)  # with PYTHONUNBUFFERED there is no buffer
+    if not isinstance(raw, io.FileIO):
+        stream.reconfigure(errors="replace")
+        return stream
+    stream.flush()
+    tty = stream.isatty()
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Output(raw, stream)),
+        encoding=stream.encoding,
+        errors="replace",
+        line_buffering=tty or stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+class _Output(io.RawIOBase):
+    """A file that takes whatever is written to it once its reader has gone, or once it has failed."""
+
+    def __init__(self, file: io.FileIO, stream: TextIO) -> None:
+        self._file = file
+        self._stream = stream  # which would close the file if it were forgotten
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return self._file.isatty()
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def write(self, data: object) -> int | None:
+        size = memoryview(data).nbytes  # type: ignore[arg-type]
+        number = self.fileno()
+        if number in _gone or number in _failed:
+            return size
+        try:
+            return self._file.write(data)  # type: ignore[arg-type]
+        except BrokenPipeError:
+            _gone.add(number)
+            return size
+        except OSError:
+            _failed.add(number)  # or the interpreter would try again, and complain, when it ends
+            raise

@@ -1,0 +1,59 @@
+"""Moments as people type them: `2026-11-27`, `tomorrow`, `+2d`, or a full time."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+if TYPE_CHECKING:
+    _Datetime = click.ParamType[datetime]
+else:
+    _Datetime = click.ParamType
+
+_OFFSET = re.compile(r"([+-])(\d{1,6})([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+class When(_Datetime):
+    """A moment, in UTC unless it names its time zone. A day is its beginning, or with `end=True` its end."""
+
+    name = "time"
+
+    def __init__(self, *, end: bool = False) -> None:
+        self._end = end
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        text = str(value).strip()
+        try:
+            return _moment(text, datetime.now(UTC), end=self._end)
+        except (ValueError, OverflowError):
+            self.fail(
+                f"must be a time such as 2026-11-27, tomorrow, +2d or 2026-11-27T18:30:00Z, got {text!r:.80}",
+                param,
+                ctx,
+            )
+
+
+def _moment(text: str, now: datetime, *, end: bool) -> datetime:
+    if text == "now":
+        return now
+    if offset := _OFFSET.fullmatch(text):
+        sign, number, unit = offset.groups()
+        return now + timedelta(**{_UNITS[unit]: int(number) * (1 if sign == "+" else -1)})
+    day = None
+    if text in _DAYS:
+        day = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=_DAYS[text])
+    elif _DATE.fullmatch(text):
+        day = datetime.fromisoformat(text).replace(tzinfo=UTC)
+    if day is not None:
+        return day + timedelta(days=1, microseconds=-1) if end else day
+    moment = msgspec.convert(text, datetime)
+    return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment).astimezone(UTC)
