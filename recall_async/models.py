@@ -52,7 +52,7 @@ class Attendee(Struct, frozen=True, kw_only=True, gc=False):
     response: str | None = None
     """`accepted`, `declined`, `tentative`, `needs_action`, or `None` if the platform says nothing or something new."""
     is_self: bool = False
-    """The owner of the calendar; Google only."""
+    """The owner of the calendar; Google only. `CalendarEvent.own_response` knows on both platforms."""
     is_organizer: bool = False
     is_optional: bool = False
     is_resource: bool = False
@@ -125,6 +125,23 @@ class CalendarEvent(Struct, frozen=True, kw_only=True, gc=False):
     def is_cancelled(self) -> bool:
         """Whether the platform says that the event was cancelled."""
         return self._payload().is_cancelled()
+
+    @property
+    def own_response(self) -> str | None:
+        """What the calendar's owner answered, as the platform says it apart from addresses, in the terms of
+        `Attendee.response`; `None` if it does not say."""
+        return self._payload().own_response()
+
+    @property
+    def is_organizer(self) -> bool | None:
+        """Whether the calendar's owner organizes the event; `None` if the platform does not say."""
+        return self._payload().is_organizer()
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """What the event is beside a meeting: any of `focus_time`, `out_of_office`, `working_location`, `birthday`,
+        `from_gmail`, `all_day` and `free`."""
+        return self._payload().kinds()
 
     @property
     def is_all_day(self) -> bool:
@@ -205,6 +222,8 @@ class _GooglePayload(Struct):
     attendees: Any = None
     status: Any = None
     start: Any = None
+    event_type: Any = field(default=None, name="eventType")
+    transparency: Any = None
 
     def organizer_email(self) -> str | None:
         return _text(_at(self.organizer, "email"))
@@ -223,6 +242,18 @@ class _GooglePayload(Struct):
             for person in _objects(self.attendees)
         )
 
+    def own_response(self) -> str | None:
+        return next((person.response for person in self.invited() if person.is_self), None)
+
+    def is_organizer(self) -> bool | None:
+        if any(person.is_self and person.is_organizer for person in self.invited()):
+            return True
+        said = _at(self.organizer, "self")
+        return said if isinstance(said, bool) else None
+
+    def kinds(self) -> frozenset[str]:
+        return _kinds(self.event_type, "free" if self.transparency == "transparent" else None, self.is_all_day())
+
     def is_cancelled(self) -> bool:
         return bool(self.status == "cancelled")
 
@@ -239,6 +270,9 @@ class _OutlookPayload(Struct):
     attendees: Any = None
     cancelled: Any = field(default=None, name="isCancelled")
     all_day: Any = field(default=None, name="isAllDay")
+    holds: Any = field(default=None, name="isOrganizer")
+    answer: Any = field(default=None, name="responseStatus")
+    shows_as: Any = field(default=None, name="showAs")
 
     def organizer_email(self) -> str | None:
         return _text(_at(self.organizer, "emailAddress", "address"))
@@ -256,10 +290,21 @@ class _OutlookPayload(Struct):
                     response=_RESPONSES.get(str(response)),
                     is_organizer=response == "organizer" or (email is not None and email.casefold() == organizer),
                     is_optional=person.get("type") == "optional",
-                    is_resource=person.get("type") == "resource",
+                    is_resource=str(person.get("type")).casefold() == "resource",
                 )
             )
         return tuple(attendees)
+
+    def own_response(self) -> str | None:
+        return _RESPONSES.get(str(_at(self.answer, "response")))
+
+    def is_organizer(self) -> bool | None:
+        if _at(self.answer, "response") == "organizer":
+            return True
+        return self.holds if isinstance(self.holds, bool) else None
+
+    def kinds(self) -> frozenset[str]:
+        return _kinds(self.shows_as, None, self.is_all_day())
 
     def is_cancelled(self) -> bool:
         return self.cancelled is True
@@ -284,6 +329,24 @@ _RESPONSES = {
     "notResponded": "needs_action",
     "none": "needs_action",
 }
+
+
+KINDS_OF_EVENTS = ("focus_time", "out_of_office", "working_location", "birthday", "from_gmail", "all_day", "free")
+"""What an event can be beside a meeting, in the terms that Google and Outlook have in common."""
+_KINDS = {
+    "focusTime": "focus_time",
+    "outOfOffice": "out_of_office",
+    "workingLocation": "working_location",
+    "birthday": "birthday",
+    "fromGmail": "from_gmail",
+    "oof": "out_of_office",
+    "workingElsewhere": "working_location",
+    "free": "free",
+}
+
+
+def _kinds(kind: Any, free: str | None, all_day: bool) -> frozenset[str]:
+    return frozenset(filter(None, (_KINDS.get(str(kind)), free, "all_day" if all_day else None)))
 
 
 def _at(value: Any, *path: str) -> Any:

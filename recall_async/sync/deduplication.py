@@ -16,7 +16,8 @@ from enum import StrEnum
 
 from ..models import Calendar, CalendarEvent, MeetingURL
 from ..resources.fields import MAX_DEDUPLICATION_KEY
-from .attendance import domain_of, own_addresses
+from .attendance import own_addresses
+from .wording import domain_of
 
 KeyScheme = Callable[[CalendarEvent, Calendar], str]
 """Gives an event in a calendar the key of its bot."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any, Self
 
-from ..errors import ConfigurationError
-from ..models import Calendar, CalendarEvent
+from ..checks import flag, invalid, seconds, whole
+from ..models import KINDS_OF_EVENTS, Calendar, CalendarEvent
 from ..resources.fields import check_deduplication_key, encode_bot_config
-from .attendance import domain_of, has_outsiders, own_addresses, own_response
+from .attendance import Attendance, own_addresses
 from .deduplication import Deduplication, KeyScheme
+from .wording import folded
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +39,31 @@ class RecordingPolicy:
     """A policy as data: an event gets a bot if it is not cancelled, has a `meeting_url`, and passes every rule given.
 
     Rules about people and titles read the calendar platform's own payload; where it does not say, the answer is no.
-    Addresses, domains and titles are compared without regard to case.
+    Addresses, domains and titles compare without regard to case, Unicode normalization and kind of white space.
 
-    - `external_only`: somebody takes part whose email domain differs from the calendar's; rooms and groups do not count.
+    - `external_only`: somebody takes part whose email domain is not the owner's; rooms and groups do not count.
+    - `internal_domains`: further domains of the owner's company, for `external_only`.
     - `accepted_only`: the calendar's owner accepted, or organizes the meeting.
-    - `organizers`: the organizer is one of these addresses, or of one of these domains.
+    - `skip_declined`: the calendar's owner did not decline. Without an answer the event passes.
+    - `skip_kinds`: the event is of none of these kinds: `focus_time`, `out_of_office`, `working_location`, `birthday`,
+      `from_gmail`, `all_day`, `free`.
+    - `organizers`: the organizer has one of these addresses, or an address in one of these domains.
     - `title_includes`, `title_excludes`: the title contains at least one of these texts, none of these texts.
     - `series`: the event belongs to one of these recurring series, by the platform's id of it or by `ical_uid`.
     - `platforms`: the meeting is on one of these platforms, such as `zoom` or `google_meet`.
     - `calendars`: the event is in one of these calendars, by id or by its owner's address.
-    - `min_attendees`: at least so many people are invited; rooms do not count.
+    - `min_attendees`: at least so many people take part, the owner and the organizer included; rooms do not count.
     - `lead_time`: seconds, or a `timedelta`, that must be left before a meeting begins for it to get a new bot.
     - `deduplication`: which events share a bot. `bot_config`: what each bot is scheduled with.
 
-    Raises `ConfigurationError` for values that make no policy. docs/sync.md
+    Raises `ConfigurationError` for invalid values. docs/sync.md
     """
 
     external_only: bool = False
+    internal_domains: Collection[str] = ()
     accepted_only: bool = False
+    skip_declined: bool = False
+    skip_kinds: Collection[str] = ()
     organizers: Collection[str] = ()
     title_includes: Collection[str] = ()
     title_excludes: Collection[str] = ()
@@ -89,19 +96,31 @@ class RecordingPolicy:
         return BotSpec(self.deduplication(event, calendar), self.bot_config)
 
     def wants(self, event: CalendarEvent, calendar: Calendar) -> bool:
-        """Whether the event passes every rule."""
+        """Tell whether the event passes every rule."""
         # Rules that need no look into the platform's payload come first.
         return (
             not event.is_deleted
             and (not self.platforms or event.meeting_platform in self.platforms)
             and (not self.calendars or not {calendar.id, *own_addresses(calendar)}.isdisjoint(self.calendars))
             and (not self.series or event.ical_uid in self.series or event.series_id in self.series)
-            and (not self.organizers or not _names_of(event.organizer).isdisjoint(self.organizers))
-            and self._wants_title((event.title or "").casefold())
-            and (not self.min_attendees or _invited(event) >= self.min_attendees)
-            and (not self.accepted_only or own_response(event, calendar) == "accepted")
-            and (not self.external_only or has_outsiders(event, calendar))
+            and self._wants_title(folded(event.title or ""))
+            and (not self.skip_kinds or event.kinds.isdisjoint(self.skip_kinds))
+            and self._wants_people(event, calendar)
             and not event.is_cancelled
+        )
+
+    def _wants_people(self, event: CalendarEvent, calendar: Calendar) -> bool:
+        if not (
+            self.organizers or self.min_attendees or self.accepted_only or self.skip_declined or self.external_only
+        ):
+            return True
+        people = Attendance(event, calendar)
+        return (
+            (not self.organizers or not people.organizers.isdisjoint(self.organizers))
+            and people.count >= self.min_attendees
+            and (not self.accepted_only or people.own_response == "accepted")
+            and (not self.skip_declined or people.own_response != "declined")
+            and (not self.external_only or people.has_outsiders(self.internal_domains))
         )
 
     def _wants_title(self, title: str) -> bool:
@@ -110,48 +129,54 @@ class RecordingPolicy:
         return not any(text in title for text in self.title_excludes)
 
 
-_FOLDED = frozenset({"organizers", "title_includes", "title_excludes", "calendars"})
-_EXACT = frozenset({"series", "platforms"})
+_FOLDED = frozenset({"organizers", "title_includes", "title_excludes", "calendars", "internal_domains"})
+_EXACT = frozenset({"series", "platforms", "skip_kinds"})
 
 
 def check_setting(name: str, value: Any) -> Any:
-    """The value of a parameter of `RecordingPolicy`, in the form in which it is compared, or `ConfigurationError`."""
+    """Check a parameter of `RecordingPolicy`, and return it in the form in which it is compared.
+
+    Raises `ConfigurationError`.
+    """
     if name in _FOLDED | _EXACT:
-        if isinstance(value, str) or not isinstance(value, Collection):
-            raise ConfigurationError(f"{name} is {value!r}: it is a list of texts")
-        if not all(isinstance(text, str) and text.strip() for text in value):
-            raise ConfigurationError(f"{name} is {value!r}: each of its items is a text that is not empty")
-        texts = (text.casefold() if name in _FOLDED else text for text in value)
-        return tuple(text.removeprefix("@") if name == "organizers" else text for text in texts)
-    expected, valid = "", False
+        return _check_texts(name, value)
     match name:
-        case "external_only" | "accepted_only":
-            expected, valid = "true or false", isinstance(value, bool)
+        case "external_only" | "accepted_only" | "skip_declined":
+            return flag(name, value)
         case "min_attendees":
-            expected = "a whole number, not negative"
-            valid = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+            return whole(name, value, at_least=0)
         case "lead_time":
-            value = value.total_seconds() if isinstance(value, timedelta) else value
-            expected = "a number of seconds, not negative"
-            valid = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+            return seconds(name, value.total_seconds() if isinstance(value, timedelta) else value, zero=True)
         case "deduplication":
-            expected = f"one of {', '.join(Deduplication)}, or a function"
             if isinstance(value, str):
                 value = next((scheme for scheme in Deduplication if scheme == value), value)
-            valid = callable(value)
+            if not callable(value):
+                raise invalid(name, f"one of {', '.join(Deduplication)}, or a function", value)
         case "bot_config":
-            expected = "a mapping that can be written as JSON"
-            valid = isinstance(value, Mapping)
-            if valid:
-                encode_bot_config(value)
-    if not valid:
-        raise ConfigurationError(f"{name} is {value!r}: it is {expected}")
+            if not isinstance(value, Mapping):
+                raise invalid(name, "a mapping that can be written as JSON", value)
+            encode_bot_config(value)
     return value
 
 
-def _names_of(organizer: str | None) -> set[str]:
-    return {(organizer or "").casefold(), domain_of(organizer) or ""}
+def _is_kind(value: object) -> bool:
+    return isinstance(value, str) and value in KINDS_OF_EVENTS
 
 
-def _invited(event: CalendarEvent) -> int:
-    return sum(not person.is_resource for person in event.attendees)
+def _check_texts(name: str, value: Any) -> tuple[str, ...]:
+    if name == "skip_kinds":
+        if isinstance(value, str) or not isinstance(value, Collection) or not all(map(_is_kind, value)):
+            raise invalid(name, f"a list of {', '.join(KINDS_OF_EVENTS)}", value)
+        return tuple(value)
+    if isinstance(value, str) or not isinstance(value, Collection):
+        raise invalid(name, "a list of texts", value)
+    if not all(isinstance(text, str) and folded(text).strip() for text in value):
+        raise invalid(name, "a list of texts that are not empty", value)
+    if name in ("organizers", "internal_domains"):
+        texts = tuple(folded(text).strip().removeprefix("@") for text in value)
+        if name == "internal_domains" and any("@" in text for text in texts):
+            raise invalid(name, "a list of domains, such as northwind.example", value)
+        return texts
+    if name == "calendars":
+        return tuple(folded(text).strip() for text in value)
+    return tuple(folded(text) if name in _FOLDED else text for text in value)

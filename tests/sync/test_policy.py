@@ -274,6 +274,7 @@ def test_every_rule_can_stand_in_a_file(tmp_path):
     policy = read(
         tmp_path,
         'external_only=true\naccepted_only=true\norganizers=["a"]\ntitle_includes=["b"]\ntitle_excludes=["c"]\n'
+        'internal_domains=["f"]\nskip_declined=true\nskip_kinds=["free"]\n'
         'series=["d"]\nplatforms=["zoom"]\ncalendars=["e"]\nmin_attendees=2\nlead_time=1.5\ndeduplication="event"\n'
         "bot_config={}\n",
     )
@@ -291,7 +292,7 @@ def test_every_rule_can_stand_in_a_file(tmp_path):
             "lead_time = 1\n'odd key' = 2\nother.dotted = 3",
             ["line 2: no setting is called odd key", "line 3: no setting"],
         ),
-        ("\n\nlead_time = -1\nmin_attendees = '2'", ["line 3: lead_time is -1", "line 4: min_attendees"]),
+        ("\n\nlead_time = -1\nmin_attendees = '2'", ["line 3: lead_time must be", "line 4: min_attendees"]),
         ('title_includes = """\nunknown = 1\n"""\n\nunknown = 2', ["line 1: title_includes", "line 5: no setting"]),
         ("[bot_config]\nlead = 1\n[lead]\nx = 1", ["line 3: no setting is called lead;"]),
         ("calendars = [\n  7,\n]\nunknown = [\n]\n", ["line 1: calendars", "line 4: no setting"]),
