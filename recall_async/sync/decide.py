@@ -9,11 +9,13 @@
     | starts within lead_time  | skip               | keep             | reschedule          |
     | otherwise                | schedule           | keep             | reschedule          |
 
-Three rules keep it true:
+Four rules keep it true:
 
-* Every bot on an event is ours: keys are those of the workspace. A bot is right if it has the key, the start and the
-  meeting URL that the event's bot should have now. Where the right bot is, others beside it are left alone: scheduling
-  again would not take them away, and removing would take the right one too.
+* A bot is right if it has the key, the start and the meeting URL that the event's bot should have now. Where the right
+  bot is, others beside it are left alone: scheduling again would not take them away, and removing would take the right
+  one too.
+* A bot whose key the policy's scheme cannot have made is foreign: somebody else put it there. It is removed only on
+  request. Scheduling a bot replaces it, for a reason of its own.
 * A bot whose start has passed is out, and nobody can change it: an event that is moved forward again and again collects
   them. Such a bot counts only if it is right.
 * Scheduling an event again replaces the bot that it has, whatever key that had, so that every change is one request.
@@ -23,15 +25,17 @@ Documentation: https://docs.recall.ai/docs/scheduling-guide
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeAlias
-from urllib.parse import unquote
 
 from msgspec import Struct
 
 from ..bulk.actions import Action, RemoveBot, ScheduleBot
 from ..models import CalendarEvent, CalendarEventBot, MeetingURL, Time
 from ..resources.fields import parse_time
+from .meetings import is_same_meeting as is_same_meeting
+from .meetings import is_same_start
 from .policy import BotSpec
 
 Kind: TypeAlias = Literal["schedule", "reschedule", "remove", "keep", "skip"]
@@ -40,6 +44,7 @@ Reason: TypeAlias = Literal[
     "new meeting URL",
     "new key",
     "refresh",
+    "foreign bot",
     "policy",
     "no meeting URL",
     "deleted",
@@ -47,12 +52,13 @@ Reason: TypeAlias = Literal[
     "started",
     "lead time",
     "calendar disconnected",
+    "settling",
+    "flapping",
+    "policy failed",
 ]
 KINDS: tuple[Kind, ...] = ("schedule", "reschedule", "remove", "keep", "skip")
 CHANGES = frozenset(KINDS[:3])
 """Those that take a request."""
-_TOLERANCE = timedelta(seconds=1)
-"""No meeting moves by less, whatever precision the API writes its times with."""
 
 
 class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -71,6 +77,12 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The key that the event's bot should have, if it should have one."""
     bot_config: dict[str, Any] = {}
     """What the bot is scheduled with, where it is."""
+    meeting_url: str | MeetingURL | None = None
+    """Where the meeting took place when the event was looked at, for decisions that take a request."""
+    bots: tuple[CalendarEventBot, ...] = ()
+    """The bots to come that the event had then, for decisions that take a request."""
+    detach: bool = False
+    """Whether the event's bot is another event's right one, so that it must be let go of first: two requests."""
 
     def __post_init__(self) -> None:
         if self.kind in ("schedule", "reschedule") and not self.deduplication_key:
@@ -78,12 +90,20 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def action(self) -> Action | None:
-        """The request that it takes, if it takes one."""
+        """The request that it takes, if it takes one; the last, if it takes two."""
+        return self.actions[-1] if self.kind in CHANGES else None
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """The requests that it takes, in their order."""
         if self.kind not in CHANGES:
-            return None
+            return ()
+        remove = RemoveBot(self.event_id, self.start_time, self.end_time)
         if self.kind == "remove":
-            return RemoveBot(self.event_id, self.start_time, self.end_time)
-        return ScheduleBot(self.event_id, self.deduplication_key or "", self.bot_config, self.start_time, self.end_time)
+            return (remove,)
+        key = self.deduplication_key or ""
+        schedule = ScheduleBot(self.event_id, key, self.bot_config, self.start_time, self.end_time)
+        return (remove, schedule) if self.detach else (schedule,)
 
 
 def decide(
@@ -94,10 +114,14 @@ def decide(
     lead_time: float = 0.0,
     connected: bool = True,
     refresh: bool = False,
+    is_ours: Callable[[str], bool] | None = None,
+    remove_foreign: bool = False,
 ) -> tuple[Kind, Reason | None]:
-    """What is to be done about an event that should have the bot `spec`, and why; the table above.
+    """Decide what is to be done about an event that should have the bot `spec`, and why; the table above.
 
     `lead_time` is in seconds. With `refresh`, bots that are right are scheduled again, for what the API does not show.
+    `is_ours` tells whether a key may be the workspace's own; without it all are. Foreign bots are removed only with
+    `remove_foreign`.
     """
     if event.is_deleted:
         return "skip", "deleted"
@@ -105,26 +129,41 @@ def decide(
         return "skip", "ended"
     if not connected:
         return "skip", "calendar disconnected"
-    to_come = [bot for bot in event.bots if bot.start_time > now]
+    coming = bots_to_come(event, now)
     meeting_url = spec and (spec.bot_config.get("meeting_url") or event.meeting_url)
     if spec is None or not meeting_url:
         reason: Reason = "policy" if event.meeting_url else "no meeting URL"
-        return ("remove" if to_come else "skip"), reason
+        if not coming:
+            return "skip", reason
+        if is_ours is not None and not remove_foreign and not all(is_ours(bot.deduplication_key) for bot in coming):
+            return "skip", "foreign bot"  # removing takes all bots that an event has
+        return "remove", reason
     starts = _starts(event, spec)
-    wrong: Reason | None = None
+    wrong: list[Reason] = []
     for bot in event.bots:
         difference = _difference(bot, spec.deduplication_key, starts, meeting_url)
         if difference is None:
-            return ("reschedule", "refresh") if refresh and to_come else ("keep", None)
-        if bot in to_come:
-            wrong = wrong or difference
+            return ("reschedule", "refresh") if refresh and coming else ("keep", None)
+        if bot in coming:
+            wrong.append("foreign bot" if is_ours is not None and not is_ours(bot.deduplication_key) else difference)
     if wrong:
-        return "reschedule", wrong
+        return "reschedule", next((reason for reason in wrong if reason != "foreign bot"), "foreign bot")
     if event.start_time <= now:
         return "skip", "started"
     if event.start_time - now < timedelta(seconds=lead_time):
         return "skip", "lead time"
     return "schedule", None
+
+
+def bots_to_come(event: CalendarEvent, now: datetime) -> tuple[CalendarEventBot, ...]:
+    """Return the bots of an event that can still be changed."""
+    return tuple(bot for bot in event.bots if bot.start_time > now)
+
+
+def is_right(bot: CalendarEventBot, event: CalendarEvent, spec: BotSpec) -> bool:
+    """Tell whether a bot is the one that the event should have now."""
+    meeting_url = spec.bot_config.get("meeting_url") or event.meeting_url
+    return _difference(bot, spec.deduplication_key, _starts(event, spec), meeting_url) is None
 
 
 def _starts(event: CalendarEvent, spec: BotSpec) -> list[datetime]:
@@ -134,35 +173,8 @@ def _starts(event: CalendarEvent, spec: BotSpec) -> list[datetime]:
 
 
 def _difference(bot: CalendarEventBot, key: str, starts: list[datetime], meeting_url: object) -> Reason | None:
-    if not any(abs(bot.start_time - start) < _TOLERANCE for start in starts):
+    if not any(is_same_start(bot.start_time, start) for start in starts):
         return "moved"
     if not is_same_meeting(bot.meeting_url, meeting_url):
         return "new meeting URL"
     return "new key" if bot.deduplication_key != key else None
-
-
-def is_same_meeting(one: object, other: object) -> bool:
-    """Whether two values of `meeting_url` name one meeting.
-
-    The API writes some as an object where others are a URL. An object and a URL are the same meeting if any of the
-    object's ids occurs in the URL; passwords and tenants are written too differently to tell.
-    """
-    if isinstance(one, str) and isinstance(other, str):
-        return one == other
-    address, details = (one, other) if isinstance(one, str) else (other, one)
-    parts = _parts(details)
-    if not isinstance(address, str):
-        return parts == _parts(address)
-    plain = unquote(address).casefold()
-    ids = [str(parts[name]).casefold() for name in _IDS if name in parts]
-    return not ids or any(text in plain for text in ids)
-
-
-_IDS = ("meeting_id", "thread_id", "business_meeting_id", "meeting_mtid", "meeting_path", "meeting_personal_room_id")
-
-
-def _parts(meeting_url: object) -> dict[str, Any]:
-    """The fields that say something; a bot's configuration may hold the object as a plain mapping."""
-    if isinstance(meeting_url, MeetingURL):
-        meeting_url = {name: getattr(meeting_url, name) for name in meeting_url.__struct_fields__}
-    return {name: value for name, value in meeting_url.items() if value} if isinstance(meeting_url, dict) else {}

@@ -1,0 +1,122 @@
+"""Whether a bot goes where its meeting takes place, on an API that writes addresses and times in a form of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from ..models import MeetingURL
+
+_TOLERANCE = timedelta(seconds=1)
+"""No meeting moves by less, whatever precision the API writes its times with."""
+_MINUTE = timedelta(minutes=1)
+_PORTS = {"http": 80, "https": 443}
+_IDS = ("meeting_id", "thread_id", "business_meeting_id", "meeting_mtid", "meeting_path", "meeting_personal_room_id")
+_HOSTS = {
+    "zoom": ("zoom.us", "zoom.com", "zoom.com.cn", "zoomgov.com"),
+    "google_meet": ("meet.google.com",),
+    "microsoft_teams": ("teams.microsoft.com", "teams.microsoft.us", "teams.live.com", "teams.cloud.microsoft"),
+    "webex": ("webex.com",),
+    "goto_meeting": ("goto.com", "gotomeeting.com", "gotomeet.me"),
+}
+
+
+def is_same_start(bot: datetime, meeting: datetime) -> bool:
+    """Tell whether a bot that starts at `bot` was scheduled for `meeting`: the API may have cut the seconds off."""
+    apart = abs(bot - meeting)
+    return apart < _TOLERANCE or (apart < _MINUTE and not bot.second and not bot.microsecond)
+
+
+def is_same_meeting(one: object, other: object) -> bool:
+    """Tell whether two values of `meeting_url` name one meeting.
+
+    URLs are the same whatever the case of scheme and host, with or without a fragment, a slash at the end, an empty query
+    and percent-encoding. An object and a URL are the same if one of the object's ids is a part of the URL's path or query,
+    as a whole. Two objects are the same if they share an id, and differ in nothing that both of them say.
+    """
+    if isinstance(one, str) and isinstance(other, str):
+        return one == other or _normal(one) == _normal(other)
+    if isinstance(one, str):
+        return _is_at(_fields(other), one)
+    if isinstance(other, str):
+        return _is_at(_fields(one), other)
+    return _agree(_fields(one), _fields(other))
+
+
+def _normal(address: str) -> tuple[object, ...]:
+    scheme, userinfo, host, port, path, query = _split(address)
+    if scheme not in _PORTS:
+        return (address,)
+    return scheme, userinfo, host, None if port == _PORTS[scheme] else port, path, query
+
+
+def _split(
+    address: str,
+) -> tuple[str, str, str, int | None, tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """Take a URL apart: scheme, user, host, port, the parts of its path, and its query in a fixed order."""
+    text = address.strip()
+    try:
+        parts = urlsplit(text if "://" in text else f"https://{text}")
+        host, port = (parts.hostname or "").casefold().rstrip("."), parts.port
+    except ValueError:
+        return "", "", "", None, (), ()
+    path = tuple(unquote(part) for part in parts.path.rstrip("/").split("/") if part)
+    query = tuple(sorted(parse_qsl(parts.query, keep_blank_values=True)))
+    userinfo = parts.netloc.rpartition("@")[0]
+    return parts.scheme.casefold(), userinfo, host, port, path, query
+
+
+def _is_at(details: Mapping[str, str], address: str) -> bool:
+    """Tell whether the meeting that an object names is at this URL. Passwords and tenants are written too differently."""
+    _, _, host, _, path, query = _split(address)
+    hosts = _HOSTS.get(details.get("platform", "").casefold())
+    if hosts is not None and any(_is_in(host, each) for known in _HOSTS.values() for each in known):
+        if not any(_is_in(host, each) for each in hosts):
+            return False
+        subdomain = details.get("meeting_subdomain", "").casefold()
+        if subdomain and host.partition(".")[0] != subdomain:
+            return False
+    ids = [details[name] for name in _IDS if name in details]
+    parts = [_plain(part) for part in (*path, *(value for _, value in query))]
+    return not ids or any(_occurs([_plain(part) for part in text.strip("/").split("/")], parts) for text in ids)
+
+
+def _is_in(host: str, domain: str) -> bool:
+    return host == domain or host.endswith(f".{domain}")
+
+
+def _plain(part: str) -> str:
+    """Write an id as it compares: numbers are also written in groups."""
+    text = unquote(part).strip().casefold()
+    digits = text.replace(" ", "").replace("-", "")
+    return digits if digits.isdecimal() else text
+
+
+def _occurs(wanted: list[str], parts: list[str]) -> bool:
+    """Tell whether the parts hold the wanted ones, one after the other."""
+    return any(parts[place : place + len(wanted)] == wanted for place in range(len(parts) - len(wanted) + 1))
+
+
+def _agree(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    common = one.keys() & other.keys()
+    if any(_plain(one[name]) != _plain(other[name]) if name in _IDS else one[name] != other[name] for name in common):
+        return False
+    has_ids = [not details.keys().isdisjoint(_IDS) for details in (one, other)]
+    return not all(has_ids) or not common.isdisjoint(_IDS)
+
+
+def _fields(meeting_url: object) -> dict[str, str]:
+    """Read the fields that say something; a bot's configuration may hold the object as a plain mapping."""
+    return dict(_pairs(meeting_url))
+
+
+def _pairs(meeting_url: object) -> Iterator[tuple[str, str]]:
+    if isinstance(meeting_url, MeetingURL):
+        pairs: Any = ((name, getattr(meeting_url, name)) for name in meeting_url.__struct_fields__)
+    else:
+        pairs = meeting_url.items() if isinstance(meeting_url, Mapping) else ()
+    for name, value in pairs:
+        if value:
+            yield str(name), str(value)
