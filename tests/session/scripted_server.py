@@ -23,6 +23,15 @@ CALENDAR = json.loads((DATA / "calendar.json").read_bytes())
 TOKEN = json.loads((DATA / "access_token.json").read_bytes())
 
 
+async def arrived() -> None:
+    """Let the loop turn until what one side of a connection has sent or ended has arrived at the other.
+
+    Both are in this loop, and the kernel delivers at once, so that a number of turns is enough however slow they are.
+    """
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
 class Request(NamedTuple):
     """What arrived."""
 

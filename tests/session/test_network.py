@@ -19,7 +19,7 @@ from recall_async import (
     RetryPolicy,
     ServerError,
 )
-from tests.session.scripted_server import EVENT, Behaviour, ScriptedServer, raw, reply, reset, silence
+from tests.session.scripted_server import EVENT, Behaviour, ScriptedServer, arrived, raw, reply, reset, silence
 
 EVENT_ID = "497f6eca-6276-4993-bfeb-53cbbbba6f08"
 SCHEDULE, REMOVE, RETRIEVE = (f"calendar_events.{name}" for name in ("schedule_bot", "remove_bot", "retrieve"))
@@ -112,7 +112,7 @@ async def test_connection_that_was_closed_while_idle(server: ScriptedServer, rec
     await recall.calendar_events.retrieve(EVENT_ID)
     for connection in server.connections:
         connection.close()
-    await asyncio.sleep(0.02)  # for the end of the connection to arrive
+    await arrived()
     await recall.calendar_events.retrieve(EVENT_ID)
     assert len(server.connections) == 2
     assert recall.statistics()[RETRIEVE].retries == 0

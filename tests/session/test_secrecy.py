@@ -14,7 +14,7 @@ import pytest
 
 from recall_async import RecallError, RecallSession, RetryPolicy
 from tests.session.conftest import API_KEY
-from tests.session.scripted_server import Behaviour, ScriptedServer, raw, reply, reset, silence
+from tests.session.scripted_server import Behaviour, ScriptedServer, arrived, raw, reply, reset, silence
 
 EVENT_ID = "497f6eca-6276-4993-bfeb-53cbbbba6f08"
 ONCE = RetryPolicy(attempts=1)
@@ -204,7 +204,7 @@ async def test_connection_that_closes_while_it_is_taken(server: ScriptedServer, 
     async def wait_for_its_end(session: Any, context: Any, parameters: Any) -> None:
         for transport in server.connections:
             transport.abort()
-        await asyncio.sleep(0.05)  # for the end of the connection to arrive
+        await arrived()
 
     trace = aiohttp.TraceConfig()
     trace.on_connection_reuseconn.append(wait_for_its_end)
