@@ -7,17 +7,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from redis import Redis
+from redis import Connection, Redis
 
 from recall_async.limits.quota import Quota
 from recall_async.limits.redis.scripts import ACQUIRE, SETTLE, Ask, Ending, Keys, Terms, acquire, settle
-from recall_async.limits.redis.wire import evalsha, packed
+from recall_async.limits.redis.wire import evalsha
 from tests.redis.server import RedisProcess
 
 QUOTA = Quota(600, 60.0)
 TERMS = Terms.of(QUOTA, 0, 60.0)
 HELD = 590
 """Slots that are taken of each workspace's 600, as in the middle of a busy minute."""
+
+_packer = Connection()
 
 
 @contextmanager
@@ -48,7 +50,7 @@ def request(keys: Keys, number: int) -> bytes:
     ask = Ask(number, 1, 0, 0.0)
     asked = acquire(keys, "0123456789ab", number, ask, again=False, run="run", epoch="", age=0.0, terms=TERMS)
     ended = settle(keys, "0123456789ab", [(number, Ending.ANSWERED, 0.0)], 0.0, TERMS)
-    return packed(evalsha(asked)) + packed(evalsha(ended))
+    return b"".join(_packer.pack_commands([evalsha(asked), evalsha(ended)]))
 
 
 class Pipe:

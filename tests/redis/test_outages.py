@@ -47,9 +47,9 @@ async def process() -> AsyncIterator[OpenLane]:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recall_async.limits.redis.scripts.HANDOVER", 0.2)
-    monkeypatch.setattr("recall_async.limits.redis.lane.HANDOVER", 0.2)
-    monkeypatch.setattr("recall_async.limits.redis.link.PATIENCE", 0.3)
+    monkeypatch.setattr("recall_async.limits.redis.scripts.GRANT_MAX_AGE", 0.2)
+    monkeypatch.setattr("recall_async.limits.redis.lane.GRANT_MAX_AGE", 0.2)
+    monkeypatch.setattr("recall_async.limits.redis.link.OUTAGE_TIMEOUT", 0.3)
 
 
 async def answered(lane: RedisLane, within: float = 30.0) -> float:
@@ -216,11 +216,11 @@ async def test_slot_that_came_too_late_is_not_used(
     """Would send a request after the lease that covers it, when the process was held up."""
     lane = process(own_redis())
     await answered(lane)
-    monkeypatch.setattr("recall_async.limits.redis.lane.HANDOVER", -1.0)
+    monkeypatch.setattr("recall_async.limits.redis.lane.GRANT_MAX_AGE", -1.0)
     late = asyncio.create_task(lane.admit())
     done, _ = await asyncio.wait({late}, timeout=0.3)
     assert not done
-    monkeypatch.setattr("recall_async.limits.redis.lane.HANDOVER", 5.0)
+    monkeypatch.setattr("recall_async.limits.redis.lane.GRANT_MAX_AGE", 5.0)
     (await late).answered()
     assert lane.statistics().in_flight == 0
 

@@ -143,7 +143,7 @@ async def test_other_quotas_are_reported(process: OpenLane, caplog: pytest.LogCa
 
 async def test_slots_of_a_dead_process_come_back(process: OpenLane, monkeypatch: pytest.MonkeyPatch) -> None:
     """Would lose a slot for good with every process that is killed."""
-    monkeypatch.setattr("recall_async.limits.redis.scripts.HANDOVER", 0.2)
+    monkeypatch.setattr("recall_async.limits.redis.scripts.GRANT_MAX_AGE", 0.2)
     loop, quota = asyncio.get_running_loop(), Quota(2, 0.2, burst=2)
     dead, alive = process(quota, longest_request=0.4), process(quota, longest_request=0.4)
     await dead.admit()

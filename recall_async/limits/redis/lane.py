@@ -12,9 +12,8 @@ import logging
 import math
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
-
-from redis.exceptions import RedisError
 
 from ...errors import DeadlineExceededError, QuotaStoreUnavailableError, RecallError
 from ..agreement import Agreement
@@ -24,22 +23,25 @@ from ..quota import Priority, Quota
 from ..sockets import MAX_IN_FLIGHT
 from ..waiting import WaitingCalls
 from ..window import Window
-from .dialogue import Dialogue
+from .failures import advice
 from .link import Link
+from .outbox import Outbox
 from .reserve import LocalReserve
-from .scripts import HANDOVER, Answer, Ask, Command, Pause, Terms
+from .scripts import GRANT_MAX_AGE, Ask, Command, Grant, Keys, Pause, Terms
 
 logger = logging.getLogger("recall_async")
 
-FLOOR = 0.05
+ASK_EVERY = 0.05
 """Seconds between two asks of a lane that got less than it wanted, on average and at the least."""
 ASK_AT_MOST = 1.0
 """Seconds between two asks at the most: a slot may come back before its time."""
-SETTLE_WITHIN = 0.05
+LOOK_EVERY = 5.0
+"""The same during a pause, which somebody may end (`RedisQuotaStore.resume`)."""
+BATCH_DELAY = 0.05
 """Seconds until a slot's end is reported, if nothing else is said before."""
 SILENCE = 1.0
 """Seconds of silence after which it is Redis, and not the quota, that a call waits for."""
-FLUSH_WITHIN = 1.0
+GIVE_BACK_TIMEOUT = 1.0
 """Seconds that closing a session may take to report how its slots ended."""
 
 
@@ -47,21 +49,31 @@ class RedisLane:
     """The lane of one operation and workspace."""
 
     def __init__(
-        self, name: str, quota: Quota, link: Link, dialogue: Dialogue, terms: Callable[[Quota], Terms], reserve: int
+        self,
+        name: str,
+        quota: Quota,
+        keys: Keys,
+        link: Link,
+        outbox: Outbox,
+        terms: Callable[[Quota], Terms],
+        reserve: LocalReserve,
     ) -> None:
         self._name = name
+        self._stem = keys.stem
         self._link = link
-        self._dialogue = dialogue
+        self._outbox = outbox
         self._terms_of = terms
         self._loop = asyncio.get_running_loop()
         self._now = clock_of(self._loop)
         self._calls = WaitingCalls(self._late)
         self._window = Window(quota.per)  # what this process holds of the shared one
-        self._reserve = LocalReserve(reserve, quota.per, self._now)
-        self._told: Answer | None = None
+        self._reserve = reserve
+        self._lent = 0  # slots of the reserve in flight
+        self._told: Grant | None = None
         self._told_at = -math.inf
         self._others = 0  # slots that others held then
         self._paused_until = self._held_until = -math.inf
+        self._settle_by = math.inf  # when the ends of slots are to be reported
         self._timer: asyncio.TimerHandle | None = None
         self._settling: asyncio.TimerHandle | None = None
         self._flushed: asyncio.Future[None] | None = None
@@ -79,19 +91,32 @@ class RedisLane:
         """Is there an open session?"""
         return self._agreement.in_use
 
+    @property
+    def settled(self) -> bool:
+        """Is there nothing left that ends later, or that Redis does not know?"""
+        return not (self._outbox.pending or self._calls or self._window.in_flight or self._flushed)
+
     def join(self, quota: Quota | None) -> None:
         """A session uses the lane. Raises `ConfigurationError` when an open one named another quota."""
+        begins = not self.in_use
         self._agreement.join(quota)
+        if begins:
+            self._link.join()
+            if self._outbox.pending:
+                self._link.wake(self)
 
     def leave(self, quota: Quota | None) -> None:
         self._agreement.leave(quota)
+        if not self.in_use:
+            self._link.leave()
 
     def _configure(self, quota: Quota) -> None:
         """Keep to this quota from now on."""
         self._terms = self._terms_of(quota)
         self._quota = quota
-        self._window.per = self._reserve.window.per = Window(quota.per).per
-        self._opens = dict.fromkeys(Priority, -math.inf)  # before which no call of a priority can go, as told
+        self._window.per = max(self._window.per, Window(quota.per).per)
+        self._not_before = dict.fromkeys(Priority, -math.inf)  # no call of a priority can go before, as Redis proved
+        self._next_free = dict.fromkeys(Priority, -math.inf)  # when one probably can
         self._ask_at = dict.fromkeys(Priority, -math.inf)
         self._arrange()
 
@@ -122,11 +147,13 @@ class RedisLane:
 
     def _earliest(self, priority: Priority) -> float:
         """A time before which no call of this priority can go."""
-        return self._closed_until if self._lends else max(self._opens[priority], self._closed_until)
+        # Somebody may have ended the pause since Redis told of it.
+        closed = self._closed_until if self._now() - self._told_at < LOOK_EVERY or self._outbox.paused else -math.inf
+        return closed if self._lends else max(self._not_before[priority], closed)
 
     @property
     def _lends(self) -> bool:
-        """Whether calls are served from the local reserve."""
+        """Are calls served from the local reserve?"""
         return self._reserve.size > 0 and bool(self._link.trouble)
 
     def _late(self, priority: Priority, wait: float = 0.0) -> RecallError:
@@ -137,7 +164,7 @@ class RedisLane:
                 f"({self._link.trouble or 'it is connected'}), and the call's deadline came first. Nothing was sent."
             )
         now = self._now()
-        wait = max(wait, self._earliest(priority) - now, 0.0)
+        wait = max(wait, self._earliest(priority) - now, self._next_free[priority] - now, ASK_EVERY)
         what = f"the quota of {self._name} ({self._quota.limit} requests in {self._quota.per:g} s)"
         if self._held_until > max(now, self._paused_until):
             what += ", held because Redis lost track of what was sent,"
@@ -149,106 +176,120 @@ class RedisLane:
 
     def _arrange(self) -> None:
         """See to it that whoever waits is served, or asked for in time."""
-        wake = self._reserve.serve(self._calls, self._closed_until, self._reserve_end) if self._lends else math.inf
-        if self._calls and self._dialogue.asked is None and self._window.in_flight < MAX_IN_FLIGHT:
-            when = self._due()
-            if when <= self._now():
-                self._link.ask(self)
-            else:
-                wake = min(wake, when)
+        wake = self._lend() if self._lends else math.inf
+        if self.speaks:
+            self._link.wake(self)
+        elif self._calls and self._room:
+            wake = min(wake, self._due())
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if wake != math.inf:
             self._timer = self._loop.call_at(wake, self._arrange)
 
+    @property
+    def _room(self) -> int:
+        return MAX_IN_FLIGHT - self._window.in_flight
+
     def _due(self) -> float:
         """When to ask for those who wait."""
         waiting = self._calls.waiting
-        return max(self._closed_until, min((self._ask_at[p] for p in Priority if waiting[p]), default=math.inf))
+        asks = min((self._ask_at[priority] for priority in Priority if waiting[priority]), default=math.inf)
+        return max(asks, min(self._closed_until, self._told_at + LOOK_EVERY))
+
+    @property
+    def speaks(self) -> bool:
+        """Is there something to say now?"""
+        if self._outbox.asked is not None or self._outbox.paused:
+            return True
+        now = self._now()
+        return self._settle_by <= now or (bool(self._calls) and self._room > 0 and self._due() <= now)
 
     def compose(self, run: str) -> list[Command]:
-        """What is to be said now, to the server with this run id."""
+        """What there is to say now, to the server process with this run id."""
+        self._settle_by = math.inf
         if self._settling is not None:
             self._settling.cancel()
             self._settling = None
         now = self._now()
         interactive = bulk = 0
         if self._due() <= now:
-            room = MAX_IN_FLIGHT - self._window.in_flight
-            interactive = min(self._calls.waiting[Priority.INTERACTIVE], room)
-            bulk = min(self._calls.waiting[Priority.BULK], room - interactive)
-        return self._dialogue.compose(now, run, interactive, bulk, self._terms)
+            interactive = min(self._calls.waiting[Priority.INTERACTIVE], self._room)
+            bulk = min(self._calls.waiting[Priority.BULK], self._room - interactive)
+        return self._outbox.compose(now, run, interactive, bulk, self._terms)
 
-    def heard(self, replies: Sequence[Any]) -> None:
-        """What was said was answered."""
-        outcome = self._dialogue.heard(replies, self._now())
+    def on_reply(self, replies: Sequence[Any]) -> None:
+        """What was said was answered; where it was refused, an error stands among the replies."""
+        outcome = self._outbox.on_reply(replies, self._now())
         if outcome is not None:
             self._receive(*outcome)
-        if self._dialogue.asked is not None or (self._flushed is not None and self._dialogue.unsaid):
-            self._link.ask(self)
-        elif self._flushed is not None:
-            self._flushed.set_result(None)
-            self._flushed = None
+        if (error := next((reply for reply in replies if isinstance(reply, Exception)), None)) is not None:
+            self._refuse(error)
+        self._report_flushed()
         self._arrange()
 
-    def _receive(self, ask: Ask, answer: Answer) -> None:
+    def on_no_reply(self) -> None:
+        """Whether what was said was done is unknown; it will be said again."""
+        self._outbox.on_no_reply()
+        if self._outbox.pending:
+            self._settle_by = -math.inf
+        self._arrange()
+
+    def refused(self, error: Exception) -> None:
+        """The server refuses the connection."""
+        self._outbox.clear()
+        self._settle_by = math.inf
+        self._refuse(error)
+        self._report_flushed()
+
+    def _refuse(self, error: Exception) -> None:
+        self.fail(
+            QuotaStoreUnavailableError(f"the quota of {self._name} is kept in Redis, which refuses: {advice(error)}")
+        )
+
+    def fail(self, error: Exception) -> None:
+        """Fail all calls that wait."""
+        self._calls.fail(error)
+
+    def _receive(self, ask: Ask, grant: Grant) -> None:
         now = self._now()
         closed = self._closed_until
-        self._paused_until = max(self._paused_until, now + (answer.paused - answer.now) / 1e6)
-        self._held_until = max(self._held_until, now + (answer.held - answer.now) / 1e6)
+        if not self._outbox.paused:
+            self._paused_until = now + (grant.paused - grant.now) / 1e6
+        self._held_until = now + (grant.held - grant.now) / 1e6
+        self._told, self._told_at = grant, now
         for priority, unmet, wait in (
-            (Priority.INTERACTIVE, ask.interactive - answer.interactive, answer.wait_interactive / 1e6),
-            (Priority.BULK, ask.bulk - answer.bulk, answer.wait_bulk / 1e6),
+            (Priority.INTERACTIVE, ask.interactive - grant.interactive, grant.wait_interactive / 1e6),
+            (Priority.BULK, ask.bulk - grant.bulk, grant.wait_bulk / 1e6),
         ):
-            self._opens[priority] = now + wait if unmet else -math.inf
-            soon = max(min(wait, ASK_AT_MOST) + FLOOR * random.uniform(0, 0.4), FLOOR * random.uniform(0.5, 1.5))
+            self._not_before[priority] = self._next_free[priority] = now + wait if unmet else -math.inf
+            soon = max(
+                min(wait, ASK_AT_MOST) + ASK_EVERY * random.uniform(0, 0.4), ASK_EVERY * random.uniform(0.5, 1.5)
+            )
             self._ask_at[priority] = now + soon if unmet else -math.inf
         for count, first, priority in (
-            (answer.interactive, ask.first, Priority.INTERACTIVE),
-            (answer.bulk, ask.first + ask.interactive, Priority.BULK),
+            (grant.interactive, ask.first, Priority.INTERACTIVE),
+            (grant.bulk, ask.first + ask.interactive, Priority.BULK),
         ):
             for number in range(first, first + count):
                 self._window.take()
-                slot = Slot(self._end, answer.now, usable_until=ask.at + HANDOVER, number=number)
-                usable = self._closed_until <= now and now - ask.at <= HANDOVER
+                slot = Slot(self._end, grant.now, usable_until=ask.at + GRANT_MAX_AGE, number=number)
+                usable = self._closed_until <= now and now <= slot.usable_until
                 # A slot of the reserve is not for a bulk call, even if nobody else is left.
                 if not usable or not self._calls.serve(slot, priority):
                     slot.unused()
-        self._told, self._told_at = answer, now
-        self._others = answer.taken - self._window.taken(now)
+        self._others = grant.taken - self._window.taken(now)
         self._calls.judge(self._earliest, everybody=self._closed_until > max(closed, now))
-        self._compare(answer)
+        self._compare(grant)
 
-    def _compare(self, answer: Answer) -> None:
-        if not self._warned and answer.quota != self._terms.text:
+    def _compare(self, grant: Grant) -> None:
+        if not self._warned and grant.quota != self._terms.text:
             self._warned = True
             logger.warning(
                 "%s: another process shares %s requests/microseconds, this one %s: give all of them the same quotas and "
                 "local reserves, or the largest of them counts",
-                *(self._name, answer.quota, self._terms.text),
+                *(self._name, grant.quota, self._terms.text),
             )
-
-    def unheard(self) -> None:
-        """Whether what was said was done is unknown; it will be said again."""
-        if self._calls and self._dialogue.asked is not None:
-            self._link.ask(self)
-        self._arrange()
-
-    def refused(self, error: RedisError) -> None:
-        """What was said was not done, and saying it again is no use."""
-        self._dialogue.asked = None
-        self.fail(QuotaStoreUnavailableError(f"the quota of {self._name} is kept in Redis, which refuses: {error}"))
-
-    def fail(self, error: Exception) -> None:
-        """Nobody who waits will be served."""
-        self._calls.fail(error)
-
-    def greet(self) -> None:
-        """Another server process answers, which may have forgotten what this lane knows."""
-        if self._dialogue.knows(self._now()):
-            self._dialogue.greets = True
-            self._link.ask(self)
 
     def _end(self, slot: Slot, ending: Ending, seconds: float) -> None:
         now = self._now()
@@ -258,61 +299,101 @@ class RedisLane:
         else:
             if ending is Ending.REJECTED:
                 self._pause(now, seconds, slot.granted_at)  # said before the slot's end, which lets others go
-            self._dialogue.ended(slot.number, ending, now)
+            self._outbox.ended(slot.number, ending, now)
             if ending is Ending.UNUSED:
                 self._window.unused()
-                self._link.ask(self)
+                self._report(now, 0.0)
             else:
                 self._window.answered(now)
-                if self._settling is None:
-                    self._settling = self._loop.call_later(SETTLE_WITHIN, self._link.ask, self)
+                self._report(now, BATCH_DELAY)
         if self._calls:
             self._arrange()
 
-    def _reserve_end(self, slot: Slot, ending: Ending, seconds: float) -> None:
-        if ending is Ending.REJECTED:
-            self._pause(self._now(), seconds, slot.granted_at)
-        self._reserve.ended(ending, seconds)
-        self._arrange()
+    def _report(self, now: float, delay: float) -> None:
+        """Say how slots ended, within `delay` seconds."""
+        self._settle_by = min(self._settle_by, now + delay)
+        if not delay:
+            self._link.wake(self)
+        elif self._settling is None:
+            self._settling = self._loop.call_later(delay, self._link.wake, self)
 
     def _pause(self, now: float, seconds: float, granted_at: float) -> None:
         self._throttled += 1
         self._paused_until = max(self._paused_until, now + seconds)
-        self._dialogue.paused(Pause(seconds, now, int(granted_at), random.random()))
-        self._link.ask(self)
+        self._outbox.pause(Pause(seconds, now, int(granted_at), random.random()))
+        self._link.wake(self)
         self._calls.judge(self._earliest, everybody=True)
 
-    async def flush(self) -> None:
-        """Redis knows how this lane's slots ended; when no session is left, the connection to it is closed."""
-        if self._dialogue.unsaid and not self._link.trouble:
-            flushed = self._flushed = self._flushed or self._loop.create_future()
-            self._link.ask(self)
-            try:
-                await asyncio.wait({flushed}, timeout=FLUSH_WITHIN)
-            finally:
-                self._flushed = None
-        await self._link.aclose_unused()
+    def _lend(self) -> float:
+        """Serve calls from the local reserve. Returns when to do so again."""
+        while self._calls:
+            now = self._now()
+            if self._closed_until > now:
+                return self._closed_until
+            name, at = self._reserve.take(self._stem, now, self._terms)
+            if not name:
+                return at
+            self._lent += 1
+            slot = Slot(partial(self._lent_ended, name), 0.0)
+            if not self._calls.serve(slot):
+                slot.unused()
+        return math.inf
 
-    @property
-    def used(self) -> bool:
-        """Whether the connection is needed."""
-        return self.in_use or self._flushed is not None
+    def _lent_ended(self, name: str, slot: Slot, ending: Ending, seconds: float) -> None:
+        now = self._now()
+        self._lent -= 1
+        if ending is Ending.REJECTED:
+            self._pause(now, seconds, slot.granted_at)
+        per = self._window.per
+        back = {Ending.UNUSED: now, Ending.LOST: now + seconds + per}.get(ending, now + per)
+        self._reserve.give_back(self._stem, name, back)
+        self._arrange()
+
+    async def flush(self) -> None:
+        """Redis knows how this lane's slots ended; when no session is left, the connection to it is closed.
+
+        A cancellation ends the wait, and the connection is closed at once.
+        """
+        try:
+            await self.give_back()
+        finally:
+            await self._link.aclose_unused()
+
+    async def give_back(self) -> None:
+        """Report how slots ended, unless Redis is away."""
+        if not self._outbox.pending or self._link.trouble:
+            return
+        self._flushed = flushed = self._flushed or self._loop.create_future()
+        self._link.join()
+        self._report(self._now(), 0.0)
+        try:
+            await asyncio.wait({flushed}, timeout=GIVE_BACK_TIMEOUT)
+        finally:
+            self._link.leave()
+            self._flushed = None
+
+    def _report_flushed(self) -> None:
+        if self._flushed is None:
+            return
+        if self._outbox.pending:
+            self._settle_by = -math.inf
+        elif not self._flushed.done():
+            self._flushed.set_result(None)
 
     def statistics(self) -> LaneStatistics:
         now = self._now()
         others = self._others if now - self._told_at < self._window.per else 0
         taken = self._window.taken(now) + others
-        closed = self._closed_until
         return LaneStatistics(
             quota=self._quota,
             taken=taken,
             free=max(0, self._terms.limit - taken),
             waiting_interactive=self._calls.waiting[Priority.INTERACTIVE],
             waiting_bulk=self._calls.waiting[Priority.BULK],
-            in_flight=self._window.in_flight + self._reserve.window.in_flight,
+            in_flight=self._window.in_flight + self._lent,
             admitted=self._admitted,
             throttled=self._throttled,
             retries=self._retries,
-            paused=max(0.0, closed - now),
+            paused=max(0.0, self._closed_until - now),
             pace=self._told.pace if self._told is not None else None,
         )

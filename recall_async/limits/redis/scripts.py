@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import secrets
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -18,9 +19,9 @@ from ..contract import Ending
 from ..quota import Priority, Quota
 from ..window import CLOCK_TOLERANCE
 
-HANDOVER = 5.0
+GRANT_MAX_AGE = 5.0
 """Seconds after which a granted slot is too old to be used: part of every lease, beside the longest request and `per`."""
-IDLE = 24 * 3600.0
+STATE_TTL = 24 * 3600.0
 """Seconds for which Redis remembers a quota that nobody uses, and clients its epoch."""
 OVERTAKEN = -1
 """Answered to an acquire that came after its own repetition."""
@@ -43,6 +44,7 @@ ACQUIRE = Script("acquire")
 SETTLE = Script("settle")
 PAUSE = Script("pause")
 USAGE = Script("usage")
+MARK = Script("mark")
 
 
 class Command(NamedTuple):
@@ -57,10 +59,19 @@ class Keys:
     """Where Redis keeps one quota. The braces keep it on one node of a cluster, and all else stands outside of them."""
 
     def __init__(self, prefix: str, workspace: str, operation: str) -> None:
-        stem = f"{prefix}:{{{quote(workspace, safe='')}/{operation}}}"
-        self.slots = f"{stem}:slots"
-        self.state = f"{stem}:state"
-        self.fences = f"{stem}:fences"
+        self.stem = f"{prefix}:{{{quote(workspace, safe='')}/{operation}}}"
+
+    @property
+    def slots(self) -> str:
+        return f"{self.stem}:slots"
+
+    @property
+    def state(self) -> str:
+        return f"{self.stem}:state"
+
+    @property
+    def fences(self) -> str:
+        return f"{self.stem}:fences"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +108,7 @@ class Terms:
             # Without tokens left over, a call in this process would queue for them behind the bulk of all the others.
             depth_bulk=max(1, depth - quota.spared(Priority.BULK)),
             per=microseconds(per),
-            lease=microseconds(longest_request + HANDOVER + per),
+            lease=microseconds(longest_request + GRANT_MAX_AGE + per),
         )
 
 
@@ -121,7 +132,7 @@ def acquire(
         (
             *(client, seq, ask.first, ask.interactive, ask.bulk, int(again), run, epoch, microseconds(age)),
             *(terms.limit, terms.limit_bulk, terms.depth, terms.depth_bulk, terms.per, terms.lease),
-            *(microseconds(IDLE), terms.text),
+            *(microseconds(STATE_TTL), terms.text),
         ),
     )
 
@@ -148,12 +159,12 @@ def pause(keys: Keys, said: Pause, now: float, terms: Terms) -> Command:
     """Make everybody pause."""
     arguments = (
         *(microseconds(said.seconds), int((now - said.at) * 1e6), said.granted_at),
-        *(terms.limit, terms.per, f"{said.jitter:.6f}", microseconds(IDLE)),
+        *(terms.limit, terms.per, f"{said.jitter:.6f}", microseconds(STATE_TTL)),
     )
     return Command(PAUSE, (keys.slots, keys.state), arguments)
 
 
-class Answer(NamedTuple):
+class Grant(NamedTuple):
     """What Redis says to an acquire."""
 
     interactive: int
@@ -171,13 +182,13 @@ class Answer(NamedTuple):
     """The `Terms.text` of whoever asked before."""
 
 
-def decode(reply: list[Any]) -> Answer | None:
+def decode(reply: list[Any]) -> Grant | None:
     """The answer; `None` to a message that was void."""
     if reply[0] == OVERTAKEN:
         return None
     interactive, bulk, now, taken, wait_interactive, wait_bulk, paused, held, pace, epoch, quota = reply
     waits = wait_interactive, wait_bulk
-    return Answer(
+    return Grant(
         *(interactive, bulk, now, taken, *waits, paused, held),
         None if pace < 0 else pace / 1000,
         _text(epoch),
@@ -214,3 +225,8 @@ def decode_usage(reply: list[Any]) -> Usage:
     limit, _, per = (_text(quota) or "0/0").partition("/")
     window = int(per) / 1e6 / (1 + CLOCK_TOLERANCE)
     return Usage(now, taken, paused, held, None if pace < 0 else pace / 1000, int(limit), round(window, 6))
+
+
+def mark(key: str) -> Command:
+    """Ask which life of the server's data this is: another one has begun when they were flushed."""
+    return Command(MARK, (key,), (secrets.token_hex(8),))

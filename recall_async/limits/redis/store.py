@@ -5,26 +5,33 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, NamedTuple
 
 try:
     from redis.asyncio import Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
-    from redis.exceptions import RedisError
 except ImportError as error:  # pragma: no cover
     raise ImportError("RedisQuotaStore needs the extra redis: pip install 'recall-async[redis]'") from error
 
 from ...errors import ConfigurationError, QuotaStoreUnavailableError
 from ...operations import OPERATIONS
 from ..contract import LaneStatistics
-from ..loops import PerLoop
+from ..loops import PerLoop, clock_of
 from ..quota import Quota, base_quota
-from .dialogue import Dialogue, Memory
+from .failures import Failure, advice, meaning
+from .greeter import StateGreeter
 from .lane import RedisLane
-from .link import PATIENCE, Link
-from .scripts import Keys, Terms, Usage, decode_usage, usage
+from .link import OUTAGE_TIMEOUT, Link
+from .memory import Memory
+from .outbox import Outbox
+from .reserve import LocalReserve
+from .scripts import Command, Keys, Terms, Usage, decode_usage, usage
 from .wire import Wire
+
+FORGET_AT_ONCE = 4
+"""Lanes that are looked at whenever one is opened: is anybody still using them?"""
 
 
 class _Loop(NamedTuple):
@@ -32,6 +39,8 @@ class _Loop(NamedTuple):
 
     link: Link
     lanes: dict[tuple[str, str], RedisLane]
+    idle: dict[tuple[str, str], None]
+    """The same lanes, in the order in which they are looked at for being forgotten."""
 
 
 class RedisQuotaStore:
@@ -71,9 +80,9 @@ class RedisQuotaStore:
             )
         self.longest_request = longest_request
         self._prefix = prefix
-        self._reserve = local_reserve
+        self._reserve = LocalReserve(local_reserve)
         self._set_aside = local_reserve * processes
-        self._memory: Memory = {}
+        self._memory = Memory()
         self._connect: Callable[[], Redis] = lambda: client
         self._owned = False
         self._loops: PerLoop[_Loop] = PerLoop(self._loop)
@@ -111,16 +120,21 @@ class RedisQuotaStore:
     def open(self, workspace: str, operation: str, quota: Quota | None) -> RedisLane:
         """The lane of an operation in the running event loop; see `QuotaStore`."""
         self._loops.bequeathed()  # the connections of closed loops cannot be closed any more
-        link, lanes = self._loops.get()
+        link, lanes, idle = self._loops.get()
         if not self._owned and self._loops.others():
             raise ConfigurationError("a Redis client belongs to one event loop: use RedisQuotaStore.from_url(...)")
-        lane = lanes.get((workspace, operation))
+        name = workspace, operation
+        lane = lanes.get(name)
         if lane is None:
-            dialogue = Dialogue(Keys(self._prefix, workspace, operation), self._memory)
-            lane = RedisLane(operation, quota or base_quota(operation), link, dialogue, self._terms, self._reserve)
-            lanes[workspace, operation] = lane
-            link.lanes.append(lane)
+            keys = Keys(self._prefix, workspace, operation)
+            known = self._memory.known(keys, clock_of(asyncio.get_running_loop())())
+            outbox = Outbox(keys, known, self._memory)
+            terms = quota or base_quota(operation)
+            lane = RedisLane(operation, terms, keys, link, outbox, self._terms, self._reserve)
         lane.join(quota)
+        lanes[name] = lane
+        idle[name] = None
+        _forget(lanes, idle)
         return lane
 
     async def usage(self, workspace: str) -> dict[str, LaneStatistics]:
@@ -129,27 +143,40 @@ class RedisQuotaStore:
         What only the processes themselves know is 0: who waits, what is
         in flight, and the counters. Raises `QuotaStoreUnavailableError`.
         """
-        client = self._connect()
-        wire = Wire(client)
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await wire.ready()
-                replies = await wire.send([usage(Keys(self._prefix, workspace, operation)) for operation in OPERATIONS])
-        except (RedisError, OSError, TimeoutError) as error:
-            raise QuotaStoreUnavailableError(
-                f"Redis does not answer: {error or f'not within {PATIENCE:g} s'}"
-            ) from error
-        finally:
-            await wire.aclose()
-            if self._owned:
-                await client.aclose()
-        if refusal := next((reply for reply in replies if isinstance(reply, RedisError)), None):
-            raise QuotaStoreUnavailableError(f"Redis refuses: {refusal}") from refusal
+        replies = await self._run([usage(Keys(self._prefix, workspace, operation)) for operation in OPERATIONS])
         return {name: _shown(name, decode_usage(reply)) for name, reply in zip(OPERATIONS, replies, strict=True)}
 
+    async def _run(self, commands: list[Command]) -> list[Any]:
+        """The replies to commands that have nothing to do with the lanes, on a connection of their own."""
+        client, wire = self._connect(), None
+        try:
+            async with asyncio.timeout(OUTAGE_TIMEOUT):
+                wire = await Wire.open(client)
+                replies = await wire.exchange(commands)
+            if error := next((reply for reply in replies if isinstance(reply, Exception)), None):
+                raise error
+        except Exception as error:
+            if meaning(error) is Failure.REFUSAL:
+                raise QuotaStoreUnavailableError(f"Redis refuses: {advice(error)}") from error
+            text = advice(error) if str(error) else f"not within {OUTAGE_TIMEOUT:g} s"
+            raise QuotaStoreUnavailableError(f"Redis does not answer: {text}") from error
+        finally:
+            if wire is not None:
+                await (wire.aclose() if self._owned else wire.give_back())
+            if self._owned:
+                await client.aclose()
+        return replies
+
     async def aclose(self) -> None:
-        """Close the running event loop's connections. Closing the last session does that too."""
-        await self._loops.get().link.aclose()
+        """Close the running event loop's connection, once Redis knows how slots ended; that takes a second at most.
+
+        Closing the last session does that too. Sessions that are still open make a new connection.
+        """
+        link, lanes, _ = self._loops.get()
+        try:
+            await asyncio.gather(*(lane.give_back() for lane in lanes.values()))
+        finally:
+            await link.aclose()
 
     def __repr__(self) -> str:
         return f"<RedisQuotaStore prefix={self._prefix!r}>"
@@ -158,7 +185,21 @@ class RedisQuotaStore:
         return Terms.of(quota, self._set_aside, self.longest_request)
 
     def _loop(self) -> _Loop:
-        return _Loop(Link(self._connect, owned=self._owned), {})
+        clock = clock_of(asyncio.get_running_loop())
+        link = Link(self._connect, self._memory, f"{self._prefix}:life", owned=self._owned, clock=clock)
+        link.greeter = StateGreeter(self._memory, clock)
+        return _Loop(link, {}, {})
+
+
+def _forget(lanes: dict[tuple[str, str], RedisLane], idle: dict[tuple[str, str], None]) -> None:
+    """Forget a few lanes that nobody uses: what they know, Redis knows too."""
+    for name in list(islice(idle, FORGET_AT_ONCE)):
+        del idle[name]
+        lane = lanes[name]
+        if lane.in_use or not lane.settled:
+            idle[name] = None
+        else:
+            del lanes[name]
 
 
 def _shown(operation: str, seen: Usage) -> LaneStatistics:

@@ -1,91 +1,110 @@
-"""One connection to Redis, which leads to one server process for as long as it lives.
+"""One connection to one Redis server process, for as long as it lasts.
 
-That is why it is held, and not borrowed from the pool for each message: on a new connection the server is asked which
-process it is, and on the same one that need not be asked again.
+The connection is held, because what a lane has to know is a fact about the connection: which server process is at the
+other end, and whether that server still has the state that this process has seen. A pipeline borrows any connection of
+the pool and does not say which; it also costs the client a third more CPU per message (`python -m benchmarks shared-store`).
 """
 
 from __future__ import annotations
 
-import logging
+import asyncio
+import contextlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ConnectionError, NoScriptError, ResponseError, TimeoutError
 
 from .scripts import Command
 
-logger = logging.getLogger("recall_async")
+CLOSE_TIMEOUT = 1.0
+"""Seconds that closing a connection may take."""
 
 Words = Sequence[str | int]
 
 
 class Wire:
-    """The connection of one client, made when it is first needed."""
+    """A connection, made by `open`. After an error of `exchange` or `watch` it is dropped, and another one is needed."""
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, connection: Any) -> None:
         self._pool: Any = client.connection_pool
-        self._connection: Any = None
-        self._warned = False
+        self._connection = connection
         self.run = ""
-        """The run id of the server process at the other end."""
+        """The run id of the server process."""
+        self.policy = ""
+        """What the server does when its memory is full; empty where it does not say."""
 
-    async def ready(self) -> None:
-        """Be connected, and know with whom."""
-        connection = self._connection
-        if connection is None:
-            connection = self._connection = await self._pool.get_connection()
-        elif not connection.is_connected:
-            await connection.connect()
-        if not self.run:
-            server, memory = await self._exchange([("INFO", "server"), ("INFO", "memory")])
-            self._warn(_field(memory, "maxmemory_policy"))
-            self.run = _field(server, "run_id")
+    @classmethod
+    async def open(cls, client: Redis) -> Wire:
+        """Connect, and ask which server process it is. Raises whatever redis-py raises."""
+        pool: Any = client.connection_pool
+        wire = cls(client, await pool.get_connection())
+        try:
+            server, memory = await wire._send([("INFO", "server"), ("INFO", "memory")])
+            wire.run, wire.policy = _field(server, "run_id"), _field(memory, "maxmemory_policy")
+        except BaseException:
+            await wire.drop()
+            raise
+        return wire
 
-    async def send(self, commands: Sequence[Command]) -> list[Any]:
-        """The reply to each; where Redis refuses, its error stands in place of the reply."""
-        replies = await self._exchange([evalsha(command) for command in commands])
+    async def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """Run scripts. Returns the reply to each; where the server refuses one, its error stands in place of the reply."""
+        replies = await self._send([evalsha(command) for command in commands])
         # A server that was restarted, or told to, has forgotten the scripts; sent in full, it remembers them again.
         forgotten = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if forgotten:
-            full = [
-                ("EVAL", script.text, len(keys), *keys, *arguments)
-                for script, keys, arguments in (commands[place] for place in forgotten)
-            ]
-            for place, reply in zip(forgotten, await self._exchange(full), strict=True):
+            again = await self._send([_eval(commands[place]) for place in forgotten])
+            for place, reply in zip(forgotten, again, strict=True):
                 replies[place] = reply
         return replies
 
-    async def aclose(self) -> None:
-        """Give the connection back."""
-        connection, self._connection, self.run = self._connection, None, ""
-        if connection is not None:
-            await self._pool.release(connection)
+    async def watch(self) -> NoReturn:
+        """Wait until the connection breaks; raises what broke it. May be cancelled, and the connection is still good."""
+        while True:
+            with contextlib.suppress(TimeoutError):  # of a client with a `socket_timeout`
+                await self._connection.read_response(disconnect_on_error=False)
+                raise ConnectionError("Redis said something that nobody asked for")
 
-    async def _exchange(self, commands: Sequence[Words]) -> list[Any]:
-        connection = self._connection
+    async def aclose(self) -> None:
+        """Close the connection. A cancellation ends the wait, not the closing."""
         try:
-            await connection.send_packed_command([b"".join(map(packed, commands))], check_health=False)
-            replies: list[Any] = []
-            for _ in commands:
-                try:
-                    replies.append(await connection.read_response())
-                except ResponseError as error:
-                    replies.append(error)
-        except BaseException:
-            self.run = ""
-            await connection.disconnect(nowait=True)  # an answer that is still on its way is not for the next question
-            raise
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await self._connection.disconnect()
+        finally:
+            await self.give_back()
+
+    async def drop(self) -> None:
+        """Close the connection at once, without waiting for anything; it may be cancelled at no point."""
+        try:
+            with contextlib.suppress(Exception):
+                await self._connection.disconnect(nowait=True)
+        finally:
+            await self.give_back()
+
+    async def give_back(self) -> None:
+        """Return the connection to its pool."""
+        connection, self._connection = self._connection, _Gone()
+        if not isinstance(connection, _Gone):
+            with contextlib.suppress(Exception):
+                await self._pool.release(connection)
+
+    async def _send(self, commands: Sequence[Words]) -> list[Any]:
+        connection = self._connection
+        if not connection.is_connected:  # redis-py would connect again, to whichever server that leads
+            raise ConnectionError("the connection was closed")
+        await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+        replies: list[Any] = []
+        for _ in commands:
+            try:
+                replies.append(await connection.read_response())
+            except ResponseError as error:
+                replies.append(error)
         return replies
 
-    def _warn(self, policy: str) -> None:
-        if policy not in ("noeviction", "") and not self._warned:
-            self._warned = True
-            logger.warning(
-                "Redis evicts keys when its memory is full (maxmemory-policy is %s): a quota that is evicted can be "
-                "overrun. Set maxmemory-policy noeviction, or keep the quota on a server of its own",
-                policy,
-            )
+
+class _Gone:
+    is_connected = False
 
 
 def evalsha(command: Command) -> Words:
@@ -94,10 +113,9 @@ def evalsha(command: Command) -> Words:
     return ("EVALSHA", script.sha, len(keys), *keys, *arguments)
 
 
-def packed(words: Words) -> bytes:
-    """A command as it goes over the wire: https://redis.io/docs/latest/develop/reference/protocol-spec/"""
-    encoded = [str(word).encode() for word in words]
-    return b"*%d\r\n%b" % (len(encoded), b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in encoded]))
+def _eval(command: Command) -> Words:
+    script, keys, arguments = command
+    return ("EVAL", script.text, len(keys), *keys, *arguments)
 
 
 def _field(info: Any, name: str) -> str:

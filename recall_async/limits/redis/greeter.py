@@ -1,0 +1,62 @@
+"""Who tells a Redis that has lost its data that slots are in use.
+
+Redis cannot know what it has forgotten. A process that had slots there names, for each quota, the state that they were
+written in and when it last heard of it; the script then makes everybody wait until they have passed.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .link import MAX_BATCH
+from .memory import Known, Memory
+from .scripts import Ask, Command, acquire, decode
+
+
+class StateGreeter:
+    """Speaks for all quotas of a process that may have slots, of open and of closed sessions alike."""
+
+    def __init__(self, memory: Memory, clock: Callable[[], float]) -> None:
+        self._memory = memory
+        self._now = clock
+        self._client = secrets.token_hex(6)
+        self._due: dict[str, Known] = {}
+        self._said: list[Known] = []
+
+    def greet(self) -> None:
+        """Tell Redis which quotas this process may have slots of."""
+        self._due = {known.keys.stem: known for known in self._memory.holders(self._now())}
+
+    @property
+    def speaks(self) -> bool:
+        return bool(self._due)
+
+    def compose(self, run: str) -> list[Command]:
+        now = self._now()
+        self._said = list(self._due.values())[:MAX_BATCH]
+        commands = []
+        for known in self._said:
+            assert known.terms is not None
+            epoch, age = known.epoch(now)
+            ask = Ask(0, 0, 0, now)
+            who = (known.keys, self._client, 0, ask)
+            commands.append(acquire(*who, again=False, run=run, epoch=epoch, age=age, terms=known.terms))
+        return commands
+
+    def on_reply(self, replies: Sequence[Any]) -> None:
+        now = self._now()
+        for known, reply in zip(self._said, replies, strict=True):
+            self._due.pop(known.keys.stem, None)
+            if not isinstance(reply, Exception) and (grant := decode(reply)) is not None:
+                known.heard = grant.epoch, now
+
+    def on_no_reply(self) -> None:
+        self._said = []
+
+    def refused(self, error: Exception) -> None:
+        self._due.clear()
+
+    def fail(self, error: Exception) -> None:
+        self._due.clear()

@@ -1,0 +1,75 @@
+"""What a process remembers of the quotas that it has used: which state of Redis its slots are written in, and until when.
+
+A Redis that was flushed, or restarted empty, does not know that it has forgotten anything. A process that had slots there
+does, for as long as its memory lasts; so the memory belongs to the store, and outlives lanes, sessions and event loops.
+Reads and writes are single operations on one entry, so threads may share it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+
+from .scripts import STATE_TTL, Keys, Terms
+
+MEMORY_TTL = STATE_TTL / 2
+"""Seconds for which an epoch is remembered: well below the time for which Redis remembers it, so that Redis' memory never
+ends first for want of use."""
+MAX_QUOTAS = 4096
+"""Quotas that are remembered although nothing of what was sent can still count."""
+
+
+class Known:
+    """One quota, as this process last heard of it. Times are seconds of the loop's clock."""
+
+    __slots__ = ("heard", "keys", "slots_until", "terms")
+
+    def __init__(self, keys: Keys) -> None:
+        self.keys = keys
+        self.terms: Terms | None = None
+        self.heard: tuple[str, float] | None = None
+        """The epoch, and when Redis last named it."""
+        self.slots_until = -math.inf
+        """When the last slot that was granted to this process has passed, however its request ended."""
+
+    def epoch(self, now: float) -> tuple[str, float]:
+        """The epoch and the seconds since Redis named it; `("", 0.0)` if none is remembered."""
+        if self.heard is None or now - self.heard[1] >= MEMORY_TTL:
+            return "", 0.0
+        return self.heard[0], now - self.heard[1]
+
+
+class Memory:
+    """All quotas that a process has used, by their keys."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, Known] = OrderedDict()
+        self.server = ""
+        """The server, and the life of its data, in which the slots are written; empty before the first connection."""
+        self.slots_until = -math.inf
+        """When the last slot of all has passed."""
+
+    def known(self, keys: Keys, now: float) -> Known:
+        """The entry of a quota, made if there is none. Those not used for longest are forgotten."""
+        known = self._known.get(keys.stem)
+        if known is None:
+            known = self._known.setdefault(keys.stem, Known(keys))
+        self._known.move_to_end(keys.stem)
+        if len(self._known) > MAX_QUOTAS:
+            stem, oldest = self._known.popitem(last=False)
+            if oldest.slots_until > now:
+                self._known[stem] = oldest
+                self._known.move_to_end(stem, last=False)
+        return known
+
+    def granted(self, known: Known, terms: Terms, until: float) -> None:
+        """Slots of a quota were granted, the last of which has passed at `until`."""
+        known.terms = terms
+        known.slots_until = max(known.slots_until, until)
+        self.slots_until = max(self.slots_until, until)
+
+    def holders(self, now: float) -> list[Known]:
+        """The quotas of which slots may still count."""
+        if self.slots_until <= now:
+            return []
+        return [known for known in list(self._known.values()) if known.slots_until > now and known.terms is not None]

@@ -1,0 +1,283 @@
+"""What the errors of Redis and of its client do to the calls that wait, and to those of other lanes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.asyncio.connection import Connection
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ConnectionError,
+    MasterDownError,
+    MovedError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    TimeoutError,
+)
+
+from recall_async import Quota, QuotaStoreUnavailableError
+from recall_async.limits.redis import RedisQuotaStore
+from recall_async.limits.redis.failures import Failure, meaning
+from recall_async.limits.redis.link import Link
+from recall_async.limits.redis.wire import Wire
+from tests.redis.opened import OPERATION, answered, opened
+from tests.redis.server import RedisProcess
+
+QUOTA = Quota(1000, 60.0, burst=1000)
+BROKEN = f"recall:{{broken/{OPERATION}}}:slots"
+
+StartRedis = Callable[..., RedisProcess]
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (ConnectionError("reset"), Failure.OUTAGE),
+        (TimeoutError(), Failure.OUTAGE),
+        (OSError("no route"), Failure.OUTAGE),
+        (AttributeError("'NoneType' object has no attribute 'write'"), Failure.OUTAGE),
+        (BusyLoadingError("Redis is loading the dataset in memory"), Failure.OUTAGE),
+        (ReadOnlyError("You can't write against a read only replica."), Failure.OUTAGE),
+        (MasterDownError("Link with MASTER is down"), Failure.OUTAGE),
+        (OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), Failure.OUTAGE),
+        (ResponseError("BUSY Redis is busy running a script."), Failure.OUTAGE),
+        (ResponseError("MISCONF Redis is configured to save RDB snapshots"), Failure.OUTAGE),
+        (ResponseError("NOREPLICAS Not enough good replicas to write."), Failure.OUTAGE),
+        (
+            ResponseError("Error running script (call to f_0): @user_script:12: -READONLY You can't write"),
+            Failure.OUTAGE,
+        ),
+        (AuthenticationError("invalid username-password pair"), Failure.REFUSAL),
+        (NoPermissionError("this user has no permissions"), Failure.REFUSAL),
+        (MovedError("866 127.0.0.1:7001"), Failure.REFUSAL),
+        (ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value"), Failure.REFUSAL),
+        (ResponseError("unknown command"), Failure.REFUSAL),
+    ],
+)
+def test_every_error_has_one_meaning(error: Exception, failure: Failure) -> None:
+    """Would wait for ever for what Redis refuses, or fail calls because of an outage."""
+    assert meaning(error) is failure
+
+
+@asynccontextmanager
+async def address(port: int) -> AsyncIterator[dict[str, int]]:
+    """An address that stays the same while what it leads to changes: `leads_to`; its own port is `port`."""
+    where = {"leads_to": port}
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(2**16):
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection("127.0.0.1", where["leads_to"])
+        await asyncio.gather(pump(reader, there[1]), pump(there[0], writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    where["port"] = server.sockets[0].getsockname()[1]
+    try:
+        yield where
+    finally:
+        server.close()
+
+
+async def test_failover_behind_one_address_is_followed(own_redis: StartRedis) -> None:
+    """Would keep the connection to a primary that has become a replica, and wait there for ever."""
+    old, new = own_redis(), own_redis()
+    async with Redis.from_url(old.url) as one, Redis.from_url(new.url) as two, address(old.port) as where:
+        lane_url = f"redis://127.0.0.1:{where['port']}"
+        async with opened(lane_url, longest_request=0.3) as open_lane:
+            lane = open_lane(Quota(10, 0.2))
+            await answered(lane)
+            where["leads_to"] = new.port
+            await one.execute_command("REPLICAOF", "127.0.0.1", str(new.port))
+            assert (await two.info("replication"))["role"] == "master"
+            await answered(lane, within=20)  # after the lease: the new primary may lack what was granted last
+            assert await two.exists(f"recall:{{w/{OPERATION}}}:state")
+
+
+async def test_replica_is_an_outage(own_redis: StartRedis) -> None:
+    """Would fail calls in a failover, which lasts a moment, or not go on after it."""
+    server = own_redis()
+    async with Redis.from_url(server.url) as client, opened(server.url) as open_lane:
+        lane = open_lane(QUOTA)
+        await answered(lane)
+        await client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        waiting = asyncio.create_task(answered(lane))
+        done, _ = await asyncio.wait({waiting}, timeout=0.4)
+        assert not done
+        await client.execute_command("REPLICAOF", "NO", "ONE")
+        await waiting
+
+
+async def test_full_memory_is_an_outage(own_redis: StartRedis) -> None:
+    """Would fail calls for ever after Redis was full once."""
+    server = own_redis("--maxmemory-policy", "noeviction")
+    async with Redis.from_url(server.url) as client, opened(server.url) as open_lane:
+        lane = open_lane(QUOTA)
+        await answered(lane)
+        await client.config_set("maxmemory", 1)
+        with pytest.raises(QuotaStoreUnavailableError, match="maxmemory"):
+            await answered(lane, within=0.4)
+        await client.config_set("maxmemory", 0)
+        await answered(lane)
+
+
+async def test_refused_lane_fails_at_once_and_delays_no_other(own_redis: StartRedis) -> None:
+    """Would slow all workspaces of a process down to one request a second because of one whose key is broken."""
+    server = own_redis()
+    async with Redis.from_url(server.url) as client, opened(server.url) as open_lane:
+        await client.set(BROKEN, "not a sorted set")
+        store = RedisQuotaStore.from_url(server.url)
+        good, broken = open_lane(QUOTA, "good", store), open_lane(QUOTA, "broken", store)
+        connections = (await client.info("stats"))["total_connections_received"]
+
+        async def hammer() -> None:
+            while True:
+                with pytest.raises(QuotaStoreUnavailableError, match="WRONGTYPE"):
+                    await broken.admit()
+                await asyncio.sleep(0)
+
+        hammering = asyncio.create_task(hammer())
+        for _ in range(200):
+            await answered(good, within=5)
+        assert good.statistics().admitted == 200
+        assert not hammering.done()
+        hammering.cancel()
+        await asyncio.wait({hammering})
+        # One connection, at which nobody took offence.
+        assert (await client.info("stats"))["total_connections_received"] <= connections + 1
+        await client.delete(BROKEN)
+        await answered(broken, within=1)
+
+
+async def test_forbidden_workspace_delays_no_other(own_redis: StartRedis) -> None:
+    """Would slow everybody down because of one workspace on which this user has no rights."""
+    server = own_redis()
+    async with Redis.from_url(server.url) as client:
+        await client.acl_setuser("u", enabled=True, passwords=["+p"], keys=["recall:{good*"], categories=["+@all"])
+        async with opened(server.url) as open_lane:
+            store = RedisQuotaStore.from_url(server.url, username="u", password="p")
+            good, forbidden = open_lane(QUOTA, "good", store), open_lane(QUOTA, "forbidden", store)
+            for _ in range(50):
+                with pytest.raises(QuotaStoreUnavailableError, match="refuses"):
+                    await forbidden.admit()
+                await answered(good, within=1)
+
+
+@pytest.mark.parametrize("error", [AttributeError("'NoneType' object"), RuntimeError("closed"), TypeError("None")])
+async def test_whatever_the_client_raises_is_an_outage(
+    shared_redis: RedisProcess, prefix: str, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Would hang every lane of the loop because redis-py raised what it does not document."""
+    async with opened(shared_redis.url, prefix=prefix) as open_lane:
+        store = RedisQuotaStore.from_url(shared_redis.url, prefix=prefix)
+        one, other = open_lane(QUOTA, "one", store), open_lane(QUOTA, "other", store)
+        await answered(one)
+        await answered(other)
+        send, failures = Connection.send_packed_command, [error] * 3
+
+        async def fail(self: Connection, *args: Any, **options: Any) -> None:
+            if failures:
+                raise failures.pop()
+            await send(self, *args, **options)
+
+        monkeypatch.setattr(Connection, "send_packed_command", fail)
+        await asyncio.gather(answered(one), answered(one), answered(other))
+
+
+async def test_session_closed_in_an_outage_leaves_nobody_stuck(own_redis: StartRedis) -> None:
+    """Would never ask for a lane again of which an ask went unanswered when its last session closed."""
+    server = own_redis()
+    store = RedisQuotaStore.from_url(server.url)
+    lane = store.open("w", OPERATION, QUOTA)
+    await answered(lane)
+    server.freeze()
+    with pytest.raises(QuotaStoreUnavailableError):
+        await answered(lane, within=1.3)
+    lane.leave(QUOTA)
+    await lane.flush()
+    server.thaw()
+    async with opened(server.url) as open_lane:
+        again = open_lane(QUOTA, store=store)
+        await answered(again, within=5)
+        await asyncio.gather(*(answered(again, within=5) for _ in range(20)))
+
+
+async def test_cancelled_close_leaves_no_connection(own_redis: StartRedis) -> None:
+    """Would leave a connection open for each session that was cancelled while it closed."""
+    server = own_redis()
+    async with Redis.from_url(server.url) as client:
+        before = len(await client.client_list())
+        for steps in range(25):
+            lane = RedisQuotaStore.from_url(server.url).open("w", OPERATION, QUOTA)
+            await answered(lane)
+            lane.leave(QUOTA)
+            closing = asyncio.create_task(lane.flush())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            closing.cancel()
+            await asyncio.wait({closing})
+        async with asyncio.timeout(5):
+            while len(await client.client_list()) > before:  # noqa: ASYNC110 - the server tells nobody
+                await asyncio.sleep(0.01)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_closing_the_store_loses_no_end_of_a_slot(own_redis: StartRedis) -> None:
+    """Would leave slots to their leases whose ends were on their way when the store was closed."""
+    server = own_redis()
+    async with Redis.from_url(server.url) as client, opened(server.url) as open_lane:
+        store = RedisQuotaStore.from_url(server.url)
+        lane = open_lane(Quota(100, 1.0, burst=100), store=store)
+        for steps in range(12):
+            slot = await lane.admit()
+            slot.answered()
+            closing = asyncio.create_task(store.aclose())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            await asyncio.gather(closing, store.aclose())
+        now, _ = await client.time()
+        slots = await client.zrange(f"recall:{{w/{OPERATION}}}:slots", 0, -1, withscores=True)
+        assert all(back < (now + 3) * 1e6 for _, back in slots)
+
+
+async def test_close_survives_a_client_that_takes_a_cancellation_for_something_else(
+    shared_redis: RedisProcess, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would wait for ever for a task that swallowed its cancellation, as asyncio.wait_for did at times."""
+    async with opened(shared_redis.url, prefix=prefix) as open_lane:
+        store = RedisQuotaStore.from_url(shared_redis.url, prefix=prefix)
+        lane = open_lane(QUOTA, store=store)
+        await answered(lane)
+        exchange, swallowed = Wire.exchange, 0
+
+        async def deaf(self: Wire, commands: Any) -> Any:
+            nonlocal swallowed
+            for _ in range(2):
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    swallowed += 1
+            return await exchange(self, commands)
+
+        monkeypatch.setattr(Wire, "exchange", deaf)
+        waiting = asyncio.create_task(answered(lane))
+        await asyncio.sleep(0.05)
+        await asyncio.wait_for(Link.aclose(store._loops.get().link), 5)
+        monkeypatch.setattr(Wire, "exchange", exchange)
+        await asyncio.wait_for(waiting, 5)
+        assert swallowed >= 2
