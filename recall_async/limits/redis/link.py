@@ -1,9 +1,9 @@
 """The connection of one event loop to Redis: everything that its lanes have to say goes in one message at a time.
 
-**The invariant.** A lane is asked what it has to say before every message, from the moment at which it called `wake` until
-it has nothing to say any more. Nothing else ends that: not an error, an outage, a cancellation, the closing of a
-connection, or a message that was sent. So nothing that a lane has to say can be lost here, and no lane can be left
-waiting for an answer to a message that nobody will send.
+**The invariant.** As long as any lane is used, a lane is asked what it has to say before every message, from the moment
+at which it called `wake` until it has nothing to say any more. Nothing else ends that: not an error, an outage, a
+cancellation, the closing of a connection, or a message that was sent. So nothing that a lane has to say can be lost here,
+and no lane can be left waiting for an answer to a message that nobody will send.
 
 While a message is on its way, what comes up meanwhile gathers for the next one; so a busy process sends few large
 messages. A message without an answer is an outage, whatever exception says so, and what it said may or may not have been
@@ -130,7 +130,7 @@ class Link:
         self._start()
 
     def _start(self) -> None:
-        if self._task is None and (self._awake or self._keeps_vigil):
+        if self._task is None and self.users and (self._awake or self._keeps_vigil):
             self._task = self._loop.create_task(self._talk(), name="recall_async quota store")
 
     def silence(self) -> float:
@@ -146,7 +146,7 @@ class Link:
         """Say what there is to say, message by message: the only place that waits for Redis."""
         task, vigil = asyncio.current_task(), False
         try:
-            while self._task is task:
+            while self._task is task and self.users:
                 await asyncio.sleep(0)  # whoever is ready to run may have something to add
                 if speakers := self._speakers():
                     vigil, delay = False, await self._exchange(speakers)
@@ -336,6 +336,7 @@ class Link:
         if self._unused is not None:
             self._unused.cancel()
             self._unused = None
+        self._start()
 
     def leave(self) -> None:
         """A lane is not used any more. The last one should close the connection; if it does not, this does."""
@@ -377,8 +378,8 @@ class Link:
             await client.aclose()
         if self.users:
             self._start()
-        elif self._task is None:
-            self._awake.clear()
+        else:
+            self._awake.clear()  # slots whose end nobody reports come back when their leases are over
 
     async def _drop(self) -> None:
         wire, self._wire = self._wire, None
