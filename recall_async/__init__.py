@@ -1,6 +1,6 @@
 """An asyncio client for Recall.ai's Calendar V2 API that cannot overrun its request quota."""
 
-from importlib import import_module
+from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "QuotaStoreUnavailableError",
     "RateLimitedError",
     "RecallError",
+    "RecallSandbox",
     "RecallSession",
     "RecordingPolicy",
     "RedisLatest",
@@ -64,27 +65,31 @@ __all__ = [
 ]
 
 # aiohttp takes half a second to import, which `recall-async --help` and a program that only catches errors need not wait
-# for: names are looked up in these modules, the lightest first, when they are used.
-_HOMES = (
-    "errors",
-    "models",
-    "webhooks",
-    "webhooks.latest",
-    "limits.quota",
-    "limits.contract",
-    "retry",
-    "session",
-    "bulk.actions",
-    "bulk.journal",
-    "bulk.progress",
-    "sync.deduplication",
-    "sync.policy",
-    "sync.decide",
-    "sync.plan",
-    "sync.watermarks",
-    "bulk.run",
-    "sync.syncer",
-)
+# for: the module of a name is imported when the name is used.
+_HOMES = {
+    "bulk.actions": "Outcome RemoveBot ScheduleBot",
+    "bulk.journal": "Journal",
+    "bulk.progress": "Progress",
+    "bulk.run": "BulkRun",
+    "limits.contract": "LaneStatistics",
+    "limits.quota": "Priority Quota",
+    "models": "Calendar CalendarAccessToken CalendarEvent CalendarEventBot MeetingURL Page",
+    "platforms": "Attendee",
+    "retry": "RetryPolicy",
+    "sandbox.embedded": "RecallSandbox",
+    "session": "RecallSession Region",
+    "sync.decide": "Decision",
+    "sync.deduplication": "Deduplication",
+    "sync.plan": "Plan",
+    "sync.policy": "BotSpec RecordingPolicy",
+    "sync.syncer": "CalendarSyncer",
+    "sync.watermarks": "FileWatermarks MemoryWatermarks RedisWatermarks",
+    "webhooks": "WebhookEvent WebhookVerifier",
+    "webhooks.latest": "FileLatest Latest MemoryLatest RedisLatest",
+}
+"""Where the names of `__all__` are defined; all others are errors."""
+_EXTRAS = {"jobs": "JobQueue", "limits.redis": "RedisQuotaStore"}
+"""Names that need an extra, and say so; `from recall_async import *` does without them."""
 
 if TYPE_CHECKING:
     from .bulk.actions import Outcome, RemoveBot, ScheduleBot
@@ -116,18 +121,14 @@ if TYPE_CHECKING:
         WebhookDecodeError,
         WebhookVerificationError,
     )
+    from .jobs import JobQueue as JobQueue
     from .limits.contract import LaneStatistics
     from .limits.quota import Priority, Quota
-    from .models import (
-        Attendee,
-        Calendar,
-        CalendarAccessToken,
-        CalendarEvent,
-        CalendarEventBot,
-        MeetingURL,
-        Page,
-    )
+    from .limits.redis import RedisQuotaStore as RedisQuotaStore
+    from .models import Calendar, CalendarAccessToken, CalendarEvent, CalendarEventBot, MeetingURL, Page
+    from .platforms import Attendee
     from .retry import RetryPolicy
+    from .sandbox.embedded import RecallSandbox
     from .session import RecallSession, Region
     from .sync.decide import Decision
     from .sync.deduplication import Deduplication
@@ -135,17 +136,20 @@ if TYPE_CHECKING:
     from .sync.policy import BotSpec, RecordingPolicy
     from .sync.syncer import CalendarSyncer
     from .sync.watermarks import FileWatermarks, MemoryWatermarks, RedisWatermarks
+    from .version import VERSION as __version__  # noqa: F401
     from .webhooks import WebhookEvent, WebhookVerifier
     from .webhooks.latest import FileLatest, Latest, MemoryLatest, RedisLatest
 else:
 
     def __getattr__(name):
-        if name in __all__:
-            for home in _HOMES:
-                found = vars(import_module(f".{home}", __name__))
-                if name in found:
-                    return globals().setdefault(name, found[name])
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name == "__version__":
+            home, name = "version", "VERSION"
+        elif name in __all__ or name in _EXTRAS.values():
+            homes = ({**_HOMES, **_EXTRAS}).items()
+            home = next((home for home, names in homes if name in names.split()), "errors")
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return globals().setdefault(name, getattr(_import_module(f".{home}", __name__), name))
 
     def __dir__():
-        return sorted({*globals(), *__all__})
+        return sorted([*__all__, *_EXTRAS.values(), "__version__"])

@@ -19,6 +19,7 @@ from uuid import UUID
 import msgspec
 
 from .errors import ConfigurationError
+from .secrecy import one_line
 
 T = TypeVar("T")
 
@@ -45,8 +46,7 @@ def shown(value: object) -> str:
         text = _repr.repr(value)
     except Exception:  # noqa: BLE001  # a `__repr__` of somebody else's, which may raise anything
         text = f"<{type(value).__name__}>"
-    text = "".join(char if char.isprintable() else " " for char in text)
-    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
+    return one_line(text, MAX_SHOWN)
 
 
 def whole(name: str, value: Any, *, at_least: int | None = None, at_most: int | None = None) -> int:

@@ -11,11 +11,12 @@ from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType, field
+from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import force_setattr
 
+from .platforms import Attendee, GooglePayload, OutlookPayload, document_of, payload_of, text_of
+
 T = TypeVar("T")
-D = TypeVar("D")
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 """An aware `datetime`: a time without an offset does not decode."""
 
@@ -42,21 +43,6 @@ class MeetingURL(Struct, frozen=True, kw_only=True, gc=False):
     meeting_mtid: str | UnsetType | None = UNSET
     meeting_path: str | UnsetType | None = UNSET
     meeting_personal_room_id: str | UnsetType | None = UNSET
-
-
-class Attendee(Struct, frozen=True, kw_only=True, gc=False):
-    """Someone invited to an event, in the terms that Google and Outlook have in common."""
-
-    email: str | None = None
-    name: str | None = None
-    response: str | None = None
-    """`accepted`, `declined`, `tentative`, `needs_action`, or `None` if the platform says nothing or something new."""
-    is_self: bool = False
-    """The owner of the calendar; Google only. `CalendarEvent.own_response` knows on both platforms."""
-    is_organizer: bool = False
-    is_optional: bool = False
-    is_resource: bool = False
-    """A room or a piece of equipment."""
 
 
 class CalendarEventBot(Struct, frozen=True, kw_only=True, gc=False):
@@ -99,12 +85,12 @@ class CalendarEvent(Struct, frozen=True, kw_only=True, gc=False):
 
     def raw_document(self) -> dict[str, Any]:
         """The calendar platform's own payload, decoded anew at each call; empty if there is none that can be read."""
-        return self._decode_raw(_DOCUMENT) or {}
+        return document_of(self.raw or None)
 
     @property
     def title(self) -> str | None:
         """What the event is called."""
-        return _text(self._payload().title)
+        return text_of(self._payload().title)
 
     @property
     def organizer(self) -> str | None:
@@ -119,7 +105,7 @@ class CalendarEvent(Struct, frozen=True, kw_only=True, gc=False):
     @property
     def series_id(self) -> str | None:
         """The platform's id of the recurring series that the event belongs to."""
-        return _text(self._payload().series_id)
+        return text_of(self._payload().series_id)
 
     @property
     def is_cancelled(self) -> bool:
@@ -148,17 +134,8 @@ class CalendarEvent(Struct, frozen=True, kw_only=True, gc=False):
         """Whether the event lasts for whole days."""
         return self._payload().is_all_day()
 
-    def _payload(self) -> _GooglePayload | _OutlookPayload:
-        decoder = _PAYLOADS.get(self.platform)
-        return (decoder and self._decode_raw(decoder)) or _NO_PAYLOAD
-
-    def _decode_raw(self, decoder: msgspec.json.Decoder[D]) -> D | None:
-        if self.raw is UNSET:
-            return None
-        try:
-            return decoder.decode(self.raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None  # an event remains usable whatever its platform put into it
+    def _payload(self) -> GooglePayload | OutlookPayload:
+        return payload_of(self.platform, self.raw or None)
 
 
 class _Masked(Struct, frozen=True):
@@ -207,157 +184,3 @@ class Page(Struct, Generic[T], frozen=True, kw_only=True):
     next: str | None = None
     previous: str | None = None
     results: list[T]
-
-
-# What is read of the platforms' payloads. Fields are `Any`, so that each decodes whatever object is there: one odd part
-# must not hide the others.
-
-
-class _GooglePayload(Struct):
-    """https://developers.google.com/workspace/calendar/api/v3/reference/events"""
-
-    title: Any = field(default=None, name="summary")
-    series_id: Any = field(default=None, name="recurringEventId")
-    organizer: Any = None
-    attendees: Any = None
-    status: Any = None
-    start: Any = None
-    event_type: Any = field(default=None, name="eventType")
-    transparency: Any = None
-
-    def organizer_email(self) -> str | None:
-        return _text(_at(self.organizer, "email"))
-
-    def invited(self) -> tuple[Attendee, ...]:
-        return tuple(
-            Attendee(
-                email=_text(person.get("email")),
-                name=_text(person.get("displayName")),
-                response=_RESPONSES.get(str(person.get("responseStatus"))),
-                is_self=person.get("self") is True,
-                is_organizer=person.get("organizer") is True,
-                is_optional=person.get("optional") is True,
-                is_resource=person.get("resource") is True,
-            )
-            for person in _objects(self.attendees)
-        )
-
-    def own_response(self) -> str | None:
-        return next((person.response for person in self.invited() if person.is_self), None)
-
-    def is_organizer(self) -> bool | None:
-        if any(person.is_self and person.is_organizer for person in self.invited()):
-            return True
-        said = _at(self.organizer, "self")
-        return said if isinstance(said, bool) else None
-
-    def kinds(self) -> frozenset[str]:
-        return _kinds(self.event_type, "free" if self.transparency == "transparent" else None, self.is_all_day())
-
-    def is_cancelled(self) -> bool:
-        return bool(self.status == "cancelled")
-
-    def is_all_day(self) -> bool:
-        return _text(_at(self.start, "date")) is not None
-
-
-class _OutlookPayload(Struct):
-    """https://learn.microsoft.com/en-us/graph/api/resources/event"""
-
-    title: Any = field(default=None, name="subject")
-    series_id: Any = field(default=None, name="seriesMasterId")
-    organizer: Any = None
-    attendees: Any = None
-    cancelled: Any = field(default=None, name="isCancelled")
-    all_day: Any = field(default=None, name="isAllDay")
-    holds: Any = field(default=None, name="isOrganizer")
-    answer: Any = field(default=None, name="responseStatus")
-    shows_as: Any = field(default=None, name="showAs")
-
-    def organizer_email(self) -> str | None:
-        return _text(_at(self.organizer, "emailAddress", "address"))
-
-    def invited(self) -> tuple[Attendee, ...]:
-        organizer = (self.organizer_email() or "").casefold()
-        attendees = []
-        for person in _objects(self.attendees):
-            email = _text(_at(person, "emailAddress", "address"))
-            response = _at(person, "status", "response")
-            attendees.append(
-                Attendee(
-                    email=email,
-                    name=_text(_at(person, "emailAddress", "name")),
-                    response=_RESPONSES.get(str(response)),
-                    is_organizer=response == "organizer" or (email is not None and email.casefold() == organizer),
-                    is_optional=person.get("type") == "optional",
-                    is_resource=str(person.get("type")).casefold() == "resource",
-                )
-            )
-        return tuple(attendees)
-
-    def own_response(self) -> str | None:
-        return _RESPONSES.get(str(_at(self.answer, "response")))
-
-    def is_organizer(self) -> bool | None:
-        if _at(self.answer, "response") == "organizer":
-            return True
-        return self.holds if isinstance(self.holds, bool) else None
-
-    def kinds(self) -> frozenset[str]:
-        return _kinds(self.shows_as, None, self.is_all_day())
-
-    def is_cancelled(self) -> bool:
-        return self.cancelled is True
-
-    def is_all_day(self) -> bool:
-        return self.all_day is True
-
-
-_DOCUMENT = msgspec.json.Decoder(dict[str, Any])
-_PAYLOADS: dict[str, msgspec.json.Decoder[_GooglePayload | _OutlookPayload]] = {
-    "google_calendar": msgspec.json.Decoder(_GooglePayload),
-    "microsoft_outlook": msgspec.json.Decoder(_OutlookPayload),
-}
-_NO_PAYLOAD = _GooglePayload()
-_RESPONSES = {
-    "accepted": "accepted",
-    "organizer": "accepted",
-    "declined": "declined",
-    "tentative": "tentative",
-    "tentativelyAccepted": "tentative",
-    "needsAction": "needs_action",
-    "notResponded": "needs_action",
-    "none": "needs_action",
-}
-
-
-KINDS_OF_EVENTS = ("focus_time", "out_of_office", "working_location", "birthday", "from_gmail", "all_day", "free")
-"""What an event can be beside a meeting, in the terms that Google and Outlook have in common."""
-_KINDS = {
-    "focusTime": "focus_time",
-    "outOfOffice": "out_of_office",
-    "workingLocation": "working_location",
-    "birthday": "birthday",
-    "fromGmail": "from_gmail",
-    "oof": "out_of_office",
-    "workingElsewhere": "working_location",
-    "free": "free",
-}
-
-
-def _kinds(kind: Any, free: str | None, all_day: bool) -> frozenset[str]:
-    return frozenset(filter(None, (_KINDS.get(str(kind)), free, "all_day" if all_day else None)))
-
-
-def _at(value: Any, *path: str) -> Any:
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
-
-
-def _objects(value: Any) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None

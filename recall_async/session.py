@@ -14,6 +14,7 @@ from uuid import UUID
 
 import aiohttp
 
+from .address import parse_base_url
 from .caller import Caller
 from .errors import ConfigurationError
 from .limits.contract import LaneStatistics, QuotaStore
@@ -23,7 +24,8 @@ from .models import Calendar
 from .resources.calendar_events import CalendarEvents
 from .resources.calendars import Calendars
 from .retry import RetryPolicy
-from .transport import Secret, Transport, check_base_url
+from .secrecy import Secret
+from .transport import Transport
 
 if TYPE_CHECKING:  # what a program does not use costs nothing when it starts
     from .bulk.actions import Action
@@ -95,7 +97,7 @@ class RecallSession:
             api_key = Secret(api_key)  # also in the frames of a traceback
         key = _check_api_key(api_key)
         in_region = _check_region(region).base_url
-        url = check_base_url(base_url or os.environ.get("RECALL_BASE_URL") or in_region)
+        url = parse_base_url(base_url or os.environ.get("RECALL_BASE_URL") or in_region)
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
             raise ConfigurationError(f"timeout is {timeout!r}: it is a number of seconds above 0")
         if retry is not None and not isinstance(retry, RetryPolicy):

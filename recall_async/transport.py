@@ -5,10 +5,8 @@ It follows no redirect, sends the key to no other origin, and reads no more than
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import os
-import re
 import sys
 import warnings
 from collections.abc import Awaitable, Callable
@@ -19,6 +17,7 @@ from aiohttp import hdrs
 from multidict import istr
 from yarl import URL
 
+from .address import same_origin
 from .answers import Answer
 from .errors import (
     AttemptTimeoutError,
@@ -28,24 +27,14 @@ from .errors import (
     ResponseDecodeError,
     SessionClosedError,
 )
+from .secrecy import Secret
+from .version import VERSION
 
 MAX_ANSWER = 64 * 2**20
 """Bytes of an answer that are read at the most; a page of 100 events has about half a million."""
 MAX_ERROR = 2**16
 """Bytes of an error's body that are kept."""
 IDEMPOTENCY_KEY = istr("Idempotency-Key")
-
-_LINK = re.compile(r"[!-\[\]-~]+")
-"""What a URL is written with: no spaces, line breaks or backslashes, which servers and clients read in different ways."""
-
-
-class Secret(str):
-    """Text that no `repr` shows: of itself, or of whatever holds it."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'***'"
 
 
 def new_idempotency_key() -> str:
@@ -82,35 +71,6 @@ class Attempt:
         return handler(request)
 
 
-def check_base_url(text: str) -> URL:
-    """The URL to which paths are appended. Raises `ConfigurationError` if the key must not be sent there."""
-    text = str(text)
-    if not text.isprintable() or " " in text:
-        raise ConfigurationError(f"base_url {text!r} holds a line break, a space or another character that no URL has")
-    try:
-        url = URL(text)
-    except ValueError as error:
-        raise ConfigurationError(f"base_url is not a URL: {error}") from None
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ConfigurationError(f"base_url {text!r} is not the URL of an https server")
-    if url.user is not None or url.password is not None:
-        raise ConfigurationError("base_url holds a user or a password: leave them out, the key is sent in a header")
-    if url.query_string or url.fragment:
-        raise ConfigurationError(f"base_url {text!r} has a query or a fragment: paths are appended to it")
-    if url.scheme == "http" and not _is_loopback(url.host):
-        raise ConfigurationError(
-            f"base_url {text!r} would send the API key unencrypted: use https (http is for loopback)"
-        )
-    return url.with_path(url.path.rstrip("/") + "/") if url.path != "/" else url
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 HTTP = aiohttp.ClientSession | Callable[[], aiohttp.ClientSession]
 """What a caller sends with: a session of his own, or a function that makes one when it is needed."""
 
@@ -124,7 +84,7 @@ class Transport:
         self._headers: dict[str, str] = {
             hdrs.ACCEPT: "application/json",
             hdrs.AUTHORIZATION: Secret(f"Token {api_key}"),
-            hdrs.USER_AGENT: "recall_async",
+            hdrs.USER_AGENT: f"recall_async/{VERSION} aiohttp/{aiohttp.__version__}",
         }
         self._api_key = api_key
         self._timeout = aiohttp.ClientTimeout(total=timeout)
@@ -169,23 +129,13 @@ class Transport:
 
     def same_origin(self, link: str) -> URL:
         """Where a link that the API gave leads on this session's origin. Raises `ValueError` if it leads elsewhere."""
-        here = self.base_url
-        try:
-            there = here.join(URL(link, encoded=True))
-            origin = [there.scheme, (there.host or "").lower(), there.port]
-            # Some deployments write http: in their links although they are served, and were asked, over https.
-            unsafe = there.scheme == "http" and there.explicit_port in (None, 80, here.explicit_port)
-            if here.scheme == "https" and unsafe:
-                origin[0], origin[2] = here.scheme, here.port
-            same = origin == [here.scheme, here.host, here.port] and not there.user and not there.password
-        except ValueError:
-            same = False
-        if not same or not _LINK.fullmatch(link):
+        url = same_origin(self.base_url, link)
+        if url is None:
             raise ValueError(
                 f"the API gave a link that leads to another origin or nowhere, {self.masked(link)[:200]!r}; the key is "
-                f"not sent there: this session talks to {here.origin()}"
+                f"not sent there: this session talks to {self.base_url.origin()}"
             )
-        return URL(f"{here.origin()}{there.raw_path_qs}", encoded=True)
+        return url
 
     async def send(
         self,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall_async import ConfigurationError, checks, errors
-from recall_async.transport import Secret
+from recall_async.secrecy import Secret
 
 
 class Rude:

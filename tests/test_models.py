@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recall_async.models import Attendee, Calendar, CalendarAccessToken, CalendarEvent, MeetingURL, Page
+from recall_async.models import Calendar, CalendarAccessToken, CalendarEvent, MeetingURL, Page
+from recall_async.platforms import Attendee
 
 DATA = Path(__file__).parent / "data"
 EVENTS = msgspec.json.Decoder(Page[CalendarEvent])
@@ -181,6 +182,30 @@ def test_one_odd_part_does_not_hide_the_others() -> None:
         assert [person.email for person in odd.attendees] == ["a@example.com", None]
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"1e999",
+        b"-1e999",
+        b"NaN",
+        b"Infinity",
+        b'"\\ud83d"',
+        b'"\\udc00 \\ud83d\\ude00"',
+        b"[" * 5000 + b"]" * 5000,
+        b'"\xff"',
+        b'"a\nb"',
+    ],
+)
+def test_one_odd_value_does_not_hide_the_others(odd: bytes) -> None:
+    """Would empty title, organizer and attendees for one number or character that a decoder refuses."""
+    google = json.dumps({"summary": "T", "attendees": [{"email": "a@example.com", "additionalGuests": "??"}]})
+    raw = msgspec.Raw(google.encode().replace(b'"??"', odd))
+    odd_event = msgspec.structs.replace(event({}), raw=raw)
+    assert odd_event.title == "T"
+    assert [person.email for person in odd_event.attendees] == ["a@example.com"]
+    assert odd_event.raw_document()["summary"] == "T"
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -205,10 +230,10 @@ def test_accessors_take_any_payload(raw: Any, platform: str) -> None:
 
 
 def test_payload_that_is_not_text() -> None:
-    """Would raise from an accessor for bytes that are not UTF-8."""
+    """Would raise from an accessor for bytes that are not UTF-8, or hide the rest of the payload for them."""
     text = json.dumps(document("event_google") | {"raw": {"summary": "??"}}).encode()
     broken = msgspec.json.decode(text.replace(b"??", b"\xff\xfe"), type=CalendarEvent)
-    assert (*common(broken), broken.raw_document()) == (*NOTHING, {})
+    assert (broken.title, broken.raw_document()) == ("\ufffd\ufffd", {"summary": "\ufffd\ufffd"})
 
 
 times = st.datetimes(

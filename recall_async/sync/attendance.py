@@ -10,7 +10,8 @@ import re
 from collections.abc import Collection
 from functools import cached_property
 
-from ..models import Attendee, Calendar, CalendarEvent
+from ..models import Calendar, CalendarEvent
+from ..platforms import Attendee
 from .wording import address_of, domain_of
 
 _GOOGLE = "calendar.google.com"

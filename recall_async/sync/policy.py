@@ -9,7 +9,8 @@ from datetime import timedelta
 from typing import Any, Self
 
 from ..checks import flag, invalid, seconds, whole
-from ..models import KINDS_OF_EVENTS, Calendar, CalendarEvent
+from ..models import Calendar, CalendarEvent
+from ..platforms import KINDS_OF_EVENTS
 from ..resources.fields import check_deduplication_key, encode_bot_config
 from .attendance import Attendance, own_addresses
 from .deduplication import Deduplication, KeyScheme

@@ -18,7 +18,8 @@ from recall_async import (
     ResponseDecodeError,
     ServerError,
 )
-from recall_async.transport import Secret, Transport
+from recall_async.secrecy import Secret
+from recall_async.transport import Transport
 from tests.session.scripted_server import CALENDAR, EVENT, Behaviour, ScriptedServer, reply, silence
 
 EVENTS = "/api/v2/calendar-events/"

@@ -1,0 +1,66 @@
+"""Where requests may go: the base URL, and the links of a list that lead on from it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from yarl import URL
+
+from .checks import invalid
+from .errors import ConfigurationError
+
+_LINK = re.compile(r"[!-\[\]-~]+")
+"""What a URL is written with: no spaces, line breaks or backslashes, which servers and clients read in different ways."""
+_API_PATH = re.compile(r"(?P<base>.*?)/api(?:/v[0-9]+)?/?")
+
+
+def parse_base_url(text: object) -> URL:
+    """Check the URL to which paths are appended. Raises `ConfigurationError` if the key must not be sent there."""
+    given = str(text)
+    if not given.isprintable() or " " in given:
+        raise invalid("base_url", "a URL without spaces and line breaks", given)
+    try:
+        url = URL(given)
+        path = url.path
+    except ValueError:  # UnicodeError, too, which bad international names raise
+        raise invalid("base_url", "a URL such as https://us-west-2.recall.ai", given) from None
+    if url.user is not None or url.password is not None:
+        raise ConfigurationError("base_url must not hold a user or a password: the key is sent in a header")
+    if url.scheme not in ("http", "https") or not url.host:
+        raise invalid("base_url", "the URL of a server such as https://us-west-2.recall.ai", given)
+    if url.query_string or url.fragment:
+        raise invalid("base_url", "a URL without query and fragment: paths are appended to it", given)
+    if (api := _API_PATH.fullmatch(path)) is not None:
+        right = url.with_path(api["base"])
+        raise ConfigurationError(
+            f"base_url must not end in {path[len(api['base']) :].rstrip('/')}, which every path begins with: "
+            f"use {str(right).rstrip('/')}"
+        )
+    if url.scheme == "http" and not _is_loopback(url.host):
+        raise invalid("base_url", "an https URL (http is for loopback hosts): the key would be sent unencrypted", given)
+    return url.with_path(path.rstrip("/") + "/") if path != "/" else url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def same_origin(here: URL, link: str) -> URL | None:
+    """The URL to which a link of the API leads on the origin of `here`; `None` if it leads elsewhere or nowhere."""
+    try:
+        there = here.join(URL(link, encoded=True))
+        origin = [there.scheme, (there.host or "").lower(), there.port]
+        # Some deployments write http: in their links although they are served, and were asked, over https.
+        unsafe = there.scheme == "http" and there.explicit_port in (None, 80, here.explicit_port)
+        if here.scheme == "https" and unsafe:
+            origin[0], origin[2] = here.scheme, here.port
+        same = origin == [here.scheme, here.host, here.port] and not there.user and not there.password
+    except (ValueError, IndexError):  # yarl raises IndexError for some hosts that are none
+        same = False
+    if not same or not _LINK.fullmatch(link):
+        return None
+    return URL(f"{here.origin()}{there.raw_path_qs}", encoded=True)

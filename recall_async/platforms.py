@@ -1,0 +1,207 @@
+"""The calendar platforms' own payloads, and the terms that they have in common.
+
+What a payload holds is the platform's business: an event stays readable whatever is in there, and one odd part does not
+hide the others.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct, field
+
+from .lenient import repaired
+
+D = TypeVar("D")
+
+
+class Attendee(Struct, frozen=True, kw_only=True, gc=False):
+    """Someone invited to an event, in the terms that Google and Outlook have in common."""
+
+    email: str | None = None
+    name: str | None = None
+    response: str | None = None
+    """`accepted`, `declined`, `tentative`, `needs_action`, or `None` if the platform says nothing or something new."""
+    is_self: bool = False
+    """The owner of the calendar; Google only. `CalendarEvent.own_response` knows on both platforms."""
+    is_organizer: bool = False
+    is_optional: bool = False
+    is_resource: bool = False
+    """A room or a piece of equipment."""
+
+
+# Fields are `Any`, so that each decodes whatever object is there.
+
+
+class GooglePayload(Struct):
+    """What is read of Google's payload: https://developers.google.com/workspace/calendar/api/v3/reference/events"""
+
+    title: Any = field(default=None, name="summary")
+    series_id: Any = field(default=None, name="recurringEventId")
+    organizer: Any = None
+    attendees: Any = None
+    status: Any = None
+    start: Any = None
+    event_type: Any = field(default=None, name="eventType")
+    transparency: Any = None
+
+    def organizer_email(self) -> str | None:
+        return text_of(_at(self.organizer, "email"))
+
+    def invited(self) -> tuple[Attendee, ...]:
+        return tuple(
+            Attendee(
+                email=text_of(person.get("email")),
+                name=text_of(person.get("displayName")),
+                response=_RESPONSES.get(str(person.get("responseStatus"))),
+                is_self=person.get("self") is True,
+                is_organizer=person.get("organizer") is True,
+                is_optional=person.get("optional") is True,
+                is_resource=person.get("resource") is True,
+            )
+            for person in _objects(self.attendees)
+        )
+
+    def own_response(self) -> str | None:
+        return next((person.response for person in self.invited() if person.is_self), None)
+
+    def is_organizer(self) -> bool | None:
+        if any(person.is_self and person.is_organizer for person in self.invited()):
+            return True
+        said = _at(self.organizer, "self")
+        return said if isinstance(said, bool) else None
+
+    def kinds(self) -> frozenset[str]:
+        return _kinds(self.event_type, "free" if self.transparency == "transparent" else None, self.is_all_day())
+
+    def is_cancelled(self) -> bool:
+        return bool(self.status == "cancelled")
+
+    def is_all_day(self) -> bool:
+        return text_of(_at(self.start, "date")) is not None
+
+
+class OutlookPayload(Struct):
+    """What is read of Outlook's payload: https://learn.microsoft.com/en-us/graph/api/resources/event"""
+
+    title: Any = field(default=None, name="subject")
+    series_id: Any = field(default=None, name="seriesMasterId")
+    organizer: Any = None
+    attendees: Any = None
+    cancelled: Any = field(default=None, name="isCancelled")
+    all_day: Any = field(default=None, name="isAllDay")
+    holds: Any = field(default=None, name="isOrganizer")
+    answer: Any = field(default=None, name="responseStatus")
+    shows_as: Any = field(default=None, name="showAs")
+
+    def organizer_email(self) -> str | None:
+        return text_of(_at(self.organizer, "emailAddress", "address"))
+
+    def invited(self) -> tuple[Attendee, ...]:
+        organizer = (self.organizer_email() or "").casefold()
+        attendees = []
+        for person in _objects(self.attendees):
+            email = text_of(_at(person, "emailAddress", "address"))
+            response = _at(person, "status", "response")
+            attendees.append(
+                Attendee(
+                    email=email,
+                    name=text_of(_at(person, "emailAddress", "name")),
+                    response=_RESPONSES.get(str(response)),
+                    is_organizer=response == "organizer" or (email is not None and email.casefold() == organizer),
+                    is_optional=person.get("type") == "optional",
+                    is_resource=str(person.get("type")).casefold() == "resource",
+                )
+            )
+        return tuple(attendees)
+
+    def own_response(self) -> str | None:
+        return _RESPONSES.get(str(_at(self.answer, "response")))
+
+    def is_organizer(self) -> bool | None:
+        if _at(self.answer, "response") == "organizer":
+            return True
+        return self.holds if isinstance(self.holds, bool) else None
+
+    def kinds(self) -> frozenset[str]:
+        return _kinds(self.shows_as, None, self.is_all_day())
+
+    def is_cancelled(self) -> bool:
+        return self.cancelled is True
+
+    def is_all_day(self) -> bool:
+        return self.all_day is True
+
+
+_PAYLOADS: dict[str, msgspec.json.Decoder[GooglePayload | OutlookPayload]] = {
+    "google_calendar": msgspec.json.Decoder(GooglePayload),
+    "microsoft_outlook": msgspec.json.Decoder(OutlookPayload),
+}
+_NO_PAYLOAD = GooglePayload()
+_DOCUMENT = msgspec.json.Decoder(dict[str, Any])
+_RESPONSES = {
+    "accepted": "accepted",
+    "organizer": "accepted",
+    "declined": "declined",
+    "tentative": "tentative",
+    "tentativelyAccepted": "tentative",
+    "needsAction": "needs_action",
+    "notResponded": "needs_action",
+    "none": "needs_action",
+}
+
+
+KINDS_OF_EVENTS = ("focus_time", "out_of_office", "working_location", "birthday", "from_gmail", "all_day", "free")
+"""What an event can be beside a meeting, in the terms that Google and Outlook have in common."""
+_KINDS = {
+    "focusTime": "focus_time",
+    "outOfOffice": "out_of_office",
+    "workingLocation": "working_location",
+    "birthday": "birthday",
+    "fromGmail": "from_gmail",
+    "oof": "out_of_office",
+    "workingElsewhere": "working_location",
+    "free": "free",
+}
+
+
+def _kinds(kind: Any, free: str | None, all_day: bool) -> frozenset[str]:
+    return frozenset(filter(None, (_KINDS.get(str(kind)), free, "all_day" if all_day else None)))
+
+
+def _at(value: Any, *path: str) -> Any:
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def text_of(value: Any) -> str | None:
+    """The value if it is a text that is not empty."""
+    return value if isinstance(value, str) and value else None
+
+
+def payload_of(platform: str, raw: msgspec.Raw | None) -> GooglePayload | OutlookPayload:
+    """Read what the platform says of an event; an empty payload if there is none that can be read."""
+    decoder = _PAYLOADS.get(platform)
+    return (_decode(decoder, raw) if decoder is not None and raw is not None else None) or _NO_PAYLOAD
+
+
+def document_of(raw: msgspec.Raw | None) -> dict[str, Any]:
+    """Decode a payload as it is; empty if there is none that can be read."""
+    return (_decode(_DOCUMENT, raw) if raw is not None else None) or {}
+
+
+def _decode(decoder: msgspec.json.Decoder[D], raw: msgspec.Raw) -> D | None:
+    try:
+        return decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        return decoder.decode(repaired(bytes(raw)))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None  # an event remains usable whatever its platform put into it
