@@ -30,6 +30,7 @@ __all__ = [
     "InsufficientCreditError",
     "Journal",
     "JournalError",
+    "KeyTemplate",
     "LaneStatistics",
     "Latest",
     "MeetingURL",
@@ -79,7 +80,7 @@ _HOMES = {
     "sandbox.embedded": "RecallSandbox",
     "session": "RecallSession Region",
     "sync.decide": "Decision",
-    "sync.deduplication": "Deduplication",
+    "sync.deduplication": "Deduplication KeyTemplate",
     "sync.plan": "Plan",
     "sync.policy": "BotSpec RecordingPolicy",
     "sync.syncer": "CalendarSyncer",
@@ -131,7 +132,7 @@ if TYPE_CHECKING:
     from .sandbox.embedded import RecallSandbox
     from .session import RecallSession, Region
     from .sync.decide import Decision
-    from .sync.deduplication import Deduplication
+    from .sync.deduplication import Deduplication, KeyTemplate
     from .sync.plan import Plan
     from .sync.policy import BotSpec, RecordingPolicy
     from .sync.syncer import CalendarSyncer

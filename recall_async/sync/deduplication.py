@@ -10,10 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from string import Formatter
 
+from ..checks import invalid, shown
+from ..checks import text as check_text
+from ..errors import ConfigurationError
 from ..models import Calendar, CalendarEvent, MeetingURL
 from ..resources.fields import MAX_DEDUPLICATION_KEY
 from .attendance import own_addresses
@@ -22,6 +27,11 @@ from .wording import domain_of
 KeyScheme = Callable[[CalendarEvent, Calendar], str]
 """Gives an event in a calendar the key of its bot."""
 
+FIELDS = ("start_time", "meeting_url", "event_id", "calendar_id", "email_domain", "ical_uid", "platform_id")
+"""What a template may name."""
+_TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+_UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_DOMAIN = r"\w[\w-]*(?:\.[\w-]+)+"
 _ADDRESS_FIELDS = (
     "business_meeting_id",
     "business_meeting_password",
@@ -41,7 +51,7 @@ _ADDRESS_FIELDS = (
 
 
 class Deduplication(StrEnum):
-    """The key schemes that the API's documentation recommends. Each is a function: `Deduplication.MEETING(event, calendar)`.
+    """The key schemes that the API's documentation recommends. Each is a function: `Deduplication.MEETING(event)`.
 
     Times are written in UTC with milliseconds; a `meeting_url` that is an object as JSON, its fields sorted. A key that
     would be longer than the API takes has the SHA-256 of the address in place of the address. An event without a
@@ -55,8 +65,11 @@ class Deduplication(StrEnum):
     EVENT = "event"
     """`{start_time}-{meeting_url}-{event id}`: one bot for each event, nothing is shared."""
 
-    def __call__(self, event: CalendarEvent, calendar: Calendar) -> str:
-        """The deduplication key of the event's bot."""
+    def __call__(self, event: CalendarEvent, calendar: Calendar | None = None) -> str:
+        """Return the deduplication key of the event's bot. Only `COMPANY` needs the calendar.
+
+        Raises `ConfigurationError`.
+        """
         start, address = time_text(event.start_time), _address(event.meeting_url)
         if not address:
             return f"{start}-{event.id}"
@@ -64,18 +77,139 @@ class Deduplication(StrEnum):
             case Deduplication.MEETING:
                 suffix = ""
             case Deduplication.COMPANY:
-                # A calendar that has no address yet must not share with every other that has none.
-                suffix = "-" + next(filter(None, map(domain_of, own_addresses(calendar))), calendar.id)
+                suffix = "-" + _company(calendar, "Deduplication.COMPANY")
             case Deduplication.EVENT:
                 suffix = "-" + event.id
         key = f"{start}-{address}{suffix}"
         if len(key) > MAX_DEDUPLICATION_KEY:
-            key = f"{start}-sha256:{hashlib.sha256(address.encode()).hexdigest()}{suffix}"
+            key = f"{start}-{_hashed(address)}{suffix}"
         return key
+
+    def could_make(self, key: str, event: CalendarEvent) -> bool:
+        """Tell whether this scheme may have made a key for the event, at whatever time and address it was."""
+        ends = {
+            Deduplication.MEETING: "",
+            Deduplication.COMPANY: f"(?:-{_DOMAIN}|(?<={_UUID}))",
+            Deduplication.EVENT: f"(?<={re.escape(event.id)})",
+        }
+        return re.fullmatch(f"{_TIME}-.+{ends[self]}", key, re.DOTALL) is not None
+
+
+class KeyTemplate:
+    """A key scheme written as a text, such as `{start_time}-{meeting_url}`, for teams that have one of their own.
+
+    The fields are `start_time`, `meeting_url`, `event_id`, `calendar_id`, `email_domain`, `ical_uid` and `platform_id`.
+    `{start_time}` is written as `Deduplication` does, in UTC; `{start_time:%Y-%m-%dT%H:%M:%SZ}` as `strftime` does. Events
+    with one key share a bot, so a template names `event_id`, or `start_time` with `meeting_url` or `ical_uid`.
+
+    Raises `ConfigurationError` for a text that is not such a template.
+    """
+
+    __slots__ = ("_parts", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._parts = _parse(text)
+        names = {name for _, name, _ in self._parts}
+        if "event_id" not in names and not ("start_time" in names and names & {"meeting_url", "ical_uid"}):
+            raise invalid(
+                "deduplication",
+                "a template with {event_id}, or with {start_time} and {meeting_url} or {ical_uid}",
+                text,
+            )
+
+    def __call__(self, event: CalendarEvent, calendar: Calendar | None = None) -> str:
+        """Return the deduplication key of the event's bot. Raises `ConfigurationError`."""
+        address = _address(event.meeting_url)
+        key = self._filled(event, calendar, address)
+        return key if len(key) <= MAX_DEDUPLICATION_KEY else self._filled(event, calendar, _hashed(address))
+
+    def could_make(self, key: str, event: CalendarEvent) -> bool:
+        """Tell whether this template may have made a key for the event, at whatever time and address it was."""
+        patterns = {"start_time": _TIME, "event_id": re.escape(event.id), "calendar_id": _UUID}
+        parts = [
+            re.escape(literal) + ("" if name is None else ".+" if spec else patterns.get(name, ".+"))
+            for literal, name, spec in self._parts
+        ]
+        return re.fullmatch("".join(parts), key, re.DOTALL) is not None
+
+    def _filled(self, event: CalendarEvent, calendar: Calendar | None, address: str) -> str:
+        return "".join(
+            literal + ("" if name is None else self._value(name, spec, event, calendar, address))
+            for literal, name, spec in self._parts
+        )
+
+    def _value(self, name: str, spec: str, event: CalendarEvent, calendar: Calendar | None, address: str) -> str:
+        match name:
+            case "start_time":
+                return format(event.start_time.astimezone(UTC), spec) if spec else time_text(event.start_time)
+            case "meeting_url":
+                return address or event.id
+            case "calendar_id":
+                return event.calendar_id
+            case "email_domain":
+                return _company(calendar, f"the template {self.text}")
+            case "event_id":
+                return event.id
+        return (event.ical_uid if name == "ical_uid" else event.platform_id) or event.id
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KeyTemplate) and other.text == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"KeyTemplate({self.text!r})"
+
+
+def _parse(text: str) -> list[tuple[str, str | None, str]]:
+    """Split a template into literal texts, each with the field and the format that follow it."""
+    check_text("deduplication", text)
+    try:
+        parts = list(Formatter().parse(text))
+    except ValueError as error:
+        raise ConfigurationError(f"deduplication must be a template, got {shown(text)}: {error}") from None
+    parsed = []
+    for literal, name, spec, conversion in parts:
+        if name is not None and (name not in FIELDS or conversion or (spec and name != "start_time")):
+            raise ConfigurationError(
+                f"deduplication must be a template with the fields {', '.join(FIELDS)}, got {{{name}}} in {shown(text)}"
+            )
+        if spec and ("{" in spec or not _formats(spec)):
+            raise ConfigurationError(
+                f"deduplication must write {{start_time:FORMAT}} so that no two minutes are the same, got {spec!r}"
+            )
+        parsed.append((literal, name, spec or ""))
+    return parsed
+
+
+def _formats(spec: str) -> bool:
+    """Tell whether a format of `strftime` keeps different starts apart: minutes, hours, days, months and years."""
+    first = datetime(2025, 1, 1, tzinfo=UTC)
+    apart = (timedelta(0), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1), timedelta(31), timedelta(365))
+    try:
+        return len({format(first + each, spec) for each in apart}) == len(apart)
+    except ValueError:
+        return False
+
+
+def _company(calendar: Calendar | None, scheme: str) -> str:
+    if calendar is None:
+        raise ConfigurationError(f"{scheme} needs the event's calendar: pass it as the second argument")
+    # A calendar that has no address yet must not share with every other that has none.
+    return next(filter(None, map(domain_of, own_addresses(calendar))), calendar.id)
+
+
+def _hashed(address: str) -> str:
+    return f"sha256:{hashlib.sha256(address.encode()).hexdigest()}"
 
 
 def time_text(moment: datetime) -> str:
-    """A time as it stands in a key: `2025-06-10T18:54:18.951Z`."""
+    """Write a time as it stands in a key: `2025-06-10T18:54:18.951Z`."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

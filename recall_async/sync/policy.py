@@ -6,14 +6,17 @@ import os
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
+from enum import Enum
+from inspect import isawaitable
 from typing import Any, Self
 
-from ..checks import flag, invalid, seconds, whole
+from ..checks import flag, invalid, seconds, shown, whole
+from ..errors import ConfigurationError
 from ..models import Calendar, CalendarEvent
 from ..platforms import KINDS_OF_EVENTS
 from ..resources.fields import check_deduplication_key, encode_bot_config
 from .attendance import Attendance, own_addresses
-from .deduplication import Deduplication, KeyScheme
+from .deduplication import Deduplication, KeyScheme, KeyTemplate
 from .wording import folded
 
 
@@ -32,7 +35,30 @@ class BotSpec:
 
 
 Policy = Callable[[CalendarEvent, Calendar], BotSpec | Awaitable[BotSpec | None] | None]
-"""Says which bot an event should have, or `None` for none. May be a coroutine function."""
+"""Says which bot an event should have, or `None` for none. May be a coroutine function.
+
+An object that is called may have two attributes: `lead_time`, in seconds, and `deduplication`, whose method `could_make`
+tells foreign bots from one's own. `RecordingPolicy` has both.
+"""
+
+
+class Undecided(Enum):
+    """What a policy may answer beside a bot or none."""
+
+    UNDECIDED = "undecided"
+    """Leave the event as it is: whether it should have a bot is not known."""
+
+
+UNDECIDED = Undecided.UNDECIDED
+
+
+async def ask(policy: Policy, event: CalendarEvent, calendar: Calendar) -> BotSpec | Undecided | None:
+    """Return what the policy says of an event. Raises what it raises, and `ConfigurationError` for another answer."""
+    answer = policy(event, calendar)
+    spec: object = await answer if isawaitable(answer) else answer
+    if spec is None or isinstance(spec, BotSpec | Undecided):
+        return spec
+    raise ConfigurationError(f"the policy must return a BotSpec or None, got {shown(spec)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +81,9 @@ class RecordingPolicy:
     - `calendars`: the event is in one of these calendars, by id or by its owner's address.
     - `min_attendees`: at least so many people take part, the owner and the organizer included; rooms do not count.
     - `lead_time`: seconds, or a `timedelta`, that must be left before a meeting begins for it to get a new bot.
-    - `deduplication`: which events share a bot. `bot_config`: what each bot is scheduled with.
+    - `deduplication`: which events share a bot: a `Deduplication`, a template such as `{start_time}-{meeting_url}` (see
+      `KeyTemplate`), or a function of an event and its calendar.
+    - `bot_config`: what each bot is scheduled with.
 
     Raises `ConfigurationError` for invalid values. docs/sync.md
     """
@@ -73,7 +101,7 @@ class RecordingPolicy:
     calendars: Collection[str] = ()
     min_attendees: int = 0
     lead_time: float | timedelta = 0.0
-    deduplication: Deduplication | KeyScheme = Deduplication.MEETING
+    deduplication: Deduplication | KeyTemplate | KeyScheme | str = Deduplication.MEETING
     bot_config: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -94,7 +122,8 @@ class RecordingPolicy:
         """The bot that the event should have, if any."""
         if event.meeting_url is None or not self.wants(event, calendar):
             return None
-        return BotSpec(self.deduplication(event, calendar), self.bot_config)
+        scheme: Any = self.deduplication
+        return BotSpec(scheme(event, calendar), self.bot_config)
 
     def wants(self, event: CalendarEvent, calendar: Calendar) -> bool:
         """Tell whether the event passes every rule."""
@@ -151,8 +180,12 @@ def check_setting(name: str, value: Any) -> Any:
         case "deduplication":
             if isinstance(value, str):
                 value = next((scheme for scheme in Deduplication if scheme == value), value)
+                value = KeyTemplate(value) if not callable(value) and "{" in value else value
             if not callable(value):
-                raise invalid(name, f"one of {', '.join(Deduplication)}, or a function", value)
+                schemes = ", ".join(Deduplication)
+                raise invalid(
+                    name, f"one of {schemes}, a template such as {{start_time}}-{{meeting_url}}, or a function", value
+                )
         case "bot_config":
             if not isinstance(value, Mapping):
                 raise invalid(name, "a mapping that can be written as JSON", value)

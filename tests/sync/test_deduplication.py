@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall_async import Deduplication, MeetingURL
+from recall_async import ConfigurationError, Deduplication, KeyTemplate, MeetingURL, RecordingPolicy
 from recall_async.resources.fields import MAX_DEDUPLICATION_KEY
 from recall_async.sync.deduplication import time_text
 from tests.sync.invitations import HOME, ZOOM, calendar, event, uuid
@@ -95,3 +95,71 @@ def test_keys_fit(scheme):
     assert len(keys) == 2
     assert max(map(len, keys)) <= MAX_DEDUPLICATION_KEY
     assert all(text.startswith("2025-06-10T18:54:18.951Z-sha256:") for text in keys)
+
+
+def test_most_schemes_need_no_calendar():
+    """A program that schedules one bot has to fetch a calendar for its key, and writes a scheme of its own instead."""
+    one = event(start_time=WHEN)
+    assert Deduplication.MEETING(one) == Deduplication.MEETING(one, calendar()) == f"2025-06-10T18:54:18.951Z-{ZOOM}"
+    assert Deduplication.EVENT(one) == Deduplication.EVENT(one, calendar())
+    with pytest.raises(ConfigurationError, match="needs the event's calendar"):
+        Deduplication.COMPANY(one)
+    with pytest.raises(ConfigurationError, match="needs the event's calendar"):
+        KeyTemplate("{event_id}-{email_domain}")(one)
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{start_time}-{meeting_url}", Deduplication.MEETING(event(start_time=WHEN))),
+        ("{start_time}-{meeting_url}-{email_domain}", Deduplication.COMPANY(event(start_time=WHEN), calendar())),
+        ("{start_time}-{meeting_url}-{event_id}", Deduplication.EVENT(event(start_time=WHEN))),
+        ("{start_time:%Y-%m-%dT%H:%M:%SZ}-{meeting_url}", f"2025-06-10T18:54:18Z-{ZOOM}"),
+        ("{{{start_time}}}/{ical_uid}", "{2025-06-10T18:54:18.951Z}/" + uuid(1)),
+        ("team a: {event_id}", f"team a: {uuid(1)}"),
+        ("{calendar_id}{platform_id}{event_id}", uuid(1000) + uuid(1) * 2),
+    ],
+)
+def test_a_scheme_as_a_template(template, expected):
+    """A team that has a scheme cannot keep it, and sends every bot anew."""
+    policy = RecordingPolicy(deduplication=template)
+    assert policy(event(start_time=WHEN), calendar()).deduplication_key == expected
+    assert str(policy.deduplication) == template
+
+
+def test_a_template_in_a_file(tmp_path):
+    """A scheme of a team's own needs a program."""
+    path = tmp_path / "policy.toml"
+    path.write_text('deduplication = "{start_time}-{meeting_url}"')
+    assert RecordingPolicy.from_toml(path) == RecordingPolicy(deduplication=KeyTemplate("{start_time}-{meeting_url}"))
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{meeting_url}", "a template with {event_id}, or with {start_time} and"),
+        ("{start_time}", "a template with {event_id}, or with {start_time} and"),
+        ("{start_time}-{title}", "the fields start_time, meeting_url"),
+        ("{}-{event_id}", "the fields start_time"),
+        ("{event_id.__class__}", "the fields start_time"),
+        ("{event_id!r}", "the fields start_time"),
+        ("{event_id:>40}", "the fields start_time"),
+        ("{event_id", "must be a template, got"),
+        ("{start_time:%H:%M}-{meeting_url}", "no two minutes are the same"),
+        ("{start_time:%Y-%m-%d}-{meeting_url}", "no two minutes are the same"),
+        ("{start_time:{event_id}}-{meeting_url}", "no two minutes are the same"),
+    ],
+)
+def test_templates_that_are_none(template, said):
+    """A mistake in a template sends one bot into all meetings."""
+    with pytest.raises(ConfigurationError) as error:
+        RecordingPolicy(deduplication=template)
+    assert said in str(error.value)
+
+
+def test_a_long_address_in_a_template():
+    """A template with a very long link makes a key that the API refuses."""
+    one, other = (event(meeting_url=ZOOM + "x" * 3000 + end) for end in "ab")
+    scheme = KeyTemplate("{start_time}-{meeting_url}")
+    assert scheme(one) != scheme(other)
+    assert scheme(one) == Deduplication.MEETING(one)
