@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
-import msgspec
 from msgspec import Struct
 
-from ..errors import ConfigurationError
 from ..models import Time
 from .decide import CHANGES, KINDS, Decision, Kind
+from .plan_file import PLAN_FIELDS, decode_plan, encode_plan
 
 CLOCK_ERROR = timedelta(minutes=5)
 """By how much this computer's clock may differ from the API's; webhooks rest on the same."""
@@ -42,6 +41,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     """The calendars that were looked at; `None` for all."""
     disconnected: tuple[str, ...] = ()
     """Calendars whose events were left alone because the API can no longer read them."""
+    lead_time: float = 0.0
+    """Seconds that must be left before a meeting begins for it to get a new bot, also when the plan is applied."""
     seconds: float = 0.0
     """How long the requests take at the quota, if nobody else uses it."""
 
@@ -49,12 +50,28 @@ class Plan(Struct, frozen=True, kw_only=True):
         return (decision for decision in self.decisions if decision.kind in CHANGES)
 
     def __len__(self) -> int:
-        return self.requests
+        return sum(1 for _ in self)
 
     @property
     def requests(self) -> int:
         """How many requests the plan takes, retries aside."""
-        return sum(1 for _ in self)
+        return sum(len(decision.actions) for decision in self)
+
+    @property
+    def removals(self) -> int:
+        """How many events lose their bot."""
+        return self.counts["remove"]
+
+    @property
+    def events_with_bots(self) -> int:
+        """How many events have a bot to come before the plan is applied."""
+        counts = self.counts
+        return counts["keep"] + counts["reschedule"] + counts["remove"] + self.skipped.get("foreign bot", 0)
+
+    @property
+    def flapping(self) -> tuple[Decision, ...]:
+        """Events that are left alone because the same was done to them again and again, and did not last."""
+        return tuple(decision for decision in self.decisions if decision.reason == "flapping")
 
     @property
     def counts(self) -> dict[Kind, int]:
@@ -74,16 +91,17 @@ class Plan(Struct, frozen=True, kw_only=True):
         return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
     def to_json(self) -> str:
-        """The plan as a JSON document, from which `from_json` makes an equal plan."""
-        return _encode(self).decode()
+        """Write the plan as a JSON document, from which `from_json` makes an equal plan."""
+        return encode_plan(self.decisions, {name: getattr(self, name) for name in PLAN_FIELDS})
 
     @classmethod
     def from_json(cls, document: str | bytes) -> Self:
-        """The plan that `to_json` wrote. Raises `ConfigurationError` for anything else."""
-        try:
-            return msgspec.json.decode(document, type=cls)
-        except (ValueError, RecursionError) as error:
-            raise ConfigurationError(f"this is not a plan as Plan.to_json writes it: {error}") from error
+        """Read the plan that `to_json` wrote, or what a person made of it.
+
+        Raises `ConfigurationError` for anything else, also for a plan of another version.
+        """
+        decisions, fields = decode_plan(document)
+        return cls(decisions=decisions, **fields)
 
     def __str__(self) -> str:
         rows = [("start (UTC)", "action", "because", "event", "title")]
@@ -91,7 +109,7 @@ class Plan(Struct, frozen=True, kw_only=True):
             (
                 f"{decision.start_time.astimezone(UTC):%Y-%m-%d %H:%M}",
                 decision.kind,
-                decision.reason or "no bot",
+                (decision.reason or "no bot") + (", shared" if decision.detach else ""),
                 decision.event_id,
                 _line(decision.title),
             )
@@ -109,14 +127,18 @@ class Plan(Struct, frozen=True, kw_only=True):
             f"{counts['schedule']} to schedule, {counts['reschedule']} to reschedule, {counts['remove']} to remove; "
             f"{counts['keep']} as they should be, {counts['skip']} skipped{f' ({skipped})' if skipped else ''}.",
         ]
+        if foreign := sum(decision.reason == "foreign bot" for decision in self):
+            lines.append(f"{foreign} of the bots to reschedule are foreign: the plan replaces them.")
+        if flapping := len(self.flapping):
+            lines.append(
+                f"WARNING: {flapping} flapping: the same was done to {'it' if flapping == 1 else 'them'} twice and did not "
+                "last. Left alone until something changes."
+            )
         if requests := self.requests:
             lines.append(f"{requests} {'request' if requests == 1 else 'requests'}, {self.seconds:.0f} s at the quota.")
         if number := len(self.disconnected):
             lines.append(f"{number} {'calendar is' if number == 1 else 'calendars are'} disconnected.")
         return "\n".join(lines)
-
-
-_encode = msgspec.json.Encoder().encode
 
 
 def _line(title: str | None) -> str:

@@ -1,0 +1,133 @@
+"""The stored form of a plan: JSON that people read and edit, with each bot configuration written once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from ..checks import uuid
+from ..errors import ConfigurationError
+from ..models import CalendarEventBot, MeetingURL, Time
+from ..resources.fields import check_deduplication_key, encode_bot_config
+from .decide import Decision, Kind, Reason
+
+VERSION = 2
+"""Counts the changes that older programs would misread."""
+
+
+class _StoredDecision(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    kind: Kind
+    reason: Reason | None = None
+    event_id: str
+    calendar_id: str
+    start_time: Time
+    end_time: Time
+    updated_at: Time
+    title: str | None = None
+    deduplication_key: str | None = None
+    config: int | None = None
+    """The place of the bot's configuration in the plan's `configs`."""
+    meeting_url: str | MeetingURL | None = None
+    bots: tuple[CalendarEventBot, ...] = ()
+    detach: bool = False
+
+
+class _StoredPlan(Struct, kw_only=True, forbid_unknown_fields=True):
+    version: int
+    made_at: Time
+    watermark: Time | None = None
+    calendars: tuple[str, ...] | None = None
+    disconnected: tuple[str, ...] = ()
+    lead_time: float = 0.0
+    seconds: float = 0.0
+    configs: list[dict[str, Any]] = []
+    decisions: list[_StoredDecision]
+
+
+_SAME = tuple(name for name in _StoredDecision.__struct_fields__ if name != "config")
+_encode = msgspec.json.Encoder().encode
+PLAN_FIELDS = ("made_at", "watermark", "calendars", "disconnected", "lead_time", "seconds")
+"""What there is in a plan beside its decisions."""
+
+
+def encode_plan(decisions: Iterable[Decision], fields: dict[str, Any]) -> str:
+    """Write a plan as JSON: its decisions, and its `PLAN_FIELDS` by name."""
+    places: dict[int, int] = {}
+    """By identity: the decisions of a plan share what is equal."""
+    by_content: dict[bytes, int] = {}
+    configs: list[dict[str, Any]] = []
+
+    def place_of(config: dict[str, Any]) -> int | None:
+        if not config:
+            return None
+        if id(config) not in places:
+            place = by_content.setdefault(_encode(config), len(configs))
+            if place == len(configs):
+                configs.append(config)
+            places[id(config)] = place
+        return places[id(config)]
+
+    stored = [
+        _StoredDecision(config=place_of(decision.bot_config), **{name: getattr(decision, name) for name in _SAME})
+        for decision in decisions
+    ]
+    return _encode(_StoredPlan(version=VERSION, configs=configs, decisions=stored, **fields)).decode()
+
+
+def decode_plan(document: str | bytes) -> tuple[tuple[Decision, ...], dict[str, Any]]:
+    """Read a plan's decisions and its `PLAN_FIELDS` from JSON. Raises `ConfigurationError` that says where it is wrong."""
+    try:
+        stored = _read(document)
+        decisions = _decisions(stored)
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"this is not a plan that `recall-async plan --out` wrote: {error}") from error
+    return decisions, {name: getattr(stored, name) for name in PLAN_FIELDS}
+
+
+def _read(document: str | bytes) -> _StoredPlan:
+    text = document.decode("utf-8-sig") if isinstance(document, bytes) else document.removeprefix("\ufeff")
+    loaded = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    version = loaded.get("version") if isinstance(loaded, dict) else None
+    if isinstance(version, int) and not isinstance(version, bool) and version > VERSION:
+        raise ValueError(f"version must be at most {VERSION}, got {version}: use a newer recall_async, or plan again")
+    if isinstance(loaded, dict) and version != VERSION:
+        raise ValueError(f"version must be {VERSION}, got {version!r}: make the plan again")
+    return msgspec.convert(loaded, _StoredPlan)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
+    return document
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _decisions(stored: _StoredPlan) -> tuple[Decision, ...]:
+    if not 0 <= stored.lead_time < float("inf"):
+        raise ValueError(f"lead_time must be a number of seconds of at least 0, got {stored.lead_time}")
+    for config in stored.configs:
+        encode_bot_config(config)
+    decisions = []
+    for place, each in enumerate(stored.decisions):
+        where = f"$.decisions[{place}]"
+        event_id = uuid(f"{where}.event_id", each.event_id)
+        if each.deduplication_key is not None:
+            check_deduplication_key(each.deduplication_key)
+        if each.config is not None and not 0 <= each.config < len(stored.configs):
+            raise ValueError(f"{where}.config must be a place in $.configs, got {each.config}")
+        fields = {name: getattr(each, name) for name in _SAME} | {"event_id": event_id}
+        try:
+            config = {} if each.config is None else stored.configs[each.config]
+            decisions.append(Decision(bot_config=config, **fields))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+    return tuple(decisions)
