@@ -91,6 +91,11 @@ class Caller:
             self._lanes[operation] = lane
         return lane
 
+    def quota(self, operation: str) -> Quota:
+        """Return the quota of an operation, by its name, without opening its lane."""
+        lane = self._lanes.get(operation)
+        return lane.quota if lane is not None else self._quotas.get(operation) or base_quota(operation)
+
     def until(self, deadline: float | None) -> float:
         """The time of the loop's clock by which a call must be through; `deadline` is in seconds from now."""
         if deadline is None and (deadline := self.policy.deadline) is None:

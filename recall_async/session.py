@@ -168,23 +168,25 @@ class RecallSession:
         updated_since: datetime | str | None = None,
         lead_time: float | timedelta | None = None,
         refresh: bool = False,
+        remove_foreign: bool = False,
     ) -> Plan:
-        """What is to be done so that every event has the bot that `policy` says, and no other: nothing is sent yet.
+        """Decide what is to be done so that every event has the bot that `policy` says. Nothing is sent yet.
 
         - `policy`: a `RecordingPolicy`, or any function of an event and its calendar that gives a `BotSpec` or `None`.
         - `calendars`: calendars or their ids; by default all of the workspace.
-        - `updated_since`: look only at events that changed since then, such as the last plan's `watermark`.
-        - `lead_time`: seconds that must be left for a new bot; by default the policy's own, or none.
+        - `updated_since`: look only at events that changed since then, such as the last plan's `watermark`, and at
+          calendars that were connected since then.
+        - `lead_time`: seconds that must be left for a new bot; by default the policy's attribute `lead_time`, or none.
         - `refresh`: schedule bots again that are right, with a `bot_config` that may have changed: the API does not show it.
+        - `remove_foreign`: remove also bots whose key the policy's scheme cannot have made.
 
         A plan is made of complete lists only: an error while listing is raised, and so is what the policy raises.
         Raises `ConfigurationError`, or any other `RecallError`. docs/sync.md
         """
         from .sync.planner import Planner
 
-        return await Planner(self._caller).plan(
-            policy, calendars=calendars, updated_since=updated_since, lead_time=lead_time, refresh=refresh
-        )
+        planner = Planner(self._caller, policy, refresh=refresh, lead_time=lead_time, remove_foreign=remove_foreign)
+        return await planner.plan(calendars, updated_since)
 
     def apply(
         self,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
+import asyncio
 import json
+import logging
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
+from msgspec.structs import replace
+
+from .. import checks
 from ..caller import Caller
 from ..errors import ConfigurationError, NotFoundError
 from ..limits.quota import Priority
@@ -17,165 +22,214 @@ from ..models import Calendar, CalendarEvent
 from ..operations import REMOVE_BOT, SCHEDULE_BOT
 from ..resources.calendar_events import CalendarEvents
 from ..resources.calendars import Calendars
-from ..resources.fields import check_id, encode_bot_config, parse_time
-from .decide import CHANGES, Decision, decide
+from ..resources.fields import encode_bot_config
+from .connections import is_connected, status_changed_at, was_connected_since
+from .decide import CHANGES, Decision, bots_to_come, decide, is_right
+from .memory import PATIENCE, memory_of
 from .plan import Plan, watermark_of
-from .policy import BotSpec, Policy, check_setting
+from .policy import UNDECIDED, BotSpec, Policy, Undecided, ask, check_setting
+
+logger = logging.getLogger("recall_async")
 
 LOOKBACK = timedelta(days=1)
 """Events of a calendar are kept up to date from so long ago on: https://docs.recall.ai/docs/scheduling-guide"""
 
 
 class Planner:
-    """Makes plans for one workspace."""
+    """Makes one plan for one workspace."""
 
-    def __init__(self, caller: Caller) -> None:
+    def __init__(
+        self,
+        caller: Caller,
+        policy: Policy,
+        *,
+        refresh: bool = False,
+        lead_time: float | timedelta | None = None,
+        remove_foreign: bool = False,
+    ) -> None:
+        if not callable(policy):
+            raise checks.invalid("policy", "a RecordingPolicy, or a function", policy)
+        if lead_time is None:
+            lead_time = getattr(policy, "lead_time", 0.0)
+        self._policy = policy
+        self._refresh = checks.flag("refresh", refresh)
+        self._remove_foreign = checks.flag("remove_foreign", remove_foreign)
+        self._lead_time: float = check_setting("lead_time", lead_time)
+        self._could_make = getattr(getattr(policy, "deduplication", None), "could_make", None)
         self._caller = caller
         self._events = CalendarEvents(caller)
         self._calendars = Calendars(caller)
+        self._memory = memory_of(caller.workspace)
+        self._now = datetime.now(UTC)
+        self._known: dict[str, Calendar | None] = {}
+        self._configs: dict[bytes, dict[str, Any]] = {}
+        self._right: dict[str, set[str]] = {}
+        """By bot that is where it should be, the events that have it."""
 
     async def plan(
         self,
-        policy: Policy,
-        *,
-        calendars: Iterable[str | UUID | Calendar] | None,
-        updated_since: datetime | str | None,
-        lead_time: float | timedelta | None,
-        refresh: bool,
+        calendars: Iterable[str | UUID | Calendar] | None = None,
+        updated_since: datetime | str | None = None,
     ) -> Plan:
-        """What is to be done about every event. An event that cannot be listed fails the plan as a whole."""
-        if not callable(policy):
-            raise ConfigurationError(f"policy is {policy!r}: it is a RecordingPolicy, or a function")
-        if lead_time is None:
-            lead_time = getattr(policy, "lead_time", 0.0)
-        lead = check_setting("lead_time", lead_time)
-        now = datetime.now(UTC)
-        scope, known = await self._known(calendars)
+        """Decide what is to be done about every event. An event that cannot be listed fails the plan as a whole."""
+        since = None if updated_since is None else checks.moment("updated_since", updated_since)
+        self._memory.forget(self._now - LOOKBACK)
+        scope = await self._read_calendars(calendars)
         decisions: dict[str, Decision] = {}
         newest: datetime | None = None
-        async with aclosing(self._listed(scope, known, updated_since, now)) as listed:
+        async with aclosing(self._listed(scope, since)) as listed:
             async for event in listed:
                 # An event that moves while the list is read may come twice: the later version holds.
                 if event.id in decisions and decisions[event.id].updated_at > event.updated_at:
                     continue
                 newest = event.updated_at if newest is None else max(newest, event.updated_at)
                 try:
-                    decisions[event.id] = await self._decide(event, known, policy, now, lead, refresh)
+                    decisions[event.id] = await self._decide(event)
                 except Exception as error:
                     error.add_note(f"This was about event {event.id} of calendar {event.calendar_id}.")
                     raise
-        ordered = tuple(sorted(decisions.values(), key=lambda decision: (decision.start_time, decision.event_id)))
+        ordered = sorted(decisions.values(), key=lambda decision: (decision.start_time, decision.event_id))
+        ordered = [self._reconsidered(decision) for decision in ordered]
+        watermark = watermark_of(newest, self._now) if newest is not None else since
         return Plan(
-            decisions=ordered,
-            made_at=now,
-            watermark=watermark_of(newest, now) if newest is not None else _time(updated_since),
+            decisions=tuple(ordered),
+            made_at=self._now,
+            watermark=watermark if since is None or watermark is None else max(watermark, since),
             calendars=None if scope is None else tuple(scope),
-            disconnected=tuple(sorted(id for id, calendar in known.items() if not _is_connected(calendar))),
+            disconnected=tuple(sorted(key for key, calendar in self._known.items() if not is_connected(calendar))),
+            lead_time=self._lead_time,
             seconds=self._seconds(ordered),
         )
 
-    async def _decide(
-        self,
-        event: CalendarEvent,
-        known: dict[str, Calendar | None],
-        policy: Policy,
-        now: datetime,
-        lead_time: float,
-        refresh: bool,
-    ) -> Decision:
-        calendar = await self._calendar(event.calendar_id, known)
-        spec = None
-        if calendar is not None and _is_connected(calendar) and not event.is_deleted and event.end_time > now:
-            spec = await _ask(policy, event, calendar)
-        kind, reason = decide(
-            event, spec, now=now, lead_time=lead_time, connected=_is_connected(calendar), refresh=refresh
-        )
-        return Decision(
-            kind=kind,
-            reason=reason,
+    async def _decide(self, event: CalendarEvent) -> Decision:
+        calendar = await self._calendar(event.calendar_id)
+        connected = is_connected(calendar)
+        spec: BotSpec | Undecided | None = None
+        if calendar is not None and connected and not event.is_deleted and event.end_time > self._now:
+            spec = await ask(self._policy, event, calendar)
+        decision = Decision(
+            kind="skip",
+            reason="policy failed",
             event_id=event.id,
             calendar_id=event.calendar_id,
             start_time=event.start_time,
             end_time=event.end_time,
             updated_at=event.updated_at,
             title=event.title,
+        )
+        if spec is UNDECIDED:
+            return decision
+        kind, reason = decide(
+            event,
+            spec,
+            now=self._now,
+            lead_time=self._lead_time,
+            connected=connected,
+            refresh=self._refresh,
+            is_ours=None if self._could_make is None else partial(self._could_make, event=event),
+            remove_foreign=self._remove_foreign,
+        )
+        if spec is not None:
+            for bot in event.bots:
+                if is_right(bot, event, spec):
+                    self._right.setdefault(bot.bot_id, set()).add(event.id)
+        takes_request = kind in CHANGES
+        return replace(
+            decision,
+            kind=kind,
+            reason=reason,
             deduplication_key=spec.deduplication_key if spec is not None else None,
-            bot_config=_as_json(spec.bot_config) if spec is not None and kind in CHANGES else {},
+            bot_config=self._config(spec) if spec is not None and takes_request else {},
+            meeting_url=event.meeting_url if takes_request else None,
+            bots=bots_to_come(event, self._now) if takes_request else (),
         )
 
-    async def _known(
-        self, calendars: Iterable[str | UUID | Calendar] | None
-    ) -> tuple[list[str] | None, dict[str, Calendar | None]]:
-        """The ids of the calendars to look at (`None`: all), and the calendars that are known by then."""
+    def _reconsidered(self, decision: Decision) -> Decision:
+        """What is to be done about an event, in the light of all others and of what was done before."""
+        if decision.kind not in CHANGES:
+            return decision
+        kind, reason = self._memory.reconsider(decision, asyncio.get_running_loop().time())
+        if reason == "flapping":
+            logger.warning(
+                "event %s: it was to %s %d times because of %r and that did not last; it is left alone until it changes",
+                decision.event_id, decision.kind, PATIENCE, decision.reason or "no bot",
+            )  # fmt: skip
+        if kind != decision.kind:
+            return replace(decision, kind=kind, reason=reason, meeting_url=None, bots=())
+        if kind == "reschedule" and reason != "refresh":
+            # Some deployments change a bot in place, for all events that share it.
+            shared = any(self._right.get(bot.bot_id, set()) - {decision.event_id} for bot in decision.bots)
+            return replace(decision, detach=shared or self._memory.is_repeated(decision))
+        return decision
+
+    async def _read_calendars(self, calendars: Iterable[str | UUID | Calendar] | None) -> list[str] | None:
+        """Read the calendars to look at; return their ids, or `None` for all."""
         if calendars is None:
-            listed = self._calendars.list(priority=Priority.BULK)
-            return None, {calendar.id: calendar async for calendar in listed}
+            async for calendar in self._calendars.list(priority=Priority.BULK):
+                self._note(calendar.id, calendar)
+            return None
         if isinstance(calendars, str | UUID | Calendar):
-            raise ConfigurationError("calendars is one calendar: write calendars=[...]")
-        known: dict[str, Calendar | None] = {}
+            raise ConfigurationError(f"calendars must be a list of calendars, got {checks.shown(calendars)}")
         for given in calendars:
             if isinstance(given, Calendar):
-                known[given.id] = given
-            elif (calendar_id := check_id(given, "calendars")) not in known:
-                known[calendar_id] = await self._calendars.retrieve(calendar_id, priority=Priority.BULK)
-        return list(known), known
+                self._note(given.id, given)
+            else:
+                await self._calendar(checks.uuid("calendars", given), must_exist=True)
+        return list(self._known)
 
-    async def _listed(
-        self,
-        scope: list[str] | None,
-        known: dict[str, Calendar | None],
-        updated_since: datetime | str | None,
-        now: datetime,
-    ) -> AsyncGenerator[CalendarEvent, None]:
-        """Every event that may matter, the deleted ones included: one that is not seen cannot be decided on."""
-        since = now - LOOKBACK if updated_since is None else None
-        for calendar_id in [None] if scope is None else scope:
-            if calendar_id is None or _is_connected(known[calendar_id]):
-                async for event in self._events.list(
-                    calendar_id=calendar_id,
-                    start_time__gte=since,
-                    updated_at__gte=updated_since,
-                    priority=Priority.BULK,
-                ):
-                    yield event
+    async def _listed(self, scope: list[str] | None, since: datetime | None) -> AsyncGenerator[CalendarEvent, None]:
+        """Every event that may matter, the deleted ones included: one that is not seen cannot be decided on.
 
-    async def _calendar(self, calendar_id: str, known: dict[str, Calendar | None]) -> Calendar | None:
+        A calendar that was connected since then has lost its bots, which no event's `updated_at` tells: it is looked at as
+        a whole.
+        """
+        connected = [calendar for calendar in self._known.values() if calendar is not None and is_connected(calendar)]
+        anew = {each.id for each in connected if since is not None and was_connected_since(each, since)}
+        places: list[str | None] = [None, *sorted(anew)] if scope is None else [each.id for each in connected]
+        for calendar_id in places:
+            whole = since is None or calendar_id in anew
+            listed = self._events.list(
+                calendar_id=calendar_id,
+                start_time__gte=self._now - LOOKBACK if whole else None,
+                updated_at__gte=None if whole else since,
+                priority=Priority.BULK,
+            )
+            async for event in listed:
+                yield event
+
+    async def _calendar(self, calendar_id: str, *, must_exist: bool = False) -> Calendar | None:
         """The calendar of an event, which may be none of those that were listed: events change hands."""
-        if calendar_id not in known:
+        if calendar_id not in self._known:
             try:
-                known[calendar_id] = await self._calendars.retrieve(calendar_id, priority=Priority.BULK)
+                self._note(calendar_id, await self._calendars.retrieve(calendar_id, priority=Priority.BULK))
             except NotFoundError:
-                known[calendar_id] = None
-        return known[calendar_id]
+                if must_exist:
+                    raise
+                self._known[calendar_id] = None
+        return self._known[calendar_id]
 
-    def _seconds(self, decisions: tuple[Decision, ...]) -> float:
+    def _note(self, calendar_id: str, calendar: Calendar) -> None:
+        self._known[calendar_id] = calendar
+        self._memory.connection(calendar_id, status_changed_at(calendar), connected=is_connected(calendar))
+
+    def _config(self, spec: BotSpec) -> dict[str, Any]:
+        """A copy as plain JSON, so that the plan does not change with what the policy gave; one for all that are equal."""
+        if not spec.bot_config:
+            return {}
+        encoded = encode_bot_config(spec.bot_config)
+        if encoded not in self._configs:
+            self._configs[encoded] = json.loads(encoded)
+        return self._configs[encoded]
+
+    def _seconds(self, decisions: Iterable[Decision]) -> float:
         """How long the requests take: schedule and remove have a quota each."""
-        removed = sum(decision.kind == "remove" for decision in decisions)
-        changed = sum(decision.kind in CHANGES for decision in decisions)
+        numbers = {SCHEDULE_BOT.name: 0, REMOVE_BOT.name: 0}
+        for decision in decisions:
+            if decision.kind in CHANGES:
+                numbers[REMOVE_BOT.name] += decision.kind == "remove" or decision.detach
+                numbers[SCHEDULE_BOT.name] += decision.kind != "remove"
         times = [0.0]
-        for operation, number in ((SCHEDULE_BOT, changed - removed), (REMOVE_BOT, removed)):
-            quota = self._caller.lane(operation.name).quota
+        for name, number in numbers.items():
+            quota = self._caller.quota(name)
             times.append((number - quota.depth) * quota.per / quota.ceiling(Priority.BULK))
         return max(times)
-
-
-async def _ask(policy: Policy, event: CalendarEvent, calendar: Calendar) -> BotSpec | None:
-    answer = policy(event, calendar)
-    spec = await answer if inspect.isawaitable(answer) else answer
-    if spec is not None and not isinstance(spec, BotSpec):
-        raise ConfigurationError(f"the policy answered {spec!r}: it answers a BotSpec or None")
-    return spec
-
-
-def _time(given: datetime | str | None) -> datetime | None:
-    return None if given is None else parse_time(given, "updated_since")
-
-
-def _is_connected(calendar: Calendar | None) -> bool:
-    return calendar is not None and calendar.status != "disconnected"
-
-
-def _as_json(config: Any) -> dict[str, Any]:
-    """A copy as plain JSON, so that the plan does not change with what the policy gave."""
-    document: dict[str, Any] = json.loads(encode_bot_config(config)) if config else {}
-    return document

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import runpy
 import shlex
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from recall_async import RecordingPolicy
+from recall_async import Plan, RecallSession, RecordingPolicy
 from recall_async.cli.app import app
 from recall_async.sync import decide
 
-PAGE = (Path(__file__).parent.parent.parent / "docs" / "sync.md").read_text()
+ROOT = Path(__file__).parent.parent.parent
+PAGE = (ROOT / "docs" / "sync.md").read_text()
+SCHEDULE = "calendar_events.schedule_bot"
 PROGRAMS = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
 (SETTINGS,) = re.findall(r"^```toml\n(.*?)^```", PAGE, re.M | re.S)
 
@@ -67,3 +70,29 @@ def test_the_table_is_the_codes() -> None:
         for text in (decide.__doc__ or "", PAGE)
     )
     assert in_code == on_page
+
+
+@pytest.mark.recall_sandbox(events=60, calendars=2)
+@pytest.mark.parametrize("page", ["README.md", "docs/bulk.md"])
+def test_a_plan_keeps_what_other_pages_scheduled(
+    page: str, recall_sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
+) -> None:
+    """Each page has a key scheme of its own, so that the first plan sends every bot anew."""
+    monkeypatch.setenv("RECALL_API_KEY", recall_sandbox.api_key)
+    monkeypatch.setenv("RECALL_BASE_URL", recall_sandbox.url)
+    monkeypatch.chdir(tmp_path)
+    (program,) = [
+        source
+        for source in re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
+        if "Deduplication.MEETING(event)" in source
+    ]
+    Path("program.py").write_text(program)
+    runpy.run_path("program.py", run_name="__main__")
+
+    async def plan() -> Plan:
+        async with RecallSession() as recall:
+            return await recall.plan(policy=RecordingPolicy())
+
+    made = asyncio.run(plan())
+    assert (len(made), made.counts["keep"]) == (0, recall_sandbox.report()["operations"][SCHEDULE]["accepted"])
+    assert made.counts["keep"] > 30

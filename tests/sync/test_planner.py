@@ -262,7 +262,7 @@ async def test_what_a_policy_raises_is_passed_on(recall):
 
 async def test_what_is_no_policy(recall):
     """A missing policy is noticed with the first event."""
-    with pytest.raises(ConfigurationError, match="policy is None"):
+    with pytest.raises(ConfigurationError, match="policy must be"):
         await recall.plan(policy=None)
 
 

@@ -1,0 +1,99 @@
+"""What one process remembers of a workspace's events between its plans, so that plans come to an end on any API.
+
+An API may show a bot some seconds after its answer, write keys or addresses in a form of its own, change a bot that two
+events share, or take a removal back. Three things are remembered of each event on which something was done: what was done
+last, how often for which reason, and since when its effect is awaited. Nothing of it outlives the process.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+
+from ..limits.loops import PerLoop
+from .decide import Decision, Kind, Reason
+
+Target = tuple[object, ...]
+"""What an event should have: nothing has changed as long as it is the same."""
+
+SETTLING_TIME = 60.0
+"""Seconds for which a bot that the answer did not show may still appear."""
+PATIENCE = 2
+"""Times that the same is done to an event for the same reason; the next one is flapping."""
+
+
+class _Past:
+    __slots__ = ("awaited_until", "calendar_id", "kind", "planned_at", "reasons", "start_time", "target")
+
+    def __init__(self, decision: Decision, target: Target) -> None:
+        self.target = target
+        self.calendar_id = decision.calendar_id
+        self.start_time = decision.start_time
+        self.reasons: Counter[tuple[Kind, Reason | None]] = Counter()
+        self.awaited_until = 0.0
+        self.kind: Kind = decision.kind
+        self.planned_at: datetime | None = None
+
+
+class Memory:
+    """The past of a workspace's events. Moments are in seconds of the event loop's clock."""
+
+    def __init__(self) -> None:
+        self._events: dict[str, _Past] = {}
+        self._connections: dict[str, datetime | None] = {}
+
+    def forget(self, before: datetime) -> None:
+        """Forget events that started before."""
+        self._events = {key: past for key, past in self._events.items() if past.start_time >= before}
+
+    def connection(self, calendar_id: str, connected_at: datetime | None, *, connected: bool) -> None:
+        """Note since when a calendar is connected. One that was connected anew has lost its bots: its past is forgotten."""
+        known = self._connections.get(calendar_id, connected_at)
+        self._connections[calendar_id] = connected_at
+        if not connected or known != connected_at:
+            self._events = {key: past for key, past in self._events.items() if past.calendar_id != calendar_id}
+
+    def reconsider(self, decision: Decision, now: float) -> tuple[Kind, Reason | None]:
+        """Decide again about an event that seems to need a request, in the light of what was done to it."""
+        past = self._events.get(decision.event_id)
+        if past is None or past.target != target_of(decision) or decision.reason == "refresh":
+            return decision.kind, decision.reason
+        if decision.kind == "schedule" and past.awaited_until > now:
+            return "keep", "settling"
+        if past.reasons[decision.kind, decision.reason] >= PATIENCE:
+            return "skip", "flapping"
+        return decision.kind, decision.reason
+
+    def is_repeated(self, decision: Decision) -> bool:
+        """Tell whether the same was done to the event before, and did not last."""
+        past = self._events.get(decision.event_id)
+        return past is not None and past.target == target_of(decision)
+
+    def done(self, decision: Decision, planned_at: datetime, *, awaited_until: float) -> None:
+        """Note what was done to an event, by a plan of which time, and until when its effect may still appear."""
+        past, target = self._events.get(decision.event_id), target_of(decision)
+        if past is None or past.target != target:
+            past = self._events[decision.event_id] = _Past(decision, target)
+        past.kind, past.planned_at, past.awaited_until = decision.kind, planned_at, awaited_until
+        if decision.reason != "refresh":
+            past.reasons[decision.kind, decision.reason] += 1
+
+    def planned_at(self, event_id: str) -> datetime | None:
+        """Return when the plan was made by which something was done last to an event."""
+        past = self._events.get(event_id)
+        return past.planned_at if past else None
+
+
+def target_of(decision: Decision) -> Target:
+    """Return what a decision wants for its event."""
+    key = None if decision.kind == "remove" else decision.deduplication_key
+    return key, decision.start_time, decision.meeting_url
+
+
+_memories: PerLoop[dict[str, Memory]] = PerLoop(dict)
+
+
+def memory_of(workspace: str) -> Memory:
+    """Return the memory of a workspace in the running event loop."""
+    _memories.bequeathed()
+    return _memories.get().setdefault(workspace, Memory())
