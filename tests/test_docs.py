@@ -6,9 +6,15 @@ import ast
 import asyncio
 import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+
+from recall_async import RecallError, errors
+from recall_async.cli.app import app
+from recall_async.jobs import JobError
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -47,3 +53,48 @@ def test_links_lead_somewhere(page: Path) -> None:
     """A reader who follows a link of this page finds nothing."""
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_errors_are_complete() -> None:
+    """A reader who catches an error does not learn from the page what it means, or is told the wrong thing to do."""
+    rows = {}
+    for line in (ROOT / "docs/errors.md").read_text().splitlines():
+        if line.startswith("| `"):
+            name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+            rows[name.strip("`")] = cells
+    described = [*vars(errors).values(), JobError]
+    known = {kind.__name__: kind for kind in described if isinstance(kind, type) and issubclass(kind, RecallError)}
+    assert rows.keys() == known.keys() - {"RecallError", "APIError"}
+    assert {name: "yes" in cells for name, cells in rows.items()} == {name: known[name].may_pass for name in rows}
+
+
+def test_variables_are_complete() -> None:
+    """A variable that the package reads is mentioned nowhere."""
+    source = "".join(path.read_text() for path in (ROOT / "recall_async").rglob("*.py"))
+    read = set(re.findall(r"\b_?RECALL_[A-Z_]*[A-Z]\b", source)) - set(re.findall(r"\b(\w+)_[bx]ash_source", source))
+    page = (ROOT / "docs/environment.md").read_text()
+    assert [name for name in read if f"`{name}`" not in page] == []
+
+
+def test_commands_are_complete() -> None:
+    """The page of the command line lacks an option, or has one that is gone: run docs/generate.py."""
+    page = (ROOT / "docs/cli.md").read_text()
+    shared = page.partition("## Connection options")[2].partition("\n## ")[0]
+    for name, command in leaves(app):
+        section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+        options = {parameter.opts[0] for parameter in command.params if isinstance(parameter, click.Option)}
+        listed = set(re.findall(r"^ +(?:-\w, )?(--[\w-]+)", section.partition("```\n")[0], re.M)) - {"--help"}
+        if "#connection-options" in section:
+            listed |= set(re.findall(r"^ +(--[\w-]+)", shared, re.M))
+        assert listed == options, name
+
+
+def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+    if not isinstance(command, click.Group):
+        yield " ".join(path), command
+        return
+    ctx = click.Context(command)
+    for name in command.list_commands(ctx):
+        found = command.get_command(ctx, name)
+        assert found is not None
+        yield from leaves(found, (*path, name))

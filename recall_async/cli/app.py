@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "remove": ("events:remove", "Remove the bots from a calendar event."),
     "events": ("events:events", "List calendar events."),
     "event": ("events:event", "Show one calendar event and its bots."),
+    "actions": ("actions:actions", "Write the actions that `bulk` and `jobs submit` work on."),
     "calendars": ("calendars:calendars", "List, show, connect, change and disconnect calendars."),
     "bulk": ("bulk:bulk", "Schedule and remove bots on many events; can be resumed."),
     "jobs": ("jobs:jobs", "Run bulk jobs on several machines, through Redis."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from .connection import Connection, connection_options, read_secret, secret_file
 from .interrupt import run
 from .status import Status
 from .streams import reader_gone
-from .text import json_option, line, moment, print_card, print_json, say
+from .text import fitted, json_option, line, moment, print_card, print_json, say
 
 if TYPE_CHECKING:
     from ..models import Calendar
@@ -192,7 +193,10 @@ def _owner(calendar: Calendar) -> str | None:
 
 
 def _in_one_line(calendar: Calendar) -> str:
-    return _COLUMNS.format(line(calendar.id), line(calendar.status), line(_owner(calendar)) or "-")
+    owner = line(_owner(calendar)) or "-"
+    if sys.stdout.isatty():
+        owner = fitted(owner, max(8, shutil.get_terminal_size().columns - 52))
+    return _COLUMNS.format(line(calendar.id), line(calendar.status), owner)
 
 
 def _print(calendar: Calendar, as_json: bool) -> None:

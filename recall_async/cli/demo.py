@@ -34,15 +34,17 @@ LABELS = {
 
 
 @click.command(cls=Command)
-@click.option("--events", default=150, show_default=True, type=click.IntRange(0), help="How many calendar events.")
-@click.option("--seed", default=7, show_default=True, type=int, help="Decides everything about them.")
+@click.option(
+    "--events", default=150, show_default=True, type=click.IntRange(0), help="Calendar events in the sandbox."
+)
+@click.option("--seed", default=7, show_default=True, type=int, help="The same seed makes the same events.")
 @click.option("--pace", type=click.Choice(["smooth", "greedy"]), default="smooth", show_default=True,
               help="smooth: 60 at once, then 10 a second. greedy: 600 at once.")  # fmt: skip
 @json_option
 def demo(events: int, seed: int, pace: str, as_json: bool) -> Status:
-    """Schedule bots on a sandbox at the real quotas, and ask its server what it saw.
+    """Schedule bots on a local sandbox at the API's real quotas, and compare what server and client have counted.
 
-    Exit status 0 only if the server's report agrees with what the client believes. With --json that is one document.
+    The exit status is 0 only if both agree and no request was answered 429.
     """
     from ..sandbox import RecallSandbox
     from ..session import RecallSession

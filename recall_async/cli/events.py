@@ -96,23 +96,33 @@ def event(connection: Connection, event_id: UUID, as_json: bool) -> None:
 
 @click.command(cls=Command)
 @click.argument("event_id", type=click.UUID)
-@click.option("--deduplication-key", metavar="KEY", required=True, help="Events with one key share one bot.")
+@click.option(
+    "--deduplication-key", metavar="KEY", help="Events with one key share a bot [default: by start and link]."
+)
 @click.option("--bot-config", metavar="JSON|@FILE", default="{}", help="The complete configuration of the bot.")
 @json_option
 @connection_options
-def schedule(connection: Connection, event_id: UUID, deduplication_key: str, bot_config: str, as_json: bool) -> None:
+def schedule(
+    connection: Connection, event_id: UUID, deduplication_key: str | None, bot_config: str, as_json: bool
+) -> None:
     """Schedule a bot on the calendar event EVENT_ID, or replace its bot.
 
-    The bot gets the --bot-config that is given, complete: nothing is merged. A good key is {start_time}-{meeting_url},
-    which gives each meeting one bot; the scheme must be the same for all events of a workspace.
+    The bot gets the --bot-config that is given, complete: nothing is merged.
+
+    Without --deduplication-key the event is retrieved first, and the key is {start_time}-{meeting_url}, so that each
+    meeting has one bot however many calendars it is in. All events of a workspace must use one scheme: give the key where
+    your other programs use another.
     """
     session, config = connection.session(), read_config(bot_config)
 
+    from ..sync.deduplication import Deduplication
+
     async def put() -> CalendarEvent:
         async with session as recall:
-            return await recall.calendar_events.schedule_bot(
-                event_id, deduplication_key=deduplication_key, bot_config=config
-            )
+            key = deduplication_key
+            if key is None:
+                key = Deduplication.MEETING(await recall.calendar_events.retrieve(event_id))
+            return await recall.calendar_events.schedule_bot(event_id, deduplication_key=key, bot_config=config)
 
     _print(run(put()), as_json)
 

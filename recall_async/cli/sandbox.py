@@ -14,14 +14,22 @@ from .text import json_option, print_json, say
 
 
 @click.command(cls=Command)
-@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where to listen.")
-@click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
-@click.option("--events", default=500, show_default=True, type=click.IntRange(0), help="How many calendar events.")
-@click.option("--calendars", default=5, show_default=True, type=click.IntRange(1), help="How many calendars.")
-@click.option("--seed", default=7, show_default=True, type=int, help="Decides everything about them.")
-@click.option("--api-key", default="sandbox-key", show_default=True, metavar="KEY", help="The key that it accepts.")
-@click.option("--quota-scale", default=1.0, show_default=True, type=float, help="Times the API's real quotas.")
-@click.option("--webhook-url", metavar="URL", help="Tell this address of every change, with signed webhooks.")
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on.")
+@click.option(
+    "--port",
+    default=8765,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 takes a free one.",
+)
+@click.option("--events", default=500, show_default=True, type=click.IntRange(0), help="Calendar events to make up.")
+@click.option("--calendars", default=5, show_default=True, type=click.IntRange(1), help="Calendars to make up.")
+@click.option("--seed", default=7, show_default=True, type=int, help="The same seed makes the same data.")
+@click.option("--api-key", default="sandbox-key", show_default=True, metavar="KEY", help="API key that it accepts.")
+@click.option(
+    "--quota-scale", default=1.0, show_default=True, type=float, help="Enforce F times the API's quotas.", metavar="F"
+)
+@click.option("--webhook-url", metavar="URL", help="Send signed webhooks about every change to this URL.")
 @json_option
 def sandbox(
     host: str,
@@ -34,9 +42,9 @@ def sandbox(
     webhook_url: str | None,
     as_json: bool,
 ) -> None:
-    """Serve an embedded server that behaves like the API, until it is interrupted.
+    """Run a local server that behaves like the API, until Ctrl-C.
 
-    Being interrupted is how it ends, so that is exit status 0. With --json its `url` and `api_key` are one document.
+    Ctrl-C is how it ends, so the exit status is then 0. With --json it prints its `url` and `api_key`.
     """
     from ..sandbox import RecallSandbox, serve
 

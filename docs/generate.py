@@ -1,0 +1,264 @@
+"""Write `docs/cli.md` and `docs/demo.svg`: the command line's help, and its screens in a terminal of 80 columns.
+
+python docs/generate.py            # needs the extra docs; takes about a minute
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import shlex
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+import pyte
+from rich.console import Console
+from rich.text import Text
+
+from recall_async.cli.app import app
+from recall_async.cli.command import CONNECTION
+from recall_async.sandbox import RecallSandbox
+
+DOCS = Path(__file__).parent
+COLUMNS, LINES = 80, 200
+INTRODUCTION = """\
+# The command line
+
+<!-- Written by docs/generate.py: do not edit. -->
+
+`pip install 'recall-async[cli]'` installs `recall-async`. `python -m recall_async` is the same.
+
+| exit status | meaning |
+| --- | --- |
+| 0 | done |
+| 1 | something failed; the message says what |
+| 2 | invalid usage or input; nothing was sent |
+| 3 | the API refused the key or the workspace, or a firewall the request |
+| 10 | `plan`: there are changes to make |
+| 130 | interrupted |
+
+Results go to standard output, remarks and progress to standard error. `--json` prints JSON alone, one document per line. A
+closed pipe (`| head`) does not change the exit status. Variables: [environment](environment.md).
+
+## From events to actions
+
+`recall-async events --json` prints one event per line, `recall-async actions` turns events into the actions that `bulk` and
+`jobs submit` work on, and each step can be looked at, filtered with other tools, or stored:
+
+```sh
+recall-async events --from tomorrow --to +7d --json > events.jsonl
+recall-async actions events.jsonl --policy policy.toml > actions.jsonl
+recall-async bulk actions.jsonl --results results.jsonl
+```
+
+Without a file, `actions` lists the events by itself. For bots that also follow their meetings, and are removed where they
+should not be, use [`plan` and `apply`](sync.md) instead.
+
+## Connection options
+
+Every command that sends requests takes these:
+
+```text
+CONNECTION_HELP
+```
+"""
+POLICY = """\
+title_excludes = ["1:1"]
+min_attendees = 2
+
+[bot_config]
+bot_name = "Notes"
+"""
+
+
+class Terminal:
+    """Runs commands in a terminal of 80 columns, and keeps what is on its screen at the end."""
+
+    def __init__(self, sandbox: RecallSandbox, folder: str) -> None:
+        own = {name: value for name, value in os.environ.items() if not name.startswith("RECALL_")}
+        self._environment = own | {
+            "RECALL_BASE_URL": sandbox.url,
+            "RECALL_API_KEY": sandbox.api_key,
+            "TERM": "xterm-256color",
+            "COLUMNS": str(COLUMNS),
+            "PYTHONPATH": str(DOCS.parent),
+        }
+        self._folder = folder
+
+    def run(self, command: str, *, stop_after: str | None = None) -> str:
+        """The screen after `recall-async ...`; with `stop_after`, Ctrl-C is pressed once that text has appeared."""
+        screen = self.screen(command, stop_after=stop_after)
+        return "\n".join(line.rstrip() for line in screen.display).rstrip()
+
+    def screen(self, command: str, *, stop_after: str | None = None) -> pyte.Screen:
+        """As `run`, with colours."""
+        screen = pyte.Screen(COLUMNS, LINES)
+        screen.set_mode(pyte.modes.LNM)
+        stream = pyte.Stream(screen)
+        leader, follower = pty.openpty()
+        fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
+        words = [sys.executable, "-c", "from recall_async.cli import main; main()", *shlex.split(command)[1:]]
+        # The program is called by its name, as the shell would.
+        words[2] = f"import sys; sys.argv[0] = 'recall-async'; {words[2]}"
+        with subprocess.Popen(
+            words, stdin=follower, stdout=follower, stderr=follower, env=self._environment, cwd=self._folder
+        ) as process:
+            os.close(follower)
+            seen = ""
+            while True:
+                try:
+                    text = os.read(leader, 65536).decode()
+                except OSError:
+                    break
+                seen += text
+                stream.feed(text)
+                if stop_after is not None and stop_after in seen:
+                    stop_after = None
+                    process.terminate()
+        os.close(leader)
+        return screen
+
+
+def examples(sandbox: RecallSandbox) -> dict[str, list[str]]:
+    """Commands whose screens are shown, by the command that they belong to."""
+    soon = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    events = [
+        event
+        for event in sandbox.snapshot()["events"]
+        if event["start_time"] > soon and event["meeting_url"] and not event["is_deleted"]
+    ]
+    one = min(events, key=lambda event: str(event["start_time"]))["id"]
+    calendar = sandbox.snapshot()["calendars"][0]["id"]
+    return {
+        "events": ["events --from tomorrow --to +2d --limit 8"],
+        "schedule": [f'schedule {one} --bot-config \'{{"bot_name": "Notes"}}\''],
+        "event": [f"event {one} --json | cut -c -76"],
+        "remove": [f"remove {one}"],
+        "calendars list": ["calendars"],
+        "calendars get": [f"calendars get {calendar}"],
+        "actions": ["actions --policy policy.toml --from tomorrow | head -2 | cut -c -76"],
+        "plan": ["plan --policy policy.toml --out plan.json"],
+        "apply": ["apply plan.json --results applied.jsonl"],
+        "sync": ["sync --policy policy.toml"],
+        "bulk": ["bulk actions.jsonl --results results.jsonl --dry-run", "bulk actions.jsonl --results results.jsonl"],
+        "quota": ["quota"],
+    }
+
+
+def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+    """Every command that is not a group, by the words that call it."""
+    if not isinstance(command, click.Group):
+        yield " ".join(path), command
+        return
+    ctx = click.Context(command)
+    for name in command.list_commands(ctx):
+        found = command.get_command(ctx, name)
+        assert found is not None
+        yield from commands(found, (*path, name))
+
+
+def help_of(name: str, command: click.Command) -> str:
+    """The help of a command at 80 columns."""
+    ctx = click.Context(command, info_name=f"recall-async {name}", terminal_width=COLUMNS)
+    return "\n".join(line.rstrip() for line in command.get_help(ctx).splitlines())
+
+
+def page(terminal: Terminal, sandbox: RecallSandbox) -> Iterator[str]:
+    """The parts of `docs/cli.md`."""
+    helps = {name: help_of(name, command) for name, command in commands(app)}
+    shared = helps["events"].partition(f"{CONNECTION}:\n")[2]
+    yield INTRODUCTION.replace("CONNECTION_HELP", shared.rstrip())
+    shown = examples(sandbox)
+    for name, text in helps.items():
+        own, _, connection = text.partition(f"\n{CONNECTION}:\n")
+        takes_connection = connection == shared
+        own = own if takes_connection else text
+        remark = "\nand the [connection options](#connection-options).\n" if takes_connection else ""
+        yield f"## {name}\n\n```text\n{own.rstrip()}\n```\n{remark}"
+        for command in shown.get(name, []):
+            yield f"```text\n$ recall-async {command}\n{run(terminal, command)}\n```\n"
+
+
+def run(terminal: Terminal, command: str) -> str:
+    """The screen of a command, which may be followed by others of the shell."""
+    first, *others = command.split(" | ")
+    text = terminal.run(f"recall-async {first}") if not others else ""
+    if others:
+        line = f"{shlex.quote(sys.executable)} -m recall_async {first} 2>/dev/null | {' | '.join(others)}"
+        text = subprocess.run(
+            line,
+            shell=True,
+            check=True,
+            capture_output=True,
+            text=True,
+            env=terminal._environment,
+            cwd=terminal._folder,
+        ).stdout
+    text = re.sub(r"http://127\.0\.0\.1:\d+", "http://127.0.0.1:8765", text).rstrip()
+    wide = [line for line in text.splitlines() if len(line) > COLUMNS]
+    assert not wide, wide
+    return text
+
+
+def picture(terminal: Terminal) -> str:
+    """The demo's screen as a picture."""
+    screen = terminal.screen("recall-async demo --events 150")
+    rows = [screen.buffer[number] for number in range(LINES)]
+    last = max(number for number, row in enumerate(rows) if any(cell.data.strip() for cell in row.values()))
+    console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115
+    console.print(Text("$ recall-async demo", style="bold"))
+    for row in rows[: last + 1]:
+        text = Text()
+        for column in range(COLUMNS):
+            cell = row[column]
+            colour = (
+                None if cell.fg == "default" else (f"#{cell.fg}" if re.fullmatch("[0-9a-f]{6}", cell.fg) else cell.fg)
+            )
+            text.append(re.sub(r"\d{5}", lambda port: port[0], cell.data), style=colour or "")
+        text.rstrip()
+        text.plain = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8765", text.plain)
+        console.print(text, highlight=False)
+    return console.export_svg(title="recall-async demo", unique_id="demo")
+
+
+def main() -> None:
+    """Write both."""
+    with RecallSandbox(events=300, calendars=4, seed=7) as sandbox, tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "policy.toml").write_text(POLICY)
+        write_actions(Path(folder) / "actions.jsonl", sandbox)
+        terminal = Terminal(sandbox, folder)
+        text = "\n".join(page(terminal, sandbox))
+        (DOCS / "cli.md").write_text(text)
+        (DOCS / "demo.svg").write_text(picture(terminal))
+
+
+def write_actions(path: Path, sandbox: RecallSandbox) -> None:
+    """Forty actions, one of which fails."""
+    events = [event for event in sandbox.snapshot()["events"] if event["meeting_url"] and not event["is_deleted"]]
+    rows = [
+        {
+            "action": "schedule",
+            "event_id": event["id"],
+            "deduplication_key": f"{event['start_time']}-{event['meeting_url']}",
+            "bot_config": {"bot_name": "Notes"},
+            "start_time": event["start_time"],
+            "end_time": event["end_time"],
+        }
+        for event in sorted(events, key=lambda event: str(event["start_time"]))[-40:]
+    ]
+    rows.append({"action": "remove", "event_id": "2f3d2b1e-6c57-4bd5-a5d0-0c8f0f4e3a11"})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+if __name__ == "__main__":
+    main()
