@@ -17,6 +17,7 @@ import msgspec
 
 from .documents import CalendarDocument, Event, EventDocument, Meeting, MeetingURL, Person, StatusChange
 from .payloads import render
+from .unusual import KINDS
 
 DAYS_AHEAD = 28
 _SHARES = {"ended": 0.08, "deleted": 0.05, "without_url": 0.06, "all_day": 0.03, "under_way": 0.02, "perpetual": 0.02}
@@ -47,9 +48,12 @@ _RESPONSES = ("accepted", "accepted", "accepted", "accepted", "needsAction", "te
 class Generator:
     """Draws calendars, meetings and their events from one seed, relative to `now` (whole minutes)."""
 
-    def __init__(self, seed: int, now: datetime) -> None:
+    def __init__(self, seed: int, now: datetime, *, url_objects: bool = True, unusual: float = 0.0) -> None:
         self.rng = Random(seed)
         self._now = now.replace(second=0, microsecond=0)
+        self._url_objects = url_objects
+        self._unusual = unusual
+        """The share of events whose invitation is unusual."""
 
     def identifier(self) -> str:
         """A UUID that the next run with this seed gives too."""
@@ -68,6 +72,19 @@ class Generator:
             events.extend(self._special(kind, self.rng.choice(calendars)) for _ in range(number))
         return events
 
+    def events_of(self, calendar: CalendarDocument, count: int, now: datetime) -> list[Event]:
+        """The events of a calendar that is connected at `now`, seen then for the first time."""
+        self._now = now.replace(second=0, microsecond=0)
+        events = self.events(count, [calendar])
+        for event in events:
+            event.document.created_at = event.document.updated_at = now
+            event.document.raw = render(event)
+        return events
+
+    def address_of(self, calendar: CalendarDocument) -> str:
+        """The address of the account behind a calendar: the one that was said, or one that is made up."""
+        return calendar.oauth_email or _person(self.rng.randrange(360), self.rng.choice(_COMPANIES)).email
+
     def one_off(self, calendar: CalendarDocument, created_at: datetime) -> Event:
         """A meeting with a URL in this calendar that somebody creates at `created_at`, for a time after that."""
         meeting = self._meeting([calendar])
@@ -82,7 +99,7 @@ class Generator:
         number, token = str(rng.randrange(10**10, 10**11)), f"{rng.getrandbits(96):024x}"
         letters = "".join(rng.choices("abcdefghijkmnpqrstuvwxyz", k=10))
         meet = f"{letters[:3]}-{letters[3:7]}-{letters[7:]}"
-        as_object = rng.random() < 0.04
+        as_object = rng.random() < 0.04 and self._url_objects
         match platform:
             case "zoom" if as_object:
                 return platform, {"platform": platform, "meeting_id": number, "meeting_password": token[:10]}
@@ -214,6 +231,8 @@ class Generator:
         )
         moves = rng.randrange(20, 90) if meeting.perpetual else rng.randrange(3)
         event = Event(document, meeting, owner_of(calendar), rng.choice(_RESPONSES), moves, start)
+        if self._unusual and rng.random() < self._unusual:
+            event.unusual = rng.choice(KINDS)
         document.raw = render(event)
         return event
 

@@ -50,7 +50,6 @@ class CalendarDocument(Struct, gc=False):
 
     id: str
     oauth_client_id: str
-    oauth_client_secret: str
     oauth_refresh_token: str
     platform: str
     platform_email: str | None
@@ -58,8 +57,13 @@ class CalendarDocument(Struct, gc=False):
     status_changes: list[StatusChange]
     created_at: datetime
     updated_at: datetime
+    oauth_client_secret: str = ""
+    """Empty for a calendar that was connected with a certificate."""
+    oauth_client_certificate: str | UnsetType = UNSET
+    oauth_client_private_key: str | UnsetType = UNSET
     webhook_url: str | UnsetType = UNSET
     oauth_email: str | UnsetType = UNSET
+    metadata: dict[str, Any] = {}
 
 
 class Person(NamedTuple):
@@ -96,3 +100,7 @@ class Event(Struct, gc=False):
     response: str
     sequence: int
     original_start: datetime
+    unusual: str = ""
+    """The kind of its invitation, of `unusual.KINDS`."""
+    written: Raw | None = None
+    """The `raw` that a test has written in place of the rendered one."""

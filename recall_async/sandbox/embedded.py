@@ -16,7 +16,8 @@ from aiohttp import web
 
 from .faults import Fault, FaultKind
 from .server import Delay, Server
-from .webhooks import SECRET, Webhooks
+from .state import SharedBots
+from .webhooks import SECRET, HeaderNames, Webhooks
 from .workspace import Settings, utc_now
 
 T = TypeVar("T")
@@ -35,9 +36,13 @@ class RecallSandbox:
     `{operation name: (requests, seconds)}`; `port` 0 takes a free one; `latency` is seconds before and behind the point
     where a request is counted, each fixed or a `(low, high)` range; `faults` happen from the start and from each reset;
     `clock` gives the seconds that quotas and idempotency keys live by, `now` the time that data and bots live by;
-    `webhook_url` is told of every change that `mutate` makes, in deliveries signed with `webhook_secret`.
+    `webhook_url` is told of everything that happens, in deliveries signed with `webhook_secret`, whose headers begin with
+    `webhook_headers` (`webhook` or `svix`); `connect_after` is the seconds that a new calendar is `connecting`;
+    `url_objects=False` gives every meeting URL as text; `unusual` is the share of events with an unusual invitation;
+    `shared_bots` says what becomes of a bot that several events share when one of them gets another key: `detach`
+    (that event gets a bot of its own) or `update` (the bot is updated in place, key included).
 
-    Raises `ValueError` for impossible settings, `OSError` if the port is taken.
+    Raises `ValueError` for impossible settings, `OSError` if the port is taken. docs/testing.md
     """
 
     def __init__(
@@ -58,13 +63,31 @@ class RecallSandbox:
         now: Callable[[], datetime] = utc_now,
         webhook_url: str | None = None,
         webhook_secret: str = SECRET,
+        webhook_headers: HeaderNames = "webhook",
+        connect_after: float = 1.0,
+        url_objects: bool = True,
+        unusual: float = 0.0,
+        shared_bots: SharedBots = "detach",
     ) -> None:
         self.api_key = api_key
         """The key that the sandbox accepts."""
         self.webhook_secret = webhook_secret
         """What its webhooks are signed with."""
-        self._webhook_url = webhook_url
-        self._settings = Settings(events, calendars, seed, quota_scale, quotas or {}, faults, clock, now)
+        self._webhooks = Webhooks(webhook_url, webhook_secret, webhook_headers)
+        self._settings = Settings(
+            events=events,
+            calendars=calendars,
+            seed=seed,
+            quota_scale=quota_scale,
+            quotas=quotas or {},
+            faults=faults,
+            clock=clock,
+            now=now,
+            connect_after=connect_after,
+            url_objects=url_objects,
+            unusual=unusual,
+            shared_bots=shared_bots,
+        )
         self._keys = (api_key, *api_keys)
         self._latency = latency
         self._address = (host, port)
@@ -159,6 +182,25 @@ class RecallSandbox:
         """The owner of a calendar takes back the permission to read it: it is disconnected, and its bots are gone."""
         self._in_loop(lambda server: server.revoke(calendar_id))
 
+    def advance(self, seconds: float) -> None:
+        """Moves the sandbox's clocks forward: bots join and leave, and calendars get connected, on the way.
+
+        Raises `ValueError` for what is no number of seconds from 0 on.
+        """
+        self._in_loop(lambda server: server.advance(seconds))
+
+    def fail_bot(self, bot_id: str, sub_code: str = "meeting_not_started") -> None:
+        """Lets a bot fail in the waiting room with this `sub_code`, unless it is further already."""
+        self._in_loop(lambda server: server.fail_bot(bot_id, sub_code))
+
+    def write_raw(self, event_id: str, raw: Any) -> None:
+        """Replaces an event's `raw`, the payload of its calendar platform, as if it had changed there."""
+
+        def write(server: Server) -> None:
+            server.write_raw(event_id, raw)
+
+        self._in_loop(write)
+
     def send_webhooks_to(self, url: str | None) -> None:
         """Sends webhooks to this address from now on; to none with `None`."""
         self._in_loop(lambda server: setattr(server.webhooks, "url", url))
@@ -214,20 +256,21 @@ class RecallSandbox:
             started.set_exception(error)
 
     async def _start(self) -> None:
-        webhooks = Webhooks(self._webhook_url, self.webhook_secret)
-        server = Server(self._settings, self._keys, self._latency, webhooks)
-        runner = web.ServerRunner(web.Server(server.handle, access_log=None), shutdown_timeout=1.0)
+        server = Server(self._settings, self._keys, self._latency, self._webhooks)
+        runner = web.ServerRunner(
+            web.Server(server.handle, access_log=None, auto_decompress=False), shutdown_timeout=1.0
+        )
         await runner.setup()
         await web.TCPSite(runner, *self._address).start()
         self._address = runner.addresses[0][:2]
         self._server, self._runner, self._loop = server, runner, asyncio.get_running_loop()
+        server.start()
 
     async def _close(self) -> None:
         assert self._server is not None
         assert self._runner is not None
-        self._server.release()
         self._loop = None
-        await self._server.webhooks.aclose()
+        await self._server.aclose()
         await self._runner.cleanup()
 
     def _in_loop(self, work: Callable[[Server], T]) -> T:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlencode
 from uuid import UUID
 
-from .answers import Answer, answer, field_error
+from .answers import Answer, answer, detail, field_error
+from .fields import moment
 from .state import Position, State
 
 PAGE_SIZE = 100
@@ -26,8 +27,8 @@ class Cursor(NamedTuple):
     position: Position
 
     def __str__(self) -> str:
-        moment, identifier = self.position
-        text = f"{self.direction}|{moment.isoformat()}|{identifier}"
+        when, identifier = self.position
+        text = f"{self.direction}|{when.isoformat()}|{identifier}"
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
@@ -90,31 +91,30 @@ def _page(
 
 
 def _read_cursor(text: str | None) -> Cursor | None:
-    """The cursor, or `None` for page one: also for a whole URL, which the API takes for no cursor at all."""
-    if not text or "://" in text:
+    """The cursor, or `None` for page one; 404 for what no link has carried, such as a whole URL."""
+    if not text:
         return None
     try:
         decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
-        direction, moment, identifier = decoded.split("|")
-        return Cursor(_DIRECTIONS[direction], (_moment(moment), identifier))
+        direction, when, identifier = decoded.split("|")
+        return Cursor(_DIRECTIONS[direction], (moment(when), identifier))
     except (ValueError, KeyError):
-        raise field_error("cursor", "Invalid cursor.") from None
+        raise detail(404, "Invalid cursor.") from None
 
 
 def _accept(filters: Mapping[str, Filter], query: Mapping[str, str]) -> Callable[[Any], bool]:
-    """Whether a document passes all filters of the query; parameters that are no filters are ignored."""
-    wanted = [(filters[name].test, filters[name].parse(name, text)) for name, text in query.items() if name in filters]
+    """Whether a document passes all filters of the query; parameters that are empty or no filters are ignored."""
+    wanted = [
+        (filters[name].test, filters[name].parse(name, text))
+        for name, text in query.items()
+        if name in filters and text
+    ]
     return lambda document: all(test(document, value) for test, value in wanted)
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _time(name: str, text: str) -> datetime:
     try:
-        return _moment(text)
+        return moment(text)
     except ValueError:
         raise field_error(name, "Enter a valid date/time.") from None
 
@@ -149,13 +149,13 @@ _EVENT_FILTERS = {
     "calendar_id": Filter(_uuid, lambda event, wanted: event.calendar_id == wanted),
     "ical_uid": Filter(_text, lambda event, prefix: event.ical_uid.startswith(prefix)),
     "is_deleted": Filter(_boolean, lambda event, wanted: event.is_deleted is wanted),
-    "start_time": Filter(_time, lambda event, moment: event.start_time == moment),
-    "start_time__gte": Filter(_time, lambda event, moment: event.start_time >= moment),
-    "start_time__lte": Filter(_time, lambda event, moment: event.start_time <= moment),
-    "updated_at__gte": Filter(_time, lambda event, moment: event.updated_at >= moment),
+    "start_time": Filter(_time, lambda event, when: event.start_time == when),
+    "start_time__gte": Filter(_time, lambda event, when: event.start_time >= when),
+    "start_time__lte": Filter(_time, lambda event, when: event.start_time <= when),
+    "updated_at__gte": Filter(_time, lambda event, when: event.updated_at >= when),
 }
 _CALENDAR_FILTERS = {
-    "created_at__gte": Filter(_time, lambda calendar, moment: calendar.created_at >= moment),
+    "created_at__gte": Filter(_time, lambda calendar, when: calendar.created_at >= when),
     "email": Filter(_text, lambda calendar, email: email in (calendar.platform_email, calendar.oauth_email)),
     "platform": Filter(
         _choice("google_calendar", "microsoft_outlook"), lambda calendar, wanted: calendar.platform == wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,14 @@ _KINDS = ("move", "relink", "decline", "delete", "create")
 
 
 def mutate(state: State, number: int, now: datetime) -> list[dict[str, Any]]:
-    """Makes `number` changes and returns them, each with its `kind`, `event_ids` and `calendar_ids`.
+    """Makes `number` changes at once, and returns them."""
+    return list(changes(state, number, now))
+
+
+def changes(state: State, number: int, now: datetime) -> Iterator[dict[str, Any]]:
+    """Makes `number` changes, one by one, and yields each with its `kind`, `event_ids` and `calendar_ids`.
+
+    Between two of them, requests may be served.
 
     Moves and new links are the organizer's and reach all calendars that share the meeting; declining and deleting
     concern one calendar's event. Only meetings that have not started change, and perpetual ones at any time. Without a
@@ -25,30 +33,30 @@ def mutate(state: State, number: int, now: datetime) -> list[dict[str, Any]]:
             copies.setdefault((event.document.ical_uid, event.document.start_time), []).append(event)
     meetings = list(copies.values())
     connected = [calendar for calendar in state.calendars.values() if calendar.status == "connected"]
-    changes: list[dict[str, Any]] = []
     if not connected:
-        return changes
-    for _ in range(number):
+        return
+    made = 0
+    while made < number:
         kind = rng.choice(_KINDS) if meetings else "create"
         if kind == "create":
             event = state.generator.one_off(rng.choice(connected), now)
             state.add_event(event)
             meetings.append([event])
-            changes.append(_change(kind, [event]))
+            made += 1
+            yield _told(state, kind, [event], now)
             continue
         place = rng.randrange(len(meetings))
-        changed = meetings[place]
+        changed = meetings[place] = [event for event in meetings[place] if not event.document.is_deleted]
+        if not changed:
+            del meetings[place]
+            continue
         if kind == "decline" and not (changed := [event for event in changed if _is_guest(event)]):
             kind, changed = "relink", meetings[place]
         if kind in ("decline", "delete"):
             changed = [rng.choice(changed)]
         _apply(state, kind, changed, now)
-        changes.append(_change(kind, changed))
-        if kind == "delete":
-            meetings[place].remove(changed[0])
-            if not meetings[place]:
-                del meetings[place]
-    return changes
+        made += 1
+        yield _told(state, kind, changed, now)
 
 
 def _is_guest(event: Event) -> bool:
@@ -74,9 +82,8 @@ def _apply(state: State, kind: str, events: list[Event], now: datetime) -> None:
                 state.delete_event(event, now)
 
 
-def _change(kind: str, events: list[Event]) -> dict[str, Any]:
-    return {
-        "kind": kind,
-        "event_ids": [event.document.id for event in events],
-        "calendar_ids": sorted({event.document.calendar_id for event in events}),
-    }
+def _told(state: State, kind: str, events: list[Event], now: datetime) -> dict[str, Any]:
+    calendar_ids = sorted({event.document.calendar_id for event in events})
+    for calendar_id in calendar_ids:
+        state.tell_of_events(calendar_id, now)
+    return {"kind": kind, "event_ids": [event.document.id for event in events], "calendar_ids": calendar_ids}

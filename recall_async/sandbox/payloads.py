@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from .documents import Event, MeetingURL, Person
+from .unusual import make_unusual
 
 _encode = msgspec.json.Encoder().encode
 _OUTLOOK_RESPONSES = {"needsAction": "notResponded", "tentative": "tentativelyAccepted"}
@@ -17,10 +18,15 @@ _NEVER = "0001-01-01T00:00:00Z"
 
 def render(event: Event) -> msgspec.Raw:
     """The `raw` of an event as encoded JSON; the same event always renders to the same bytes."""
+    if event.written is not None:
+        return event.written
     document = event.document
     build = _google if document.platform == "google_calendar" else _outlook
     version = hashlib.sha1(f"{document.id}{document.updated_at}".encode(), usedforsecurity=False).hexdigest()
-    return msgspec.Raw(_encode(build(event, version)))
+    payload = build(event, version)
+    if event.unusual:
+        make_unusual(payload, event)
+    return msgspec.Raw(_encode(payload))
 
 
 def link(url: MeetingURL) -> str | None:

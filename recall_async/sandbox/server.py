@@ -7,31 +7,35 @@ deduplication key (409, or the answer of last time) · perform · latency behind
 from __future__ import annotations
 
 import asyncio
-import re
-import socket
-import struct
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
 from random import Random
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
-from recall_async.operations import OPERATIONS, UPDATE_CALENDAR, Operation
+from recall_async.operations import Operation
 
-from .answers import Answer, Refusal, answer, detail, not_found
+from . import bodies, wire
+from .answers import Answer, Refusal, encode, printable
+from .control import control
+from .events import contended_keys
 from .faults import Fault, FaultKind
-from .mutate import mutate
-from .requests import Request, contended_key, perform
+from .fields import Request
+from .idempotency import Key
+from .mutate import changes, mutate
+from .requests import perform
 from .webhooks import Webhooks
 from .workspace import Settings, Workspace
 
 Delay = float | tuple[float, float]
 """Seconds: always the same, or drawn evenly from a range."""
 
-_ROUTES: dict[str, dict[str, Operation]] = {}
-for _operation in OPERATIONS.values():
-    _ROUTES.setdefault(_operation.path, {})[_operation.method] = _operation
-_ID_SEGMENT = 4
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 3600.0
+_AT_A_STRETCH = 0.02
+"""Seconds of mutating after which requests have their turn."""
 
 
 class Server:
@@ -43,28 +47,78 @@ class Server:
         self.workspace = Workspace(settings)
         self.latency = latency
         self.webhooks = webhooks
-        self._authorizations = frozenset(f"Token {key}" for key in api_keys)
+        self._api_keys = frozenset(api_keys)
         self._rng = Random(settings.seed)
         self._release = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._living: asyncio.Task[None] | None = None
+        self._wakes_at: datetime | None = None
+
+    def start(self) -> None:
+        """Lets bots and calendars live on by themselves from now on."""
+        self._living = asyncio.get_running_loop().create_task(self._live())
+
+    async def aclose(self) -> None:
+        """Ends what goes on by itself."""
+        self.release()
+        if self._living is not None:
+            self._living.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._living
+        await self.webhooks.aclose()
 
     def reset(self) -> None:
         """Starts over with the same settings; requests under way end in the old workspace."""
         self.workspace = Workspace(self.workspace.settings)
         self.release()
+        self._changed.set()
 
     def mutate(self, number: int) -> list[dict[str, Any]]:
         """Changes the calendars' data `number` times, and sends a webhook for each calendar that a change concerns."""
-        now = self.workspace.settings.now()
-        changes = mutate(self.workspace.state, number, now)
-        for change in changes:
-            self.webhooks.events_changed(change["calendar_ids"], now)
-        return changes
+        made = mutate(self.workspace.state, number, self.workspace.now())
+        self._tell(self.workspace)
+        return made
+
+    async def mutate_slowly(self, number: int) -> list[dict[str, Any]]:
+        """As `mutate`, while other requests are served; a reset ends it."""
+        loop, workspace = asyncio.get_running_loop(), self.workspace
+        made, began = [], loop.time()
+        for change in changes(workspace.state, number, workspace.now()):
+            made.append(change)
+            if loop.time() - began > _AT_A_STRETCH:
+                self._tell(workspace)
+                await asyncio.sleep(0)
+                began = loop.time()
+                if workspace is not self.workspace:
+                    break
+        self._tell(workspace)
+        return made
+
+    def advance(self, seconds: float) -> None:
+        """Moves the clocks forward; whatever happens in between happens at once. Raises `ValueError`."""
+        self.workspace.advance(seconds)
+        self._tell(self.workspace)
 
     def revoke(self, calendar_id: str) -> None:
         """The calendar's owner takes the permission to read it back; a new refresh token connects it again."""
         state = self.workspace.state
-        state.revoke(state.calendar(calendar_id), self.workspace.settings.now())
-        self.webhooks.calendar_changed(calendar_id)
+        calendar = state.calendar(calendar_id)
+        state.revoke(calendar, self.workspace.now())
+        state.tell(calendar)
+        self._tell(self.workspace)
+
+    def fail_bot(self, bot_id: str, sub_code: str) -> None:
+        """The bot will fail in the waiting room, if it is not further yet."""
+        self.workspace.state.bot(bot_id).fails_with = sub_code
+
+    def write_raw(self, event_id: str, raw: Any) -> None:
+        """Replaces the payload of an event's platform, and tells of the change."""
+        state, now = self.workspace.state, self.workspace.now()
+        event = state.event(event_id)
+        event.written = msgspec.Raw(encode(raw))
+        state.touch(event, now)
+        state.tell_of_events(event.document.calendar_id, now)
+        self._tell(self.workspace)
 
     def release(self) -> None:
         """Lets hung requests go on."""
@@ -74,48 +128,55 @@ class Server:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answers one HTTP request."""
         if request.path.startswith("/_sandbox/"):
-            return _response(self._control(request))
-        methods, identifier = _route(request)
+            return wire.response(await control(self, request))
+        path, methods, identifier = wire.route(request)
         operation = methods.get(request.method)
         if operation is None:
-            return _response(_no_operation(request.method, methods))
+            return wire.response(wire.no_operation(request.method, methods))
         workspace = self.workspace
         try:
-            result, fault = await self._serve(workspace, operation, identifier, request)
+            result, fault = await self._serve(workspace, operation, path, identifier, request)
         except ConnectionError:
             # The client went away before its body was here: nobody is left to answer, and nothing was counted.
             return web.Response()
         if result is not None:
             workspace.tallies[operation.name].add(result.status)
         if result is None or fault == "reset":
-            return _reset(request)
-        return await _truncated(request, result) if fault == "truncate" else _response(result)
+            return wire.reset(request)
+        return await wire.truncated(request, result) if fault == "truncate" else wire.response(result)
 
     async def _serve(
-        self, workspace: Workspace, operation: Operation, identifier: str, request: web.BaseRequest
+        self, workspace: Workspace, operation: Operation, path: str, identifier: str, request: web.BaseRequest
     ) -> tuple[Answer | None, FaultKind | None]:
         """What to answer, and the fault that it runs into; no answer if that comes first."""
-        if request.headers.get("Authorization") not in self._authorizations:
-            return _UNAUTHORIZED, None
-        body = await request.read()
+        if not self._is_authorized(request.headers.get("Authorization", "")):
+            return wire.UNAUTHORIZED, None
+        try:
+            body = await bodies.read(request)
+        except Refusal as refusal:
+            return refusal.answer, None
         await self._delay(self.latency[0])
         fault = workspace.faults.draw(operation.name, counted=False)
         if fault is None:
             if (seconds := workspace.windows[operation.name].count()) is not None:
-                return _throttled(seconds), None
+                return wire.throttled(seconds), None
             fault = workspace.faults.draw(operation.name, counted=True)
         if fault is not None and fault.kind == "reset" and not fault.applied:
             return None, fault.kind
+        workspace.state.tick(workspace.now())
         call = Request(
-            url=f"{request.scheme}://{request.host}{request.path}",
+            url=printable(f"{request.scheme}://{request.host}{path}"),
             id=identifier,
-            query=dict(request.query.items()),
+            query={printable(name): printable(value) for name, value in request.query.items()},
+            repeated={name: request.query.getall(name) for name in request.query},
             body=body,
-            now=workspace.settings.now(),
+            now=workspace.now(),
+            connect_after=workspace.settings.connect_after,
         )
-        key = request.headers.get("Idempotency-Key") if operation.keyed else None
+        given = request.headers.get("Idempotency-Key") if operation.keyed else None
+        key = None if given is None else Key(request.method, path.replace("{id}", identifier.lower()), given)
         try:
-            with workspace.claim(key, contended_key(operation, call)) as kept:
+            with workspace.claim(key, contended_keys(operation, workspace.state, call)) as kept:
                 result = await self._outcome(workspace, operation, call, kept, fault)
                 if key is not None and kept is None:
                     workspace.answers.keep(key, result)
@@ -124,7 +185,40 @@ class Server:
                 await self._delay(self.latency[1])
         except Refusal as refusal:
             return refusal.answer, None
+        finally:
+            self._tell(workspace)
         return result, fault.kind if fault is not None else None
+
+    def _is_authorized(self, header: str) -> bool:
+        """The API takes a key with and without `Token`."""
+        scheme, _, key = header.strip().partition(" ")
+        return (key.strip() if scheme.lower() == "token" else header.strip()) in self._api_keys
+
+    def _tell(self, workspace: Workspace) -> None:
+        """Sends webhooks of what happened, and looks again at what comes next."""
+        state = workspace.state
+        notices, state.notices = state.notices, []
+        for notice in notices:
+            calendar = state.calendars.get(notice.calendar_id or "")
+            self.webhooks.send(notice, (calendar and calendar.webhook_url) or None)
+        if state.next_due() != self._wakes_at:
+            self._changed.set()
+
+    async def _live(self) -> None:
+        """Bots join and leave, and calendars get connected, when their time has come."""
+        while True:
+            self._changed.clear()
+            workspace = self.workspace
+            workspace.state.tick(workspace.now())
+            self._wakes_at = workspace.state.next_due()
+            self._tell(workspace)
+            seconds = _LONGEST_WAIT
+            if self._wakes_at is not None:
+                # Clocks that a test has made may stand still: then a look now and then is enough.
+                seconds = min(max((self._wakes_at - workspace.now()).total_seconds(), _SHORTEST_WAIT), seconds)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._changed.wait()
 
     async def _outcome(
         self, workspace: Workspace, operation: Operation, call: Request, kept: Answer | None, fault: Fault | None
@@ -135,10 +229,7 @@ class Server:
             await self._release.wait()
         if kept is not None:
             return kept
-        result = perform(operation, workspace.state, call)
-        if operation is UPDATE_CALENDAR and result.status == 200:
-            self.webhooks.calendar_changed(call.id)
-        return result
+        return perform(operation, workspace.state, call)
 
     async def _after(self, fault: Fault, result: Answer) -> Answer:
         """What a fault makes of the answer to a request that took effect."""
@@ -146,75 +237,7 @@ class Server:
             await self._release.wait()
         return fault.answer() if fault.kind == "status" else result
 
-    def _control(self, request: web.BaseRequest) -> Answer:
-        match request.method, request.path:
-            case "GET", "/_sandbox/report":
-                return answer(200, self.workspace.report())
-            case "POST", "/_sandbox/reset":
-                self.reset()
-                return answer(200, self.workspace.report())
-            case "POST", "/_sandbox/mutate":
-                return self._mutate(request.query.get("n", "1"))
-        return not_found().answer
-
-    def _mutate(self, number: str) -> Answer:
-        if re.fullmatch("[0-9]{1,5}", number) is None:
-            return detail(400, "n must be a whole number of at most five digits.").answer
-        return answer(200, self.mutate(int(number)))
-
     async def _delay(self, delay: Delay) -> None:
         seconds = delay if isinstance(delay, int | float) else self._rng.uniform(*delay)
         if seconds > 0:
             await asyncio.sleep(seconds)
-
-
-def _route(request: web.BaseRequest) -> tuple[dict[str, Operation], str]:
-    """The operations at the request's path by method, and the path's id as it was sent."""
-    segments = request.rel_url.raw_path.split("/")
-    identifier = ""
-    if len(segments) > _ID_SEGMENT + 1:
-        identifier, segments[_ID_SEGMENT] = segments[_ID_SEGMENT], "{id}"
-    return _ROUTES.get("/".join(segments), {}), identifier
-
-
-def _no_operation(method: str, methods: dict[str, Operation]) -> Answer:
-    if not methods:
-        return not_found().answer
-    return detail(405, f'Method "{method}" not allowed.', {"Allow": ", ".join(methods)}).answer
-
-
-_UNAUTHORIZED = Refusal(
-    401,
-    {"code": "authentication_failed", "detail": "Invalid API token, or a token of another region."},
-    {"WWW-Authenticate": "Token"},
-).answer
-
-
-def _throttled(seconds: int) -> Answer:
-    message = f"Request was throttled. Expected available in {seconds} second{'s' * (seconds != 1)}."
-    return detail(429, message, {"Retry-After": str(seconds)}).answer
-
-
-def _response(result: Answer) -> web.Response:
-    headers = {"Content-Type": "application/json", **result.headers} if result.body else result.headers
-    return web.Response(status=result.status, body=result.body, headers=headers)
-
-
-def _reset(request: web.BaseRequest) -> web.Response:
-    """Drops the connection with a TCP reset; what is returned reaches nobody."""
-    if (transport := request.transport) is not None:
-        # Without lingering, closing the socket sends RST instead of FIN.
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        transport.abort()
-    return web.Response()
-
-
-async def _truncated(request: web.BaseRequest, result: Answer) -> web.StreamResponse:
-    """Announces the whole body, sends half of it, and closes the connection."""
-    response = web.StreamResponse(status=result.status, headers={"Content-Type": "application/json", **result.headers})
-    response.content_length = len(result.body)
-    await response.prepare(request)
-    await response.write(result.body[: len(result.body) // 2])
-    if request.transport is not None:
-        request.transport.close()
-    return response

@@ -5,8 +5,8 @@ The rules, where the documentation leaves room:
 * A bot has one deduplication key, and a live key has one bot: events scheduled with the same key share its `bot_id`.
 * An entry of an event's `bots` is a snapshot of that event (or of what `bot_config` names instead) at its last schedule
   request, so that each event that shares a bot needs a request of its own when the meeting moves.
-* Scheduling an event with another key replaces its bot. A bot whose start has passed is out already: it stays in
-  `bots`, which is how an event that is moved forward again and again collects several.
+* Scheduling an event with another key replaces its bot, or updates it in place (`SharedBots`). A bot whose start has
+  passed is out already: it stays in `bots`, which is how an event that is moved forward again and again collects several.
 * Bots are no part of the calendar event: `updated_at` does not change with them.
 * A deleted event has no bots; a bot without events is gone.
 
@@ -16,36 +16,39 @@ Documentation: https://docs.recall.ai/docs/scheduling-guide
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from heapq import heappop, heappush
+from typing import Any, Literal
 
+from . import life
 from .answers import coded_error, not_found
 from .data import Generator
 from .documents import BotReference, CalendarDocument, Event, MeetingURL, StatusChange
+from .life import Bot, Notice
 from .payloads import render
 
 Position = tuple[datetime, str]
 """Where an event or a calendar stands in a listing: its time, then its id."""
-
-
-@dataclass(slots=True)
-class Bot:
-    """A scheduled bot and the events it serves."""
-
-    id: str
-    key: str
-    config: dict[str, Any]
-    start_time: datetime
-    end_time: datetime
-    event_ids: set[str] = field(default_factory=set)
+SharedBots = Literal["detach", "update"]
+"""What becomes of a bot that several events share when one of them is scheduled with another key: that event gets a bot of
+its own, or the bot is updated in place, key included, for all of them."""
 
 
 class State:
     """Everything one workspace holds."""
 
-    def __init__(self, *, seed: int, now: datetime, events: int, calendars: int) -> None:
-        self.generator = Generator(seed, now)
+    def __init__(
+        self,
+        *,
+        seed: int,
+        now: datetime,
+        events: int,
+        calendars: int,
+        url_objects: bool = True,
+        unusual: float = 0.0,
+        shared_bots: SharedBots = "detach",
+    ) -> None:
+        self.generator = Generator(seed, now, url_objects=url_objects, unusual=unusual)
         self.calendars = {calendar.id: calendar for calendar in self.generator.calendars(calendars)}
         drawn = self.generator.events(events, list(self.calendars.values()))
         self.events = {event.document.id: event for event in drawn}
@@ -55,6 +58,12 @@ class State:
         """Meetings that start sooner than this get no bot (507)."""
         self.pool_headers: dict[str, str] = {}
         self._live_bots: dict[str, str] = {}
+        self._shared_bots = shared_bots
+        self._events_of_a_calendar = events // calendars
+        self._due: list[tuple[datetime, str]] = []
+        """When to look again at a bot or a calendar that is connecting, soonest first; some need it no more."""
+        self.notices: list[Notice] = []
+        """What happened and is not told yet."""
 
     def calendar(self, calendar_id: str) -> CalendarDocument:
         """The calendar, or 404."""
@@ -86,19 +95,109 @@ class State:
     ) -> None:
         """Puts the bot of `key` on the event; `start_time` and `meeting_url` replace the event's own."""
         document = event.document
-        start_time = start_time or document.start_time
+        start_time, meeting_url = start_time or document.start_time, meeting_url or document.meeting_url
         bot = self.bots.get(self._live_bots.get(key, ""))
-        if bot is None or (bot.start_time <= now < start_time):
-            bot = Bot(self.generator.identifier(), key, config, start_time, document.end_time)
+        if bot is None and self._shared_bots == "update":
+            bot = self._renamed(event, key, now)
+        if bot is None or bot.start_time <= now < start_time or bot.code in life.OVER:
+            bot = Bot(self.generator.identifier(), key, config, start_time, document.end_time, now)
             self.bots[bot.id] = bot
             self._live_bots[key] = bot.id
         bot.config, bot.start_time, bot.end_time = config, start_time, document.end_time
+        bot.meeting_url = meeting_url
+        self._look_at_bot(bot, now)
         for reference in document.bots:
             if reference.bot_id != bot.id and reference.start_time > now:
                 self._release(reference.bot_id, document.id)
         kept = [entry for entry in document.bots if entry.bot_id != bot.id and entry.start_time <= now]
-        document.bots = [*kept, BotReference(bot.id, start_time, key, meeting_url or document.meeting_url)]
+        document.bots = [*kept, BotReference(bot.id, start_time, key, meeting_url)]
         bot.event_ids.add(document.id)
+        if self._shared_bots == "update":
+            for other in bot.event_ids - {document.id}:
+                entries = self.events[other].document.bots
+                entries[:] = [
+                    BotReference(bot.id, start_time, key, meeting_url) if entry.bot_id == bot.id else entry
+                    for entry in entries
+                ]
+
+    def keys_of(self, event_id: str) -> frozenset[str]:
+        """The deduplication keys of the event's bots: a removal works on them."""
+        event = self.events.get(event_id)
+        return frozenset(entry.deduplication_key for entry in event.document.bots) if event else frozenset()
+
+    def bot(self, bot_id: str) -> Bot:
+        """The bot, or 404."""
+        try:
+            return self.bots[bot_id]
+        except KeyError:
+            raise not_found() from None
+
+    def leave_call(self, bot: Bot, now: datetime) -> None:
+        """Makes the bot leave its call; 400 for one that is not on its way yet, or over."""
+        if bot.code == "ready":
+            message = "Cannot send a command to a bot which has not been started."
+            raise coded_error(400, "cannot_command_unstarted_bot", message)
+        if bot.code in life.OVER or bot.code == "call_ended":
+            message = "Cannot send a command to a bot which has completed a call."
+            raise coded_error(400, "cannot_command_completed_bot", message)
+        self._take(bot, life.Step(now, "call_ended", "bot_received_leave_call"))
+
+    def connect_later(self, calendar: CalendarDocument, moment: datetime) -> None:
+        """The calendar, which is `connecting`, is connected at that moment."""
+        heappush(self._due, (moment, calendar.id))
+
+    def next_due(self) -> datetime | None:
+        """When something happens by itself, as far as is known."""
+        return self._due[0][0] if self._due else None
+
+    def tick(self, now: datetime) -> None:
+        """Everything happens that is due by now, each at its own time: bots take steps, calendars get connected."""
+        while self._due and self._due[0][0] <= now:
+            moment, identifier = heappop(self._due)
+            if (bot := self.bots.get(identifier)) is not None:
+                step = life.next_step(bot)
+                if step is not None and step.moment <= moment:
+                    self._take(bot, step._replace(moment=moment))
+            elif (calendar := self.calendars.get(identifier)) is not None and calendar.status == "connecting":
+                self._connect(calendar, moment)
+
+    def tell(self, calendar: CalendarDocument) -> None:
+        """The calendar itself changed, which its webhooks say."""
+        self.notices.append(Notice("calendar.update", {"calendar_id": calendar.id}, calendar.id))
+
+    def tell_of_events(self, calendar_id: str, moment: datetime) -> None:
+        """Events of the calendar changed at `moment`."""
+        data = {"calendar_id": calendar_id, "last_updated_ts": moment}
+        self.notices.append(Notice("calendar.sync_events", data, calendar_id))
+
+    def _take(self, bot: Bot, step: life.Step) -> None:
+        self.notices += life.take(bot, step, self.generator.identifier)
+        self._look_at_bot(bot, step.moment)
+
+    def _look_at_bot(self, bot: Bot, now: datetime) -> None:
+        if (step := life.next_step(bot)) is not None:
+            heappush(self._due, (max(step.moment, now), bot.id))
+
+    def _connect(self, calendar: CalendarDocument, now: datetime) -> None:
+        """The account's address is known, its events are read, and the first `calendar.sync_events` goes out."""
+        calendar.platform_email = self.generator.address_of(calendar)
+        self.set_status(calendar, "connected", now)
+        for event in self.generator.events_of(calendar, self._events_of_a_calendar, now):
+            self.add_event(event)
+        self.tell(calendar)
+        self.tell_of_events(calendar.id, now)
+
+    def _renamed(self, event: Event, key: str, now: datetime) -> Bot | None:
+        """The bot that the event has already, under its new key."""
+        for entry in event.document.bots:
+            if entry.start_time > now:
+                bot = self.bots[entry.bot_id]
+                if self._live_bots.get(bot.key) == bot.id:
+                    del self._live_bots[bot.key]
+                bot.key = key
+                self._live_bots[key] = bot.id
+                return bot
+        return None
 
     def remove(self, event: Event, now: datetime) -> None:
         """Takes the event's bot away, also if it has none; 405 if that bot was already sent into the meeting."""

@@ -12,14 +12,14 @@ import base64
 import hashlib
 import hmac
 import time
-from collections.abc import Iterable
-from datetime import datetime
-from itertools import count
-from typing import Any
+from collections import deque
+from secrets import token_hex
+from typing import Literal, NamedTuple
 
 import aiohttp
 
 from .answers import encode
+from .life import Notice
 
 SECRET = "whsec_c2FuZGJveC13ZWJob29rLXNlY3JldC0yNGI="
 """What the sandbox signs with, unless it is told otherwise."""
@@ -28,76 +28,109 @@ REPEATS = (0.2, 1.0, 5.0, 30.0)
 TIMEOUT = aiohttp.ClientTimeout(total=15)
 AT_ONCE = 20
 """Deliveries that are on their way at the same time."""
+HeaderNames = Literal["webhook", "svix"]
+
+
+class Delivery(NamedTuple):
+    """A message on its way to an address."""
+
+    message_id: str
+    url: str
+    body: bytes
+    attempt: int
 
 
 class Webhooks:
-    """Sends deliveries to one address, or to none."""
+    """Sends deliveries to one address, or to none, and to the own addresses of calendars."""
 
-    def __init__(self, url: str | None, secret: str) -> None:
+    def __init__(self, url: str | None, secret: str, header_names: HeaderNames = "webhook") -> None:
+        if header_names not in ("webhook", "svix"):
+            raise ValueError(f"webhook_headers must be 'webhook' or 'svix', got {header_names!r}")
         self.url = url
         self.secret = secret
         self.delivered = 0
         self.failed = 0
         """Deliveries that were given up."""
+        self._header_names = header_names
         self._key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-        self._numbers = count(1)
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._ready: deque[Delivery] = deque()
+        self._pending = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._timers: set[asyncio.TimerHandle] = set()
         self._http: aiohttp.ClientSession | None = None
+        self._closed = False
 
-    def events_changed(self, calendar_ids: Iterable[str], moment: datetime) -> None:
-        """Tells of events that changed at `moment`, calendar by calendar."""
-        for calendar_id in calendar_ids:
-            self._send("calendar.sync_events", {"calendar_id": calendar_id, "last_updated_ts": moment})
-
-    def calendar_changed(self, calendar_id: str) -> None:
-        """Tells of a calendar that changed itself."""
-        self._send("calendar.update", {"calendar_id": calendar_id})
+    def send(self, notice: Notice, own_url: str | None = None) -> None:
+        """Tells of something, at the calendar's `own_url`, too."""
+        urls = {url for url in (self.url, own_url) if url is not None}
+        if not urls or self._closed:
+            return
+        body = encode({"event": notice.event, "data": notice.data})
+        for url in urls:
+            self._pending += 1
+            # Not a number: a receiver that remembers ids must not take a new message for an old one after a restart.
+            self._start(Delivery(f"msg_{token_hex(12)}", url, body, 0))
 
     def report(self) -> dict[str, int]:
         """How many deliveries arrived, were given up, and are on their way."""
-        return {"delivered": self.delivered, "failed": self.failed, "pending": len(self._tasks)}
+        return {"delivered": self.delivered, "failed": self.failed, "pending": self._pending}
 
     async def aclose(self) -> None:
         """Forgets what is on its way, and sends nothing more."""
-        self.url = None
+        self._closed = True
+        self._ready.clear()
+        for timer in self._timers:
+            timer.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._pending = 0
         if self._http is not None:
             await self._http.close()
 
-    def _send(self, event: str, data: dict[str, Any]) -> None:
-        if self.url is None:
-            return
-        body = encode({"event": event, "data": data})
-        task = asyncio.get_running_loop().create_task(self._deliver(f"msg_{next(self._numbers):08d}", self.url, body))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _start(self, delivery: Delivery) -> None:
+        self._ready.append(delivery)
+        if len(self._tasks) < AT_ONCE:
+            task = asyncio.get_running_loop().create_task(self._work())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def _deliver(self, message_id: str, url: str, body: bytes) -> None:
-        for pause in (0.0, *REPEATS):
-            await asyncio.sleep(pause)
-            async with self._slots:
-                if await self._attempt(message_id, url, body):
-                    self.delivered += 1
-                    return
-        self.failed += 1
+    async def _work(self) -> None:
+        while self._ready:
+            delivery = self._ready.popleft()
+            if await self._attempt(delivery):
+                self.delivered += 1
+                self._pending -= 1
+            elif delivery.attempt < len(REPEATS):
+                self._repeat_later(delivery)
+            else:
+                self.failed += 1
+                self._pending -= 1
 
-    async def _attempt(self, message_id: str, url: str, body: bytes) -> bool:
+    def _repeat_later(self, delivery: Delivery) -> None:
+        def repeat() -> None:
+            self._timers.discard(timer)
+            self._start(delivery._replace(attempt=delivery.attempt + 1))
+
+        timer = asyncio.get_running_loop().call_later(REPEATS[delivery.attempt], repeat)
+        self._timers.add(timer)
+
+    async def _attempt(self, delivery: Delivery) -> bool:
         self._http = self._http or aiohttp.ClientSession(timeout=TIMEOUT)
         try:
-            async with self._http.post(url, data=body, headers=self._headers(message_id, body)) as answer:
+            async with self._http.post(delivery.url, data=delivery.body, headers=self._headers(delivery)) as answer:
                 return 200 <= answer.status < 300
-        except (aiohttp.ClientError, TimeoutError):
+        except (aiohttp.ClientError, TimeoutError, ValueError):  # a ValueError for a URL that is none
             return False
 
-    def _headers(self, message_id: str, body: bytes) -> dict[str, str]:
+    def _headers(self, delivery: Delivery) -> dict[str, str]:
         moment = str(int(time.time()))
-        digest = hmac.new(self._key, f"{message_id}.{moment}.".encode() + body, hashlib.sha256).digest()
+        signed = f"{delivery.message_id}.{moment}.".encode() + delivery.body
+        signature = base64.b64encode(hmac.new(self._key, signed, hashlib.sha256).digest()).decode()
+        name = self._header_names.title()
         return {
             "Content-Type": "application/json",
-            "Webhook-Id": message_id,
-            "Webhook-Timestamp": moment,
-            "Webhook-Signature": "v1," + base64.b64encode(digest).decode(),
+            f"{name}-Id": delivery.message_id,
+            f"{name}-Timestamp": moment,
+            f"{name}-Signature": f"v1,{signature}",
         }

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from recall_async.sandbox.answers import Refusal
 from recall_async.sandbox.documents import Event
-from recall_async.sandbox.state import State
+from recall_async.sandbox.state import SharedBots, State
 
 EVENTS = st.integers(0, 3)
 KEYS = st.sampled_from(["a", "b", "c"])
@@ -20,10 +20,12 @@ KEYS = st.sampled_from(["a", "b", "c"])
 class Bots(RuleBasedStateMachine):
     """Four events whose bots are scheduled, removed, moved and overtaken by time."""
 
+    shared_bots: SharedBots = "detach"
+
     def __init__(self) -> None:
         super().__init__()
         self.now = datetime(2025, 6, 10, 12, tzinfo=UTC)
-        self.state = State(seed=1, now=self.now, events=4, calendars=2)
+        self.state = State(seed=1, now=self.now, events=4, calendars=2, shared_bots=self.shared_bots)
         self.events = list(self.state.events.values())
 
     @rule(number=EVENTS, key=KEYS, join_in=st.none() | st.integers(-2, 2))
@@ -58,9 +60,20 @@ class Bots(RuleBasedStateMachine):
         self.state.delete_event(self.events[number], self.now)
         assert self.events[number].document.bots == []
 
-    @rule(hours=st.integers(1, 48))
-    def wait(self, hours: int) -> None:
+    @rule(hours=st.integers(1, 48), alive=st.booleans())
+    def wait(self, hours: int, alive: bool) -> None:
         self.now += timedelta(hours=hours)
+        if alive:
+            self.state.tick(self.now)
+            due = self.state.next_due()
+            assert due is None or due > self.now
+
+    @invariant()
+    def bots_live_in_order(self) -> None:
+        for bot in self.state.bots.values():
+            times = [change.created_at for change in bot.status_changes]
+            assert times == sorted(times)
+            assert len({change.code for change in bot.status_changes}) == len(bot.status_changes)
 
     @invariant()
     def references_and_bots_agree(self) -> None:
@@ -87,5 +100,24 @@ class Bots(RuleBasedStateMachine):
         return event.document.start_time, event.document.id
 
 
+class SharedBotsInPlace(Bots):
+    """The same, where a bot that events share is updated for all of them."""
+
+    shared_bots: SharedBots = "update"
+
+    @invariant()
+    def events_agree_on_their_bots(self) -> None:
+        for bot in self.state.bots.values():
+            entries = {
+                (entry.start_time, entry.deduplication_key)
+                for event in self.events
+                for entry in event.document.bots
+                if entry.bot_id == bot.id
+            }
+            assert entries == {(bot.start_time, bot.key)}
+
+
 TestBots = Bots.TestCase
-TestBots.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestSharedBotsInPlace = SharedBotsInPlace.TestCase
+for case in (TestBots, TestSharedBotsInPlace):
+    case.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)

@@ -156,6 +156,10 @@ async def test_bots_of_deleted_events_are_gone(api: Api) -> None:
         ({"deduplication_key": "k", "bot_config": []}, "bot_config"),
         ({"deduplication_key": "k", "bot_config": {"join_at": "tomorrow"}}, "bot_config"),
         ({"deduplication_key": "k", "bot_config": {"meeting_url": 5}}, "bot_config"),
+        ({"deduplication_key": "k", "bot_config": {"join_at": "0001-01-01T00:00:00"}}, "bot_config"),
+        ({"deduplication_key": "k", "bot_config": {"join_at": 7}}, "bot_config"),
+        ({"deduplication_key": "k", "bot_config": {"metadata": []}}, "bot_config"),
+        ({"deduplication_key": "k", "bot_config": {"metadata": {"a": {}}}}, "bot_config"),
         ([], "non_field_errors"),
     ],
 )
@@ -168,15 +172,28 @@ async def test_wrong_fields_get_400_with_their_name(api: Api, document: Any, fie
     assert api.sandbox.report()["bots"] == 0
 
 
+async def test_all_missing_fields_are_named(api: Api) -> None:
+    """A client would learn of one missing field after the other."""
+    for document in ({}, None):
+        reply = await api.send("POST", f"{EVENTS}{api.upcoming()[0]['id']}/bot/", json=document)
+        assert reply.status == 400
+    reply = await api.send("POST", f"{EVENTS}{api.upcoming()[0]['id']}/bot/", json={})
+    assert reply.body == {key: ["This field is required."] for key in ("deduplication_key", "bot_config")}
+
+
 async def test_a_key_of_2000_characters_is_accepted(api: Api) -> None:
     """The limit would be off by one."""
     assert (await api.schedule(api.upcoming()[0]["id"], "k" * 2000)).status == 200
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"deduplication_key": "\xff"}'])
+@pytest.mark.parametrize(
+    "body",
+    [b"{", b"\xff", b'{"deduplication_key": "\xff"}', b"[" * 100_000, b'{"a":' * 100_000, b"[" * 300 + b"]" * 300],
+)
 async def test_a_malformed_body_gets_400_with_detail(api: Api, body: bytes) -> None:
     """Broken JSON would be taken for something, or break the server."""
-    reply = await api.send("POST", f"{EVENTS}{api.upcoming()[0]['id']}/bot/", data=body)
+    headers = {"Content-Type": "application/json"}
+    reply = await api.send("POST", f"{EVENTS}{api.upcoming()[0]['id']}/bot/", data=body, headers=headers)
     assert reply.status == 400
     assert list(reply.body) == ["detail"]
 
@@ -186,8 +203,11 @@ async def test_an_event_that_has_ended_gets_no_bot(api: Api) -> None:
     event = api.events(lambda event: moment(event["end_time"]) < api.clock.now())[0]
     reply = await api.schedule(event["id"], "key")
     assert reply.status == 400
-    assert set(reply.body) == {"code", "message", "errors"}
-    assert "event has ended" in reply.body["errors"]["non_field_errors"][0]
+    assert reply.body == {
+        "code": "invalid_request_data",
+        "message": "Unable to process request because invalid data was submitted. Check `errors` field for more details.",
+        "errors": {"non_field_errors": ["Cannot schedule bot as calendar event has ended."]},
+    }
 
 
 async def test_a_meeting_under_way_still_gets_a_bot(api: Api) -> None:
@@ -205,7 +225,7 @@ async def test_an_event_without_a_url_gets_no_bot(api: Api) -> None:
     event = api.events(lambda event: event["meeting_url"] is None and moment(event["end_time"]) > api.clock.now())[-1]
     reply = await api.schedule(event["id"], "key")
     assert reply.status == 400
-    assert "meeting URL" in reply.body["message"]
+    assert "meeting URL" in reply.body["errors"]["non_field_errors"][0]
 
 
 @pytest.mark.parametrize("identifier", ["9eaeb16c-f112-4d79-b2f5-f448185ebbe8", "5", "{id}", "..%2F..", "%00", "%zz"])

@@ -21,13 +21,39 @@ async def test_a_repeat_gets_the_first_answer_whatever_its_body(api: Api) -> Non
     """A retried request would take effect twice."""
     first, second = (event["id"] for event in api.upcoming()[:2])
     original = await api.schedule(first, "one", idempotency_key="a")
-    repeat = await api.schedule(second, "two", idempotency_key="a")
+    repeat = await api.schedule(first, "two", idempotency_key="a")
     assert repeat.body == original.body
     assert repeat.headers["Idempotent-Replayed"] == "true"
     assert "Idempotent-Replayed" not in original.headers
-    assert (await api.event(second))["bots"] == []
+    assert (await api.event(first))["bots"] == original.body["bots"]
     assert (await api.schedule(second, "two", idempotency_key="b")).body["id"] == second
     assert api.counts(SCHEDULE)["peak"] == 3
+
+
+async def test_a_key_counts_for_one_method_and_path(api: Api) -> None:
+    """A key that is used on another path would get the answer of the first."""
+    first, second = (event["id"] for event in api.upcoming()[:2])
+    await api.schedule(first, "one", idempotency_key="a")
+    assert (await api.schedule(second, "two", idempotency_key="a")).body["id"] == second
+    document = {"deduplication_key": "three", "bot_config": {}}
+    path = f"{EVENTS}{first.upper()}/bot"
+    again = await api.send("POST", path, json=document, headers={"Idempotency-Key": "a"})
+    assert again.headers["Idempotent-Replayed"] == "true"
+
+
+async def test_removing_takes_part_in_409(api: Api) -> None:
+    """A client that removes and schedules bots of one key at the same time would not notice."""
+    one, two = (event["id"] for event in api.upcoming()[:2])
+    await api.schedule(one, "same")
+    api.sandbox.fault(REMOVE, kind="hang")
+    removal = asyncio.create_task(api.remove(one))
+    await until_counted(api, REMOVE, 1)
+    assert (await api.schedule(two, "same")).body["code"] == "deduplication_conflict"
+    assert (await api.remove(one)).status == 409
+    assert (await api.schedule(two, "other")).status == 200
+    api.sandbox.release()
+    assert (await removal).body["bots"] == []
+    assert (await api.schedule(two, "same")).status == 200
 
 
 async def test_answers_are_kept_for_an_hour(api: Api) -> None:
@@ -75,11 +101,12 @@ async def test_a_repeat_while_the_first_is_in_progress_gets_409(api: Api) -> Non
     api.sandbox.fault(SCHEDULE, kind="hang")
     first = asyncio.create_task(api.schedule(one, "one", idempotency_key="a"))
     await until_counted(api, SCHEDULE, 1)
-    conflict = await api.schedule(two, "two", idempotency_key="a")
+    conflict = await api.schedule(one, "two", idempotency_key="a")
     assert (conflict.status, conflict.body["code"]) == (409, "idempotency_conflict")
+    assert (await api.schedule(two, "three", idempotency_key="a")).status == 200
     api.sandbox.release()
     assert (await first).status == 200
-    assert (await api.schedule(two, "two", idempotency_key="a")).body == (await first).body
+    assert (await api.schedule(one, "two", idempotency_key="a")).body == (await first).body
     assert api.counts(SCHEDULE)["conflicted"] == 1
 
 

@@ -95,11 +95,13 @@ async def test_a_request_from_before_the_reset_ends_in_the_old_workspace(api: Ap
         ("GET", f"{CALENDARS}x/access-token/", 405),
         ("GET", "/", 404),
         ("GET", "/api/v2/bots/", 404),
-        ("GET", EVENTS.rstrip("/"), 404),
+        ("GET", f"{EVENTS}/", 404),
         ("GET", f"{EVENTS}x/bot/extra/", 404),
         ("GET", "/_sandbox/", 404),
         ("POST", "/_sandbox/report", 404),
         ("GET", "/_sandbox/reset", 404),
+        ("POST", "/_sandbox/fail?bot_id=5", 404),
+        ("POST", "/_sandbox/revoke?calendar_id=9eaeb16c-f112-4d79-b2f5-f448185ebbe8", 404),
     ],
 )
 async def test_wrong_methods_and_paths(api: Api, method: str, path: str, status: int) -> None:

@@ -8,12 +8,13 @@ from datetime import datetime
 
 import pytest
 import standardwebhooks
+import svix
 from aiohttp import web
 
 from recall_async import RecallSession
 from recall_async.sandbox import RecallSandbox
 from recall_async.sandbox import webhooks as sandbox_webhooks
-from recall_async.webhooks import CalendarUpdate, WebhookVerifier
+from recall_async.webhooks import CalendarSyncEvents, CalendarUpdate, WebhookVerifier
 from tests.webhooks.receiver import receiver, until
 
 
@@ -110,3 +111,67 @@ async def test_calendars_that_change():
         assert calendar.status == "connected"
         await until(lambda: not sandbox.webhooks()["pending"])
     assert inbox.verified(sandbox) == [CalendarUpdate(calendar_id)] * 2
+
+
+async def test_headers_of_older_accounts():
+    """An endpoint of an account from before December 2025 cannot be tried."""
+    inbox = Inbox()
+    async with receiver(inbox) as url, RecallSandbox(events=20, webhook_url=url, webhook_headers="svix") as sandbox:
+        sandbox.mutate(1)
+        await until(lambda: not sandbox.webhooks()["pending"])
+    ((headers, body),) = inbox.requests[:1]
+    svix.Webhook(sandbox.webhook_secret).verify(body, headers)
+    assert not any(name.lower().startswith("webhook-") for name in headers)
+
+
+async def test_message_ids_do_not_repeat_after_a_restart():
+    """A receiver that remembers the ids it has seen takes the deliveries of a new sandbox for repeats."""
+    inbox = Inbox()
+    async with receiver(inbox) as url:
+        for _ in range(2):
+            async with RecallSandbox(events=20, webhook_url=url) as sandbox:
+                sandbox.mutate(5)
+                await until(lambda sandbox=sandbox: not sandbox.webhooks()["pending"])
+    ids = [headers["Webhook-Id"] for headers, _ in inbox.requests]
+    assert len(ids) == len(set(ids)) >= 10
+
+
+async def test_a_new_calendar_is_told_to_its_own_address():
+    """A calendar's own `webhook_url` is ignored, or the first sync of a new calendar is not told."""
+    own, general = Inbox(), Inbox()
+    async with (
+        receiver(own) as own_url,
+        receiver(general) as url,
+        RecallSandbox(events=40, calendars=2, webhook_url=url, connect_after=0) as sandbox,
+        RecallSession(sandbox.api_key, base_url=sandbox.url) as recall,
+    ):
+        calendar = await recall.calendars.create(
+            platform="google_calendar",
+            oauth_client_id="id",
+            oauth_client_secret="secret",
+            oauth_refresh_token="refresh",
+            webhook_url=own_url,
+        )
+        assert calendar.status == "connecting"
+        await until(lambda: sandbox.webhooks()["delivered"] == 4)  # nobody asks for it
+        listed = recall.calendar_events.list(calendar_id=calendar.id)
+        updated = {event.updated_at async for event in listed}
+        connected = await recall.calendars.retrieve(calendar.id)
+        assert (connected.status, connected.platform_email is None) == ("connected", False)
+        sync = CalendarSyncEvents(calendar.id, min(updated))
+        for inbox in (own, general):
+            assert sorted(inbox.verified(sandbox), key=str) == [sync, CalendarUpdate(calendar.id)]
+        sandbox.mutate(30)
+        await until(lambda: not sandbox.webhooks()["pending"])
+        told = {data.calendar_id for data in general.verified(sandbox)}
+        assert told > {data.calendar_id for data in own.verified(sandbox)} == {calendar.id}
+
+
+async def test_a_calendar_with_an_address_that_is_none():
+    """A URL that leads nowhere breaks the sandbox instead of the delivery."""
+    async with RecallSandbox(events=40, calendars=1) as sandbox:
+        for url in ("http://", "http://[", "http://\u0000/", "http://127.0.0.1:99999/"):
+            sandbox.send_webhooks_to(url)
+            sandbox.mutate(1)
+            await asyncio.sleep(0)
+        assert sandbox.webhooks()["delivered"] == 0

@@ -1,0 +1,67 @@
+"""What the sandbox can be told over HTTP, without a key, at `/_sandbox/…`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from .answers import Answer, Refusal, answer, detail, not_found
+from .fields import identifier
+from .workspace import Workspace
+
+
+class Server(Protocol):
+    """What can be told."""
+
+    workspace: Workspace
+
+    def reset(self) -> None: ...
+    async def mutate_slowly(self, number: int) -> list[dict[str, Any]]: ...
+    def advance(self, seconds: float) -> None: ...
+    def fail_bot(self, bot_id: str, sub_code: str) -> None: ...
+    def revoke(self, calendar_id: str) -> None: ...
+
+
+async def control(server: Server, request: web.BaseRequest) -> Answer:
+    """The answer to a request for the sandbox itself."""
+    try:
+        return await _control(server, request)
+    except Refusal as refusal:
+        return refusal.answer
+
+
+async def _control(server: Server, request: web.BaseRequest) -> Answer:
+    query = request.query
+    match request.method, request.path.rstrip("/"):
+        case "GET", "/_sandbox/report":
+            return answer(200, server.workspace.report())
+        case "POST", "/_sandbox/reset":
+            server.reset()
+            return answer(200, server.workspace.report())
+        case "POST", "/_sandbox/mutate":
+            return answer(200, await server.mutate_slowly(_number(query.get("n", "1"))))
+        case "POST", "/_sandbox/advance":
+            return _advance(server, query.get("seconds", ""))
+        case "POST", "/_sandbox/fail":
+            server.fail_bot(identifier(query.get("bot_id", "")), query.get("sub_code") or "meeting_not_started")
+            return answer(200, {})
+        case "POST", "/_sandbox/revoke":
+            server.revoke(identifier(query.get("calendar_id", "")))
+            return answer(200, {})
+    raise not_found()
+
+
+def _number(text: str) -> int:
+    if re.fullmatch("[0-9]{1,5}", text) is None:
+        raise detail(400, "n must be a whole number of at most five digits.")
+    return int(text)
+
+
+def _advance(server: Server, text: str) -> Answer:
+    try:
+        server.advance(float(text))
+    except ValueError:
+        raise detail(400, "seconds must be a number from 0 on that leads to a time.") from None
+    return answer(200, {"now": server.workspace.now()})

@@ -1,0 +1,95 @@
+"""The operations on calendar events, and on the bots that are scheduled for them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from recall_async import operations as table
+
+from .answers import Answer, Refusal, answer, field_error, invalid_data
+from .documents import Event
+from .fields import LONGEST_TEXT, Request, identifier, metadata, moment, problem_of_text
+from .listing import list_events
+from .state import State
+
+_REQUIRED = "This field is required."
+
+
+def contended_keys(operation: table.Operation, state: State, request: Request) -> frozenset[str]:
+    """The deduplication keys that no other request may work on at the same time; none if the request is not valid."""
+    try:
+        if operation.name == table.SCHEDULE_BOT.name:
+            key = request.document().get("deduplication_key")
+            return frozenset() if problem_of_text(key) else frozenset([str(key)])
+        if operation.name == table.REMOVE_BOT.name:
+            return state.keys_of(identifier(request.id))
+    except Refusal:
+        pass  # the operation will say it
+    return frozenset()
+
+
+def schedule_bot(state: State, request: Request) -> Answer:
+    event, (key, config) = _event_of(state, request), _bot_of(request.document())
+    document = event.document
+    if document.is_deleted:
+        raise invalid_data("Cannot schedule bot as calendar event has been deleted.")
+    if document.end_time <= request.now:
+        raise invalid_data("Cannot schedule bot as calendar event has ended.")
+    meeting_url = config.get("meeting_url")
+    if meeting_url is not None and not isinstance(meeting_url, str | dict):
+        raise field_error("bot_config", "meeting_url: Not a valid meeting URL.")
+    if not (meeting_url or document.meeting_url):
+        raise invalid_data("Cannot schedule bot as calendar event has no meeting URL.")
+    start_time = _join_at(config)
+    if "metadata" in config:
+        config["metadata"] = metadata(config["metadata"], "bot_config", "metadata: ")
+    if document.start_time - request.now < state.pool_exhausted_within:
+        raise Refusal(507, {"code": "out_of_bots", "detail": "No bot is available at the moment."}, state.pool_headers)
+    state.schedule(event, key, config, start_time=start_time, meeting_url=meeting_url, now=request.now)
+    return answer(200, document)
+
+
+def remove_bot(state: State, request: Request) -> Answer:
+    event = _event_of(state, request)
+    state.remove(event, request.now)
+    return answer(200, event.document)
+
+
+def retrieve(state: State, request: Request) -> Answer:
+    return answer(200, _event_of(state, request).document)
+
+
+def list_page(state: State, request: Request) -> Answer:
+    return list_events(state, request.query, request.url)
+
+
+def _event_of(state: State, request: Request) -> Event:
+    return state.event(identifier(request.id))
+
+
+def _bot_of(body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The deduplication key and the configuration; 400 names every field that is wrong."""
+    errors: dict[str, list[str]] = {}
+    key, config = body.get("deduplication_key"), body.get("bot_config")
+    if problem := _REQUIRED if key is None else problem_of_text(key, LONGEST_TEXT):
+        errors["deduplication_key"] = [problem]
+    if config is None:
+        errors["bot_config"] = [_REQUIRED]
+    elif not isinstance(config, dict):
+        errors["bot_config"] = [f'Expected a dictionary of items but got type "{type(config).__name__}".']
+    if errors:
+        raise Refusal(400, errors)
+    return str(key), dict(config or {})
+
+
+def _join_at(config: dict[str, Any]) -> datetime | None:
+    text = config.get("join_at")
+    if text is None:
+        return None
+    try:
+        if "T" not in text.upper() or datetime.fromisoformat(text).tzinfo is None:
+            raise ValueError("no time with an offset")
+        return moment(text)
+    except (ValueError, TypeError, AttributeError):
+        raise field_error("bot_config", "join_at: Datetime has wrong format.") from None

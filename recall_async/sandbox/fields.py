@@ -1,0 +1,83 @@
+"""A request as the operations see it, and how they read ids, times and texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from .answers import field_error, not_found
+from .bodies import Body
+
+LONGEST_TEXT = 2000
+"""Characters that the API accepts in a deduplication key or a credential."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an operation needs to know of a request."""
+
+    url: str
+    """Scheme, host and path, without the query."""
+    id: str
+    """The `{id}` of the path as it was sent; empty where there is none."""
+    query: Mapping[str, str]
+    """The last value of each parameter."""
+    repeated: Mapping[str, Sequence[str]]
+    """All values of each parameter."""
+    body: Body
+    now: datetime
+    connect_after: float = 0.0
+    """Seconds that a new calendar is `connecting`."""
+
+    def document(self) -> dict[str, Any]:
+        """The body as an object, or 400 or 415."""
+        return self.body.document()
+
+
+def identifier(text: str) -> str:
+    """The id of a path; 404 for what is no UUID."""
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise not_found() from None
+
+
+def moment(text: str) -> datetime:
+    """A time in UTC, with or without an offset. Raises `ValueError`."""
+    when = datetime.fromisoformat(text)
+    if when.tzinfo is None:
+        return when.replace(tzinfo=UTC)
+    try:
+        return when.astimezone(UTC)
+    except OverflowError:
+        # At either end of what a datetime can be: nothing lies beyond it.
+        return (datetime.min if when.year == 1 else datetime.max).replace(tzinfo=UTC)
+
+
+def problem_of_text(value: Any, longest: int = LONGEST_TEXT) -> str | None:
+    """What is wrong with a text that must not be empty."""
+    if not isinstance(value, str):
+        return "Not a valid string."
+    if not value.strip():
+        return "This field may not be blank."
+    if len(value) > longest:
+        return f"Ensure this field has no more than {longest} characters."
+    return None
+
+
+def metadata(value: Any, name: str, where: str = "") -> dict[str, str | None]:
+    """`metadata`: an object of texts, numbers becoming texts; 400 names the field for anything else."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        kind = type(value).__name__
+        raise field_error(name, f'{where}Expected a dictionary of items but got type "{kind}".')
+    texts: dict[str, str | None] = {}
+    for key, part in value.items():
+        if part is not None and (isinstance(part, bool) or not isinstance(part, str | int | float)):
+            raise field_error(name, f"{where}{key}: Not a valid string.")
+        texts[key] = part if part is None else str(part)
+    return texts

@@ -1,0 +1,164 @@
+"""The life of a bot: it waits, joins, records, leaves and is done, or fails on its way.
+
+A bot joins when its start time has come and leaves when its meeting ends; the steps between take seconds. A bot that was
+told to fail does so in the waiting room. Every step is a status change that `bot.*` and `recording.*` webhooks tell.
+
+Documentation: https://docs.recall.ai/docs/bot-status-change-events
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+
+from .documents import MeetingURL
+
+OVER = frozenset({"done", "fatal"})
+IN_CALL = frozenset(
+    {"in_call_not_recording", "recording_permission_allowed", "recording_permission_denied", "in_call_recording"}
+)
+_STEPS = {
+    "joining_call": ("in_waiting_room", 5),
+    "in_waiting_room": ("in_call_not_recording", 5),
+    "in_call_not_recording": ("recording_permission_allowed", 2),
+    "recording_permission_allowed": ("in_call_recording", 3),
+    "call_ended": ("done", 30),
+}
+"""What comes after a status, and after how many seconds."""
+
+
+class BotStatus(Struct, gc=False):
+    """An entry of a bot's `status_changes`."""
+
+    code: str
+    message: str
+    created_at: datetime
+    sub_code: str
+
+
+class RecordingStatus(Struct, gc=False):
+    """What a recording is in the middle of."""
+
+    code: str
+    sub_code: str | None
+    updated_at: datetime
+
+
+class Recording(Struct):
+    """An entry of a bot's `recordings`."""
+
+    id: str
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    expires_at: datetime | None
+    status: RecordingStatus
+    media_shortcuts: dict[str, Any]
+    metadata: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Bot:
+    """A bot and the events it serves."""
+
+    id: str
+    key: str
+    config: dict[str, Any]
+    start_time: datetime
+    end_time: datetime
+    created_at: datetime
+    meeting_url: MeetingURL = None
+    event_ids: set[str] = field(default_factory=set)
+    status_changes: list[BotStatus] = field(default_factory=list)
+    recordings: list[Recording] = field(default_factory=list)
+    fails_with: str | None = None
+    """The `sub_code` of the failure that it is told to have."""
+
+    @property
+    def code(self) -> str:
+        """The status at the moment."""
+        return self.status_changes[-1].code if self.status_changes else "ready"
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What `bot_config` named as `metadata`."""
+        return self.config.get("metadata") or {}
+
+
+class Notice(NamedTuple):
+    """Something to tell by a webhook: to the calendar's own address, too, if it is about a calendar."""
+
+    event: str
+    data: dict[str, Any]
+    calendar_id: str | None = None
+
+
+class Step(NamedTuple):
+    """A status that a bot takes at a moment."""
+
+    moment: datetime
+    code: str
+    sub_code: str | None = None
+
+
+def next_step(bot: Bot) -> Step | None:
+    """What the bot does next if nothing happens to it; `None` for a bot that is over."""
+    code = bot.code
+    if code in OVER:
+        return None
+    if code == "ready":
+        # A bot that is scheduled for a time that has passed joins at once.
+        return Step(max(bot.start_time, bot.created_at), "joining_call")
+    since = bot.status_changes[-1].created_at
+    if code == "in_waiting_room" and bot.fails_with is not None:
+        return Step(since + timedelta(seconds=5), "fatal", bot.fails_with)
+    if code == "in_call_recording":
+        return Step(max(since, bot.end_time), "call_ended", "call_ended_by_host")
+    code, seconds = _STEPS[code]
+    return Step(since + timedelta(seconds=seconds), code)
+
+
+def take(bot: Bot, step: Step, identify: Callable[[], str]) -> list[Notice]:
+    """Lets the bot take a step; `identify` makes the id of a recording that begins with it."""
+    bot.status_changes.append(BotStatus(step.code, "", step.moment, step.sub_code or ""))
+    notices = [_notice(f"bot.{step.code}", bot, step.sub_code, step.moment, step.code)]
+    if step.code == "in_call_recording":
+        status = RecordingStatus("processing", None, step.moment)
+        media = dict.fromkeys(("audio_mixed", "meeting_metadata", "participant_events", "transcript", "video_mixed"))
+        bot.recordings.append(Recording(identify(), step.moment, step.moment, None, None, status, media, {}))
+        notices.append(_recording_notice(bot, bot.recordings[-1]))
+    elif step.code == "call_ended" and bot.recordings:
+        bot.recordings[-1].completed_at = step.moment
+    elif step.code == "done" and bot.recordings:
+        recording = bot.recordings[-1]
+        recording.status = RecordingStatus("done", None, step.moment)
+        recording.expires_at = step.moment + timedelta(days=7)
+        recording.media_shortcuts["video_mixed"] = _video(recording, step.moment)
+        notices.append(_recording_notice(bot, recording))
+    return notices
+
+
+def _video(recording: Recording, moment: datetime) -> dict[str, Any]:
+    return {
+        "id": recording.id,
+        "created_at": recording.created_at,
+        "status": RecordingStatus("done", None, moment),
+        "metadata": {},
+        "data": {"download_url": f"https://media.example/{recording.id}.mp4"},
+        "format": "mp4",
+    }
+
+
+def _notice(event: str, bot: Bot, sub_code: str | None, moment: datetime, code: str) -> Notice:
+    status = {"code": code, "sub_code": sub_code, "updated_at": moment}
+    return Notice(event, {"bot": {"id": bot.id, "metadata": bot.metadata}, "data": status})
+
+
+def _recording_notice(bot: Bot, recording: Recording) -> Notice:
+    status = recording.status
+    notice = _notice(f"recording.{status.code}", bot, status.sub_code, status.updated_at, status.code)
+    return Notice(notice.event, {**notice.data, "recording": {"id": recording.id, "metadata": recording.metadata}})
