@@ -30,6 +30,7 @@ from .limits.contract import LaneStatistics, QuotaLane, QuotaStore, Slot
 from .limits.quota import Priority, Quota, base_quota
 from .operations import OPERATIONS, Operation
 from .retry import Done, Key, Retry, RetryPolicy, decide
+from .stopping import Stopped, StopSignal
 from .transport import Attempt, Transport, new_idempotency_key
 from .workspace import Workspace, workspace_named
 
@@ -37,9 +38,13 @@ from .workspace import Workspace, workspace_named
 class Account:
     """What one call has cost so far."""
 
-    __slots__ = ("attempts", "waited")
+    __slots__ = ("attempts", "in_flight", "stop", "waited")
 
-    def __init__(self) -> None:
+    def __init__(self, stop: StopSignal | None = None) -> None:
+        self.stop = stop
+        """Is asked before each request."""
+        self.in_flight = False
+        """Whether a request is on its way."""
         self.attempts = 0
         self.waited = 0.0
         """Seconds spent waiting for keys, slots, pauses and backoffs, and not for the server."""
@@ -220,8 +225,16 @@ class Caller:
             asked = loop.time()
             slot = await lane.admit(priority, start, until, retry=account.attempts > 0)
             account.waited += loop.time() - asked
+            if account.stop is not None and not account.stop.may_send():
+                slot.unused()
+                await account.stop.confirm()
+                continue
             account.attempts += 1
-            verdict = await self._attempt(operation, url, body, idempotency_key, until, slot, account.attempts)
+            account.in_flight = True
+            try:
+                verdict = await self._attempt(operation, url, body, idempotency_key, until, slot, account.attempts)
+            finally:
+                account.in_flight = False
             if isinstance(verdict, Done):
                 return decode(operation, verdict.answer, self.transport.masked)
             now = loop.time()
@@ -233,6 +246,8 @@ class Caller:
                 ) from verdict.error
             if not isinstance(verdict, Retry) or now + max(verdict.after, verdict.pause or 0.0) > until:
                 raise verdict.error
+            if account.stop is not None and account.stop.is_set:
+                raise Stopped  # a retry is a new beginning
             if verdict.costs and not shared.budget.spend(self.policy, now):
                 verdict.error.add_note("It was not tried again because the workspace's retry budget is used up.")
                 raise verdict.error

@@ -15,6 +15,7 @@ from uuid import UUID
 import aiohttp
 
 from .address import parse_base_url
+from . import checks
 from .caller import Caller
 from .errors import ConfigurationError
 from .limits.contract import LaneStatistics, QuotaStore
@@ -32,7 +33,7 @@ if TYPE_CHECKING:  # what a program does not use costs nothing when it starts
     from .bulk.journal import Journal
     from .bulk.progress import Progress
     from .bulk.run import BulkRun
-    from .sync.apply import ApplyRun
+    from .stopping import StopSignal
     from .sync.plan import Plan
     from .sync.policy import Policy
 
@@ -139,6 +140,7 @@ class RecallSession:
         concurrency: int | None = None,
         journal: Journal | str | os.PathLike[str] | None = None,
         on_progress: Callable[[Progress], object] | None = None,
+        stop: StopSignal | None = None,
     ) -> BulkRun:
         """One outcome per action, as each is finished: `async for outcome in recall.bulk(actions)`.
 
@@ -150,15 +152,18 @@ class RecallSession:
         - `concurrency`: actions at work at once, 64 by default.
         - `journal`: a file that tells of every finished action. The job that is started again with it does the rest.
         - `on_progress`: is called with a `Progress` after each action. What it raises ends the job.
+        - `stop`: a `StopSignal` that ends the job well, as the run's `stop()` does.
 
-        A failed action is an outcome like any other. `AuthenticationError`, `InsufficientCreditError`,
-        `RequestBlockedError`, `SessionClosedError` and `JournalError` end the job: they are raised when what was on its way
-        is finished and handed out, and a note says how much was not done. What the iterable raises is passed on likewise.
+        A failed action is an outcome like any other. An error with `stops_jobs` (a refused key, a closed session, a journal
+        that cannot be written) ends the job, and so do five 402 or 403 in a row: it is raised when what was in flight is
+        finished and handed out, and a note says how much was not done. What the iterable raises is passed on likewise.
         Raises `ConfigurationError`. https://docs.recall.ai/docs/calendar-v2-scheduling-guide
         """
         from .bulk.run import BulkRun
 
-        return BulkRun(self._caller, actions, concurrency=concurrency, journal=journal, on_progress=on_progress)
+        return BulkRun(
+            self._caller, actions, concurrency=concurrency, journal=journal, on_progress=on_progress, stop=stop
+        )
 
     async def plan(
         self,
@@ -196,17 +201,30 @@ class RecallSession:
         journal: Journal | str | os.PathLike[str] | None = None,
         on_progress: Callable[[Progress], object] | None = None,
         recheck: float | None = RECHECK,
-    ) -> ApplyRun:
+        stop: StopSignal | None = None,
+    ) -> BulkRun:
         """One outcome for each request of a plan, soonest event first: `async for outcome in recall.apply(plan)`.
 
         Events that changed since the plan was made are skipped, and their outcomes say so. They are looked for at the start
         and every `recheck` seconds, with a listing; with `recheck=None`, never. The other parameters, and the errors, are
         those of `bulk`; a journal belongs to one plan. docs/sync.md
         """
-        from .sync.apply import ApplyRun
+        from .bulk.run import BulkRun
+        from .sync.apply import due, id_of
+        from .sync.plan import Plan
 
-        return ApplyRun(
-            self._caller, plan, concurrency=concurrency, journal=journal, on_progress=on_progress, recheck=recheck
+        checks.instance("plan", plan, Plan, "a Plan, made by RecallSession.plan or Plan.from_json")
+        recheck = None if recheck is None else checks.seconds("recheck", recheck)
+        return BulkRun(
+            self._caller,
+            due(plan, self.calendar_events, recheck),
+            concurrency=concurrency,
+            journal=journal,
+            on_progress=on_progress,
+            stop=stop,
+            total=len(plan),
+            in_order=True,
+            job=None if journal is None else id_of(plan),
         )
 
     def statistics(self) -> dict[str, LaneStatistics]:

@@ -24,7 +24,7 @@ PURE = [
     "limits.window", "limits.pace", "limits.queue", "limits.quota",
 ]  # fmt: skip
 FLOORS = [
-    {"lenient", "secrecy", "version"},
+    {"lenient", "secrecy", "version", "stopping"},
     {"platforms", "errors"},
     {"models", "checks"},
     {"operations"},

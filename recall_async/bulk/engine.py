@@ -1,7 +1,7 @@
 """The work of a bulk job.
 
-A few workers take actions and perform them. A worker that has nothing to do, or nowhere to put outcomes because nobody
-fetches them, ends; fetching an outcome starts the next one. So a job that is forgotten comes to rest by itself.
+Each action is a task, at most `concurrency` of them at a time. Tasks are started when an outcome is fetched and when one
+has ended, and only while there is room for outcomes: a job from which nobody fetches comes to rest by itself.
 """
 
 from __future__ import annotations
@@ -12,45 +12,58 @@ import math
 import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from enum import Enum, auto
 
-from ..caller import Caller
-from ..errors import (
-    AuthenticationError,
-    EventEndedError,
-    InsufficientCreditError,
-    RecallError,
-    RequestBlockedError,
-    SessionClosedError,
-)
+from ..caller import Account, Caller
+from ..errors import EventEndedError, RecallError
 from ..limits.contract import LaneStatistics, QuotaLane
 from ..limits.quota import Priority
 from ..models import CalendarEvent
 from ..operations import REMOVE_BOT, SCHEDULE_BOT
 from ..resources.calendar_events import CalendarEvents
+from ..stopping import Stopped, StopSignal, end_tasks
 from .actions import Action, Outcome, ScheduleBot, over_since
-from .history import Decision, History
-from .journal import Journal, JournalFile, line_of
-from .order import Item, Turns, check_action, soonest_first
+from .doubts import Doubts
+from .history import History
+from .journal import Journal, JournalFile
+from .order import ConflictQueue, Item, check_action, soonest_first
+from .records import result_of
 
-STOPPING = (AuthenticationError, InsufficientCreditError, RequestBlockedError, SessionClosedError)
-"""Errors that every further action would meet, too."""
 LOOK_AHEAD = 4
-"""For each worker, so many actions may be held back at the most because of others on the same event or key."""
+"""For each task, so many actions may be held back at the most because of others on the same event or key."""
+BREATH = 64
+"""Outcomes after which a job that had nothing to wait for lets others have the event loop."""
 
 logger = logging.getLogger("recall_async")
 
 
+class Phase(Enum):
+    """How far a job is."""
+
+    NEW = auto()
+    READING = auto()
+    DRAINED = auto()
+    """The input has no more actions."""
+    STOPPED = auto()
+
+
 class Engine:
-    """Performs actions, at most `concurrency` at a time, and hands out what became of them."""
+    """Performs actions, at most `concurrency` at a time, and hands out what became of them.
+
+    An `Outcome` in the input is handed out as it is.
+    """
 
     def __init__(
         self,
         caller: Caller,
-        actions: Iterable[Action] | AsyncIterable[Action],
+        actions: Iterable[Action | Outcome] | AsyncIterable[Action | Outcome],
         concurrency: int,
         journal: Journal | None,
         *,
         soonest_first: bool,
+        stop: StopSignal,
+        job: str | None = None,
+        doubts: Doubts | None = None,
     ) -> None:
         self._caller = caller
         self._events = CalendarEvents(caller)
@@ -58,17 +71,24 @@ class Engine:
         self._soonest_first = soonest_first
         self._concurrency = concurrency
         self._journal = journal
+        self._job = job
+        self._doubts = doubts or Doubts()
+        self._doubtful: list[Outcome] = []
+        """Failures of which it is not known yet whether they are the action's."""
         self._file: JournalFile | None = None
         self._history: History | None = None
         self._lanes: dict[str, QuotaLane] = {}
-        self._source: AsyncIterator[Action] | Iterator[Action] | None = None
-        self._pulling = False
-        self._turns = Turns()
-        self._workers: dict[asyncio.Task[None], Item | None] = {}
+        self._source: AsyncIterator[Action | Outcome] | Iterator[Action | Outcome] = iter(())
+        self._phase = Phase.NEW
+        self._stop = stop
+        stop.on_set(self._on_stop)
+        self._queue = ConflictQueue()
+        self._tasks: dict[asyncio.Task[None], Item] = {}
+        self._reader: asyncio.Task[None] | None = None
         self._outcomes: deque[Outcome] = deque()
-        self._news = asyncio.Event()
+        self._handed_out = 0
+        self._changed = asyncio.Event()
         self._starting = asyncio.Lock()
-        self._stopping = False
         self._error: BaseException | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
 
@@ -77,23 +97,32 @@ class Engine:
         lane = self._lanes.get(operation)
         return self._caller.statistics()[operation] if lane is None else lane.statistics()
 
+    @property
+    def known(self) -> int:
+        """How many events the journal tells of whose actions are still to come."""
+        return 0 if self._history is None else len(self._history)
+
     async def next(self) -> Outcome | None:
         """The next outcome; `None` when there are no more. Raises what ended the job before its time."""
-        if self._source is None and not self._stopping:
+        if self._phase is Phase.NEW:
             async with self._starting:
                 if self.loop is None:
                     self.loop = asyncio.get_running_loop()
                     await self._start()
+        if self._handed_out % BREATH == BREATH - 1:
+            await asyncio.sleep(0)
         while not self._outcomes:
-            self._staff()
-            if not self._workers:
+            self._fill()
+            if not self._tasks and self._reader is None and not self._outcomes and not self._settle_doubts():
                 self._end()
                 return None
-            self._news.clear()
-            await self._news.wait()
+            if not self._outcomes:
+                self._changed.clear()
+                await self._changed.wait()
         outcome = self._outcomes.popleft()
+        self._handed_out += 1
         if len(self._outcomes) <= self._concurrency // 2:
-            self._staff()
+            self._fill()
         return outcome
 
     async def _start(self) -> None:
@@ -101,15 +130,17 @@ class Engine:
         self._lanes = {operation.name: self._caller.lane(operation.name) for operation in (SCHEDULE_BOT, REMOVE_BOT)}
         actions = self._actions
         if self._soonest_first and isinstance(actions, Iterable):
-            actions = await soonest_first(actions)
+            actions = await soonest_first(actions)  # type: ignore[arg-type]  # which it checks
         if self._journal is not None:
-            self._file = JournalFile(self._journal)
+            self._file = JournalFile(self._journal, job=self._job)
             self._history = History(self._file, retry_failed=self._journal.retry_failed)
             await self._history.load()
-            if isinstance(actions, list):
+            if self._soonest_first and isinstance(actions, list):
                 self._history.look_for(actions)
                 self._tell_of_another_job()
         self._source = aiter(actions) if isinstance(actions, AsyncIterable) else iter(actions)
+        if self._phase is Phase.NEW:
+            self._phase = Phase.READING
 
     def _tell_of_another_job(self) -> None:
         if self._file is not None and self._history is not None and self._history.strangers:
@@ -123,32 +154,45 @@ class Engine:
 
     def _end(self) -> None:
         error, self._error = self._error, None
-        self._source, self._stopping = None, True
+        self._phase = Phase.STOPPED
         self.close()
         if error is not None:
             raise error
 
     def close(self) -> None:
         """Close the journal."""
+        self._stop.detach()
         file, self._file = self._file, None
         if file is not None:
             file.close()
 
     def stop(self, error: BaseException | None = None) -> None:
-        """Begin nothing more: who waits for a slot gives up, requests on their way are finished; then raise `error`."""
-        self._stopping = True
+        """Begin nothing more, and raise `error` when what is on its way is finished."""
         self._error = self._error or error
-        for task, item in self._workers.items():
-            if item is None or not item.account.attempts:
+        self._stop.set()
+
+    def _on_stop(self) -> None:
+        """A retry is a new beginning, too: only requests that are in flight at this moment are waited for."""
+        self._phase = Phase.STOPPED
+        for task, item in self._tasks.items():
+            if not item.account.in_flight:
                 task.cancel()
+        if self._reader is not None:
+            self._reader.cancel()
+        self._changed.set()
+
+    def abort(self) -> None:
+        """Wait for requests in flight no longer."""
+        self._stop.set()
+        for task in self._tasks:
+            task.cancel()
 
     def abandon(self) -> None:
         """End all work at once, from where nothing can be awaited."""
-        self._stopping = True
+        self.abort()
         self._error = None
         self._outcomes.clear()
-        for task in self._workers:
-            task.cancel()
+        self._doubtful.clear()
         self.close()  # who is cancelled has nothing more to write
 
     async def aclose(self) -> None:
@@ -156,78 +200,88 @@ class Engine:
         try:
             self.abandon()
         finally:
-            if self._workers:
-                await asyncio.wait(self._workers)
-
-    def _staff(self) -> None:
-        """One more worker, if there is work for it; it sees to the next one itself."""
-        if len(self._workers) < self._concurrency and self._has_room() and (self._turns.ready or self._may_pull()):
-            task = asyncio.create_task(self._work())
-            self._workers.setdefault(task, None)  # an eager task is at work already
-            task.add_done_callback(self._left)
+            await end_tasks([*self._tasks, *([self._reader] if self._reader is not None else [])])
 
     def _has_room(self) -> bool:
-        return not self._stopping and len(self._outcomes) < self._concurrency
+        return self._phase is not Phase.STOPPED and len(self._outcomes) < self._concurrency
 
-    def _may_pull(self) -> bool:
-        ahead = self._turns.waiting < LOOK_AHEAD * self._concurrency
-        return ahead and self._source is not None and not self._pulling
+    def _fill(self) -> None:
+        """Start as much as there is room for."""
+        while self._has_room() and len(self._tasks) < self._concurrency:
+            if self._queue.ready:
+                item = self._queue.pop()
+                task = asyncio.create_task(self._perform(item))
+                self._tasks[task] = item
+                task.add_done_callback(self._on_task_done)
+            elif not self._may_read() or self._reader is not None:
+                return
+            elif isinstance(self._source, AsyncIterator):
+                self._reader = asyncio.create_task(self._read(self._source))
+                self._reader.add_done_callback(self._on_reader_done)
+            else:
+                try:
+                    self._accept(next(self._source))
+                except StopIteration:
+                    self._drained()
+                except Exception as error:  # noqa: BLE001  # whatever the caller's iterable raises
+                    self._drained(error)
 
-    def _left(self, task: asyncio.Task[None]) -> None:
-        del self._workers[task]
-        self._news.set()
+    def _may_read(self) -> bool:
+        return self._phase is Phase.READING and self._queue.waiting < LOOK_AHEAD * self._concurrency
+
+    async def _read(self, source: AsyncIterator[Action | Outcome]) -> None:
+        """Read on as long as there are idle tasks."""
+        try:
+            while self._has_room() and self._may_read() and len(self._tasks) < self._concurrency:
+                self._accept(await anext(source))
+                self._fill()
+                self._changed.set()
+        except StopAsyncIteration:
+            self._drained()
+        except Exception as error:  # noqa: BLE001  # whatever the caller's iterable raises
+            self._drained(error)
+
+    def _accept(self, given: object) -> None:
+        if isinstance(given, Outcome):
+            self._deliver(given)
+            return
+        action = check_action(given)
+        known = None if self._history is None else self._history.known(action)
+        if known is not None:
+            self._deliver(known)
+        else:
+            self._queue.add(Item(action, Account(self._stop)))
+
+    def _drained(self, error: Exception | None = None) -> None:
+        """The input has no more; what it gave before it raised `error` is done first."""
+        if self._phase is Phase.READING:
+            self._phase = Phase.DRAINED
+        self._error = self._error or error
+        if error is None:
+            self._tell_of_another_job()
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        item = self._tasks.pop(task)
+        self._check_end_of(task)
+        self._queue.finished(item)
+        self._fill()
+        self._changed.set()
+
+    def _on_reader_done(self, task: asyncio.Task[None]) -> None:
+        self._reader = None
+        self._check_end_of(task)
+        self._fill()
+        self._changed.set()
+
+    def _check_end_of(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
             error = task.exception()
+        elif self._phase is Phase.STOPPED:
+            error = None
         else:
-            error = None if self._stopping else asyncio.CancelledError("a worker of the bulk job was cancelled")
+            error = asyncio.CancelledError("a task of the bulk job was cancelled")
         if error is not None:
             self.stop(error)
-
-    async def _work(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        while (item := await self._take()) is not None:
-            self._workers[task] = item
-            self._staff()
-            await self._perform(item)
-            self._workers[task] = None
-            self._turns.finished(item)
-
-    async def _take(self) -> Item | None:
-        while self._has_room():
-            if self._turns.ready:
-                return self._turns.go()
-            if not self._may_pull():
-                return None
-            self._pulling = True
-            try:
-                decisions = await self._pull()
-            finally:
-                self._pulling = False
-            for decision in decisions:
-                if decision.outcome is None:
-                    self._turns.add(Item(decision.action, replaces=decision.replaces))
-                else:
-                    self._deliver(decision.outcome)
-            if not decisions:
-                await asyncio.sleep(0)
-        return None
-
-    async def _pull(self) -> list[Decision]:
-        """What to do next, after a look at the next action of the input."""
-        source, history = self._source, self._history
-        assert source is not None
-        try:
-            given = await anext(source) if isinstance(source, AsyncIterator) else next(source)
-            action = check_action(given)
-            return [Decision(action, None)] if history is None else history.decide(action)
-        except (StopIteration, StopAsyncIteration):
-            self._source = None
-            self._tell_of_another_job()
-            return [] if history is None else history.rest()
-        except Exception as error:  # noqa: BLE001  # whatever the caller's iterable raises: first, what it gave is done
-            self._source, self._error = None, self._error or error
-            return []
 
     async def _perform(self, item: Item) -> None:
         action, account = item.action, item.account
@@ -238,18 +292,18 @@ class Engine:
             reason = over_since(action, time.time())
             if reason is None:
                 event = await self._send(item)
-        except STOPPING as stop:
-            self.stop(stop)
+        except Stopped:
             return
         except EventEndedError as ended:
             error, reason = ended, str(ended)
         except RecallError as failed:
+            if failed.stops_jobs:
+                self.stop(failed)
+                return
+            if failed.may_pass and self._stop.is_set:
+                return  # it would have been tried again
             error = failed
-        outcome = Outcome(action, event, error, account.attempts, account.waited, reason)
-        file = self._file
-        if file is not None:
-            file.append(line_of(outcome, replaces=item.replaces))
-        self._deliver(outcome)
+        self._judge(Outcome(action, event, error, account.attempts, account.waited, reason))
 
     async def _send(self, item: Item) -> CalendarEvent:
         # Without a deadline, the policy's would count the time for which a long job waits for the quota.
@@ -268,6 +322,30 @@ class Engine:
             action.event_id, start_time=action.start_time, priority=priority, deadline=deadline, account=item.account
         )
 
+    def _judge(self, outcome: Outcome) -> None:
+        """Hold a failure back that may be of who asks, and not of the action, until it is known."""
+        if self._doubts.are_raised_by(outcome):
+            self._doubtful.append(outcome)
+            if (error := self._doubts.too_many(outcome)) is not None:
+                self._doubtful.clear()  # these are to be done again
+                self.stop(error)
+        else:
+            self._settle_doubts()
+            self._record(outcome)
+
+    def _settle_doubts(self) -> bool:
+        """Whether there were any."""
+        doubtful, self._doubtful = self._doubtful, []
+        for outcome in doubtful:
+            self._record(outcome)
+        return bool(doubtful)
+
+    def _record(self, outcome: Outcome) -> None:
+        file = self._file
+        if file is not None:
+            file.append(result_of(outcome, job=self._job))
+        self._deliver(outcome)
+
     def _deliver(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)
-        self._news.set()
+        self._changed.set()

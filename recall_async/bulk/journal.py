@@ -1,29 +1,29 @@
 """The journal of a bulk job: its results and its checkpoint in one file of JSON lines.
 
 A line is appended with a single write as soon as an action is finished, so that killing the process loses none. Of the
-lines of one event the last is what holds. `config` and `replaces` are there for the job that is started again.
+lines of one event the last is what holds.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
+import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from hashlib import blake2b
 from io import FileIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO
 
 import msgspec
 
-from .. import errors
-from ..errors import APIError, ConfigurationError, JournalError, RecallError
-from ..resources.fields import encode_bot_config
-from .actions import Action, Outcome, ScheduleBot, Status
+from .. import checks
+from ..errors import JournalError
+from .records import Result, why_not_json
 
 if sys.platform == "win32":
     import msvcrt
@@ -33,6 +33,7 @@ else:
 MAX_LINE = 2**27
 """Bytes: no line of a journal is longer, since no answer of the API is."""
 _BEGINS = b'{"event_id":"'
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,131 +42,61 @@ class Journal:
 
     After a power cut, at most the last `fsync_every` actions are missing in it; if the process is killed, none. A job
     that is started again with the same file repeats failures that may pass by themselves (no answer, 409, 429, 5xx), and
-    with `retry_failed` the others, too. Raises `ConfigurationError`.
+    with `retry_failed` the others, too. `lock=False` is for file systems that have no locks: then see to it that no other
+    job writes to the file. Raises `ConfigurationError`.
     """
 
     path: str | os.PathLike[str]
     fsync_every: int = 100
     retry_failed: bool = False
+    lock: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.path, str | os.PathLike) or not os.fspath(self.path):
-            raise ConfigurationError(f"Journal.path is {self.path!r}: it is the path of a file")
-        if isinstance(self.fsync_every, bool) or not isinstance(self.fsync_every, int) or self.fsync_every < 1:
-            raise ConfigurationError(f"Journal.fsync_every is {self.fsync_every!r}: it counts actions, at least 1")
+            raise checks.invalid("Journal.path", "the path of a file", self.path)
+        checks.whole("Journal.fsync_every", self.fsync_every, at_least=1)
+        checks.flag("Journal.retry_failed", self.retry_failed)
+        checks.flag("Journal.lock", self.lock)
 
 
-class Line(msgspec.Struct, omit_defaults=True):
-    """One finished action."""
-
-    event_id: str
-    action: Literal["schedule", "remove"]
-    deduplication_key: str | None
-    status: Status
-    bots: msgspec.Raw
-    """The bots of the event after the action, as the API answered them."""
-    error: dict[str, Any] | None
-    attempts: int
-    at: str
-    config: str | None = None
-    """A hash of `bot_config`."""
-    replaces: int = 0
-    """How many of the last things that were done to the event it takes the place of, in the account of what a job did."""
-
-    @property
-    def identity(self) -> tuple[str, str, str | None, str | None]:
-        """What makes two actions the same."""
-        return self.event_id, self.action, self.deduplication_key, self.config
-
-
-_decode = msgspec.json.Decoder(Line).decode
+_decode = msgspec.json.Decoder(Result).decode
 _encode = msgspec.json.Encoder().encode
-
-
-def identity_of(action: Action) -> tuple[str, str, str | None, str | None]:
-    """What makes two actions the same: event, kind, deduplication key and configuration; the times do not.
-
-    Raises `ConfigurationError` for a `bot_config` that is no JSON.
-    """
-    event_id = _text(action.event_id).lower()
-    if not isinstance(action, ScheduleBot):
-        return event_id, "remove", None, None
-    config = msgspec.json.decode(encode_bot_config({} if action.bot_config is None else action.bot_config))
-    canonical = msgspec.json.encode(config, order="deterministic")
-    return event_id, "schedule", _text(action.deduplication_key), blake2b(canonical, digest_size=16).hexdigest()
-
-
-def line_of(outcome: Outcome, *, replaces: int) -> Line:
-    """The line that tells of an outcome."""
-    try:
-        event_id, kind, key, config = identity_of(outcome.action)
-    except ConfigurationError:
-        assert isinstance(outcome.action, ScheduleBot)
-        event_id, kind = _text(outcome.action.event_id).lower(), "schedule"
-        key, config = _text(outcome.action.deduplication_key), None
-    return Line(
-        event_id=event_id,
-        action="schedule" if kind == "schedule" else "remove",
-        deduplication_key=key,
-        status=outcome.status,
-        bots=msgspec.Raw(_encode(outcome.event.bots if outcome.event is not None else ())),
-        error=_document(outcome.error) if outcome.error is not None else None,
-        attempts=outcome.attempts,
-        at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        config=config,
-        replaces=replaces,
-    )
-
-
-def _text(value: object) -> str:
-    """What was passed as a text, in a form that can be written, whatever it is."""
-    return str(value).encode(errors="replace").decode()
-
-
-def _document(error: RecallError) -> dict[str, Any]:
-    document: dict[str, Any] = {"type": type(error).__name__, "message": str(error), "operation": error.operation}
-    if isinstance(error, APIError):
-        document |= {"status": error.status, "code": error.code, "detail": error.detail}
-    return document
-
-
-def error_in(line: Line) -> RecallError | None:
-    """The error of a line as an exception."""
-    if line.error is None:
-        return None
-    fields = dict(line.error)
-    kind = getattr(errors, str(fields.pop("type", "")), RecallError)
-    message = str(fields.pop("message", ""))
-    try:
-        error = kind(message, attempts=line.attempts, **fields)
-    except TypeError:
-        error = None
-    return error if isinstance(error, RecallError) else RecallError(message, attempts=line.attempts)
+_open_files: weakref.WeakSet[JournalFile] = weakref.WeakSet()
 
 
 class JournalFile:
-    """A journal that is open, and locked against everybody else. Raises `JournalError`."""
+    """A journal that is open, and locked against everybody else. Raises `JournalError`.
 
-    def __init__(self, journal: Journal) -> None:
+    - `job`: the plan whose results are in it; `None` for a job that is no plan's.
+    - `readonly`: look at it without changing anything.
+    """
+
+    def __init__(self, journal: Journal, *, job: str | None = None, readonly: bool = False) -> None:
         self.path = Path(journal.path)
+        self.job = job
         self._fsync_every = journal.fsync_every
         self._unsynced = 0
+        self._readonly = readonly
         try:
-            self._raw = FileIO(os.fspath(self.path), "a+")
-        except OSError as error:
-            raise JournalError(f"the journal {self.path} cannot be opened: {error.strerror}") from error
+            self._raw = FileIO(os.fspath(self.path), "r" if readonly else "a+")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise JournalError(f"the journal {self.path} cannot be opened: {reason}") from error
         try:
             found = os.fstat(self._raw.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise JournalError(f"the journal {self.path} is not a file that can be read again: name another")
-            self._lock()
+            if journal.lock:
+                self._lock()
+            self._inode = found.st_dev, found.st_ino
             self._size = os.fstat(self._raw.fileno()).st_size
-            if not self._size:
+            if not self._size and not readonly:
                 _sync_directory(self.path.parent)
-            self._reader = self.path.open("rb")
+            self._reader = self._open_reader()
         except BaseException:
             self._raw.close()
             raise
+        _open_files.add(self)
 
     def _lock(self) -> None:
         try:
@@ -179,50 +110,96 @@ class JournalFile:
                 f"the journal {self.path} is in use by another job: wait until it has ended, or name another file"
             ) from error
         except OSError as error:
-            raise JournalError(f"the journal {self.path} cannot be locked: {error.strerror}") from error
+            advice = ""
+            if error.errno in _NO_LOCKS:
+                advice = (
+                    ". Its file system has no locks: put the journal on another one, or, if no other job writes to it, "
+                    "use Journal(path, lock=False) or --no-lock"
+                )
+            raise JournalError(f"the journal {self.path} cannot be locked: {error.strerror}{advice}") from error
 
-    def count(self) -> int:
-        """At most so many lines are in the file."""
-        with self.path.open("rb") as file:
-            return 1 + sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(2**20), b""))
+    def _open_reader(self) -> BinaryIO:
+        try:
+            reader = self.path.open("rb")
+        except OSError as error:
+            raise JournalError(f"the journal {self.path} cannot be read: {error.strerror}") from error
+        found = os.fstat(reader.fileno())
+        if (found.st_dev, found.st_ino) != self._inode:
+            reader.close()
+            raise self._replaced("was replaced by another file")
+        return reader
 
-    def lines(self) -> Iterator[tuple[int, Line]]:
+    def results(self) -> Iterator[tuple[int, Result]]:
         """Every line with its place in the file.
 
         A last line that was being written when the process or the power went away is taken out. Raises `JournalError` for
-        any other line that is none, and leaves the file as it is.
+        any other line that is none, and for lines of another plan; the file stays as it is.
         """
         place = 0
-        with self.path.open("rb") as file:
+        with self._open_reader() as file:
             for number, text in enumerate(iter(lambda: file.readline(MAX_LINE), b""), 1):
                 whole = place + len(text) < self._size or text.endswith(b"\n")
                 if text.strip():
                     try:
-                        line = _decode(text)
-                    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                        if whole or isinstance(error, msgspec.ValidationError) or not _is_torn(text):
+                        result = _decode(text)
+                    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                        if whole or not _is_torn(text):
                             raise JournalError(
-                                f"{self.path}, line {number}, is not a line of a bulk job's journal: {error}. Nothing was "
-                                "sent, and the file is as it was: name another, or mend the line."
+                                f"{self.path}, line {number}, is not a line of a bulk job's journal: "
+                                f"{why_not_json(error)}. Nothing was sent, and the file is as it was: name another, or "
+                                "mend the line."
                             ) from None
-                        self._truncate(place)
+                        if not self._readonly:
+                            self._truncate(place)
                         return
-                    yield place, line
+                    self._check_job(result)
+                    yield place, result
                 place += len(text)
-                if not whole:
+                if not whole and not self._readonly:
                     self._write(b"\n")
 
-    def line(self, place: int) -> Line:
-        """The line at a place."""
-        self._reader.seek(place)
-        return _decode(self._reader.readline())
+    def _check_job(self, result: Result) -> None:
+        if result.job == self.job:
+            return
+        if self.job is None:
+            advice = "go on with that plan (recall-async apply), or name another file"
+        else:
+            advice = "name another file for this one, or apply the plan that it belongs to"
+        whose = "of a job that is no plan" if result.job is None else f"of the plan {result.job}"
+        raise JournalError(f"the journal {self.path} is {whose}: {advice}. Nothing was sent.")
 
-    def append(self, line: Line) -> None:
+    def result(self, place: int) -> Result:
+        """The line at a place. Raises `JournalError` if it is not there any more."""
+        try:
+            self._reader.seek(place)
+            return _decode(self._reader.readline())
+        except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
+            raise self._replaced("was changed by somebody else") from error
+
+    def append(self, result: Result) -> None:
         """Write a line. Where the disk is full, the file is left as it was."""
-        self._write(_encode(line) + b"\n")
+        self._check_unchanged()
+        self._write(_encode(result) + b"\n")
         self._unsynced += 1
         if self._unsynced >= self._fsync_every:
             self._sync()
+
+    def _check_unchanged(self) -> None:
+        found = os.fstat(self._raw.fileno())
+        if found.st_size != self._size:
+            raise self._replaced("was cut off" if found.st_size < self._size else "was written to by somebody else")
+        try:
+            there = os.stat(self.path)
+        except OSError:
+            raise self._replaced("was deleted, or moved") from None
+        if (there.st_dev, there.st_ino) != self._inode:
+            raise self._replaced("was replaced by another file")
+
+    def _replaced(self, how: str) -> JournalError:
+        return JournalError(
+            f"the journal {self.path} {how} while the job was at work, so the job stopped. Put the file back before the job "
+            "is started again, or else all of it is done again."
+        )
 
     def _write(self, data: bytes) -> None:
         try:
@@ -260,14 +237,39 @@ class JournalFile:
             if self._unsynced:
                 self._sync()
         finally:
-            self._reader.close()
-            self._raw.close()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        _open_files.discard(self)
+        self._reader.close()
+        self._raw.close()
+
+
+def _close_in_child() -> None:
+    """A lock belongs to everybody who has the file open: a forked child must not hold it when the job is dead."""
+    for file in list(_open_files):
+        file._let_go()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_child)
 
 
 def _is_torn(text: bytes) -> bool:
-    """Whether this is the beginning of a line; a file system may leave zeros where data did not arrive."""
+    """Whether this is the beginning of a line and nothing else.
+
+    A file system may leave zeros where data did not arrive.
+    """
     text = text.rstrip(b"\0")
-    return text.startswith(_BEGINS) or _BEGINS.startswith(text)
+    if not text or not (text.startswith(_BEGINS) or _BEGINS.startswith(text)):
+        return not text
+    try:
+        msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        return "truncated" in str(error)
+    except UnicodeDecodeError:
+        return True
+    return False
 
 
 def _sync_directory(path: Path) -> None:
@@ -279,3 +281,10 @@ def _sync_directory(path: Path) -> None:
                 os.fsync(directory)
             finally:
                 os.close(directory)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Line":
+        warnings.warn("recall_async.bulk.journal.Line is now recall_async.bulk.records.Result", DeprecationWarning, 2)
+        return Result
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from ..caller import Account
 from ..errors import ConfigurationError
 from .actions import Action, RemoveBot, ScheduleBot, event_of, start_of
+from .records import conflict_keys
 
 
 def check_action(action: object) -> Action:
@@ -35,55 +36,48 @@ async def soonest_first(given: Iterable[Action]) -> list[Action]:
 class Item:
     """An action on its way through the job."""
 
-    __slots__ = ("account", "action", "blockers", "followers", "replaces", "tokens")
+    __slots__ = ("account", "action", "blockers", "conflict_keys", "followers")
 
-    def __init__(self, action: Action, *, replaces: int) -> None:
+    def __init__(self, action: Action, account: Account) -> None:
         self.action = action
-        self.replaces = replaces
-        self.account = Account()
-        self.tokens: list[object] = [event_of(action)]
-        """What no two actions at work have in common."""
-        if isinstance(action, ScheduleBot):
-            self.tokens.append(("key", str(action.deduplication_key)))
+        self.account = account
+        self.conflict_keys = conflict_keys(action)
         self.blockers = 0
         self.followers: list[Item] = []
 
 
-class Turns:
-    """Which actions may go now: of those on one event, or with one deduplication key, only the first.
-
-    The API answers 409 to parallel requests with one key; on one event, the order decides what is there in the end.
-    """
+class ConflictQueue:
+    """Which actions may go now: of those on one event, or with one deduplication key, only the first."""
 
     def __init__(self) -> None:
         self._last: dict[object, Item] = {}
         self.ready: deque[Item] = deque()
-        """Whose turn it is."""
+        """Those that may go."""
         self.waiting = 0
-        """How many came and did not go yet."""
+        """How many were added and not popped yet."""
 
     def add(self, item: Item) -> None:
-        """An action comes."""
+        """Put an action behind those that it must wait for."""
         self.waiting += 1
-        for token in item.tokens:
-            before = self._last.get(token)
+        for key in item.conflict_keys:
+            before = self._last.get(key)
             if before is not None:
                 before.followers.append(item)
                 item.blockers += 1
-            self._last[token] = item
+            self._last[key] = item
         if not item.blockers:
             self.ready.append(item)
 
-    def go(self) -> Item:
-        """The next action whose turn it is."""
+    def pop(self) -> Item:
+        """Take the next action that may go."""
         self.waiting -= 1
         return self.ready.popleft()
 
     def finished(self, item: Item) -> None:
-        """An action that went is finished: those behind it may go."""
-        for token in item.tokens:
-            if self._last.get(token) is item:
-                del self._last[token]
+        """Let those go that waited for this action, which was popped."""
+        for key in item.conflict_keys:
+            if self._last.get(key) is item:
+                del self._last[key]
         for follower in item.followers:
             follower.blockers -= 1
             if not follower.blockers:

@@ -10,10 +10,13 @@ from inspect import iscoroutinefunction
 from types import TracebackType
 from typing import Self
 
+from .. import checks
 from ..caller import Caller
-from ..errors import ConfigurationError
+from ..errors import RecallError
+from ..stopping import StopSignal
 from .actions import Action, Outcome
-from .engine import STOPPING, Engine
+from .doubts import Doubts
+from .engine import Engine
 from .journal import Journal
 from .progress import Progress, Tally
 
@@ -27,30 +30,41 @@ class BulkRun(AsyncIterator[Outcome]):
     The work begins with the first outcome that is asked for, and goes on while outcomes are fetched. `async with` and
     `aclose()` end it at once; so does leaving the `async for` over a run that nobody else holds. A run that is held but no
     longer fetched from finishes what it has begun, and rests.
+
+    - `actions`: may hold outcomes, too, of what needs no request; they are handed out as they are.
+    - `stop`: a signal that ends the job as `stop()` does.
+    - `total`: how many there are, if `len()` does not tell; `in_order`: a collection is not sorted.
+    - `job`: what the journal's lines are marked with; lines of another job are refused.
     """
 
     def __init__(
         self,
         caller: Caller,
-        actions: Iterable[Action] | AsyncIterable[Action],
+        actions: Iterable[Action | Outcome] | AsyncIterable[Action | Outcome],
         *,
         concurrency: int | None = None,
         journal: Journal | str | os.PathLike[str] | None = None,
         on_progress: Callable[[Progress], object] | None = None,
+        stop: StopSignal | None = None,
+        total: int | None = None,
+        in_order: bool = False,
+        job: str | None = None,
+        doubts: Doubts | None = None,
     ) -> None:
         if not isinstance(actions, Iterable | AsyncIterable):
-            raise ConfigurationError(f"actions is a {type(actions).__name__}: it is an iterable of actions")
-        if concurrency is None:
-            concurrency = CONCURRENCY
-        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-            raise ConfigurationError(f"concurrency is {concurrency!r}: it counts actions at work at once, at least 1")
+            raise checks.invalid("actions", "an iterable of actions", actions)
+        concurrency = CONCURRENCY if concurrency is None else checks.whole("concurrency", concurrency, at_least=1)
         if on_progress is not None and (not callable(on_progress) or iscoroutinefunction(on_progress)):
-            raise ConfigurationError(f"on_progress is {on_progress!r}: it is a plain function that takes a Progress")
+            raise checks.invalid("on_progress", "a plain function that takes a Progress", on_progress)
         if journal is not None and not isinstance(journal, Journal):
             journal = Journal(journal)
-        total = _length(actions)
-        collected = total is not None and isinstance(actions, Collection)
-        self._engine = Engine(caller, actions, concurrency, journal, soonest_first=collected)
+        if total is None:
+            total = _length(actions)
+        collected = not in_order and total is not None and isinstance(actions, Collection)
+        self._stop = StopSignal(stop)
+        self._engine = Engine(
+            caller, actions, concurrency, journal, soonest_first=collected, stop=self._stop, job=job, doubts=doubts
+        )
         self._tally = Tally(total)
         self._on_progress = on_progress
 
@@ -59,8 +73,14 @@ class BulkRun(AsyncIterator[Outcome]):
         """Where the job is."""
         return self._tally.progress(self._now(), self._engine.statistics)
 
-    def stop(self) -> None:
-        """End the job well: nothing more is begun, what is on its way is finished, and the `async for` ends after it."""
+    def stop(self, timeout: float | None = None) -> None:
+        """End the job well: nothing more is sent, what is in flight is finished, and the `async for` ends after it.
+
+        What is still in flight after `timeout` seconds is not waited for.
+        """
+        if timeout is not None and self._engine.loop is not None:
+            timeout = checks.seconds("timeout", timeout, zero=True)
+            self._engine.loop.call_later(timeout, self._engine.abort)
         self._engine.stop()
 
     async def aclose(self) -> None:
@@ -87,7 +107,7 @@ class BulkRun(AsyncIterator[Outcome]):
                     self._on_progress(self.progress)
                 return outcome
         except BaseException as error:
-            if isinstance(error, STOPPING):
+            if isinstance(error, RecallError):
                 error.add_note(self._tally.at_the_end())
             await self.aclose()
             raise

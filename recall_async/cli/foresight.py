@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ..bulk.actions import over_since
-from ..bulk.history import Decision, History
+from ..bulk.history import History
 from ..bulk.journal import Journal, JournalFile
 from ..bulk.progress import operation_of
 from ..limits.quota import Priority
@@ -41,32 +41,23 @@ def foresee(actions: ActionsFile, journal: Journal, quotas: Mapping[str, Quota],
 
 async def _count(actions: ActionsFile, journal: Journal | None) -> Counter[str]:
     counts: Counter[str] = Counter()
-    async for decision in _decisions(actions, journal):
-        if decision.outcome is not None:
-            counts["resumed"] += 1
-        elif over_since(decision.action, time.time()) is not None:
-            counts["skipped"] += 1
-        else:
-            counts[operation_of(decision.action)] += 1
-    return counts
-
-
-async def _decisions(actions: ActionsFile, journal: Journal | None) -> AsyncIterator[Decision]:
-    if journal is None:
-        for action in actions:
-            yield Decision(action, None)
-        return
-    file = JournalFile(journal)
+    file = None if journal is None else JournalFile(journal, readonly=True)
     try:
-        history = History(file, retry_failed=journal.retry_failed)
-        await history.load()
+        history = None
+        if file is not None and journal is not None:
+            history = History(file, retry_failed=journal.retry_failed)
+            await history.load()
         for action in actions:
-            for decision in history.decide(action):
-                yield decision
-        for decision in history.rest():
-            yield decision
+            if history is not None and history.known(action) is not None:
+                counts["resumed"] += 1
+            elif over_since(action, time.time()) is not None:
+                counts["skipped"] += 1
+            else:
+                counts[operation_of(action)] += 1
     finally:
-        file.close()
+        if file is not None:
+            file.close()
+    return counts
 
 
 def seconds_for(requests: int, quota: Quota) -> float:

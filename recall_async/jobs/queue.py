@@ -18,7 +18,7 @@ except ImportError as error:  # pragma: no cover
 import msgspec
 
 from ..bulk.actions import Action
-from ..bulk.journal import Line
+from ..bulk.records import Result
 from ..errors import ConfigurationError
 from ..session import RecallSession
 from .contract import JobStatus, WorkSummary, check_name
@@ -31,7 +31,7 @@ LEASE = 30.0
 DELIVERIES = 5
 PAGE = 500
 
-_decode = msgspec.json.Decoder(Line).decode
+_decode = msgspec.json.Decoder(Result).decode
 
 
 class JobQueue:
@@ -169,7 +169,7 @@ class JobQueue:
         """Where the job is."""
         return await self._store.status(check_name(name))
 
-    async def results(self, name: str) -> AsyncIterator[Line]:
+    async def results(self, name: str) -> AsyncIterator[Result]:
         """What became of each action that is finished, soonest event first, as in a journal."""
         total = (await self.status(name)).total
         for first in range(0, total, PAGE):

@@ -13,7 +13,7 @@ from uuid import uuid4
 import msgspec
 
 from ..bulk.actions import Status
-from ..bulk.journal import line_of
+from ..bulk.records import result_of
 from ..bulk.run import BulkRun
 from ..errors import RecallError
 from ..session import RecallSession
@@ -132,7 +132,7 @@ class Worker:
         numbers = {id(action): number for number, action in lease.chunk.actions.items()}
         async with run:
             async for outcome in run:
-                lease.finished((numbers[id(outcome.action)], outcome.status, _encode(line_of(outcome, replaces=0))))
+                lease.finished((numbers[id(outcome.action)], outcome.status, _encode(result_of(outcome))))
                 self._statuses[outcome.status] += 1
 
     async def _give_back(self, lease: Lease, keeper: asyncio.Task[None], *, wait: bool) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from recall_async import (
     AuthenticationError,
+    BulkRun,
     InsufficientCreditError,
     Outcome,
     Quota,
@@ -52,10 +53,11 @@ def endless() -> Iterator[Action]:
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(401, AuthenticationError), (402, InsufficientCreditError), (403, RequestBlockedError)]
+    ("status", "kind", "most"),
+    [(401, AuthenticationError, 1), (402, InsufficientCreditError, 5), (403, RequestBlockedError, 5)],
 )
 async def test_refusals_stop_the_job(
-    world: World, recall: RecallSession, status: int, kind: type[RecallError], tmp_path: Path
+    world: World, recall: RecallSession, status: int, kind: type[RecallError], most: int, tmp_path: Path
 ) -> None:
     """Would send thousands of requests that are all refused, or pass over what was not done."""
     world.statuses = lambda asked: status if asked.event >= 10 else 404 if asked.event == 5 else 200
@@ -65,12 +67,44 @@ async def test_refusals_stop_the_job(
         async for outcome in recall.bulk([schedule(number) for number in range(1000)], concurrency=4, journal=path):
             outcomes.append(outcome)  # noqa: PERF401  # what came before the error counts
     assert len(outcomes) == 10
-    assert len(world.asked) <= 10 + 4
+    assert len(world.asked) <= 10 + most + 3
     assert caught.value.__notes__ == [
         "The bulk job stopped with 9 done, 1 failed, 0 skipped; 990 others remain to be done."
     ]
     assert len(lines(path)) == 10
     assert jobs() == set()
+
+
+@pytest.mark.parametrize("status", [402, 403])
+async def test_one_refusal_is_one_failure(world: World, recall: RecallSession, status: int, tmp_path: Path) -> None:
+    """Would stop a job because the firewall dislikes one action's payload, again at every start."""
+    actions = [schedule(number) for number in range(40)]
+    world.statuses = lambda asked: status if asked.event == 7 else 200
+    for concurrency in (1, 8):
+        outcomes = [o async for o in recall.bulk(actions, concurrency=concurrency, journal=tmp_path / "journal")]
+        assert [o.action.event_id for o in outcomes if o.status == "failed"] == [event_id(7)]
+        assert len(outcomes) == 40
+    assert len(world.asked) == 40
+
+
+async def test_refusals_in_a_row_are_nobodys_failures(world: World, recall: RecallSession, tmp_path: Path) -> None:
+    """Would note actions as failed because the sender's address is blocked, so that they are not done when it is not."""
+    actions = [schedule(number) for number in range(40)]
+    world.statuses = lambda asked: 403
+    with pytest.raises(RequestBlockedError):
+        await _drain(recall.bulk(actions, concurrency=8, journal=tmp_path / "journal"))
+    assert len(world.asked) <= 5 + 7
+    assert lines(tmp_path / "journal") == []
+    world.statuses = lambda asked: 200
+    outcomes = await _drain(recall.bulk(actions, journal=tmp_path / "journal"))
+    assert [outcome.status for outcome in outcomes] == ["done"] * 40
+
+
+async def test_fewer_refusals_than_stop_a_job(world: World, recall: RecallSession) -> None:
+    """Would lose the failures of a job that ends before it is known what they mean."""
+    world.statuses = lambda asked: 403
+    outcomes = await _drain(recall.bulk([schedule(number) for number in range(4)]))
+    assert [outcome.status for outcome in outcomes] == ["failed"] * 4
 
 
 async def test_refused_jobs_go_on(world: World, recall: RecallSession, tmp_path: Path) -> None:
@@ -90,13 +124,13 @@ async def test_requests_on_their_way_are_finished(world: World, connect: Callabl
     """Would lose the outcomes of requests that were sent before the refusal, or send those that wait for the quota."""
     recall = connect(quotas=dict.fromkeys(OPERATIONS, Quota(4, 3600, burst=4, reserve=0)))
     world.gate.clear()
-    world.statuses = lambda asked: 402 if asked.event == 0 else 200
+    world.statuses = lambda asked: 401 if asked.event == 0 else 200
     run = recall.bulk([schedule(number) for number in range(100)], concurrency=10)
     first = asyncio.ensure_future(anext(run))
     await world.arrived(4)
     world.gate.set()
     outcomes = [await first]
-    with pytest.raises(InsufficientCreditError):
+    with pytest.raises(AuthenticationError):
         outcomes += [outcome async for outcome in run]
     with pytest.raises(StopAsyncIteration):
         await anext(run)
@@ -183,7 +217,9 @@ async def test_async_with_ends_it(world: World, recall: RecallSession) -> None:
     async with recall.bulk(endless(), concurrency=4) as run:
         await anext(run)
         world.gate.clear()
-        assert jobs()
+        await asyncio.sleep(0)  # tasks that have ended are replaced
+        while not jobs():
+            await anext(run)
     assert jobs() == set()
     await run.aclose()
     assert [outcome async for outcome in run] == []
@@ -237,6 +273,29 @@ async def test_stop(world: World, connect: Callable[..., RecallSession], tmp_pat
     assert (run.progress.done, run.progress.total) == (6, None)
 
 
+@pytest.mark.parametrize("status", [503, 507, 429, 409])
+async def test_stop_during_a_retry(
+    world: World, connect: Callable[..., RecallSession], status: int, tmp_path: Path
+) -> None:
+    """Would send everything that waits for a retry, a minute after the job was stopped."""
+    recall = connect(retry=RetryPolicy(attempts=9, backoff=30.0))
+    path = tmp_path / "journal"
+    world.statuses = lambda asked: status
+    run = recall.bulk(endless(), concurrency=8, journal=path)
+    outcomes = asyncio.create_task(_drain(run))
+    await world.arrived(1)
+    while world.answered != len(world.asked):  # noqa: ASYNC110  # the server tells of arrivals only
+        await asyncio.sleep(0.01)
+    run.stop()
+    async with asyncio.timeout(2):
+        assert await outcomes == []
+    asked = len(world.asked)
+    assert lines(path) == []
+    await asyncio.sleep(0)
+    assert len(world.asked) == asked
+    assert jobs() == set()
+
+
 async def test_stop_while_the_input_is_slow(world: World, recall: RecallSession) -> None:
     """Would wait for an action that may never come."""
 
@@ -273,6 +332,21 @@ async def test_an_exception_in_the_input(
         async for outcome in recall.bulk(slowly() if asynchronous else actions()):
             outcomes.append(outcome)  # noqa: PERF401  # what came before the error counts
     assert len(outcomes) == len(world.bots) == 20
+
+
+async def test_an_exception_about_an_outcome_that_was_given(world: World, recall: RecallSession) -> None:
+    """Would leave the tasks of a job at work because the program's function raised on a skipped action."""
+    given = Outcome(schedule(0), None, None, 0, 0.0, "it changed")
+
+    def on_progress(progress: Any) -> None:
+        if progress.skipped:
+            raise LookupError("the terminal is gone")
+
+    world.gate.clear()
+    run = BulkRun(recall._caller, iter([schedule(1), given, *map(schedule, range(2, 50))]), on_progress=on_progress)
+    with pytest.raises(LookupError):
+        await _drain(run)
+    assert jobs() == set()
 
 
 async def test_an_exception_in_on_progress(world: World, recall: RecallSession) -> None:

@@ -228,7 +228,7 @@ async def _settle(before: set[asyncio.Task[object]]) -> bool:
 @pytest.mark.parametrize("wrong", [None, [ScheduleBot("x", "y")], "plan"])
 async def test_what_is_no_plan(recall, wrong):
     """Something else than a plan is taken for one, or ends in an error that says nothing."""
-    with pytest.raises(ConfigurationError, match="it is what RecallSession"):
+    with pytest.raises(ConfigurationError, match="plan must be a Plan, made by RecallSession"):
         recall.apply(wrong)
 
 

@@ -1,0 +1,152 @@
+"""Actions and their results as JSON: the form of action files, of journals, and of jobs in Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any, Literal
+
+import msgspec
+
+from .. import errors
+from ..errors import APIError, ConfigurationError, RecallError
+from ..resources.fields import encode_bot_config
+from .actions import Action, Outcome, RemoveBot, ScheduleBot, Status, event_of
+
+
+class Result(msgspec.Struct, omit_defaults=True):
+    """What became of one action: a line of a journal, and of a job's results. docs/bulk.md"""
+
+    event_id: str
+    action: Literal["schedule", "remove"]
+    deduplication_key: str | None
+    status: Status
+    bots: msgspec.Raw
+    """The event's bots after the action, as the API answered them."""
+    error: dict[str, Any] | None
+    attempts: int
+    at: str
+    config: str | None = None
+    """A hash of `bot_config`."""
+    job: str | None = None
+    """The plan that the action is from."""
+
+    @property
+    def identity(self) -> tuple[str, str, str | None, str | None]:
+        """What makes two actions the same."""
+        return self.event_id, self.action, self.deduplication_key, self.config
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def write_action(action: Action) -> bytes:
+    """Write an action as one JSON object. Raises `ConfigurationError` for one that cannot be written."""
+    fields: dict[str, Any] = {"action": "remove", "event_id": str(action.event_id)}
+    try:
+        if isinstance(action, ScheduleBot):
+            config = encode_bot_config({} if action.bot_config is None else action.bot_config)
+            fields["action"] = "schedule"
+            fields["deduplication_key"] = str(action.deduplication_key)
+            fields["bot_config"] = msgspec.Raw(config)
+        fields |= {"start_time": action.start_time} if action.start_time is not None else {}
+        fields |= {"end_time": action.end_time} if action.end_time is not None else {}
+        text = _encode(fields)
+        msgspec.json.decode(text)  # a text that cannot be read again would end every worker that tries
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ConfigurationError(f"the action on event {action.event_id!s:.80} cannot be written: {error}") from None
+    return text
+
+
+def read_action(fields: Mapping[str, Any]) -> Action:
+    """The action that `write_action` wrote, from its decoded JSON. Nothing in it is checked."""
+    event, start, end = fields["event_id"], fields.get("start_time"), fields.get("end_time")
+    if fields["action"] == "remove":
+        return RemoveBot(event, start, end)
+    return ScheduleBot(event, fields.get("deduplication_key") or "", fields.get("bot_config") or {}, start, end)
+
+
+def conflict_keys(action: Action) -> list[object]:
+    """What no two actions at work may have in common: the event and the deduplication key.
+
+    The API answers 409 to parallel requests with one key; on one event, the order decides what is there in the end.
+    """
+    if isinstance(action, ScheduleBot):
+        return [event_of(action), ("key", str(action.deduplication_key))]
+    return [event_of(action)]
+
+
+def identity_of(action: Action) -> tuple[str, str, str | None, str | None]:
+    """What makes two actions the same: event, kind, deduplication key and configuration; the times do not.
+
+    Raises `ConfigurationError` for a `bot_config` that cannot be serialized.
+    """
+    event_id = _text(action.event_id).lower()
+    if not isinstance(action, ScheduleBot):
+        return event_id, "remove", None, None
+    config = msgspec.json.decode(encode_bot_config({} if action.bot_config is None else action.bot_config))
+    canonical = msgspec.json.encode(config, order="deterministic")
+    return event_id, "schedule", _text(action.deduplication_key), blake2b(canonical, digest_size=16).hexdigest()
+
+
+def result_of(outcome: Outcome, *, job: str | None = None) -> Result:
+    """The result that tells of an outcome."""
+    try:
+        event_id, kind, key, config = identity_of(outcome.action)
+    except ConfigurationError:
+        assert isinstance(outcome.action, ScheduleBot)
+        event_id, kind = _text(outcome.action.event_id).lower(), "schedule"
+        key, config = _text(outcome.action.deduplication_key), None
+    return Result(
+        event_id=event_id,
+        action="schedule" if kind == "schedule" else "remove",
+        deduplication_key=key,
+        status=outcome.status,
+        bots=msgspec.Raw(_encode(outcome.event.bots if outcome.event is not None else ())),
+        error=_document(outcome.error) if outcome.error is not None else None,
+        attempts=outcome.attempts,
+        at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        config=config,
+        job=job,
+    )
+
+
+def error_in(result: Result) -> RecallError | None:
+    """The error of a result as an exception."""
+    if result.error is None:
+        return None
+    fields = dict(result.error)
+    kind = getattr(errors, str(fields.pop("type", "")), RecallError)
+    message = str(fields.pop("message", ""))
+    try:
+        error = kind(message, attempts=result.attempts, **fields)
+    except TypeError:
+        error = None
+    return error if isinstance(error, RecallError) else RecallError(message, attempts=result.attempts)
+
+
+def why_not_json(error: Exception) -> str:
+    """What is wrong with a text that cannot be decoded, in words that do not depend on the decoder."""
+    if isinstance(error, RecursionError):
+        return "invalid JSON: nested too deeply"
+    text = str(error)
+    if "truncated" in text:
+        return "invalid JSON: unexpected end of input"
+    if isinstance(error, UnicodeDecodeError) or "utf-8" in text.lower():
+        return "invalid JSON: not UTF-8"
+    if isinstance(error, msgspec.ValidationError):
+        return text[:1].lower() + text[1:]
+    return "invalid JSON: " + text.removeprefix("JSON is malformed: ")
+
+
+def _text(value: object) -> str:
+    """What was passed as a text, in a form that can be written, whatever it is."""
+    return str(value).encode(errors="replace").decode()
+
+
+def _document(error: RecallError) -> dict[str, Any]:
+    document: dict[str, Any] = {"type": type(error).__name__, "message": str(error), "operation": error.operation}
+    if isinstance(error, APIError):
+        document |= {"status": error.status, "code": error.code, "detail": error.detail}
+    return document

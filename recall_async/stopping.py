@@ -1,0 +1,87 @@
+"""How work ends early: a signal that says "begin nothing more", and tasks that are cancelled until they have ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+AGAIN_AFTER = 1.0
+"""Seconds after which a task that was cancelled and goes on is cancelled again."""
+AGAIN_CAP = 10.0
+
+
+class Stopped(Exception):  # no error: it says that nothing more was sent
+    """The work was told to stop before this request was sent."""
+
+
+class StopSignal:
+    """Tells work to begin nothing more. It is set once and for all, from the event loop's thread.
+
+    Work is given the signal and asks `may_send()` immediately before each request. A signal can follow another one.
+    """
+
+    def __init__(self, follows: StopSignal | None = None) -> None:
+        self._is_set = False
+        self._callbacks: dict[Callable[[], object], None] = {}
+        self._follows = follows
+        if follows is not None:
+            follows.on_set(self.set)
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the work was told to stop."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Tell the work to stop; again does nothing."""
+        if not self._is_set:
+            self._is_set = True
+            callbacks, self._callbacks = list(self._callbacks), {}
+            for callback in callbacks:
+                callback()
+
+    def on_set(self, callback: Callable[[], object]) -> None:
+        """Call `callback` when the signal is set, or now if it is."""
+        if self._is_set:
+            callback()
+        else:
+            self._callbacks[callback] = None
+
+    def forget(self, callback: Callable[[], object]) -> None:
+        """Do not call `callback` any more."""
+        self._callbacks.pop(callback, None)
+
+    def detach(self) -> None:
+        """Follow no other signal any more."""
+        if self._follows is not None:
+            self._follows.forget(self.set)
+
+    async def wait(self) -> None:
+        """Return when the signal is set."""
+        told = asyncio.Event()
+        self.on_set(told.set)
+        try:
+            await told.wait()
+        finally:
+            self.forget(told.set)
+
+    def may_send(self) -> bool:
+        """Whether a request may be sent now; if not, `confirm` says why, or finds out."""
+        return not self._is_set
+
+    async def confirm(self) -> None:
+        """Return if requests may be sent after all. Raises `Stopped` if not."""
+        if self._is_set:
+            raise Stopped
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait until they have ended; one that swallows its cancellation is cancelled again."""
+    left = {task for task in tasks if not task.done()}
+    patience = AGAIN_AFTER
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=patience)
+        patience = min(2 * patience, AGAIN_CAP)
