@@ -14,8 +14,8 @@ from uuid import UUID
 
 import aiohttp
 
-from .address import parse_base_url
 from . import checks
+from .address import parse_base_url
 from .caller import Caller
 from .errors import ConfigurationError
 from .limits.contract import LaneStatistics, QuotaStore
