@@ -1,0 +1,121 @@
+"""The apps of docs/web.md and docs/fastapi.md do what the pages say, under the servers that they name."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import aiohttp
+import pytest
+
+from recall_async.sandbox import RecallSandbox
+from recall_async.webhooks import sign
+from tests.redis.server import RedisProcess
+from tests.web.conftest import SECRET, program
+
+pytestmark = pytest.mark.recall_sandbox(events=60, calendars=2, quota_scale=20)
+UVICORN = ("-m", "uvicorn", "backend:app", "--port", "{port}", "--log-level", "warning")
+BACKENDS = {
+    "aiohttp": ("-c", "from aiohttp import web; import backend; web.run_app(backend.app, port={port}, print=None)"),
+    "Starlette": UVICORN,
+    "Litestar": UVICORN,
+    "Django": ("-m", "uvicorn", "backend:application", "--port", "{port}", "--log-level", "warning"),
+}
+UNKNOWN = "2f3d2b1e-6c57-4bd5-a5d0-0c8f0f4e3a11"
+RETRIEVE = "calendar_events.retrieve"
+
+
+def upcoming(sandbox: RecallSandbox) -> list[dict[str, Any]]:
+    """Events that can have a bot."""
+    soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+    events = sandbox.snapshot()["events"]
+    return [e for e in events if e["start_time"] > soon and e["meeting_url"] and not e["is_deleted"]]
+
+
+async def statuses(url: str, sandbox: RecallSandbox) -> dict[str, tuple[int, str | None]]:
+    """What a backend answers: when all is well, to an unknown id, while the quota is used up, and to a refused key."""
+    event_id = upcoming(sandbox)[0]["id"]
+
+    async with aiohttp.ClientSession(url) as http:
+
+        async def put(event: str) -> tuple[int, str | None]:
+            async with http.put(f"/events/{event}/bot") as answer:
+                return answer.status, answer.headers.get("Retry-After")
+
+        found = {"well": await put(event_id), "unknown": await put(UNKNOWN)}
+        sandbox.fault(RETRIEVE, status=401)
+        found["refused"] = await put(event_id)
+        sandbox.fault(RETRIEVE, status=429, headers={"Retry-After": "40"})
+        found["busy"] = await put(event_id)
+        return found
+
+
+EXPECTED = {"well": (200, None), "unknown": (404, None), "refused": (502, None), "busy": (503, "40")}
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+async def test_backend(name: str, serve: Callable[..., Any], recall_sandbox: RecallSandbox) -> None:
+    """A reader who copies this app answers 500 to what the page says is handled, or does not stop."""
+    with serve(program("web.md", name), *BACKENDS[name]) as url:
+        assert await statuses(url, recall_sandbox) == EXPECTED
+    assert len(recall_sandbox.snapshot()["bots"]) == 1
+
+
+async def test_fastapi(serve: Callable[..., Any], recall_sandbox: RecallSandbox, shared_redis: RedisProcess) -> None:
+    """The complete app loses jobs between its workers, believes forged webhooks, or hangs when it is stopped."""
+    command = (*UVICORN, "--workers", "2")
+    with serve(program("fastapi.md"), *command, RECALL_REDIS_URL=shared_redis.url) as url:
+        await webhooks(url, recall_sandbox)
+        await job(url, recall_sandbox)
+        assert await statuses(url, recall_sandbox) == EXPECTED
+    assert recall_sandbox.report()["operations"]["calendar_events.schedule_bot"]["throttled"] == 0
+
+
+async def webhooks(url: str, sandbox: RecallSandbox) -> None:
+    """Deliveries: forged, too large, and one that makes the bots of a calendar be scheduled."""
+    calendar = upcoming(sandbox)[0]["calendar_id"]
+    data = {"calendar_id": calendar, "last_updated_ts": "2020-01-01T00:00:00Z"}
+    body = json.dumps({"event": "calendar.sync_events", "data": data}).encode()
+    async with aiohttp.ClientSession(url) as http:
+
+        async def post(body: bytes, headers: dict[str, str]) -> int:
+            async with http.post("/webhooks", data=body, headers=headers) as answer:
+                return answer.status
+
+        assert await post(body + b" ", sign(body, SECRET)) == 400
+        large = b" " * 1_040_000
+        assert await post(large, sign(large, SECRET)) == 413
+        assert await post(b"{}", sign(b"{}", SECRET)) == 204
+        assert sandbox.snapshot()["bots"] == []
+        assert await post(body, sign(body, SECRET)) == 204
+    wanted = {event["id"] for event in upcoming(sandbox) if event["calendar_id"] == calendar}
+    until(lambda: wanted <= {event["id"] for event in sandbox.snapshot()["events"] if event["bots"]})
+
+
+async def job(url: str, sandbox: RecallSandbox) -> None:
+    """A job that is submitted to one worker, and asked for at whichever answers."""
+    # A connection for each request: which worker gets it, the kernel decides.
+    async with aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(force_close=True)) as http:
+        async with http.post("/jobs") as answer:
+            assert answer.status == 202, await answer.text()
+            submitted = await answer.json()
+        assert submitted["total"] >= len(upcoming(sandbox))
+        deadline = time.monotonic() + 30
+        while True:
+            async with http.get(f"/jobs/{submitted['name']}") as answer:
+                status = await answer.json()
+            if status["finished"]:
+                break
+            assert time.monotonic() < deadline, status
+    assert (status["done"], status["failed"]) == (submitted["total"], 0)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Return once a condition holds in another process."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.02)
