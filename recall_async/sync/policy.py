@@ -34,14 +34,6 @@ class BotSpec:
         check_deduplication_key(self.deduplication_key)
 
 
-Policy = Callable[[CalendarEvent, Calendar], BotSpec | Awaitable[BotSpec | None] | None]
-"""Says which bot an event should have, or `None` for none. May be a coroutine function.
-
-An object that is called may have two attributes: `lead_time`, in seconds, and `deduplication`, whose method `could_make`
-tells foreign bots from one's own. `RecordingPolicy` has both.
-"""
-
-
 class Undecided(Enum):
     """What a policy may answer beside a bot or none."""
 
@@ -50,6 +42,13 @@ class Undecided(Enum):
 
 
 UNDECIDED = Undecided.UNDECIDED
+
+Policy = Callable[[CalendarEvent, Calendar], BotSpec | Undecided | Awaitable[BotSpec | Undecided | None] | None]
+"""Says which bot an event should have, or `None` for none. May be a coroutine function.
+
+An object that is called may have two attributes: `lead_time`, in seconds, and `deduplication`, whose method `could_make`
+tells foreign bots from one's own. `RecordingPolicy` has both.
+"""
 
 
 async def ask(policy: Policy, event: CalendarEvent, calendar: Calendar) -> BotSpec | Undecided | None:

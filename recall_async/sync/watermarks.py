@@ -15,7 +15,7 @@ from ..errors import ConfigurationError
 
 
 class WatermarkStore(Protocol):
-    """Remembers a moment for each calendar. What its methods raise makes the syncer try again later."""
+    """Remembers a moment for each calendar. What its methods raise is logged, and harms nobody."""
 
     async def get(self, calendar_id: str) -> datetime | None:
         """The moment that was set last, or `None`."""
@@ -25,7 +25,7 @@ class WatermarkStore(Protocol):
 
 
 class MemoryWatermarks:
-    """Watermarks that are gone with the process: after a start, the first delivery says from when on to look."""
+    """Watermarks that are gone with the process."""
 
     def __init__(self) -> None:
         self._moments: dict[str, datetime] = {}
