@@ -9,9 +9,11 @@ __all__ = [
     "Attendee",
     "AuthenticationError",
     "BadRequestError",
+    "Bot",
     "BotAlreadyDispatchedError",
     "BotPoolExhaustedError",
     "BotSpec",
+    "BotStatusChange",
     "BulkRun",
     "Calendar",
     "CalendarAccessToken",
@@ -48,6 +50,7 @@ __all__ = [
     "RecallError",
     "RecallSandbox",
     "RecallSession",
+    "Recording",
     "RecordingPolicy",
     "RedisLatest",
     "RedisWatermarks",
@@ -68,6 +71,7 @@ __all__ = [
 # aiohttp takes half a second to import, which `recall-async --help` and a program that only catches errors need not wait
 # for: the module of a name is imported when the name is used.
 _HOMES = {
+    "bot_models": "Bot BotStatusChange Recording",
     "bulk.actions": "Outcome RemoveBot ScheduleBot",
     "bulk.journal": "Journal",
     "bulk.progress": "Progress",
@@ -93,6 +97,7 @@ _EXTRAS = {"jobs": "JobQueue", "limits.redis": "RedisQuotaStore"}
 """Names that need an extra, and say so; `from recall_async import *` does without them."""
 
 if TYPE_CHECKING:
+    from .bot_models import Bot, BotStatusChange, Recording
     from .bulk.actions import Outcome, RemoveBot, ScheduleBot
     from .bulk.journal import Journal
     from .bulk.progress import Progress

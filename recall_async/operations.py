@@ -1,4 +1,5 @@
-"""The ten operations of the Calendar V2 API: the one table that paths, quotas, answer types and documents derive from.
+"""The operations of the API, of Calendar V2 and of bots: the one table that paths, quotas, answer types and documents
+derive from.
 
 A row says what the API's reference says, and nothing else. Quotas are counted by the server in a sliding window of
 sixty seconds, per workspace and operation: https://docs.recall.ai/reference/rate-limits
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from .bot_models import Bot
 from .models import Calendar, CalendarAccessToken, CalendarEvent, Page
 
 
@@ -30,6 +32,7 @@ class Operation(NamedTuple):
 
 _EVENTS = "/api/v2/calendar-events/"
 _CALENDARS = "/api/v2/calendars/"
+_BOTS = "/api/v1/bot/"
 
 SCHEDULE_BOT = Operation("calendar_events.schedule_bot", "POST", _EVENTS + "{id}/bot/", 600, CalendarEvent)
 REMOVE_BOT = Operation("calendar_events.remove_bot", "DELETE", _EVENTS + "{id}/bot/", 600, CalendarEvent)
@@ -43,6 +46,9 @@ DELETE_CALENDAR = Operation("calendars.delete", "DELETE", _CALENDARS + "{id}/", 
 CREATE_ACCESS_TOKEN = Operation(
     "calendars.create_access_token", "POST", _CALENDARS + "{id}/access-token/", 300, CalendarAccessToken
 )
+RETRIEVE_BOT = Operation("bots.retrieve", "GET", _BOTS + "{id}/", 300, Bot)
+LIST_BOTS = Operation("bots.list", "GET", _BOTS, 60, Page[Bot])
+LEAVE_CALL = Operation("bots.leave_call", "POST", _BOTS + "{id}/leave_call/", 300, Bot)
 
 OPERATIONS: dict[str, Operation] = {
     operation.name: operation
@@ -57,6 +63,9 @@ OPERATIONS: dict[str, Operation] = {
         UPDATE_CALENDAR,
         DELETE_CALENDAR,
         CREATE_ACCESS_TOKEN,
+        RETRIEVE_BOT,
+        LIST_BOTS,
+        LEAVE_CALL,
     )
 }
 QUOTA_PERIOD = 60.0

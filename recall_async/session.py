@@ -22,6 +22,7 @@ from .limits.contract import LaneStatistics, QuotaStore
 from .limits.local.store import LocalQuotaStore
 from .limits.quota import Quota, check_quotas
 from .models import Calendar
+from .resources.bots import Bots
 from .resources.calendar_events import CalendarEvents
 from .resources.calendars import Calendars
 from .retry import RetryPolicy
@@ -80,6 +81,8 @@ class RecallSession:
     """Calendar events, and the bots on them."""
     calendars: Calendars
     """Calendars."""
+    bots: Bots
+    """Bots: what became of those that were scheduled."""
 
     def __init__(
         self,
@@ -122,6 +125,7 @@ class RecallSession:
         )
         self.calendar_events = CalendarEvents(self._caller)
         self.calendars = Calendars(self._caller)
+        self.bots = Bots(self._caller)
 
     @property
     def workspace(self) -> str:

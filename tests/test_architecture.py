@@ -19,14 +19,15 @@ MODULES = sorted(
     for path in PACKAGE.rglob("*.py")
 )
 PURE = [
-    "models", "platforms", "lenient", "secrecy", "errors", "checks", "operations", "address", "answers", "retry",
-    "webhooks", "sync.plan",
+    "models", "bot_models", "platforms", "lenient", "secrecy", "errors", "checks", "operations", "address",
+    "answers", "retry", "webhooks", "sync.plan",
     "limits.window", "limits.pace", "limits.queue", "limits.quota",
 ]  # fmt: skip
 FLOORS = [
     {"lenient", "secrecy", "version", "stopping"},
     {"platforms", "errors"},
     {"models", "checks"},
+    {"bot_models"},
     {"operations"},
     {"answers", "webhooks", "address"},
     {"retry", "limits"},

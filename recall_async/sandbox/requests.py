@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from recall_async import operations as table
 
-from . import calendars, events
+from . import bots, calendars, events
 from .answers import Answer, Refusal
 from .fields import Request
 from .state import State
@@ -22,6 +22,9 @@ _HANDLERS: dict[str, Callable[[State, Request], Answer]] = {
     table.UPDATE_CALENDAR.name: calendars.update,
     table.DELETE_CALENDAR.name: calendars.delete,
     table.CREATE_ACCESS_TOKEN.name: calendars.create_access_token,
+    table.RETRIEVE_BOT.name: bots.retrieve,
+    table.LIST_BOTS.name: bots.list_page,
+    table.LEAVE_CALL.name: bots.leave_call,
 }
 
 

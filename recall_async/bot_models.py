@@ -1,0 +1,197 @@
+"""The API's bots as msgspec structs: what became of a bot, and its recordings.
+
+What the API adds or leaves out does not fail a decode. Status changes and recordings stay undecoded until they are asked
+for, and an odd entry does not hide the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType, field
+from msgspec.structs import force_setattr
+
+from .lenient import repaired
+from .models import MeetingURL, Time
+
+OVER = frozenset({"call_ended", "recording_done", "done", "fatal", "analysis_done", "analysis_failed", "media_expired"})
+"""Statuses after which a bot is in no call any more."""
+IN_CALL = frozenset(
+    {"in_call_not_recording", "recording_permission_allowed", "recording_permission_denied", "in_call_recording"}
+)
+"""Statuses of a bot that was let into its meeting."""
+
+
+class BotStatusChange(Struct, frozen=True, kw_only=True):
+    """A status that a bot took, and when. https://docs.recall.ai/docs/bot-status-change-events"""
+
+    code: str
+    """`joining_call`, `in_waiting_room`, `in_call_recording`, `done`, `fatal`, or one that was added since."""
+    created_at: datetime | None = None
+    sub_code: str | None = None
+    """Why, such as `meeting_not_started`; `None` where there is no reason."""
+    message: str | None = None
+
+
+class Recording(Struct, frozen=True, kw_only=True):
+    """A recording of a bot. Its media are at `download_urls`, which expire."""
+
+    id: str
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    expires_at: datetime | None = None
+    """When the API deletes it; `None` if that is not planned."""
+    status: str | None = None
+    """`processing`, `paused`, `done`, `failed`, `deleted`, or one that was added since."""
+    sub_code: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    media: Mapping[str, Any] = field(default_factory=dict)
+    """What the API says of each of the recording's media, by name, such as `video_mixed` and `transcript`."""
+
+    @property
+    def download_urls(self) -> dict[str, str]:
+        """Where the media that are ready can be downloaded, by name. Anybody who knows such a URL can."""
+        urls = {name: _text(_at(medium, "data", "download_url")) for name, medium in self.media.items()}
+        return {name: url for name, url in urls.items() if url is not None}
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        shown = [(name, getattr(self, name)) for name in self.__struct_fields__ if name != "media"]
+        return [*shown, ("media", sorted(self.media))]
+
+    def __repr__(self) -> str:
+        return f"Recording({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+
+class Bot(Struct, frozen=True, kw_only=True):
+    """A bot: where it is to go, and what became of it. https://docs.recall.ai/reference/bot_retrieve"""
+
+    id: str
+    meeting_url: str | MeetingURL | None = None
+    bot_name: str | None = None
+    join_at: Time | None = None
+    """When it is to join; `None` for a bot that was sent at once."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """What the `bot_config` named as `metadata`."""
+    raw_status_changes: Raw | UnsetType = field(default=UNSET, name="status_changes")
+    raw_recordings: Raw | UnsetType = field(default=UNSET, name="recordings")
+
+    def __post_init__(self) -> None:
+        # A decoded Raw is a view that keeps the buffer of the whole page alive.
+        for name in ("raw_status_changes", "raw_recordings"):
+            raw = getattr(self, name)
+            if raw is not UNSET:
+                force_setattr(self, name, raw.copy())
+
+    def __hash__(self) -> int:  # a Raw has none
+        return hash(self.id)
+
+    @property
+    def status_changes(self) -> tuple[BotStatusChange, ...]:
+        """Every status that the bot took, the oldest first."""
+        changes = [
+            BotStatusChange(
+                code=_text(entry.get("code")) or "unknown",
+                created_at=_time(entry.get("created_at")),
+                sub_code=_text(entry.get("sub_code")),
+                message=_text(entry.get("message")),
+            )
+            for entry in _entries(self.raw_status_changes)
+        ]
+        # A stable sort: entries without a time stay beside their neighbours.
+        latest = _EARLIEST
+        keyed = []
+        for change in changes:
+            latest = change.created_at or latest
+            keyed.append((latest, change))
+        return tuple(change for _, change in sorted(keyed, key=lambda pair: pair[0]))
+
+    @property
+    def recordings(self) -> tuple[Recording, ...]:
+        """The bot's recordings."""
+        return tuple(
+            Recording(
+                id=str(entry.get("id") or ""),
+                created_at=_time(entry.get("created_at")),
+                started_at=_time(entry.get("started_at")),
+                completed_at=_time(entry.get("completed_at")),
+                expires_at=_time(entry.get("expires_at")),
+                status=_text(_at(entry, "status", "code")),
+                sub_code=_text(_at(entry, "status", "sub_code")),
+                metadata=_mapping(entry.get("metadata")),
+                media=_mapping(entry.get("media_shortcuts")),
+            )
+            for entry in _entries(self.raw_recordings)
+        )
+
+    @property
+    def status(self) -> str:
+        """The status at the moment of the answer; `scheduled` for a bot that did nothing yet."""
+        changes = self.status_changes
+        return changes[-1].code if changes else "scheduled"
+
+    @property
+    def sub_code(self) -> str | None:
+        """Why the bot has its status, where there is a reason: of a `fatal` one, what went wrong."""
+        changes = self.status_changes
+        return changes[-1].sub_code if changes else None
+
+    @property
+    def joined_at(self) -> datetime | None:
+        """When the bot was let into its meeting; `None` if it was not, or not yet."""
+        return next((change.created_at for change in self.status_changes if change.code in IN_CALL), None)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the bot's call is over, or the bot failed."""
+        return self.status in OVER
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        names = ("id", "status", "sub_code", "join_at", "bot_name", "meeting_url", "metadata", "recordings")
+        return [(name, getattr(self, name)) for name in names]
+
+    def __repr__(self) -> str:
+        return f"Bot({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
+_entries_decoder = msgspec.json.Decoder(list[Any])
+
+
+def _entries(raw: Raw | UnsetType) -> list[dict[str, Any]]:
+    """The objects in an undecoded list, whatever else is in it; none if it is no list."""
+    if raw is UNSET:
+        return []
+    try:
+        try:
+            entries = _entries_decoder.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            entries = _entries_decoder.decode(repaired(bytes(raw)))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return []
+    return [entry for entry in entries if isinstance(entry, dict)]
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _time(value: Any) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(value)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _at(value: Any, *path: str) -> Any:
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value

@@ -1,0 +1,186 @@
+"""The operations on bots: what became of them, lists by page number, and the end of a call."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
+
+from .answers import Answer, answer, detail, field_error
+from .documents import MeetingURL
+from .fields import Request, identifier, moment
+from .life import Bot
+from .state import State
+
+PAGE_SIZE = 100
+_PLATFORMS = (
+    "chime_sdk", "google_meet", "google_meet_media_api", "goto_meeting", "microsoft_teams", "microsoft_teams_live",
+    "slack_authenticator", "slack_huddle_observer", "webex", "zoom", "zoom_rtms",
+)  # fmt: skip
+_STATUSES = (
+    "analysis_done", "analysis_failed", "call_ended", "done", "fatal", "in_call_not_recording", "in_call_recording",
+    "in_waiting_room", "joining_call", "media_expired", "ready", "recording_done", "recording_permission_allowed",
+    "recording_permission_denied",
+)  # fmt: skip
+_CONFIGURED = (
+    "recording_config", "output_media", "automatic_video_output", "automatic_audio_output", "chat", "automatic_leave",
+    "variant", "zoom", "google_meet", "breakout_room",
+)  # fmt: skip
+"""What a `bot_config` may hold and a bot shows as it is."""
+_HOSTS = {
+    "zoom.us": "zoom",
+    "meet.google.com": "google_meet",
+    "teams.microsoft.com": "microsoft_teams",
+    "teams.live.com": "microsoft_teams_live",
+    "webex.com": "webex",
+    "gotomeeting.com": "goto_meeting",
+}
+
+
+def retrieve(state: State, request: Request) -> Answer:
+    return answer(200, _document(state.bot(identifier(request.id))))
+
+
+def leave_call(state: State, request: Request) -> Answer:
+    bot = state.bot(identifier(request.id))
+    state.leave_call(bot, request.now)
+    return answer(200, _document(bot))
+
+
+def list_page(state: State, request: Request) -> Answer:
+    """A page of bots, the newest first."""
+    accept = _accept(request)
+    found = [bot for bot in reversed(state.bots.values()) if accept(bot)]
+    pages = max(1, -(-len(found) // PAGE_SIZE))
+    number = _page_number(request.query.get("page") or "1", pages)
+
+    def link(page: int) -> str | None:
+        if not 1 <= page <= pages:
+            return None
+        query = [(name, value) for name, values in request.repeated.items() if name != "page" for value in values]
+        return f"{request.url}?{urlencode([*query, ('page', page)])}"
+
+    return answer(
+        200,
+        {
+            "count": len(found),
+            "next": link(number + 1),
+            "previous": link(number - 1),
+            "results": [_document(bot) for bot in found[(number - 1) * PAGE_SIZE : number * PAGE_SIZE]],
+        },
+    )
+
+
+def _page_number(text: str, pages: int) -> int:
+    if text == "last":
+        return pages
+    if re.fullmatch("[0-9]{1,9}", text) is None or not 1 <= int(text) <= pages:
+        raise detail(404, "Invalid page.")
+    return int(text)
+
+
+def _accept(request: Request) -> Callable[[Bot], bool]:
+    """Whether a bot passes all filters of the query; those that are empty or unknown are ignored."""
+    query = request.query
+    tests: list[Callable[[Bot], bool]] = []
+    if (after := _time("join_at_after", query)) is not None:
+        tests.append(lambda bot: bot.start_time >= after)
+    if (before := _time("join_at_before", query)) is not None:
+        tests.append(lambda bot: bot.start_time <= before)
+    if url := query.get("meeting_url"):
+        tests.append(lambda bot: bot.meeting_url == url)
+    if platforms := _choices("platform", request, _PLATFORMS):
+        tests.append(lambda bot: _platform(bot.meeting_url) in platforms)
+    if statuses := _choices("status", request, _STATUSES):
+        tests.append(lambda bot: bot.code in statuses)
+    for name, value in query.items():
+        key = name.removeprefix("metadata__")
+        if key != name and value:
+            tests.append(lambda bot, key=key, value=value: bot.metadata.get(key) == value)  # type: ignore[misc]
+    return lambda bot: all(test(bot) for test in tests)
+
+
+def _time(name: str, query: Any) -> datetime | None:
+    if not query.get(name):
+        return None
+    try:
+        return moment(query[name])
+    except ValueError:
+        raise field_error(name, "Enter a valid date/time.") from None
+
+
+def _choices(name: str, request: Request, known: tuple[str, ...]) -> set[str]:
+    chosen = {value for value in request.repeated.get(name, ()) if value}
+    for value in sorted(chosen - set(known)):
+        raise field_error(name, f"Select a valid choice. {value} is not one of the available choices.")
+    return chosen
+
+
+def _document(bot: Bot) -> dict[str, Any]:
+    """A bot on the wire."""
+    config = bot.config
+    return {
+        "id": bot.id,
+        "meeting_url": meeting_of(bot.meeting_url),
+        "bot_name": config.get("bot_name") or "Meeting Notetaker",
+        "join_at": bot.start_time,
+        **{name: config.get(name) for name in _CONFIGURED},
+        "status_changes": bot.status_changes,
+        "recordings": bot.recordings,
+        "calendar_meetings": [],
+        "slack_team": None,
+        "metadata": bot.metadata,
+    }
+
+
+def meeting_of(url: MeetingURL) -> MeetingURL:
+    """The meeting in the form of an object, which bots use; a URL that cannot be taken apart stays as it is."""
+    if not isinstance(url, str):
+        return url
+    try:
+        parts = urlsplit(url)
+        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    except ValueError:
+        return url
+    path = parts.path.strip("/").split("/")
+    match _platform(url):
+        case "zoom" if len(path) == 2 and path[0] == "j":
+            return {"platform": "zoom", "meeting_id": path[1], "meeting_password": query.get("pwd")}
+        case "google_meet" if path[0]:
+            return {"platform": "google_meet", "meeting_id": path[0]}
+        case "webex" if "MTID" in query:
+            return {
+                "platform": "webex",
+                "meeting_subdomain": (parts.hostname or "").partition(".")[0],
+                "meeting_mtid": query["MTID"],
+                "meeting_path": path[0],
+            }
+        case "microsoft_teams" | "microsoft_teams_live" as platform if "meetup-join" in path:
+            place = path.index("meetup-join") + 1
+            names = re.findall(r'"(Tid|Oid)":"([^"]*)"', query.get("context", ""))
+            context = dict(names)
+            return {
+                "platform": platform,
+                "meeting_id": None,
+                "meeting_password": None,
+                "organizer_id": context.get("Oid"),
+                "tenant_id": context.get("Tid"),
+                "message_id": path[place + 1] if len(path) > place + 1 else None,
+                "thread_id": unquote(path[place]) if len(path) > place else None,
+                "business_meeting_id": None,
+                "business_meeting_password": None,
+            }
+    return url
+
+
+def _platform(url: MeetingURL) -> str | None:
+    """The platform of a meeting; `None` for one that is not known."""
+    if isinstance(url, dict):
+        return url.get("platform")
+    try:
+        host = urlsplit(url or "").hostname or ""
+    except ValueError:
+        return None
+    return next((name for domain, name in _HOSTS.items() if host == domain or host.endswith(f".{domain}")), None)
