@@ -19,15 +19,16 @@ import termios
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-import pyte
-from rich.console import Console
-from rich.text import Text
 
 from recall_async.cli.app import app
 from recall_async.cli.command import CONNECTION
 from recall_async.sandbox import RecallSandbox
+
+if TYPE_CHECKING:
+    from pyte import Screen
 
 DOCS = Path(__file__).parent
 COLUMNS, LINES = 80, 200
@@ -100,8 +101,10 @@ class Terminal:
         screen = self.screen(command, stop_after=stop_after)
         return "\n".join(line.rstrip() for line in screen.display).rstrip()
 
-    def screen(self, command: str, *, stop_after: str | None = None) -> pyte.Screen:
+    def screen(self, command: str, *, stop_after: str | None = None) -> Screen:
         """As `run`, with colours."""
+        import pyte
+
         screen = pyte.Screen(COLUMNS, LINES)
         screen.set_mode(pyte.modes.LNM)
         stream = pyte.Stream(screen)
@@ -212,6 +215,9 @@ def run(terminal: Terminal, command: str) -> str:
 
 def picture(terminal: Terminal) -> str:
     """The demo's screen as a picture."""
+    from rich.console import Console
+    from rich.text import Text
+
     screen = terminal.screen("recall-async demo --events 150")
     rows = [screen.buffer[number] for number in range(LINES)]
     last = max(number for number, row in enumerate(rows) if any(cell.data.strip() for cell in row.values()))
@@ -228,11 +234,41 @@ def picture(terminal: Terminal) -> str:
         text.rstrip()
         text.plain = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8765", text.plain)
         console.print(text, highlight=False)
-    return console.export_svg(title="recall-async demo", unique_id="demo")
+    # Without the fonts that it would load from elsewhere.
+    return re.sub(
+        r"@font-face \{.*?\}\s*", "", console.export_svg(title="recall-async demo", unique_id="demo"), flags=re.S
+    )
+
+
+def figures() -> str:
+    """The README's table: how limiters fare at the real quota, as docs/benchmarks.md has it."""
+    report = (DOCS / "benchmarks.md").read_text()
+    title, table = re.findall(r"^([\d,]+ calls at 600 per 60 s \(ideal: [^)]*\)):\n\n((?:\|.*\n)+)", report, re.M)[0]
+    rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines()]
+    kept = [index for index, name in enumerate(rows[0]) if name != "over ideal"]
+    lines = ["| " + " | ".join(row[index] or "limiter" for index in kept) + " |" for row in rows]
+    machine = re.search(r"^Measured on:\n\n\* (.*)$", report, re.M)
+    assert machine is not None
+    behind = "behind 0 to 200 ms of random delay each way"
+    return (
+        f"{title}, all asked for at once, against a server that counts in a strict sliding window, {behind}. "
+        f"The server refuses more than 600 in 60 s.\n\n" + "\n".join(lines) + f"\n\n{machine[1]}.\n"
+    )
+
+
+def write_figures() -> None:
+    """Put them into the README."""
+    readme = DOCS.parent / "README.md"
+    begin, end = "<!-- figures: written by docs/generate.py --figures -->\n", "<!-- end of figures -->"
+    before, _, rest = readme.read_text().partition(begin)
+    readme.write_text(f"{before}{begin}{figures()}{end}{rest.partition(end)[2]}")
 
 
 def main() -> None:
-    """Write both."""
+    """Write what is asked for."""
+    write_figures()
+    if "--figures" in sys.argv:
+        return
     with RecallSandbox(events=300, calendars=4, seed=7) as sandbox, tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "policy.toml").write_text(POLICY)
         write_actions(Path(folder) / "actions.jsonl", sandbox)

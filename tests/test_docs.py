@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import importlib.util
 import inspect
 import re
 from collections.abc import Iterator
@@ -98,3 +99,13 @@ def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple
         found = command.get_command(ctx, name)
         assert found is not None
         yield from leaves(found, (*path, name))
+
+
+def test_figures_of_the_readme_are_those_of_the_report() -> None:
+    """The README claims what the benchmarks do not show any more: run docs/generate.py --figures."""
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    assert generate.figures() in (ROOT / "README.md").read_text()

@@ -155,15 +155,13 @@ class Connection:
 def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give `command` the connection options, as its parameter `connection`."""
 
-    @_option("--region", metavar="NAME", help="Region of the workspace [RECALL_REGION, default us-east-1].")
-    @_option("--base-url", metavar="URL", help="Address of the API in place of the region's [RECALL_BASE_URL].")
-    @secret_file_option(
-        "--api-key-file", "File with the API key [the key itself in RECALL_API_KEY].", cls=ConnectionOption
-    )
+    @_option("--region", metavar="NAME", help="Region [RECALL_REGION; default us-east-1].")
+    @_option("--base-url", metavar="URL", help="API address [RECALL_BASE_URL; default: the region's].")
+    @secret_file_option("--api-key-file", "File with the API key [or the key in RECALL_API_KEY].", cls=ConnectionOption)
     @_option(
         "--workspace",
         metavar="NAME",
-        help='Name under which programs share the quota [RECALL_WORKSPACE; with Redis, default "default"].',
+        help="Share the quota under this name [RECALL_WORKSPACE].",
     )
     @redis_option
     @prefix_option
@@ -171,7 +169,7 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--quota-scale",
         type=click.FloatRange(0, min_open=True),
         metavar="F",
-        help="The provider granted the workspace F times the base quotas.",
+        help="The workspace has F times the base quotas.",
     )
     @_option(
         "--timeout",
@@ -184,7 +182,7 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--ca-file",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         metavar="FILE",
-        help="PEM file with the certificate authorities to trust in place of the system's.",
+        help="PEM file of authorities to trust, not the system's.",
     )
     @_option("--trust-env", is_flag=True, help="Obey HTTPS_PROXY and NO_PROXY.")
     @wraps(command)
@@ -216,9 +214,7 @@ def _option(name: str, **settings: Any) -> Callable[[Callable[..., Any]], Callab
     return click.option(name, cls=ConnectionOption, **settings)
 
 
-redis_option = _option(
-    "--redis", metavar="URL", help="Share the quota, or jobs, through this Redis [RECALL_REDIS_URL]."
-)
+redis_option = _option("--redis", metavar="URL", help="Share quota and jobs through it [RECALL_REDIS_URL].")
 prefix_option = _option(
     "--prefix", metavar="TEXT", default="recall", help="Prefix of all keys in Redis [default recall]."
 )

@@ -50,7 +50,7 @@ def demo(events: int, seed: int, pace: str, as_json: bool) -> Status:
     from ..session import RecallSession
 
     with RecallSandbox(events=events, seed=seed) as sandbox:
-        say(f"A sandbox serves {events} events on {sandbox.url}, at the API's real quotas.")
+        say(f"A sandbox on {sandbox.url} serves {events} events, at the API's real quotas.")
         session = RecallSession(sandbox.api_key, base_url=sandbox.url, workspace="demo", quotas=quotas_for(pace, 1.0))
         client, seconds = run(_schedule_all(session))
         with urlopen(f"{sandbox.url}/_sandbox/report") as answer:
@@ -77,7 +77,7 @@ async def _schedule_all(session: RecallSession) -> tuple[dict[str, int], float]:
         calendars = {calendar.id: calendar async for calendar in recall.calendars.list()}
         events = [event async for event in recall.calendar_events.list()]
         actions = list(_actions(events, calendars))
-        say(f"{len(actions)} of them get a bot; the others have ended, were deleted or have no meeting URL.")
+        say(f"{len(actions)} of them get a bot; the others are over, deleted or without a meeting URL.")
         with display("scheduling") as shown:
             job = Job(recall, recall.bulk(actions), shown)
             outcomes = [outcome async for outcome in job.work()]
