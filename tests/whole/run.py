@@ -1,0 +1,215 @@
+"""One run of the whole client, aiohttp included, in virtual time; all that is random follows from a seed.
+
+python -m tests.whole.run SEED            run one seed and say what it did
+python -m tests.whole.run --trace SEED    with every request
+python -m tests.whole.run FIRST LAST      run many, and name those that fail
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import itertools
+import random as global_random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+import aiohttp.connector
+
+from recall_async import Quota, RecallSession, RetryPolicy
+from tests.whole.faults import Faults
+from tests.whole.judge import judge
+from tests.whole.network import Network, NetworkLoop
+from tests.whole.people import Janitor, Job, Office, Person
+from tests.whole.server import EPOCH, Server
+
+_numbers = itertools.count()  # every run has a workspace of its own: what an earlier loop sent would be inherited
+LONGEST = 3600.0
+"""Seconds of virtual time after which a run hangs."""
+SCRATCH = "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+class Setting(NamedTuple):
+    """What kind of world a run takes place in."""
+
+    limits: dict[str, int]
+    per: float
+    timeout: float
+    delay: float
+    fault_rate: float
+    people: int
+    calls: int
+    pause: float
+    jobs: int
+    actions: int
+
+
+def setting_of(random: Random) -> Setting:
+    """Draw one."""
+    size = random.choice((2, 5, 12, 40))
+    names = ("schedule_bot", "remove_bot", "retrieve", "list")
+    limits = {f"calendar_events.{name}": random.randint(1, size) for name in names} | {"calendars.create": size}
+    return Setting(
+        limits=limits,
+        per=random.choice((1.0, 4.0, 10.0)),
+        timeout=random.choice((1.0, 3.0)),
+        delay=random.choice((0.01, 0.2)),
+        fault_rate=random.choice((0.0, 0.02, 0.1, 0.4)),
+        people=random.randint(0, 4),
+        calls=random.randint(1, 12),
+        pause=random.choice((0.1, 2.0)),
+        jobs=random.randint(0, 2),
+        actions=random.choice((1, 6, 20)),
+    )
+
+
+@contextlib.contextmanager
+def clocks(loop: NetworkLoop) -> Iterator[list[float]]:
+    """Let the clocks of the process go as the loop's does; what is put in the list is added to the one on the wall."""
+    wall, monotonic, step = time.time, aiohttp.connector.monotonic, [0.0]
+    time.time = lambda: EPOCH.timestamp() + loop.time() + step[0]
+    aiohttp.connector.monotonic = loop.time
+    try:
+        yield step
+    finally:
+        time.time, aiohttp.connector.monotonic = wall, monotonic
+
+
+class Result(NamedTuple):
+    """What happened in a run."""
+
+    setting: Setting
+    complaints: list[str]
+    counts: dict[str, int]
+    trace: list[str]
+    """Every request that arrived."""
+
+
+def run(seed: int) -> Result:
+    """Run a seed."""
+    random = Random(seed)
+    global_random.seed(seed)  # the client's jitter
+    setting = setting_of(random)
+    loop = NetworkLoop()
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder, clocks(loop) as step:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            result = runner.run(_main(loop, random, setting, folder, step, f"run {next(_numbers)}"))
+        lost = [f"a callback or a lost task failed: {error!r}" for error in loop.failures]
+    return result._replace(complaints=result.complaints + lost)
+
+
+async def _main(
+    loop: NetworkLoop, random: Random, setting: Setting, folder: str, step: list[float], workspace: str
+) -> Result:
+    network = Network(loop, random, setting.delay)
+    faults = Faults(random, setting.fault_rate)
+    server = Server(
+        loop, network, random, faults, setting.limits, setting.per, setting.timeout * 0.9, setting.timeout
+    )  # fmt: skip
+    quotas = {name: Quota(limit, setting.per) for name, limit in setting.limits.items()}
+
+    def open_session() -> RecallSession:
+        return RecallSession(
+            "key",
+            base_url="http://127.0.0.1:80",
+            workspace=workspace,
+            quotas=quotas,
+            timeout=setting.timeout,
+            retry=RetryPolicy(backoff_cap=4.0),
+        )
+
+    office = Office(random, server, open_session)
+    office.sessions = [open_session(), open_session()]
+    complaints: list[str] = []
+
+    def set_clock(seconds: float) -> None:
+        step[0] = seconds
+
+    janitor = asyncio.ensure_future(Janitor(office, set_clock).work())
+    try:
+        async with asyncio.timeout(LONGEST):
+            async with asyncio.TaskGroup() as group:
+                for _ in range(setting.people):
+                    group.create_task(Person(office).work(setting.calls, setting.pause))
+                for _ in range(setting.jobs):
+                    office.jobs.append(Job(office, folder, setting.actions))
+                    group.create_task(office.jobs[-1].work())
+            janitor.cancel()
+            await asyncio.wait([janitor])
+            faults.rate = 0.0
+            await asyncio.sleep(5 * setting.timeout)  # until what lies around has arrived
+            for job in office.jobs:
+                await job.finish()
+            await asyncio.sleep(2 * setting.per + 3 * setting.timeout)
+            complaints += await _rest(office, setting)
+            for session in office.sessions:
+                await session.aclose()
+    except TimeoutError:
+        hung = f"it hung: {[str(task.get_coro()) for task in asyncio.all_tasks()]}"
+        return Result(setting, [*complaints, hung], {}, [str(asked) for asked in server.asked])
+    complaints += await _leftovers(loop, network, server)
+    complaints += judge(office, server, setting.timeout, setting.delay)
+    kinds = Counter(type(story.error).__name__ if story.error else "done" for story in office.stories)
+    outcomes = Counter(outcome.status for job in office.jobs for outcome in job.outcomes)
+    asked = {"asked": len(server.asked), "faults": sum(a.fault.name != "NONE" for a in server.asked)}
+    counts = {**asked, "connections": network.peak, **kinds, **outcomes}
+    return Result(setting, complaints, counts, [str(asked) for asked in server.asked])
+
+
+async def _rest(office: Office, setting: Setting) -> list[str]:
+    """What the lanes still hold when everything is long over."""
+    complaints = []
+    for session in office.sessions:
+        for name, lane in session.statistics().items():
+            if lane.taken or lane.in_flight or any(lane.waiting.values()):
+                complaints.append(f"{name} holds slots or calls: {lane}")
+    return complaints
+
+
+async def _leftovers(loop: NetworkLoop, network: Network, server: Server) -> list[str]:
+    """What is left of tasks, connections and timers when all sessions are closed."""
+    gc.collect(0)
+    await asyncio.sleep(1)
+    complaints = []
+    others = asyncio.all_tasks() - {asyncio.current_task()} - server.tasks
+    if others:
+        complaints.append(f"tasks are left: {[str(task.get_coro()) for task in others]}")
+    if network.open:
+        complaints.append(f"{len(network.open)} connections are left")
+    if loop.timers():
+        complaints.append(f"{loop.timers()} timers are left")
+    return complaints
+
+
+def main(arguments: list[str]) -> int:
+    """The command line."""
+    trace = arguments[0] == "--trace"
+    first, last = int(arguments[trace]), int(arguments[-1])
+    failed = 0
+    for seed in range(first, last + 1):
+        try:
+            result = run(seed)
+        except BaseException as error:
+            if first == last or not isinstance(error, Exception):
+                raise
+            result = Result(setting_of(Random(seed)), [f"it raised {error!r}"], {}, [])
+        if trace:
+            print(*result.trace, sep="\n")
+        if first == last:
+            print(f"{result.setting}\n{result.counts}")
+        if result.complaints:
+            failed += 1
+            print(f"seed {seed}: " + "\n    ".join(result.complaints[:5]), flush=True)
+    print(f"{last - first + 1 - failed} of {last - first + 1} runs are well")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
