@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "event": ("events:event", "Show one calendar event and its bots."),
     "actions": ("actions:actions", "Write the actions that `bulk` and `jobs submit` work on."),
     "calendars": ("calendars:calendars", "List, show, connect, change and disconnect calendars."),
+    "bots": ("bots:bots", "List and show bots, and make them leave their calls."),
     "bulk": ("bulk:bulk", "Schedule and remove bots on many events; can be resumed."),
     "jobs": ("jobs:jobs", "Run bulk jobs on several machines, through Redis."),
     "plan": ("plan:plan", "Show which bots must be scheduled, moved or removed."),

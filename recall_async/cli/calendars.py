@@ -12,7 +12,7 @@ from uuid import UUID
 
 import click
 
-from .command import Group
+from .command import ListByDefault
 from .connection import Connection, connection_options, read_secret, secret_file_option
 from .interrupt import run
 from .status import Status
@@ -27,15 +27,7 @@ T = TypeVar("T")
 _COLUMNS = "{:<36}  {:<12}  {}"
 
 
-class _ListByDefault(Group):
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        asks_for_help = args and args[0] in ctx.help_option_names
-        if not (ctx.resilient_parsing or asks_for_help) and (not args or args[0].startswith("-")):
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
-
-
-@click.group(cls=_ListByDefault)
+@click.group(cls=ListByDefault)
 def calendars() -> None:
     """List, show, connect, change and disconnect calendars. Without a subcommand, list them."""
 

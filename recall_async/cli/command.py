@@ -64,6 +64,16 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
+class ListByDefault(Group):
+    """A group whose subcommand `list` need not be named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        asks_for_help = args and args[0] in ctx.help_option_names
+        if not (ctx.resilient_parsing or asks_for_help) and (not args or args[0].startswith("-")):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
 def suggestion(given: str, names: Iterable[str]) -> str:
     """A sentence that names what was probably meant, or nothing. It begins with a space."""
     names = list(names)

@@ -13,6 +13,7 @@ from uuid import UUID
 import click
 import msgspec
 
+from .bots import state_in_words, states_of
 from .command import Command
 from .connection import Connection, connection_options
 from .interrupt import run
@@ -21,6 +22,7 @@ from .text import fitted, json_option, line, moment, print_card, print_json, say
 from .when import When
 
 if TYPE_CHECKING:
+    from ..bot_models import Bot
     from ..models import CalendarEvent, MeetingURL
 
 _COLUMNS = "{:<16}  {:<36}  {:>4}  {}"
@@ -33,12 +35,14 @@ _COLUMNS = "{:<16}  {:<36}  {:>4}  {}"
 @click.option("--to", "start_time__lte", type=When(end=True), metavar="TIME",
               help="Only events that start at TIME or earlier.")  # fmt: skip
 @click.option("--include-deleted", is_flag=True, help="Include events that were deleted from their calendar.")
+@click.option("--bots", "with_bots", is_flag=True, help="Show the status of each bot: one request per bot.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Stop after N events.")
 @json_option
 @connection_options
 def events(
     connection: Connection,
     as_json: bool,
+    with_bots: bool,
     include_deleted: bool,
     limit: int | None,
     calendar_id: UUID | None,
@@ -63,12 +67,15 @@ def events(
                 start_time__lte=start_time__lte,
                 is_deleted=None if include_deleted else False,
             ):
+                states = await states_of(recall, _bot_ids(event)) if with_bots else None
                 if as_json:
-                    print_json(event)
+                    print_json(event if states is None else _document(event, states))
                 else:
                     if not count and sys.stdout.isatty():
                         click.echo(_COLUMNS.format("START (UTC)", "EVENT", "BOTS", "TITLE"))
                     click.echo(_in_one_line(event))
+                    for bot_id, bot in (states or {}).items():
+                        click.echo(_COLUMNS.format("", line(bot_id), "", line(state_in_words(bot))))
                 count += 1
                 if count == limit or reader_gone():
                     break
@@ -81,17 +88,20 @@ def events(
 
 @click.command(cls=Command)
 @click.argument("event_id", type=click.UUID)
+@click.option("--bots", "with_bots", is_flag=True, help="Show the status of each bot: one request per bot.")
 @json_option
 @connection_options
-def event(connection: Connection, event_id: UUID, as_json: bool) -> None:
+def event(connection: Connection, event_id: UUID, with_bots: bool, as_json: bool) -> None:
     """Show the calendar event EVENT_ID and its bots."""
     session = connection.session()
 
-    async def show() -> CalendarEvent:
+    async def show() -> tuple[CalendarEvent, dict[str, Bot | None] | None]:
         async with session as recall:
-            return await recall.calendar_events.retrieve(event_id)
+            found = await recall.calendar_events.retrieve(event_id)
+            return found, await states_of(recall, _bot_ids(found)) if with_bots else None
 
-    _print(run(show()), as_json)
+    found, states = run(show())
+    _print(found, as_json, states)
 
 
 @click.command(cls=Command)
@@ -156,9 +166,24 @@ def read_config(given: str) -> dict[str, Any]:
     return config
 
 
-def _print(event: CalendarEvent, as_json: bool) -> None:
+def _bot_ids(event: CalendarEvent) -> list[str]:
+    return list(dict.fromkeys(bot.bot_id for bot in event.bots))
+
+
+def _document(event: CalendarEvent, states: dict[str, Bot | None]) -> dict[str, Any]:
+    """An event as JSON, with the status of each of its bots."""
+    document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(event))
+    for entry in document["bots"]:
+        bot = states[entry["bot_id"]]
+        entry["status"] = "removed" if bot is None else bot.status
+        entry["sub_code"] = bot and bot.sub_code
+        entry["joined_at"] = bot and bot.joined_at
+    return document
+
+
+def _print(event: CalendarEvent, as_json: bool, states: dict[str, Bot | None] | None = None) -> None:
     if as_json:
-        print_json(event)
+        print_json(event if states is None else _document(event, states))
         return
     replies = Counter(attendee.response or "no reply" for attendee in event.attendees)
     rows = [
@@ -177,6 +202,8 @@ def _print(event: CalendarEvent, as_json: bool) -> None:
             ("  starts", f"{moment(bot.start_time)} UTC"),
             ("  key", bot.deduplication_key),
         ]
+        if states is not None:
+            rows.append(("  status", state_in_words(states[bot.bot_id])))
     print_card(event.title or "(no title)", rows if event.bots else [*rows, ("bot", "none")])
 
 

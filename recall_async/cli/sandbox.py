@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shlex
 from contextlib import suppress
+from typing import Literal
 
 import click
 
@@ -30,6 +31,12 @@ from .text import json_option, print_json, say
     "--quota-scale", default=1.0, show_default=True, type=float, help="Enforce F times the API's quotas.", metavar="F"
 )
 @click.option("--webhook-url", metavar="URL", help="Send signed webhooks about every change to this URL.")
+@click.option("--svix", is_flag=True, help="Name the webhooks' headers svix-*, as for accounts before December 2025.")
+@click.option("--unusual", default=0.0, show_default=True, metavar="SHARE", type=click.FloatRange(0, 1),
+              help="Share of events with unusual invitations: aliases, placeholders, odd text.")  # fmt: skip
+@click.option("--text-urls", is_flag=True, help="Make every meeting URL a text; some are objects otherwise.")
+@click.option("--shared-bots", type=click.Choice(["detach", "update"]), default="detach", show_default=True,
+              help="What a new key on one of the events that share a bot does.")  # fmt: skip
 @json_option
 def sandbox(
     host: str,
@@ -40,9 +47,15 @@ def sandbox(
     api_key: str,
     quota_scale: float,
     webhook_url: str | None,
+    svix: bool,
+    unusual: float,
+    text_urls: bool,
+    shared_bots: Literal["detach", "update"],
     as_json: bool,
 ) -> None:
     """Run a local server that behaves like the API, until Ctrl-C.
+
+    Bots join and leave when their time has come; POST /_sandbox/advance?seconds=600 makes it come sooner.
 
     Ctrl-C is how it ends, so the exit status is then 0. With --json it prints its `url` and `api_key`.
     """
@@ -58,6 +71,10 @@ def sandbox(
             host=host,
             port=port,
             webhook_url=webhook_url,
+            webhook_headers="svix" if svix else "webhook",
+            unusual=unusual,
+            url_objects=not text_urls,
+            shared_bots=shared_bots,
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None

@@ -147,7 +147,7 @@ def test_connection_options_are_the_same_everywhere() -> None:
     ("arguments", "told"),
     [
         (["evnts"], "no such command 'evnts'. Did you mean events"),
-        (["jbos"], "Did you mean jobs?"),
+        (["jbos"], "Did you mean jobs or bots?"),
         (["calendars", "lst"], "no such command 'lst'. Did you mean list?"),
         (["jobs", "wrok"], "Did you mean work?"),
         (["events", "--limt", "3"], "--limit"),
