@@ -6,11 +6,23 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from redis import Connection, Redis
 
 from recall_async.limits.quota import Quota
-from recall_async.limits.redis.scripts import ACQUIRE, SETTLE, Ask, Ending, Keys, Terms, acquire, settle
+from recall_async.limits.redis.scripts import (
+    ACQUIRE,
+    SETTLE,
+    Ask,
+    Command,
+    Ending,
+    Keys,
+    Terms,
+    acquire,
+    decode,
+    settle,
+)
 from recall_async.limits.redis.wire import evalsha
 from tests.redis.server import RedisProcess
 
@@ -22,8 +34,16 @@ HELD = 590
 _packer = Connection()
 
 
+class Workspace(NamedTuple):
+    """One of the workspaces that are busy."""
+
+    keys: Keys
+    epoch: str
+    """What the server has called the life of its data, as every lane knows from its first ask on."""
+
+
 @contextmanager
-def busy_server(workspaces: int) -> Iterator[tuple[RedisProcess, list[Keys]]]:
+def busy_server(workspaces: int) -> Iterator[tuple[RedisProcess, list[Workspace]]]:
     """A server on which so many workspaces are busy."""
     server = RedisProcess()
     server.start()
@@ -39,17 +59,27 @@ def busy_server(workspaces: int) -> Iterator[tuple[RedisProcess, list[Keys]]]:
             pipeline = client.pipeline(transaction=False)
             for one in keys:
                 pipeline.zadd(one.slots, slots)
-            pipeline.execute()
-        yield server, keys
+                pipeline.evalsha(*evalsha(_ask(one, "", 0, 0))[1:])
+            grants = [decode(reply) for reply in pipeline.execute()[1::2]]
+        yield (
+            server,
+            [Workspace(one, grant.epoch) for one, grant in zip(keys, grants, strict=True) if grant is not None],
+        )
     finally:
         server.close()
 
 
-def request(keys: Keys, number: int) -> bytes:
+def _ask(keys: Keys, epoch: str, number: int, slots: int) -> Command:
+    ask = Ask(number, slots, 0, 0.0)
+    return acquire(
+        keys, "0123456789ab", number, ask, again=False, run="0123456789abcdef", epoch=epoch, age=0.0, terms=TERMS
+    )
+
+
+def request(workspace: Workspace, number: int) -> bytes:
     """What one request costs at the least: a slot asked for, and its end reported."""
-    ask = Ask(number, 1, 0, 0.0)
-    asked = acquire(keys, "0123456789ab", number, ask, again=False, run="run", epoch="", age=0.0, terms=TERMS)
-    ended = settle(keys, "0123456789ab", [(number, Ending.ANSWERED, 0.0)], 0.0, TERMS)
+    asked = _ask(workspace.keys, workspace.epoch, number, 1)
+    ended = settle(workspace.keys, "0123456789ab", [(number, Ending.ANSWERED, 0.0)], 0.0, TERMS)
     return b"".join(_packer.pack_commands([evalsha(asked), evalsha(ended)]))
 
 

@@ -38,12 +38,12 @@ def _capacity(workspaces: int, seconds: float) -> dict[int, tuple[float, float]]
     """By requests in a message: requests per second, and microseconds of Redis' CPU for each, in the fastest round."""
     rounds: dict[int, list[tuple[float, float]]] = {together: [] for together in TOGETHER}
     number = 0
-    with busy_server(workspaces) as (server, keys):
+    with busy_server(workspaces) as (server, busy_ones):
         for together, counts in turns(TOGETHER, ROUNDS):
             pipe = Pipe(server.port)
             done, busy, began = 0, 0.0, server.cpu_seconds()
             while busy < seconds / ROUNDS:
-                batch = [request(keys[(number + place) % workspaces], number + place) for place in range(together)]
+                batch = [request(busy_ones[(number + place) % workspaces], number + place) for place in range(together)]
                 busy += pipe.exchange(batch)
                 number, done = number + together, done + together
             if counts:
@@ -59,9 +59,11 @@ def _latency(workspaces: int, seconds: float) -> tuple[list[float], float, float
     """Milliseconds that messages of 16 requests took at the target's rate; the rate reached, and Redis' share of a core."""
     together, waits = 16, list[float]()
     rate = workspaces * RATE / together
-    with busy_server(workspaces) as (server, keys):
+    with busy_server(workspaces) as (server, busy_ones):
         numbers = range(0, int(rate * seconds) * together, together)
-        batches = [[request(keys[(n + place) % workspaces], n + place) for place in range(together)] for n in numbers]
+        batches = [
+            [request(busy_ones[(n + place) % workspaces], n + place) for place in range(together)] for n in numbers
+        ]
         pipe = Pipe(server.port)
         began, cpu = time.perf_counter(), server.cpu_seconds()
         for batch in batches:
@@ -78,7 +80,7 @@ def _lanes(lanes: int, seconds: float) -> tuple[float, float, float, int]:
     """Through the library: microseconds of this process' CPU and of Redis' for each admission, admissions per second, and
     the bytes of a lane whose slots are taken.
     """
-    with busy_server(1) as (server, keys):
+    with busy_server(1) as (server, busy_ones):
 
         async def work() -> tuple[float, int]:
             store = RedisQuotaStore.from_url(server.url)
@@ -109,7 +111,7 @@ def _lanes(lanes: int, seconds: float) -> tuple[float, float, float, int]:
         used, admitted = asyncio.run(work())
         redis_used = server.cpu_seconds() - cpu
         with Redis(port=server.port) as client:
-            size = int(client.memory_usage(keys[0].slots, samples=0) or 0)
+            size = int(client.memory_usage(busy_ones[0].keys.slots, samples=0) or 0)
         return used / admitted * 1e6, redis_used / admitted * 1e6, admitted / seconds, size
 
 

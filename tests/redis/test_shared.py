@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from random import Random
@@ -19,7 +20,9 @@ from recall_async.limits.redis import RedisQuotaStore
 from recall_async.limits.redis.lane import RedisLane
 from recall_async.limits.redis.scripts import (
     ACQUIRE,
+    MARK,
     PAUSE,
+    RESUME,
     SETTLE,
     USAGE,
     Ask,
@@ -245,16 +248,6 @@ async def test_settle_counts_from_the_answer_and_not_from_its_arrival(messages: 
     assert 27.5 < left <= 28.02
 
 
-async def test_clock_that_is_set_back_holds_the_quota(messages: Messages, client: Redis) -> None:
-    """Would block the lane until the clock has caught up, or forget what was sent."""
-    granted = await messages.acquire(1, 0, 2)
-    hour = 3600 * 10**6
-    await client.hset(messages.keys.state, mapping={"seen": granted.now + hour, "tat": granted.now + hour})
-    held = await messages.acquire(2, 2, 1)
-    assert held.interactive == 0
-    assert held.wait_interactive == pytest.approx(messages.terms.lease, rel=0.01)
-
-
 async def test_keys_of_a_quota_are_on_one_node() -> None:
     """Would fail in a cluster, or mix up workspaces whose names hold braces."""
     keys = Keys("recall", "{a}/b", OPERATION)
@@ -267,11 +260,12 @@ async def test_state_of_an_unused_quota_goes_away(messages: Messages, client: Re
     await messages.acquire(1, 0, 1, again=True)
     keys = messages.keys
     lives = [await client.pttl(key) / 1000 for key in (keys.slots, keys.fences, keys.state)]
-    assert lives == [pytest.approx(97, abs=1), pytest.approx(95, abs=1), pytest.approx(86400, abs=10)]
+    assert lives == [pytest.approx(127, abs=1), pytest.approx(95, abs=1), pytest.approx(86400, abs=10)]
 
 
 def test_scripts_know_the_same_pace() -> None:
     """Would go at one pace after a 429 in one process, and at another one between several."""
-    growth, slower = f"base * {pace.GROWTH:g} ^ ", f"* {pace.MODESTY:g}, full * {pace.FLOOR:g})"
-    assert all(growth in script.text for script in (ACQUIRE, PAUSE, USAGE))
-    assert slower in PAUSE.text
+    for script in (ACQUIRE, PAUSE, USAGE):
+        assert f"base * {pace.GROWTH!r} ^ " in script.text
+    assert f"* {pace.MODESTY!r}, full * {pace.FLOOR!r})" in PAUSE.text
+    assert all(not re.search("<[A-Z_]+>", script.text) for script in (ACQUIRE, SETTLE, PAUSE, USAGE, MARK, RESUME))

@@ -258,15 +258,20 @@ class RedisLane:
             self._paused_until = now + (grant.paused - grant.now) / 1e6
         self._held_until = now + (grant.held - grant.now) / 1e6
         self._told, self._told_at = grant, now
-        for priority, unmet, wait in (
-            (Priority.INTERACTIVE, ask.interactive - grant.interactive, grant.wait_interactive / 1e6),
-            (Priority.BULK, ask.bulk - grant.bulk, grant.wait_bulk / 1e6),
+        for priority, unmet, soon, certain in (
+            (
+                Priority.INTERACTIVE,
+                ask.interactive > grant.interactive,
+                grant.soon_interactive,
+                grant.certain_interactive,
+            ),
+            (Priority.BULK, ask.bulk > grant.bulk, grant.soon_bulk, grant.certain_bulk),
         ):
-            self._not_before[priority] = self._next_free[priority] = now + wait if unmet else -math.inf
-            soon = max(
-                min(wait, ASK_AT_MOST) + ASK_EVERY * random.uniform(0, 0.4), ASK_EVERY * random.uniform(0.5, 1.5)
-            )
-            self._ask_at[priority] = now + soon if unmet else -math.inf
+            self._not_before[priority] = now + certain / 1e6 if unmet else -math.inf
+            self._next_free[priority] = now + soon / 1e6 if unmet else -math.inf
+            late = ASK_EVERY * random.uniform(0, 0.4)
+            wait = max(min(soon / 1e6, ASK_AT_MOST) + late, ASK_EVERY * random.uniform(0.5, 1.5))
+            self._ask_at[priority] = now + wait if unmet else -math.inf
         for count, first, priority in (
             (grant.interactive, ask.first, Priority.INTERACTIVE),
             (grant.bulk, ask.first + ask.interactive, Priority.BULK),

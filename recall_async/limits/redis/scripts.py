@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from ...errors import ConfigurationError
+from .. import pace
 from ..contract import Ending
 from ..quota import Priority, Quota
 from ..window import CLOCK_TOLERANCE
@@ -32,11 +33,21 @@ def microseconds(seconds: float) -> int:
     return math.ceil(seconds * 1e6)
 
 
+_CONSTANTS = {"GROWTH": pace.GROWTH, "MODESTY": pace.MODESTY, "FLOOR": pace.FLOOR}
+"""What the scripts share with the lane of a single process: `<NAME>` in a script stands for the value."""
+
+
+def _read(name: str) -> str:
+    return files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+
+
 class Script:
-    """A Lua script of `recall_async/limits/redis/lua`."""
+    """A Lua script of `recall_async/limits/redis/lua`; `<STATE>` stands for state.lua."""
 
     def __init__(self, name: str) -> None:
-        self.text = files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+        self.text = _read(name).replace("<STATE>", _read("state"))
+        for constant, value in _CONSTANTS.items():
+            self.text = self.text.replace(f"<{constant}>", repr(value))
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -45,6 +56,7 @@ SETTLE = Script("settle")
 PAUSE = Script("pause")
 USAGE = Script("usage")
 MARK = Script("mark")
+RESUME = Script("resume")
 
 
 class Command(NamedTuple):
@@ -73,6 +85,10 @@ class Keys:
     def fences(self) -> str:
         return f"{self.stem}:fences"
 
+    @property
+    def shares(self) -> str:
+        return f"{self.stem}:shares"
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -84,6 +100,7 @@ class Terms:
     depth_bulk: int
     per: int
     lease: int
+    hold_new: bool = False
 
     @property
     def text(self) -> str:
@@ -91,7 +108,7 @@ class Terms:
         return f"{self.limit}/{self.per}"
 
     @classmethod
-    def of(cls, quota: Quota, set_aside: int, longest_request: float) -> Terms:
+    def of(cls, quota: Quota, set_aside: int, longest_request: float, *, hold_new: bool = False) -> Terms:
         """The terms of a quota of which `set_aside` requests are kept out of Redis for its outages."""
         limit = quota.limit - set_aside
         if limit < 1:
@@ -109,6 +126,7 @@ class Terms:
             depth_bulk=max(1, depth - quota.spared(Priority.BULK)),
             per=microseconds(per),
             lease=microseconds(longest_request + GRANT_MAX_AGE + per),
+            hold_new=hold_new,
         )
 
 
@@ -128,10 +146,18 @@ def acquire(
     """Ask for slots of the server with the id `run`; `age` is how many seconds ago `epoch` was heard of."""
     return Command(
         ACQUIRE,
-        (keys.slots, keys.state, keys.fences),
+        (keys.slots, keys.state, keys.fences, keys.shares),
         (
             *(client, seq, ask.first, ask.interactive, ask.bulk, int(again), run, epoch, microseconds(age)),
-            *(terms.limit, terms.limit_bulk, terms.depth, terms.depth_bulk, terms.per, terms.lease),
+            *(
+                int(terms.hold_new),
+                terms.limit,
+                terms.limit_bulk,
+                terms.depth,
+                terms.depth_bulk,
+                terms.per,
+                terms.lease,
+            ),
             *(microseconds(STATE_TTL), terms.text),
         ),
     )
@@ -142,7 +168,7 @@ def settle(keys: Keys, client: str, ended: list[tuple[int, Ending, float]], now:
     told: list[str | int] = []
     for number, ending, at in ended:
         told += (number, ending, int((now - at) * 1e6))
-    return Command(SETTLE, (keys.slots,), (client, terms.per, *told))
+    return Command(SETTLE, (keys.slots, keys.state), (client, terms.per, *told))
 
 
 class Pause(NamedTuple):
@@ -171,8 +197,12 @@ class Grant(NamedTuple):
     bulk: int
     now: int
     taken: int
-    wait_interactive: int
-    wait_bulk: int
+    soon_interactive: int
+    """Microseconds until one of the interactive calls that got no slot can probably go."""
+    certain_interactive: int
+    """Microseconds before which none of them can, whatever happens."""
+    soon_bulk: int
+    certain_bulk: int
     paused: int
     held: int
     pace: float | None
@@ -186,14 +216,8 @@ def decode(reply: list[Any]) -> Grant | None:
     """The answer; `None` to a message that was void."""
     if reply[0] == OVERTAKEN:
         return None
-    interactive, bulk, now, taken, wait_interactive, wait_bulk, paused, held, pace, epoch, quota = reply
-    waits = wait_interactive, wait_bulk
-    return Grant(
-        *(interactive, bulk, now, taken, *waits, paused, held),
-        None if pace < 0 else pace / 1000,
-        _text(epoch),
-        _text(quota),
-    )
+    *numbers, rate, epoch, quota = reply
+    return Grant._make((*numbers, None if rate < 0 else rate / 1000, _text(epoch), _text(quota)))
 
 
 def _text(value: str | bytes) -> str:
@@ -230,3 +254,8 @@ def decode_usage(reply: list[Any]) -> Usage:
 def mark(key: str) -> Command:
     """Ask which life of the server's data this is: another one has begun when they were flushed."""
     return Command(MARK, (key,), (secrets.token_hex(8),))
+
+
+def resume(keys: Keys) -> Command:
+    """End a pause, and the slower pace after it."""
+    return Command(RESUME, (keys.state,), ())

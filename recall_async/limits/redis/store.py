@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable
 from itertools import islice
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ try:
 except ImportError as error:  # pragma: no cover
     raise ImportError("RedisQuotaStore needs the extra redis: pip install 'recall-async[redis]'") from error
 
+from ...checks import invalid, seconds, shown, whole
 from ...errors import ConfigurationError, QuotaStoreUnavailableError
 from ...operations import OPERATIONS
 from ..contract import LaneStatistics
@@ -27,7 +27,7 @@ from .link import OUTAGE_TIMEOUT, Link
 from .memory import Memory
 from .outbox import Outbox
 from .reserve import LocalReserve
-from .scripts import Command, Keys, Terms, Usage, decode_usage, usage
+from .scripts import Command, Keys, Terms, Usage, decode_usage, resume, usage
 from .wire import Wire
 
 FORGET_AT_ONCE = 4
@@ -52,10 +52,13 @@ class RedisQuotaStore:
     - `longest_request`: seconds that a request can take from its slot to the moment at which the API counts it; what lies
       between the session's `timeout` and this is the grace for a request that was given up. No `timeout` may be longer.
       The slot of a process that died comes back after this, the quota's window, and 5 seconds.
-    - `local_reserve`: requests per window that this process may send on its own while Redis is away; by default it waits.
-      So many for each of `processes` are taken off the shared limit for good: all of them must be given the same numbers.
+    - `local_reserve`: requests per window that this store, in this process and in those forked from it, may send on its own
+      while Redis is away; by default it waits. So many for each of `processes` are taken off the shared limit for good: all
+      of them must be given the same numbers.
+    - `hold_new`: wait for one lease where Redis knows nothing of a quota, because it may have been flushed unnoticed. By
+      default it is taken for a quota that nobody has used yet.
 
-    Raises `ConfigurationError` for what cannot be. Calls raise `QuotaStoreUnavailableError` when Redis has not come back
+    Raises `ConfigurationError` for invalid arguments. Calls raise `QuotaStoreUnavailableError` when Redis has not come back
     by their deadline. docs/redis.md
     """
 
@@ -67,21 +70,19 @@ class RedisQuotaStore:
         longest_request: float = 60.0,
         local_reserve: int = 0,
         processes: int = 1,
+        hold_new: bool = False,
     ) -> None:
         if not isinstance(client, Redis):
-            raise ConfigurationError(f"client is a {type(client).__name__}: it is a redis.asyncio.Redis")
-        if "{" in prefix or "}" in prefix:
-            raise ConfigurationError(f"prefix is {prefix!r}: braces say which node of a cluster a key is on")
-        if not 0 < longest_request < math.inf:
-            raise ConfigurationError(f"longest_request is {longest_request!r}: it is a number of seconds above 0")
-        if local_reserve < 0 or processes < 1:
-            raise ConfigurationError(
-                "local_reserve counts requests, from 0; processes counts those who share the quota"
-            )
-        self.longest_request = longest_request
+            raise invalid("client", "a redis.asyncio.Redis", client)
+        if not isinstance(prefix, str) or "{" in prefix or "}" in prefix:
+            raise invalid("prefix", "a text without braces, which say which node of a cluster a key is on", prefix)
+        self.longest_request = seconds("longest_request", longest_request)
+        whole("local_reserve", local_reserve, at_least=0)
+        whole("processes", processes, at_least=1)
         self._prefix = prefix
         self._reserve = LocalReserve(local_reserve)
         self._set_aside = local_reserve * processes
+        self._hold_new = hold_new
         self._memory = Memory()
         self._connect: Callable[[], Redis] = lambda: client
         self._owned = False
@@ -96,6 +97,7 @@ class RedisQuotaStore:
         longest_request: float = 60.0,
         local_reserve: int = 0,
         processes: int = 1,
+        hold_new: bool = False,
         **options: Any,
     ) -> RedisQuotaStore:
         """A store that connects to `redis://`, `rediss://` or `unix://` by itself; `options` are those of redis-py."""
@@ -112,7 +114,12 @@ class RedisQuotaStore:
         except (ValueError, TypeError) as error:
             raise ConfigurationError(f"Redis cannot be connected to like this: {error}") from None
         store = cls(
-            client, prefix=prefix, longest_request=longest_request, local_reserve=local_reserve, processes=processes
+            client,
+            prefix=prefix,
+            longest_request=longest_request,
+            local_reserve=local_reserve,
+            processes=processes,
+            hold_new=hold_new,
         )
         store._connect, store._owned = connect, True
         return store
@@ -145,6 +152,19 @@ class RedisQuotaStore:
         """
         replies = await self._run([usage(Keys(self._prefix, workspace, operation)) for operation in OPERATIONS])
         return {name: _shown(name, decode_usage(reply)) for name, reply in zip(OPERATIONS, replies, strict=True)}
+
+    async def resume(self, workspace: str, operation: str | None = None) -> dict[str, float]:
+        """End the pause after a 429, and the slower pace after it, for all processes: of one operation, or of all.
+
+        Returns the seconds for which each pause would have gone on, by operation. Calls that wait notice within 5 s. Use it
+        when a server asked for an absurd pause: if it meant it, the next request meets another 429. Raises
+        `ConfigurationError` for an operation that there is none, and `QuotaStoreUnavailableError`.
+        """
+        if operation is not None and operation not in OPERATIONS:
+            raise ConfigurationError(f"operation must be one of {', '.join(OPERATIONS)}, got {shown(operation)}")
+        names = list(OPERATIONS) if operation is None else [operation]
+        replies = await self._run([resume(Keys(self._prefix, workspace, name)) for name in names])
+        return {name: reply / 1e6 for name, reply in zip(names, replies, strict=True) if reply}
 
     async def _run(self, commands: list[Command]) -> list[Any]:
         """The replies to commands that have nothing to do with the lanes, on a connection of their own."""
@@ -182,7 +202,7 @@ class RedisQuotaStore:
         return f"<RedisQuotaStore prefix={self._prefix!r}>"
 
     def _terms(self, quota: Quota) -> Terms:
-        return Terms.of(quota, self._set_aside, self.longest_request)
+        return Terms.of(quota, self._set_aside, self.longest_request, hold_new=self._hold_new)
 
     def _loop(self) -> _Loop:
         clock = clock_of(asyncio.get_running_loop())

@@ -17,6 +17,8 @@ from redis.exceptions import ConnectionError, NoScriptError, ResponseError, Time
 
 from .scripts import Command
 
+RUN_ID = 16
+"""Characters of a run id that are used: Redis keeps short texts in less time."""
 CLOSE_TIMEOUT = 1.0
 """Seconds that closing a connection may take."""
 
@@ -41,7 +43,7 @@ class Wire:
         wire = cls(client, await pool.get_connection())
         try:
             server, memory = await wire._send([("INFO", "server"), ("INFO", "memory")])
-            wire.run, wire.policy = _field(server, "run_id"), _field(memory, "maxmemory_policy")
+            wire.run, wire.policy = _field(server, "run_id")[:RUN_ID], _field(memory, "maxmemory_policy")
         except BaseException:
             await wire.drop()
             raise

@@ -8,45 +8,42 @@
 --       idle           how long the state of a quota that nobody uses is kept (microseconds)
 -- Returns until when everybody pauses.
 
-local slots, state = KEYS[1], KEYS[2]
-local pause, age, granted_at = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local limit, per, jitter, idle = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local clock = redis.call('TIME')
-local now = clock[1] * 1000000 + clock[2]
-local kept = redis.call('HMGET', state, 'paused', 'base', 'since', 'next', 'began')
-local paused, base = tonumber(kept[1] or '0'), tonumber(kept[2] or '0')
-local since, next_turn, began = tonumber(kept[3] or '0'), tonumber(kept[4] or '0'), tonumber(kept[5] or '0')
-local resume = now - age + pause
+local slots, state = unpack(KEYS)
+local pause, age, granted_at, limit, per, jitter, idle = unpack(ARGV)
+pause, age, granted_at = tonumber(pause), tonumber(age), tonumber(granted_at)
+limit, per, jitter, idle = tonumber(limit), tonumber(per), tonumber(jitter), tonumber(idle)
 
+<STATE>
+
+span = math.max(per, span)
+local resume = now - age + pause
 paused = math.max(paused, resume)
-redis.call('HSET', state, 'paused', paused)
-redis.call('PEXPIRE', state, math.ceil((pause + idle) / 1000))
 
 if granted_at < since then
   -- It left before the last slowdown could reach it, and tells nothing new but that the pause goes on.
-  redis.call('HSET', state, 'since', math.max(since, resume))
-  return paused
-end
-
--- What the API granted in the last window: slots that are answered, without the rejected ones.
-local accepted = 0
-for _, slot in ipairs(redis.call('ZRANGEBYSCORE', slots, string.format('(%.0f', now), now + per)) do
-  if string.sub(slot, 1, 1) ~= '!' then
-    accepted = accepted + 1
+  since = math.max(since, resume)
+else
+  -- What the API granted in the last window: slots that are answered, without the rejected ones.
+  local accepted = 0
+  for _, slot in ipairs(call('ZRANGEBYSCORE', slots, string.format('(%.0f', now + span - per), now + span)) do
+    if string.sub(slot, 1, 1) ~= '!' then
+      accepted = accepted + 1
+    end
   end
+  local full = limit / per
+  local granted = math.max(accepted, 1) / per
+  -- We may have been at it for a part of the window only, of which the end of the pause tells how old its oldest request is.
+  local busy, oldest = now - began, per - (resume - now)
+  if busy > 0 and busy < oldest then
+    granted = granted * oldest / busy
+  end
+  base = math.max(math.min(granted, pace(full, per) or full) * <MODESTY>, full * <FLOOR>)
+  since, next_turn = resume, math.max(next_turn, resume + jitter / base)
 end
-local full = limit / per
-local granted = math.max(accepted, 1) / per
--- We may have been at it for a part of the window only, of which the end of the pause tells how old its oldest request is.
-local busy, oldest = now - began, per - (resume - now)
-if busy > 0 and busy < oldest then
-  granted = granted * oldest / busy
+if now >= seen - SECOND then  -- else acquire.lua has yet to notice that the clock was set back
+  keep_hot()
+  keep_cold()
+  keep_pace()
 end
-local rate = full
-if base > 0 then
-  local windows = math.max(0, now - since) / per
-  rate = base * 1.08 ^ math.min(windows * (windows + 1) / 2, 200)
-end
-base = math.max(math.min(granted, rate, full) * 0.7, full * 0.05)
-redis.call('HSET', state, 'base', base, 'since', resume, 'next', math.max(next_turn, resume + jitter / base))
+call('PEXPIRE', state, math.ceil((math.max(0, paused - now) + idle) / 1000))
 return paused

@@ -1,0 +1,275 @@
+"""The scripts on a clock that the test moves: what is remembered, for how long, and who goes first."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from random import Random
+
+import pytest
+from redis import Redis
+
+from recall_async import Quota
+from recall_async.limits.redis.memory import MEMORY_TTL
+from recall_async.limits.redis.scripts import STATE_TTL, Keys, resume, usage
+from recall_async.limits.redis.scripts import decode_usage as decode
+from tests.redis.moved_clock import Clock, Process
+from tests.redis.processes import jain
+from tests.redis.server import RedisProcess
+
+_names = itertools.count()
+
+MakeProcess = Callable[..., Process]
+
+
+@pytest.fixture
+def clock(shared_redis: RedisProcess) -> Iterator[Clock]:
+    with Redis(port=shared_redis.port, decode_responses=False) as client:
+        yield Clock(client)
+
+
+@pytest.fixture
+def process(clock: Clock, prefix: str) -> MakeProcess:
+    """Makes processes that share one quota."""
+    keys = Keys(prefix, "w", "o")
+
+    def make(quota: Quota, longest_request: float = 60.0, **options: bool) -> Process:
+        return Process(clock, keys, f"client{next(_names)}", quota, longest_request, **options)
+
+    return make
+
+
+def most_in_any(per: float, times: list[float]) -> int:
+    """The most of these moments that lie in any window."""
+    return max(sum(at <= other < at + per for other in times) for at in times)
+
+
+def test_longest_lease_in_use_counts(clock: Clock, process: MakeProcess) -> None:
+    """Would give back the slots of a process with long requests as soon as another process' lease is over."""
+    slow, quick = process(Quota(5, 0.5, burst=5), 60.0), process(Quota(5, 0.5, burst=5), 0.3)
+    assert len(slow.ask(4)) == 4
+    clock.advance(1.1)
+    quick.answered(*quick.ask(1))
+    for _ in range(10):
+        clock.advance(4.0)
+        assert len(quick.ask(5)) <= 1
+        quick.answered(*quick.ask(1))
+    clock.advance(30.0)
+    assert len(quick.ask(5)) == 5
+
+
+def test_hold_is_as_long_as_the_longest_lease(clock: Clock, process: MakeProcess) -> None:
+    """Would end the hold after a restart when the lease of whoever asks first is over."""
+    slow, quick = process(Quota(5, 0.5, burst=5), 60.0), process(Quota(5, 0.5, burst=5), 0.3)
+    slow.ask(4)
+    quick.ask(0)
+    quick.run = "another run"
+    assert quick.ask(1) == []
+    clock.advance(60.0)
+    assert quick.ask(1) == []
+    clock.advance(6.0)
+    assert len(quick.ask(1)) == 1
+
+
+def test_keys_live_as_long_as_the_longest_lease(clock: Clock, process: MakeProcess, shared_redis: RedisProcess) -> None:
+    """Would have the key of all slots expire while some of them are in use."""
+    slow, quick = process(Quota(5, 0.5, burst=5), 60.0), process(Quota(5, 0.5, burst=5), 0.3)
+    slow.ask(4)
+    clock.advance(1.1)
+    quick.ask(1)
+    with Redis(port=shared_redis.port) as client:
+        assert client.pttl(slow.keys.slots) >= 65_000
+
+
+def test_what_was_sent_under_another_quota_is_remembered(clock: Clock, process: MakeProcess) -> None:
+    """Would send two windows' worth at once when a quota is replaced by another and comes back."""
+    one = process(Quota(5, 60.0, burst=5))
+    sent: list[float] = []
+
+    def send() -> int:
+        numbers = one.ask(5)
+        sent.extend([clock.now] * len(numbers))
+        one.answered(*numbers)
+        return len(numbers)
+
+    send()
+    one.use(Quota(1, 1.0))
+    for _ in range(50):
+        clock.advance(0.5)
+        send()
+    assert len(sent) > 20
+    one.use(Quota(5, 60.0, burst=5))
+    went = 0
+    for _ in range(400):
+        clock.advance(0.5)
+        if send():
+            went += 1
+            assert sum(clock.now - 60.0 < at <= clock.now for at in sent) <= 5
+    assert went
+
+
+def test_shorter_window_counts_what_is_younger(clock: Clock, process: MakeProcess) -> None:
+    """Would keep a quota with a short window from going for a whole long one."""
+    one = process(Quota(5, 60.0, burst=5))
+    one.answered(*one.ask(5))
+    one.use(Quota(5, 1.0, burst=5))
+    assert one.ask(5) == []
+    clock.advance(1.1)
+    assert len(one.ask(5)) == 5
+
+
+def test_window_that_nobody_names_is_forgotten(clock: Clock, process: MakeProcess, shared_redis: RedisProcess) -> None:
+    """Would keep the slots of a quota of an hour for ever because it was used once."""
+    one = process(Quota(5, 60.0, burst=5))
+    one.answered(*one.ask(5))
+    one.use(Quota(100, 1.0, burst=100))
+    for _ in range(100):
+        clock.advance(1.1)
+        one.answered(*one.ask(10))
+    with Redis(port=shared_redis.port) as client:
+        assert client.zcard(one.keys.slots) <= 20
+
+
+def test_clock_set_back_in_a_hold_holds_for_one_lease(clock: Clock, process: MakeProcess) -> None:
+    """Would hold for an hour when a host boots with a clock that is an hour ahead, and is then set right."""
+    one = process(Quota(60, 60.0, burst=60))
+    one.ask(1)
+    clock.advance(3700)
+    one.run = "after the boot"
+    assert one.ask(1) == []
+    clock.advance(-3600)
+    assert one.ask(1) == []
+    clock.advance(124)
+    assert one.ask(1) == []
+    clock.advance(2)
+    assert len(one.ask(1)) == 1
+
+
+def test_clock_set_back_in_a_pause_keeps_the_pause(clock: Clock, process: MakeProcess) -> None:
+    """Would pause for hours, or not at all, when the clock was set back during a pause."""
+    one = process(Quota(60, 60.0, burst=60))
+    one.answered(*one.ask(1))
+    clock.advance(200)
+    one.pause(300.0)
+    clock.advance(-3600)
+    assert one.ask(1) == []
+    assert one.last is not None
+    assert 295e6 < one.last.paused - one.last.now <= 301e6
+
+
+def test_clock_that_is_set_back_overruns_nothing(clock: Clock, process: MakeProcess) -> None:
+    """Would forget what was sent, or wait until the clock has caught up."""
+    one, sent, real = process(Quota(5, 60.0, burst=5), 10.0), [], 0.0
+    for turn in range(600):
+        step = 1.0
+        real += step
+        clock.advance(step - (90.0 if turn in (50, 300, 310) else 0.0))
+        numbers = one.ask(5)
+        sent += [real] * len(numbers)
+        one.answered(*numbers)
+    assert most_in_any(60.0, sent) <= 5
+    assert len(sent) >= 25
+
+
+def test_daily_call_does_not_wait_for_a_lease(clock: Clock, process: MakeProcess, shared_redis: RedisProcess) -> None:
+    """Would take the end of Redis' memory for a flush: a call a day, to the second, would wait two minutes each time."""
+    assert MEMORY_TTL < STATE_TTL
+    one = process(Quota(60, 60.0))
+    one.ask(1)
+    for _ in range(20):  # asks that are granted nothing keep the state alive, too
+        clock.advance(1.5)
+        one.ask(0)
+    with Redis(port=shared_redis.port) as client:
+        assert client.pttl(one.keys.state) / 1000 > STATE_TTL - 60
+
+
+def test_new_quota_is_held_if_asked_to(clock: Clock, process: MakeProcess) -> None:
+    """Would begin with an empty window after a flush that nobody remembers, though the user asked for certainty."""
+    careful = process(Quota(60, 60.0, burst=60), hold_new=True)
+    assert careful.ask(1) == []
+    clock.advance(124)
+    assert careful.ask(1) == []
+    clock.advance(2)
+    assert len(careful.ask(1)) == 1
+    assert len(process(Quota(60, 60.0, burst=60), hold_new=True).ask(1)) == 1  # the quota is known now
+
+
+def test_interactive_call_goes_before_bulk_of_others(clock: Clock, process: MakeProcess) -> None:
+    """Would let bulk jobs of other processes take each slot before a person's process comes to ask for it."""
+    quota = Quota(12, 6.0, burst=12, reserve=1)
+    person, jobs = process(quota), [process(quota) for _ in range(7)]
+    person.answered(*person.ask(12))
+    random, waits = Random(1), []
+    for _ in range(20):
+        assert person.ask(1) == []
+        asked, at = clock.now, clock.now + person.last.soon_interactive / 1e6  # type: ignore[union-attr]
+        while True:
+            clock.advance(0.02)
+            for job in random.sample(jobs, 3):
+                job.answered(*job.ask(0, 5))
+            if clock.now >= at:
+                numbers = person.ask(1)
+                if numbers:
+                    break
+                at = clock.now + min(person.last.soon_interactive / 1e6, 1.0) + 0.03  # type: ignore[union-attr]
+        waits.append(clock.now - asked)
+        person.answered(*numbers)
+        while (free := person.ask(12)) == []:
+            clock.advance(0.05)
+        person.answered(*free)
+    assert max(waits) <= 6.2
+
+
+def test_bulk_goes_on_when_nobody_else_waits(clock: Clock, process: MakeProcess) -> None:
+    """Would refuse bulk calls for long after a person gave up."""
+    quota = Quota(12, 6.0, burst=12, reserve=1)
+    person, job = process(quota), process(quota)
+    person.answered(*person.ask(12))
+    assert person.ask(1) == []
+    clock.advance(6.1)
+    assert sum(len(job.ask(0, 12)) for _ in range(12)) == 11
+
+
+@pytest.mark.parametrize("processes", [2, 4, 8])
+def test_greedy_jobs_share_every_three_windows(clock: Clock, process: MakeProcess, processes: int) -> None:
+    """Would let the job that asks first when the window opens take all of it, for minutes."""
+    quota, random = Quota(60, 6.0, burst=60, reserve=1), Random(2)
+    jobs = [process(quota) for _ in range(processes)]
+    next_ask, flying = [0.0] * processes, list[tuple[float, int, int]]()
+    got: list[tuple[float, int]] = []
+    begin = clock.now
+    while clock.now < begin + 90:
+        clock.advance(0.01)
+        now = clock.now
+        for at, number, of in [one for one in flying if one[0] <= now]:
+            flying.remove((at, number, of))
+            jobs[of].answered(number)
+        for place, job in enumerate(jobs):
+            mine = sum(of == place for _, _, of in flying)
+            if now >= next_ask[place] and mine < 64:
+                numbers = job.ask(0, 64 - mine)
+                flying += [(now + 0.05 + random.random() * 0.1, number, place) for number in numbers]
+                got += [(now, place)] * len(numbers)
+                assert job.last is not None
+                next_ask[place] = now + max(min(job.last.soon_bulk / 1e6, 1.0) + 0.02 * random.random(), 0.05)
+    for window in range(0, 72, 6):
+        shares = [0] * processes
+        for at, place in got:
+            shares[place] += window <= at - begin < window + 18
+        assert jain(shares) >= 0.9, (window, shares)
+    assert len(got) >= 0.9 * 59 * 14
+
+
+def test_resume_ends_the_pause_and_the_slow_pace(clock: Clock, process: MakeProcess) -> None:
+    """Would keep a fleet silent for decades because a server once said so."""
+    one = process(Quota(60, 60.0, burst=60))
+    (number,) = one.ask(1)
+    one.pause(1e9)
+    one.answered(number)
+    clock.advance(100)
+    assert one.ask(1) == []
+    assert clock.run(resume(one.keys)) > 0.9e15
+    assert len(one.ask(5)) == 5
+    seen = decode(clock.run(usage(one.keys)))
+    assert (seen.paused <= seen.now, seen.pace) == (True, None)
+    assert clock.run(resume(one.keys)) == 0
