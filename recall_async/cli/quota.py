@@ -24,9 +24,12 @@ EVERY = 1.0
 
 @click.command(cls=Command)
 @click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
+@click.option(
+    "--resume", is_flag=True, help="End the pauses after a 429, and the slower pace after them; needs --redis."
+)
 @json_option
 @connection_options
-def quota(connection: Connection, watch: bool, as_json: bool) -> None:
+def quota(connection: Connection, watch: bool, resume: bool, as_json: bool) -> None:
     """Show the quota of each operation; with --redis, how much of it all processes together use now.
 
     The server counts the requests of a workspace in a sliding window, for each operation separately. Give the same
@@ -34,7 +37,13 @@ def quota(connection: Connection, watch: bool, as_json: bool) -> None:
     too, one per line.
     """
     quotas = connection.quotas()
-    if connection.redis is not None:
+    if resume and connection.redis is None:
+        raise click.UsageError("--resume needs --redis: the pause of a quota that is not shared ends with its process")
+    if resume and watch:
+        raise click.UsageError("--resume and --watch exclude each other")
+    if resume and connection.redis is not None:
+        run(_resume(connection.redis, connection.prefix, connection.shared_workspace, as_json=as_json))
+    elif connection.redis is not None:
         run(_look(connection.redis, connection.prefix, connection.shared_workspace, watch=watch, as_json=as_json))
     elif watch:
         raise click.UsageError("--watch needs --redis: a quota that is not shared is visible to its own process only")
@@ -49,6 +58,20 @@ def quota(connection: Connection, watch: bool, as_json: bool) -> None:
         for name, row in OPERATIONS.items():
             click.echo(f"{name:<29}{quotas[name].limit:>6}  {row.method:<6} {row.path}")
         click.echo(f"\nLIMIT: requests in any {QUOTA_PERIOD:g} seconds, per workspace.")
+
+
+async def _resume(url: str, prefix: str, workspace: str, *, as_json: bool) -> None:
+    from ..limits.redis import RedisQuotaStore
+
+    ended = await RedisQuotaStore.from_url(url, prefix=prefix).resume(workspace)
+    if as_json:
+        print_json({name: round(seconds, 3) for name, seconds in ended.items()})
+    elif ended:
+        for name, seconds in ended.items():
+            what = f"a pause that had {duration(seconds)} to go" if seconds else "the slower pace after a 429"
+            click.echo(f"{name}: ended {what}")
+    else:
+        click.echo(f"no operation of workspace {line(workspace)} was paused")
 
 
 async def _look(url: str, prefix: str, workspace: str, *, watch: bool, as_json: bool) -> None:

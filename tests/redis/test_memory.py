@@ -31,6 +31,14 @@ async def use_up(lane: RedisLane) -> None:
         await answered(lane)
 
 
+async def held(server: RedisProcess) -> None:
+    """Wait until everybody is made to wait because slots were forgotten."""
+    onlooker = RedisQuotaStore.from_url(server.url)
+    async with asyncio.timeout(2):
+        while not (await onlooker.usage("w"))[OPERATION].paused:  # noqa: ASYNC110 - Redis tells nobody
+            await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize("loss", ["flush", "empty restart"])
 async def test_idle_process_tells_a_redis_that_forgot(own_redis: StartRedis, loss: str) -> None:
     """Would let a process that is new take slots that are in use, because the one that knows has nothing to say."""
@@ -46,9 +54,7 @@ async def test_idle_process_tells_a_redis_that_forgot(own_redis: StartRedis, los
                 server.kill()
                 server.start()
             forgotten = loop.time()
-            async with Redis.from_url(server.url) as client, asyncio.timeout(2):
-                while not await client.hget(f"recall:{{w/{OPERATION}}}:state", "held"):  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
+            await held(server)
             fresh = open_lane(QUOTA)
             with pytest.raises(DeadlineExceededError, match="lost track"):
                 await answered(fresh, within=0.2)
@@ -68,9 +74,7 @@ async def test_closed_session_is_remembered_by_its_store(own_redis: StartRedis) 
             await client.flushall()
             other = store.open("another", OPERATION, QUOTA)  # which speaks for all that the process has sent
             await answered(other)
-            async with asyncio.timeout(1):
-                while not await client.hget(f"recall:{{w/{OPERATION}}}:state", "held"):  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
+            await held(server)
         other.leave(QUOTA)
         await other.flush()
 

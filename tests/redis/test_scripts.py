@@ -272,4 +272,4 @@ def test_resume_ends_the_pause_and_the_slow_pace(clock: Clock, process: MakeProc
     assert len(one.ask(5)) == 5
     seen = decode(clock.run(usage(one.keys)))
     assert (seen.paused <= seen.now, seen.pace) == (True, None)
-    assert clock.run(resume(one.keys)) == 0
+    assert clock.run(resume(one.keys)) == -1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from recall_async import Quota, QuotaStoreUnavailableError
+from recall_async import ConfigurationError, DeadlineExceededError, Quota, QuotaStoreUnavailableError
 from recall_async.cli.app import app
 from recall_async.limits.pace import MODESTY
 from recall_async.limits.redis import RedisQuotaStore
@@ -75,6 +75,43 @@ def test_command_shows_it(shared_redis: RedisProcess, prefix: str) -> None:
     lonely = CliRunner().invoke(app, ["quota", "--watch"])
     assert lonely.exit_code == 2
     assert "--redis" in lonely.stderr
+
+
+async def test_resume_ends_a_pause_for_calls_that_wait(
+    shared_redis: RedisProcess, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would leave the calls of all processes waiting for years, because each has been told of the pause."""
+    monkeypatch.setattr("recall_async.limits.redis.lane.LOOK_EVERY", 0.2)
+    quota = Quota(5, 30.0, burst=5)
+    lane = RedisQuotaStore.from_url(shared_redis.url, prefix=prefix).open("w", SCHEDULE, quota)
+    (await lane.admit()).rejected(1e9)
+    waiting = asyncio.create_task(lane.admit())
+    with pytest.raises(DeadlineExceededError):
+        await lane.admit(until=asyncio.get_running_loop().time() + 10)
+    operator = RedisQuotaStore.from_url(shared_redis.url, prefix=prefix)
+    assert list(await operator.resume("w", SCHEDULE)) == [SCHEDULE]
+    (await asyncio.wait_for(waiting, 5)).answered()
+    assert lane.statistics().paused == 0
+    assert await operator.resume("w") == {}
+    with pytest.raises(ConfigurationError, match="operation must be one of"):
+        await operator.resume("w", "schedule")
+    lane.leave(quota)
+    await lane.flush()
+
+
+def test_command_ends_a_pause(shared_redis: RedisProcess, prefix: str) -> None:
+    """Would leave operators without a way to end a pause that a server asked for by mistake."""
+    asyncio.run(use(shared_redis.url, prefix))
+    options = ["quota", "--resume", "--prefix", prefix, "--workspace", "w"]
+    ended = CliRunner().invoke(app, [*options, "--redis", shared_redis.url])
+    assert ended.exit_code == 0, ended.output
+    assert ended.stdout.startswith(f"{SCHEDULE}: ended a pause that had ")
+    again = CliRunner().invoke(app, [*options, "--redis", shared_redis.url])
+    assert again.stdout == "no operation of workspace w was paused\n"
+    asyncio.run(use(shared_redis.url, prefix))
+    document = json.loads(CliRunner().invoke(app, [*options, "--redis", shared_redis.url, "--json"]).stdout)
+    assert document == {SCHEDULE: pytest.approx(20, abs=2)}
+    assert CliRunner().invoke(app, options).exit_code == 2
 
 
 @pytest.mark.recall_sandbox(events=5)

@@ -156,15 +156,15 @@ class RedisQuotaStore:
     async def resume(self, workspace: str, operation: str | None = None) -> dict[str, float]:
         """End the pause after a 429, and the slower pace after it, for all processes: of one operation, or of all.
 
-        Returns the seconds for which each pause would have gone on, by operation. Calls that wait notice within 5 s. Use it
-        when a server asked for an absurd pause: if it meant it, the next request meets another 429. Raises
-        `ConfigurationError` for an operation that there is none, and `QuotaStoreUnavailableError`.
+        Returns the seconds for which each pause would have gone on, by operation: 0 where only the pace was slower. Calls
+        that wait notice within 5 s. Use it when a server asked for an absurd pause; if it meant it, the next request meets
+        another 429. Raises `ConfigurationError` for an unknown operation, and `QuotaStoreUnavailableError`.
         """
         if operation is not None and operation not in OPERATIONS:
             raise ConfigurationError(f"operation must be one of {', '.join(OPERATIONS)}, got {shown(operation)}")
         names = list(OPERATIONS) if operation is None else [operation]
         replies = await self._run([resume(Keys(self._prefix, workspace, name)) for name in names])
-        return {name: reply / 1e6 for name, reply in zip(names, replies, strict=True) if reply}
+        return {name: reply / 1e6 for name, reply in zip(names, replies, strict=True) if reply >= 0}
 
     async def _run(self, commands: list[Command]) -> list[Any]:
         """The replies to commands that have nothing to do with the lanes, on a connection of their own."""
