@@ -209,26 +209,29 @@ class RecallSession:
     ) -> BulkRun:
         """One outcome for each request of a plan, soonest event first: `async for outcome in recall.apply(plan)`.
 
-        Events that changed since the plan was made are skipped, and their outcomes say so. They are looked for at the start
-        and every `recheck` seconds, with a listing; with `recheck=None`, never. The other parameters, and the errors, are
-        those of `bulk`; a journal belongs to one plan. docs/sync.md
+        Each event is looked at again before its turn, and again after `recheck` seconds. What changed since the plan was
+        made, is as it should be already, has begun, or was changed by a later plan is skipped, and its outcome says so. With
+        `recheck=None` only the clock is looked at. The other parameters, and the errors, are those of `bulk`; a journal
+        belongs to one plan. docs/sync.md
         """
         from .bulk.run import BulkRun
-        from .sync.apply import due, id_of
+        from .sync.apply import Application, id_of
         from .sync.plan import Plan
 
         checks.instance("plan", plan, Plan, "a Plan, made by RecallSession.plan or Plan.from_json")
         recheck = None if recheck is None else checks.seconds("recheck", recheck)
+        application = Application(plan, self.calendar_events, self.workspace, recheck, resumable=journal is not None)
         return BulkRun(
             self._caller,
-            due(plan, self.calendar_events, recheck),
+            application,
             concurrency=concurrency,
             journal=journal,
             on_progress=on_progress,
             stop=stop,
-            total=len(plan),
+            total=len(application),
             in_order=True,
             job=None if journal is None else id_of(plan),
+            on_outcome=application.note,
         )
 
     def statistics(self) -> dict[str, LaneStatistics]:

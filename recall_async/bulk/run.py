@@ -35,6 +35,7 @@ class BulkRun(AsyncIterator[Outcome]):
     - `stop`: a signal that ends the job as `stop()` does.
     - `total`: how many there are, if `len()` does not tell; `in_order`: a collection is not sorted.
     - `job`: what the journal's lines are marked with; lines of another job are refused.
+    - `on_outcome`: is called with each outcome before it is handed out.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class BulkRun(AsyncIterator[Outcome]):
         in_order: bool = False,
         job: str | None = None,
         doubts: Doubts | None = None,
+        on_outcome: Callable[[Outcome], object] | None = None,
     ) -> None:
         if not isinstance(actions, Iterable | AsyncIterable):
             raise checks.invalid("actions", "an iterable of actions", actions)
@@ -67,6 +69,7 @@ class BulkRun(AsyncIterator[Outcome]):
         )
         self._tally = Tally(total)
         self._on_progress = on_progress
+        self._on_outcome = on_outcome
 
     @property
     def progress(self) -> Progress:
@@ -103,6 +106,8 @@ class BulkRun(AsyncIterator[Outcome]):
             outcome = await self._engine.next()
             if outcome is not None:
                 self._tally.count(outcome, self._now())
+                if self._on_outcome is not None:
+                    self._on_outcome(outcome)
                 if self._on_progress is not None:
                     self._on_progress(self.progress)
                 return outcome

@@ -1,69 +1,96 @@
-"""Applying a plan: its requests as a bulk job, without those for events that changed since it was made."""
+"""Applying a plan: its requests as a bulk job, each checked at the moment at which its turn comes."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from hashlib import blake2b
 
-from ..bulk.actions import Action, Outcome
-from ..limits.quota import Priority
+from ..bulk.actions import Action, Outcome, RemoveBot, ScheduleBot, event_of
+from ..errors import ConfigurationError
 from ..resources.calendar_events import CalendarEvents
-from .decide import Decision
-from .plan import Plan, watermark_of
+from .decide import CHANGES, Decision, bots_to_come
+from .freshness import ALREADY, Freshness
+from .memory import PATIENCE, SETTLING_TIME, memory_of
+from .plan import Plan
+
+FLAPPING = (
+    f"flapping: the same was done to this event {PATIENCE} times and did not last, so it is left alone until it changes"
+)
 
 
-async def due(plan: Plan, events: CalendarEvents, recheck: float | None) -> AsyncIterator[Action | Outcome]:
-    """The requests of a plan, soonest event first; an event that changed since the plan was made has a skipped outcome.
+class Application:
+    """One run over a plan: gives what is to be done, and remembers what was.
 
-    Changes are looked for at the start and every `recheck` seconds; with `None`, never. The outcome's `reason` says what
-    changed, and the next plan decides anew.
+    Raises `ConfigurationError` for a plan with two decisions about one event.
     """
-    changes = Changes(events, plan)
-    clock = asyncio.get_running_loop().time
-    looked = -math.inf
-    for decision in plan:
-        if recheck is not None and clock() - looked >= recheck:
-            looked = clock()
-            await changes.look()
-        action = decision.action
-        assert action is not None
-        reason = changes.why_outdated(decision)
-        yield action if reason is None else Outcome(action, None, None, 0, 0.0, reason)
+
+    def __init__(
+        self, plan: Plan, events: CalendarEvents, workspace: str, recheck: float | None, *, resumable: bool
+    ) -> None:
+        self._decisions: dict[str, Decision] = {}
+        for decision in plan.decisions:
+            if decision.kind in CHANGES or decision.reason == "flapping":
+                if decision.event_id in self._decisions:
+                    raise ConfigurationError(f"the plan must decide once on each event, got two on {decision.event_id}")
+                self._decisions[decision.event_id] = decision
+        self._plan = plan
+        self._workspace = workspace
+        self._freshness = Freshness(plan, events, recheck)
+        self._resumable = resumable
+
+    def __len__(self) -> int:
+        """How many outcomes there will be."""
+        return sum(len(decision.actions) or 1 for decision in self._decisions.values())
+
+    async def __aiter__(self) -> AsyncIterator[Action | Outcome]:
+        """The requests of the plan, soonest event first, and skipped outcomes of those that are out of date."""
+        for decision in self._decisions.values():
+            if decision.reason == "flapping":
+                yield _skipped(_unwanted(decision), FLAPPING)
+                continue
+            reason = self._why_superseded(decision) or await self._freshness.why_outdated(decision)
+            if reason is ALREADY and self._resumable:
+                # The journal knows it, or else it is the last that was done before a crash.
+                *others, last = decision.actions
+                for action in others:
+                    yield _skipped(action, ALREADY)
+                yield last
+                continue
+            for action in decision.actions:
+                yield action if reason is None else _skipped(action, reason)
+
+    def note(self, outcome: Outcome) -> None:
+        """Remember what was done."""
+        decision = self._decisions.get(event_of(outcome.action))
+        if decision is None or outcome.status != "done" or outcome.action != decision.action:
+            return
+        shown = outcome.event is None or decision.kind == "remove" or bots_to_come(outcome.event, datetime.now(UTC))
+        now = asyncio.get_running_loop().time()
+        memory_of(self._workspace).done(
+            decision, self._plan.made_at, awaited_until=0.0 if shown else now + SETTLING_TIME
+        )
+
+    def _why_superseded(self, decision: Decision) -> str | None:
+        later = memory_of(self._workspace).planned_at(decision.event_id)
+        if later is None or later <= self._plan.made_at:
+            return None
+        return f"a plan that was made later, at {later.isoformat()}, was applied to this event: plan anew"
 
 
 def id_of(plan: Plan) -> str:
-    """What tells one plan from another; an equal plan has the same."""
+    """Return what tells one plan from another; an equal plan has the same."""
     return blake2b(plan.to_json().encode(), digest_size=8).hexdigest()
 
 
-class Changes:
-    """What became of a plan's events since it was made, for one listing now and then instead of a request for each."""
+def _unwanted(decision: Decision) -> Action:
+    """The request that is not made for an event that is flapping."""
+    times = (decision.start_time, decision.end_time)
+    if decision.deduplication_key is None:
+        return RemoveBot(decision.event_id, *times)
+    return ScheduleBot(decision.event_id, decision.deduplication_key, decision.bot_config, *times)
 
-    def __init__(self, events: CalendarEvents, plan: Plan) -> None:
-        self._events = events
-        self._calendars: list[str | None] = [None]
-        if plan.calendars is not None:
-            self._calendars = [*sorted({decision.calendar_id for decision in plan})]
-        self._since = plan.watermark or plan.made_at
-        self._seen: dict[str, tuple[datetime, bool]] = {}
 
-    async def look(self) -> None:
-        """List what changed since the last look."""
-        began, newest = datetime.now(UTC), self._since
-        for calendar_id in self._calendars:
-            listed = self._events.list(calendar_id=calendar_id, updated_at__gte=self._since, priority=Priority.BULK)
-            async for event in listed:
-                self._seen[event.id] = event.updated_at, event.is_deleted
-                newest = max(newest, event.updated_at)
-        self._since = max(self._since, watermark_of(newest, began))
-
-    def why_outdated(self, decision: Decision) -> str | None:
-        """Why a decision is out of date; `None` if it is not, as far as was seen."""
-        updated_at, is_deleted = self._seen.get(decision.event_id, (decision.updated_at, False))
-        if updated_at <= decision.updated_at:
-            return None
-        change = "was deleted" if is_deleted else "changed"
-        return f"the event {change} at {updated_at.isoformat()}, after the plan was made: plan anew"
+def _skipped(action: Action, reason: str) -> Outcome:
+    return Outcome(action, None, None, 0, 0.0, reason)

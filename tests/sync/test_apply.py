@@ -116,12 +116,31 @@ async def test_looking_again_can_be_left_out(sandbox, recall):
     assert sandbox.report()["operations"]["calendar_events.list"]["accepted"] == before
 
 
+def requests_of(sandbox: RecallSandbox, name: str) -> int:
+    return sandbox.report()["operations"][f"calendar_events.{name}"]["accepted"]
+
+
 async def test_looking_again_is_cheap(sandbox, recall):
-    """Every action is paid for with a listing."""
+    """Every action is paid for with a request of its own."""
     plan = await recall.plan(policy=EVERYTHING)
-    before = sandbox.report()["operations"]["calendar_events.list"]["accepted"]
+    before = requests_of(sandbox, "list")
     await outcomes(recall, plan)
-    assert sandbox.report()["operations"]["calendar_events.list"]["accepted"] == before + 1
+    assert len(plan) > 90
+    assert requests_of(sandbox, "list") - before <= 4
+    assert requests_of(sandbox, "retrieve") == 0
+
+
+async def test_a_few_changes_among_many_are_looked_at_one_by_one(sandbox, recall):
+    """A plan of two changes lists the events of a month."""
+    await outcomes(recall, await recall.plan(policy=EVERYTHING))
+    upcoming = (await recall.plan(policy=EVERYTHING)).decisions
+    for decision in (upcoming[30], upcoming[-1]):
+        await recall.calendar_events.remove_bot(decision.event_id)
+    plan = await recall.plan(policy=EVERYTHING)
+    before = requests_of(sandbox, "list")
+    assert [outcome.status for outcome in await outcomes(recall, plan)] == ["done"] * len(plan)
+    assert requests_of(sandbox, "list") == before
+    assert requests_of(sandbox, "retrieve") == len(plan) <= 2
 
 
 async def test_only_the_plans_calendars_are_looked_at(sandbox, recall):

@@ -1,0 +1,132 @@
+"""Whether a decision still holds when its turn comes: the clock, the event and its bots against what the plan knew."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from ..errors import NotFoundError
+from ..limits.quota import Priority
+from ..models import CalendarEvent, CalendarEventBot
+from ..resources.calendar_events import CalendarEvents
+from .decide import Decision, bots_to_come
+from .meetings import is_same_meeting, is_same_start
+from .plan import Plan
+
+CHUNK = 100
+"""Decisions whose events are looked at together: about a page."""
+PAGE = 100
+COST_OF_LISTING = 5
+"""Listing a page takes as much time at the quota as so many events one by one."""
+ALREADY = "the event is as the plan wants it already"
+
+
+class Freshness:
+    """What became of a plan's events since it was made.
+
+    Events are looked at shortly before their turn: listed where the plan has many changes close together, and else one by
+    one. What was looked at more than `recheck` seconds ago is looked at again; with `None`, only the clock is.
+    """
+
+    def __init__(self, plan: Plan, events: CalendarEvents, recheck: float | None) -> None:
+        self._plan = plan
+        self._events = events
+        self._recheck = recheck
+        self._changes = list(plan)
+        self._places = {decision.event_id: place for place, decision in enumerate(self._changes)}
+        self._starts = sorted(decision.start_time for decision in plan.decisions)
+        self._seen: dict[str, CalendarEvent | None] = {}
+        """The events of one chunk; `None` for what is gone."""
+        self._looked_at = -math.inf
+
+    async def why_outdated(self, decision: Decision) -> str | None:
+        """Say why a decision does not hold any more; `None` if it does, as far as was seen."""
+        if self._recheck is not None:
+            clock = asyncio.get_running_loop().time
+            if decision.event_id not in self._seen or clock() - self._looked_at >= self._recheck:
+                place = self._places[decision.event_id]
+                self._looked_at = clock()
+                self._seen = await self._look(self._changes[place : place + CHUNK])
+        now = datetime.now(UTC)
+        if self._recheck is not None and (reason := _why_changed(decision, self._seen[decision.event_id], now)):
+            return reason
+        return self._why_too_late(decision, now)
+
+    async def _look(self, chunk: Sequence[Decision]) -> dict[str, CalendarEvent | None]:
+        wanted = {decision.event_id for decision in chunk}
+        seen: dict[str, CalendarEvent | None] = {}
+        calendars: list[str | None] = [None]
+        if self._plan.calendars is not None:
+            calendars = [*sorted({decision.calendar_id for decision in chunk})]
+        first, last = chunk[0].start_time, chunk[-1].start_time
+        pages = sum(first <= start <= last for start in self._starts) / PAGE
+        if len(wanted) >= COST_OF_LISTING * max(math.ceil(pages), len(calendars)):
+            for calendar_id in calendars:
+                listed = self._events.list(
+                    calendar_id=calendar_id, start_time__gte=first, start_time__lte=last, priority=Priority.BULK
+                )
+                async for event in listed:
+                    if event.id in wanted:
+                        seen[event.id] = event
+        for event_id in sorted(wanted - seen.keys()):
+            try:
+                seen[event_id] = await self._events.retrieve(event_id, priority=Priority.BULK)
+            except NotFoundError:
+                seen[event_id] = None
+        return seen
+
+    def _why_too_late(self, decision: Decision, now: datetime) -> str | None:
+        coming = [bot for bot in decision.bots if bot.start_time > now]
+        if decision.kind == "remove":
+            return "the bot is out already" if decision.bots and not coming else None
+        if coming:
+            return None  # it follows its meeting until the end
+        left = (decision.start_time - now).total_seconds()
+        if left <= 0:
+            return (
+                "the meeting has begun" if decision.end_time > now else None
+            )  # of which the job has a word of its own
+        if left < self._plan.lead_time:
+            return f"the meeting begins in {left:.0f} s, within the lead time of {self._plan.lead_time:g} s"
+        return None
+
+
+def _why_changed(decision: Decision, event: CalendarEvent | None, now: datetime) -> str | None:
+    if event is None:
+        return "the event is gone: plan anew"
+    if event.is_deleted:
+        return f"the event was deleted at {event.updated_at.isoformat()}, after the plan was made: plan anew"
+    coming = bots_to_come(event, now)
+    same_event = (
+        event.start_time == decision.start_time
+        and event.end_time == decision.end_time
+        and event.calendar_id == decision.calendar_id
+        and is_same_meeting(event.meeting_url, decision.meeting_url)
+    )
+    if same_event and decision.reason != "refresh" and _is_reached(decision, event, coming):
+        return ALREADY
+    if not same_event or event.updated_at > decision.updated_at:
+        return f"the event changed at {event.updated_at.isoformat()}, after the plan was made: plan anew"
+    if _identities(coming) != _identities(tuple(bot for bot in decision.bots if bot.start_time > now)):
+        return "the event's bots changed after the plan was made: plan anew"
+    return None
+
+
+def _is_reached(decision: Decision, event: CalendarEvent, coming: tuple[CalendarEventBot, ...]) -> bool:
+    if decision.kind == "remove":
+        there = {bot.bot_id for bot in event.bots}
+        return not coming and there.isdisjoint(bot.bot_id for bot in decision.bots)  # else it is out
+    # Where the policy names a link or a time of its own, the event's say nothing.
+    join_at, link = decision.bot_config.get("join_at"), decision.bot_config.get("meeting_url")
+    return any(
+        bot.deduplication_key == decision.deduplication_key
+        and (join_at is not None or is_same_start(bot.start_time, event.start_time))
+        and is_same_meeting(bot.meeting_url, link or event.meeting_url)
+        for bot in coming
+    )
+
+
+def _identities(bots: tuple[CalendarEventBot, ...]) -> set[tuple[str, str, datetime]]:
+    return {(bot.bot_id, bot.deduplication_key, bot.start_time) for bot in bots}
