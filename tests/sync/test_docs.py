@@ -84,7 +84,7 @@ def test_a_plan_keeps_what_other_pages_scheduled(
     (program,) = [
         source
         for source in re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
-        if "Deduplication.MEETING(event)" in source
+        if "Deduplication.MEETING(" in source and "asyncio.run(main())" in source
     ]
     Path("program.py").write_text(program)
     runpy.run_path("program.py", run_name="__main__")
