@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recall_async import (
     APIError,
@@ -28,6 +28,9 @@ from recall_async import (
     ScheduleBot,
 )
 from tests.whole.server import EPOCH, Event, Server
+
+if TYPE_CHECKING:
+    from tests.whole.owners import Owner
 
 
 @dataclass(eq=False)
@@ -72,6 +75,7 @@ class Office:
     closings: list[float] = field(default_factory=list)
     stories: list[Story] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
+    owners: list[Owner] = field(default_factory=list)
     names: int = 0
 
     def now(self) -> float:
@@ -86,11 +90,12 @@ class Office:
         self.names += 1
         return f"n{self.names}"
 
-    def new_event(self) -> str:
+    def new_event(self, **fields: Any) -> str:
         """An event that nobody else has."""
         random, number = self.random, len(self.server.events)
         target = f"00000000-0000-4000-8000-{number:012x}"
-        self.server.events[target] = Event(over=random.random() < 0.05, dispatched=random.random() < 0.05)
+        fields = fields or {"over": random.random() < 0.05, "dispatched": random.random() < 0.05}
+        self.server.events[target] = Event(**fields)
         return target
 
 
@@ -282,4 +287,4 @@ class Janitor:
 def bots_of(answer: object) -> set[str]:
     """The names of the bots in an answer."""
     assert isinstance(answer, CalendarEvent)
-    return {str(bot.meeting_url).rpartition("/")[2] for bot in answer.bots}
+    return {bot.bot_id for bot in answer.bots}

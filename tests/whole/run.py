@@ -27,6 +27,7 @@ from recall_async import Quota, RecallSession, RetryPolicy
 from tests.whole.faults import Faults
 from tests.whole.judge import judge
 from tests.whole.network import Network, NetworkLoop
+from tests.whole.owners import Owner
 from tests.whole.people import Janitor, Job, Office, Person
 from tests.whole.server import EPOCH, Server
 
@@ -49,13 +50,17 @@ class Setting(NamedTuple):
     pause: float
     jobs: int
     actions: int
+    owners: int
+    strangers: bool
+    attempts: int
 
 
 def setting_of(random: Random) -> Setting:
     """Draw one."""
     size = random.choice((2, 5, 12, 40))
     names = ("schedule_bot", "remove_bot", "retrieve", "list")
-    limits = {f"calendar_events.{name}": random.randint(1, size) for name in names} | {"calendars.create": size}
+    limits = {f"calendar_events.{name}": random.randint(1, size) for name in names}
+    limits |= {"calendars.create": size, "calendars.retrieve": size}
     return Setting(
         limits=limits,
         per=random.choice((1.0, 4.0, 10.0)),
@@ -67,6 +72,9 @@ def setting_of(random: Random) -> Setting:
         pause=random.choice((0.1, 2.0)),
         jobs=random.randint(0, 2),
         actions=random.choice((1, 6, 20)),
+        owners=random.choice((0, 0, 1)),
+        strangers=random.random() < 0.15,
+        attempts=random.choice((5, 5, 5, 1, 2)),
     )
 
 
@@ -122,7 +130,7 @@ async def _main(
             workspace=workspace,
             quotas=quotas,
             timeout=setting.timeout,
-            retry=RetryPolicy(backoff_cap=4.0),
+            retry=RetryPolicy(attempts=setting.attempts, backoff_cap=4.0),
         )
 
     office = Office(random, server, open_session)
@@ -132,7 +140,9 @@ async def _main(
     def set_clock(seconds: float) -> None:
         step[0] = seconds
 
-    janitor = asyncio.ensure_future(Janitor(office, set_clock).work())
+    others = [asyncio.ensure_future(Janitor(office, set_clock).work())]
+    if setting.strangers:
+        others.append(asyncio.ensure_future(server.bother()))
     try:
         async with asyncio.timeout(LONGEST):
             async with asyncio.TaskGroup() as group:
@@ -141,12 +151,18 @@ async def _main(
                 for _ in range(setting.jobs):
                     office.jobs.append(Job(office, folder, setting.actions))
                     group.create_task(office.jobs[-1].work())
-            janitor.cancel()
-            await asyncio.wait([janitor])
+                for _ in range(setting.owners):
+                    office.owners.append(Owner(office, setting.actions))
+                    group.create_task(office.owners[-1].work())
+            for other in others:
+                other.cancel()
+            await asyncio.wait(others)
             faults.rate = 0.0
-            await asyncio.sleep(5 * setting.timeout)  # until what lies around has arrived
+            await asyncio.sleep(5 * setting.timeout + setting.per)  # until what lies around, and others, are gone
             for job in office.jobs:
                 await job.finish()
+            for owner in office.owners:
+                await owner.finish()
             await asyncio.sleep(2 * setting.per + 3 * setting.timeout)
             complaints += await _rest(office, setting)
             for session in office.sessions:
@@ -155,7 +171,7 @@ async def _main(
         hung = f"it hung: {[str(task.get_coro()) for task in asyncio.all_tasks()]}"
         return Result(setting, [*complaints, hung], {}, [str(asked) for asked in server.asked])
     complaints += await _leftovers(loop, network, server)
-    complaints += judge(office, server, setting.timeout, setting.delay)
+    complaints += judge(office, server, setting.timeout, setting.delay, strangers=setting.strangers)
     kinds = Counter(type(story.error).__name__ if story.error else "done" for story in office.stories)
     outcomes = Counter(outcome.status for job in office.jobs for outcome in job.outcomes)
     asked = {"asked": len(server.asked), "faults": sum(a.fault.name != "NONE" for a in server.asked)}

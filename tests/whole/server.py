@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from random import Random
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from tests.whole.faults import Fault, Faults
 from tests.whole.network import ClientEnd, Network, NetworkLoop
@@ -24,6 +24,8 @@ EPOCH = datetime(2026, 5, 1, 12, tzinfo=UTC)
 """The time of day at which the loop's clock stands at 0."""
 PAGE = 3
 """Events on a page."""
+NOBODY = "00000000-0000-4000-a000-000000000000"
+"""The calendar of events that no calendar's owner changes."""
 
 
 class Reply(NamedTuple):
@@ -72,14 +74,33 @@ class Asked:
         return config.get("bot_name") if isinstance(config, dict) else self.body.get("oauth_email")
 
 
+class Bot(NamedTuple):
+    """A bot on an event, under the name that the request gave it."""
+
+    name: str
+    start: datetime
+    meeting_url: str
+
+
 @dataclass(eq=False)
 class Event:
-    """A calendar event: the bots on it by deduplication key, as the name that each was given."""
+    """A calendar event, with its bots by deduplication key."""
 
-    bots: dict[str, str] = field(default_factory=dict)
     over: bool = False
     dispatched: bool = False
-    busy: int = 0
+    calendar: str = NOBODY
+    start: datetime = EPOCH
+    meeting_url: str = "https://zoom.us/j/1"
+    wanted: bool = True
+    """The calendar's owner wants it recorded."""
+    deleted: bool = False
+    changed: datetime = EPOCH
+    bots: dict[str, Bot] = field(default_factory=dict)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The names of its bots by deduplication key."""
+        return {key: bot.name for key, bot in self.bots.items()}
 
 
 class Server:
@@ -164,18 +185,31 @@ class Server:
         """The time of day."""
         return EPOCH + timedelta(seconds=self._loop.time())
 
+    async def bother(self) -> None:
+        """Let somebody use the workspace, too, whom no client knows of."""
+        while True:
+            await asyncio.sleep(self._random.random() * self._per)
+            operation = self._random.choice(list(self.limits))
+            for _ in range(self._random.randint(1, self.limits[operation])):
+                self._count(operation)
+
+    def _count(self, operation: str) -> float | None:
+        """Count a request now; or say how many seconds are left until one could be."""
+        now, window = self._loop.time(), self._windows[operation]
+        while window and window[0] <= now - self._per:
+            window.popleft()
+        if len(window) >= self.limits[operation]:
+            return window[0] + self._per - now
+        window.append(now)
+        return None
+
     # The application.
 
     async def _work(self, asked: Asked) -> Reply:
         now = self._loop.time()
-        window = self._windows[asked.operation]
-        while window and window[0] <= now - self._per:
-            window.popleft()
-        if len(window) >= self.limits[asked.operation]:
+        if (left := self._count(asked.operation)) is not None:
             self.refused.append(asked)
-            after = math.ceil(window[0] + self._per - now)
-            return Reply(429, {"detail": "Request was throttled."}, after)
-        window.append(now)
+            return Reply(429, {"detail": "Request was throttled."}, math.ceil(left))
         asked.counted_at = now
         if asked.fault is Fault.BROKE:
             self._broke_until = now + 1
@@ -225,6 +259,8 @@ class Server:
                 number = f"00000000-0000-4000-9000-{len(self.calendars):012x}"
                 self.calendars[number] = asked.nonce or ""
                 return Reply(201, self._calendar(number))
+            case "calendars", _, "retrieve":
+                return Reply(200, self._calendar(asked.target))
             case _, _, "list":
                 return self._page(asked)
         event = self.events.get(asked.target)
@@ -232,33 +268,50 @@ class Server:
             return Reply(404, {"detail": "Not found."})
         match asked.operation.partition(".")[2]:
             case "schedule_bot":
-                if event.over:
-                    fields = {"non_field_errors": ["Cannot schedule bot as calendar event has ended."]}
+                if event.over or event.deleted:
+                    reason = "has ended" if event.over else "has been deleted"
+                    fields = {"non_field_errors": [f"Cannot schedule bot as calendar event {reason}."]}
                     return Reply(400, {"code": "invalid_request_data", "errors": fields})
-                event.bots[asked.body["deduplication_key"]] = asked.nonce or ""
+                event.bots[asked.body["deduplication_key"]] = Bot(asked.nonce or "", event.start, event.meeting_url)
+                event.changed = self.now()
                 asked.effect_at = self._loop.time()
             case "remove_bot":
                 if event.dispatched:
                     return Reply(405, {"detail": "The bot was dispatched."})
                 event.bots.clear()
+                event.changed = self.now()
                 asked.effect_at = self._loop.time()
         return Reply(200, self._event(asked.target))
 
     def _page(self, asked: Asked) -> Reply:
-        begin = int(asked.query.get("cursor", ["0"])[0])
-        names = list(self.events)
-        end = begin + PAGE
-        following = f"http://127.0.0.1:80/api/v2/calendar-events/?cursor={end}" if end < len(names) else None
-        return Reply(200, {"next": following, "previous": None, "results": [self._event(n) for n in names[begin:end]]})
+        query = {name: values[0] for name, values in asked.query.items()}
+        since = datetime.fromisoformat(query.get("updated_at__gte", "2000-01-01T00:00:00Z"))
+        names = [
+            name
+            for name, event in self.events.items()
+            if query.get("calendar_id", event.calendar) == event.calendar and event.changed >= since
+        ]
+        begin = int(query.pop("cursor", "0"))
+        rest = urlencode({**query, "cursor": begin + PAGE})
+        following = f"http://127.0.0.1:80/api/v2/calendar-events/?{rest}" if begin + PAGE < len(names) else None
+        results = [self._event(name) for name in names[begin : begin + PAGE]]
+        return Reply(200, {"next": following, "previous": None, "results": results})
 
     def _event(self, name: str) -> dict[str, Any]:
-        time = EPOCH.isoformat()
+        event = self.events[name]
         bots = [
-            {"bot_id": name, "start_time": time, "deduplication_key": key, "meeting_url": f"https://zoom.us/{bot}"}
-            for key, bot in self.events[name].bots.items()
-        ]
-        common = {"start_time": time, "end_time": time, "created_at": time, "updated_at": time}
-        return {"id": name, "calendar_id": name, "platform": "google_calendar", "bots": bots, **common}
+            {
+                "bot_id": bot.name, "start_time": bot.start.isoformat(), "deduplication_key": key,
+                "meeting_url": bot.meeting_url,
+            }
+            for key, bot in event.bots.items()
+        ]  # fmt: skip
+        return {
+            "id": name, "calendar_id": event.calendar, "platform": "google_calendar", "bots": bots,
+            "start_time": event.start.isoformat(), "end_time": (event.start + timedelta(hours=1)).isoformat(),
+            "created_at": EPOCH.isoformat(), "updated_at": event.changed.isoformat(), "is_deleted": event.deleted,
+            "meeting_url": event.meeting_url, "ical_uid": "wanted" if event.wanted else "unwanted",
+        }  # fmt: skip
 
     def _calendar(self, number: str) -> dict[str, Any]:
         time = EPOCH.isoformat()
@@ -338,6 +391,8 @@ class Connection:
                 operation = "calendar_events.schedule_bot"
             case "DELETE", ["calendar-events", target, "bot"]:
                 operation = "calendar_events.remove_bot"
+            case "GET", ["calendars", target]:
+                operation = "calendars.retrieve"
             case "POST", ["calendars"]:
                 operation, target = "calendars.create", ""
             case _:

@@ -1,0 +1,107 @@
+"""Owners of calendars: they move, want, do not want and delete their events, while plans are made and applied."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+
+from recall_async import BotSpec, Calendar, CalendarEvent, RecallError
+from tests.whole.people import Office
+from tests.whole.server import EPOCH
+
+AHEAD = timedelta(days=2000)
+"""How far ahead the events are: plans are made by the real clock."""
+
+
+class Owner:
+    """A calendar with some events, for which plans are made and applied again and again, whatever comes in between."""
+
+    def __init__(self, office: Office, events: int) -> None:
+        self._office = office
+        server = office.server
+        self.calendar = f"00000000-0000-4000-9000-{len(server.calendars):012x}"
+        server.calendars[self.calendar] = ""
+        self.events = [office.new_event(calendar=self.calendar, start=EPOCH + AHEAD) for _ in range(events)]
+        self.periods: list[tuple[float, float]] = []
+        """When plans were made or applied."""
+        self.complaints: list[str] = []
+
+    async def work(self) -> None:
+        """Make and apply plans while things change; some are interrupted."""
+        office, random = self._office, self._office.random
+        for _ in range(random.randint(1, 4)):
+            for _ in range(random.randint(0, 3)):
+                self._change()
+            begun = office.now()
+            task = asyncio.ensure_future(self._sync())
+            await asyncio.wait([task], timeout=random.choice((None, random.random() * 20)))
+            interrupted = task.cancel()
+            try:
+                await task
+            except RecallError:
+                pass
+            except asyncio.CancelledError:
+                if not interrupted:
+                    raise
+            self.periods.append((begun, office.now()))
+            await asyncio.sleep(random.random() * 5)
+
+    def _change(self) -> None:
+        """Something happens to an event."""
+        random, server = self._office.random, self._office.server
+        event = server.events[random.choice(self.events)]
+        what = random.choice(("move", "want", "delete"))
+        if what == "move":
+            event.start += timedelta(hours=random.randint(1, 5))
+        elif what == "want":
+            event.wanted = not event.wanted
+        elif random.random() < 0.3:
+            event.deleted = True
+            event.bots.clear()
+        event.changed = server.now()
+
+    def _policy(self, event: CalendarEvent, calendar: Calendar) -> BotSpec | None:
+        if event.ical_uid == "unwanted":
+            return None
+        return BotSpec(f"key of {event.id}", {"bot_name": self._office.name()})
+
+    async def _sync(self) -> None:
+        """One plan, applied."""
+        session, random = self._office.session(), self._office.random
+        plan = await session.plan(policy=self._policy, calendars=[self.calendar])
+        outcomes = []
+        run = session.apply(plan, recheck=random.choice((None, 0.0, 5.0)))
+        try:
+            async for outcome in run:
+                outcomes.append(outcome)
+                if random.random() < 0.2:
+                    self._change()
+        finally:
+            await run.aclose()
+        told = Counter(str(outcome.action.event_id) for outcome in outcomes)
+        if len(outcomes) != len(plan) or any(target not in self.events for target in told):
+            self.complaints.append(f"a plan of {len(plan)} actions had {len(outcomes)} outcomes")
+
+    async def finish(self) -> None:
+        """Without faults and changes, one plan is enough, and the next has nothing to do."""
+        begun = self._office.now()
+        session = self._office.session()
+        await asyncio.sleep(100)  # what was planned before may still have been about to appear
+        plan = await session.plan(policy=self._policy, calendars=[self.calendar])
+        async for outcome in session.apply(plan):
+            if outcome.status != "done":
+                self.complaints.append(f"a plan could not be applied: {outcome}")
+        left_alone = {decision.event_id for decision in plan.decisions if decision.reason == "flapping"}
+        plan = await session.plan(policy=self._policy, calendars=[self.calendar])
+        if len(plan):
+            self.complaints.append(f"a plan after a plan has something to do: {plan.changes}")
+        for target in self.events:
+            event = self._office.server.events[target]
+            wanted = event.wanted and not event.deleted
+            right = [
+                bot for bot in event.bots.values() if (bot.start, bot.meeting_url) == (event.start, event.meeting_url)
+            ]
+            if target not in left_alone and (len(event.bots), len(right)) != (wanted, wanted):
+                self.complaints.append(f"event {target}, {event.wanted=}, {event.deleted=}, has {event.bots}")
+        self.periods.append((begun, self._office.now()))
