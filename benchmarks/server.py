@@ -22,6 +22,7 @@ from contextlib import suppress
 from .events import event
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_EVENT = re.compile(rb"/calendar-events/([0-9a-f-]{36})/")
 _KEY = re.compile(rb"\r\nauthorization: *([^\r]*)", re.IGNORECASE)
 
 
@@ -34,6 +35,20 @@ def answer(status: bytes, body: bytes, head: bytes = b"") -> bytes:
         length,
         body,
     )
+
+
+class Ok:
+    """The answer to every request that is counted: one event, under the id that was asked for."""
+
+    def __init__(self) -> None:
+        body = event()
+        self._id = json.loads(body)["id"].encode()
+        self._before, self._after = answer(b"200 OK", body).split(self._id, 1)
+
+    def to(self, head: bytes) -> bytes:
+        """The answer to the request that begins with `head`."""
+        asked = _EVENT.search(head)
+        return self._before + (asked[1] if asked else self._id) + self._after
 
 
 def too_many(wait: int) -> bytes:
@@ -92,9 +107,9 @@ class Requests(asyncio.Protocol):
 
 
 class Connection(Requests):
-    """A client that is answered at once. `ok` is the answer to everything that is counted."""
+    """A client that is answered at once. `ok` answers everything that is counted."""
 
-    def __init__(self, windows: Windows, ok: bytes) -> None:
+    def __init__(self, windows: Windows, ok: Ok) -> None:
         super().__init__()
         self._windows = windows
         self._ok = ok
@@ -109,7 +124,7 @@ class Connection(Requests):
         key = _KEY.search(head)
         if wait := windows.count(key[1] if key else b""):
             return too_many(wait)
-        return self._ok
+        return self._ok.to(head)
 
 
 async def serve(connection: Callable[[], Requests]) -> None:
@@ -127,7 +142,7 @@ async def main() -> None:
     parser.add_argument("--per", type=float, default=60.0)
     options = parser.parse_args()
     windows = Windows(options.limit, options.per)
-    ok = answer(b"200 OK", event())
+    ok = Ok()
     await serve(lambda: Connection(windows, ok))
 
 

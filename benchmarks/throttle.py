@@ -18,9 +18,8 @@ from random import Random
 
 from tests.referee.throttle import throttle
 
-from .events import event
 from .processes import serving
-from .server import Requests, answer, serve, too_many
+from .server import Ok, Requests, answer, serve, too_many
 
 DELAY = 0.2
 """Seconds each way, at the most."""
@@ -39,13 +38,13 @@ class Counted:
 
         settings.configure(CACHES={"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}})
         self._throttle = throttle(limit, per)
-        self._ok = answer(b"200 OK", event())
+        self._ok = Ok()
 
-    def count(self) -> bytes:
-        """The answer to a request that comes now."""
+    def count(self, head: bytes) -> bytes:
+        """The answer to a request that comes now and begins with `head`."""
         turn = self._throttle()
         if turn.allow_request(None, None):
-            return self._ok
+            return self._ok.to(head)
         return too_many(math.ceil(turn.wait() or 1))
 
     def requests(self) -> bytes:
@@ -66,10 +65,10 @@ class Distant(Requests):
         if head.startswith(b"GET /requests "):
             self.transport.write(self._counted.requests())
         else:
-            asyncio.get_running_loop().call_later(self._delay(), self._arrived)
+            asyncio.get_running_loop().call_later(self._delay(), self._arrived, head)
 
-    def _arrived(self) -> None:
-        asyncio.get_running_loop().call_later(self._delay(), self.transport.write, self._counted.count())
+    def _arrived(self, head: bytes) -> None:
+        asyncio.get_running_loop().call_later(self._delay(), self.transport.write, self._counted.count(head))
 
 
 async def main() -> None:

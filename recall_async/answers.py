@@ -1,93 +1,122 @@
-"""What an answer says: the object that was asked for, or when to come back and which exception it is.
+"""What a response says: the object that was asked for, or when to come back.
 
-https://docs.recall.ai/reference/errors and https://docs.recall.ai/reference/rate-limits
+https://docs.recall.ai/reference/rate-limits
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from . import errors
-from .errors import APIError, ResponseDecodeError
+from .errors import ResponseDecodeError
+from .lenient import repaired
 from .operations import OPERATIONS, Operation
+from .secrecy import one_line
 
+T = TypeVar("T")
 
-class Answer(NamedTuple):
-    """What the server answered to one attempt."""
-
-    status: int
-    headers: dict[str, str]
-    """By lower-case name."""
-    body: bytes
-
-    def __repr__(self) -> str:  # without the body, which may be large, or private
-        return f"<Answer {self.status}, {len(self.body)} bytes>"
-
-
-FOR_EVER = 1e9
+FOR_EVER: Final = 1e9
 """Seconds, some thirty years: no wait is longer, since clocks and timers have limits."""
-MAX_PAGE = 10_000
-"""Bytes of a page of HTML that are searched for its text: the search takes quadratic time on the most hostile."""
+MAX_REPAIRED: Final = 2**21
+"""Bytes of a body that is repaired if it cannot be decoded: that takes some 0.3 s for each MiB."""
+UNPROVEN: Final = frozenset({408, 499, 502, 503, 504, *range(520, 600)})
+"""Statuses that a gateway gives of its own: they do not prove that the application has seen the request."""
 
-_DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
-    operation.name: msgspec.json.Decoder(operation.answer) for operation in OPERATIONS.values() if operation.answer
+
+class Response:
+    """What the server sent back for one request."""
+
+    __slots__ = ("_content", "headers", "status")
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        """By lower-case name."""
+        self._content = msgspec.Raw(body)  # of which no representation shows what is in it
+
+    @property
+    def body(self) -> bytes:
+        """What came after the headers."""
+        return bytes(self._content)
+
+    def decode(self, decoder: msgspec.json.Decoder[T]) -> T:
+        """Decode the body as it stands."""
+        return decoder.decode(self._content)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return memoryview(self._content).nbytes
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status}, {self.size} bytes>"
+
+
+_DECODERS: dict[Any, msgspec.json.Decoder[Any]] = {
+    answer: msgspec.json.Decoder(answer) for answer in {operation.answer for operation in OPERATIONS.values()}
 }
 
-RAISED: dict[int, type[APIError]] = {
-    400: errors.BadRequestError,
-    401: errors.AuthenticationError,
-    402: errors.InsufficientCreditError,
-    403: errors.RequestBlockedError,
-    404: errors.NotFoundError,
-    405: errors.BotAlreadyDispatchedError,
-    409: errors.ConflictError,
-    429: errors.RateLimitedError,
-    507: errors.BotPoolExhaustedError,
-}
 
-ADVICE: dict[type[APIError], str] = {
-    errors.EventEndedError: "Leave out events whose end time has passed.",
-    errors.AuthenticationError: "Either the key is wrong, or it belongs to another region: keys work in one region only.",
-    errors.InsufficientCreditError: "Add credit to the workspace, then try again.",
-    errors.RequestBlockedError: "A firewall in front of the API refused the request: look at its body and your network.",
-    errors.NotFoundError: "Check the id, and that it belongs to this workspace and region.",
-    errors.BotAlreadyDispatchedError: "The bot is on its way or in the meeting: end it with the Bot API's leave_call.",
-    errors.ConflictError: "Another request with the same deduplication key is being worked on: try again later.",
-    errors.RateLimitedError: "Somebody outside this session uses the workspace's quota too.",
-    errors.BotPoolExhaustedError: "No bot is free this shortly before the meeting: try again, or schedule earlier.",
-    errors.ServerError: "The API failed: try again later.",
-}
+def decode(operation: Operation[T], response: Response, masked: Callable[[str], str]) -> T:
+    """Decode the object that a success brought; `None` where the operation has none.
 
-
-def decode(operation: Operation, answer: Answer, masked: Callable[[str], str]) -> Any:
-    """The object that a success brought, or `None` where there is none to bring.
-
-    Raises `ResponseDecodeError`, in which `masked` hides what nobody may read.
+    Raises `ResponseDecodeError`, in which `masked` hides the API key.
     """
-    decoder = _DECODERS.get(operation.name)
-    if decoder is None:
+    if operation.answer is type(None):
         return None
+    decoder: msgspec.json.Decoder[T] = _DECODERS[operation.answer]
     try:
-        return decoder.decode(answer.body)
+        return response.decode(decoder)
+    except msgspec.ValidationError as error:
+        reason = str(error)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         reason = str(error)
-    begins = masked(answer.body[:1000].decode("utf-8", "replace"))[:80]
+        if response.size <= MAX_REPAIRED:
+            # One odd value in one event must not make a page of a hundred unreadable.
+            try:
+                return decoder.decode(repaired(response.body))
+            except msgspec.ValidationError as error:
+                reason = str(error)
+            except (msgspec.DecodeError, RecursionError):
+                pass
     # Not from the decoder's exception: one of them quotes the body.
-    raise ResponseDecodeError(
-        f"{operation.name} was answered {answer.status}, but not as the API documents: {reason}. "
-        f"The body has {len(answer.body)} bytes and begins with {begins!r}."
-    )
+    raise ResponseDecodeError(_undecodable(operation, response, masked(reason), masked))
 
 
-def retry_after(headers: dict[str, str], now: datetime | None = None) -> float | None:
+def _undecodable(operation: Operation[Any], response: Response, reason: str, masked: Callable[[str], str]) -> str:
+    effect = "" if operation.method == "GET" else " The request has most likely taken effect."
+    said = f"{operation.name} was answered {response.status}, but not as the API documents: {one_line(reason, 150)}."
+    if response.size == 0:
+        return f"{said} The body has 0 bytes.{effect} Check whether base_url leads to the API, or to a proxy."
+    body = f"The body has {response.size} bytes"
+    if not operation.secret:
+        body += f" and begins with {one_line(masked(response.body[:400].decode('utf-8', 'replace')), 60)!r}"
+    return f"{said} {body}.{effect} Check base_url, and whether a newer recall_async knows the response."
+
+
+def told(headers: Iterable[tuple[str, str]], masked: Callable[[str], str]) -> dict[str, str]:
+    """Collect headers by lower-case name, without the API key; of several `Retry-After` the longest counts."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        name, value = masked(name).lower(), masked(value)
+        if name == "retry-after" and name in found:
+            value = max(found[name], value, key=lambda text: _wait(text, {}, None) or 0.0)
+        found[name] = value
+    return found
+
+
+def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """Seconds that the server asks us to wait, if it does: https://www.rfc-editor.org/rfc/rfc9110#field.retry-after"""
-    text = headers.get("retry-after", "").strip()
+    return _wait(headers.get("retry-after", ""), headers, now)
+
+
+def _wait(text: str, headers: Mapping[str, str], now: datetime | None) -> float | None:
+    text = text.strip()
     if not text:
         return None
     if re.fullmatch(r"\d+(\.\d*)?", text, re.ASCII):
@@ -96,7 +125,7 @@ def retry_after(headers: dict[str, str], now: datetime | None = None) -> float |
     if when is None:
         return None
     since = _http_date(headers.get("date", "")) or now or datetime.now(UTC)
-    return max(0.0, (when - since).total_seconds())
+    return min(max(0.0, (when - since).total_seconds()), FOR_EVER)
 
 
 def _http_date(text: str) -> datetime | None:
@@ -105,65 +134,3 @@ def _http_date(text: str) -> datetime | None:
     except (ValueError, OverflowError):
         return None
     return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
-
-
-def api_error(operation: str, attempt: int, answer: Answer, after: float | None = None) -> APIError:
-    """The exception for an answer that is not a success."""
-    code, detail, complaints = _explain(answer)
-    kind = RAISED.get(answer.status) or (errors.ServerError if answer.status >= 500 else APIError)
-    if answer.status == 400:
-        if code == "cannot_delete_bot":
-            kind = errors.BotAlreadyDispatchedError
-        elif re.search(r"\bha(s|ve) (already )?ended\b|\balready (ended|over)\b", detail or "", re.IGNORECASE):
-            kind = errors.EventEndedError
-    detail = detail and detail[:500]
-    advice = ADVICE.get(kind, "")
-    if 300 <= answer.status < 400:
-        advice = (
-            f"It redirects to {answer.headers.get('location', 'nowhere')!r}, which is not followed: check base_url."
-        )
-    times = f" after {attempt} attempts" if attempt > 1 else ""
-    said = f": {detail}" if detail else ""
-    message = f"{operation} was answered {answer.status}{f' ({code})' if code else ''}{times}{said}"
-    if after is not None:
-        message += f" (Retry-After: {after:g} s)"
-    return kind(
-        f"{message}. {advice}".rstrip() if advice else message,
-        operation=operation,
-        attempts=attempt,
-        status=answer.status,
-        code=code,
-        detail=detail,
-        errors=complaints,
-        headers=answer.headers,
-        body=answer.body,
-        retry_after=after,
-    )
-
-
-def _explain(answer: Answer) -> tuple[str | None, str | None, dict[str, Any]]:
-    """The code, a line of text and the complaints by field, in whichever of its forms the API put them."""
-    try:
-        document = msgspec.json.decode(answer.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        page = answer.body[:MAX_PAGE].decode("utf-8", "replace")
-        text = re.sub(r"<(style|script|head)\b.*?</\1>|<[^>]*>", " ", page, flags=re.S | re.I)
-        return None, " ".join(text.split())[:200] or None, {}
-    if not isinstance(document, dict):
-        return None, str(document)[:200], {}
-    code = document.get("code")
-    complaints = document.get("errors")
-    if not isinstance(complaints, dict):
-        known = ("code", "message", "detail", "errors")
-        complaints = (
-            {k: v for k, v in document.items() if k not in known} if complaints is None else {"errors": complaints}
-        )
-    lines = [str(document[name]) for name in ("message", "detail") if document.get(name)]
-    for field, complaint in complaints.items():
-        text = " ".join(map(str, complaint)) if isinstance(complaint, list) else str(complaint)
-        lines.append(text if field == "non_field_errors" else f"{field}: {text}")
-    return (
-        code if isinstance(code, str) else None,
-        "; ".join(dict.fromkeys(line.rstrip(". ") for line in lines)) or None,
-        complaints,
-    )

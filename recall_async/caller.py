@@ -12,12 +12,12 @@ import asyncio
 import math
 import random
 import warnings
-from collections.abc import Awaitable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from yarl import URL
-
-from .answers import Answer, decode
+from . import checks
+from .advice import api_error, effect_of
+from .answers import UNPROVEN, decode, retry_after, told
 from .errors import (
     AttemptTimeoutError,
     ConfigurationError,
@@ -28,11 +28,16 @@ from .errors import (
 )
 from .limits.contract import LaneStatistics, QuotaLane, QuotaStore, Slot
 from .limits.quota import Priority, Quota, base_quota
-from .operations import OPERATIONS, Operation
-from .retry import Done, Key, Retry, RetryPolicy, decide
+from .operations import OPERATIONS, Request
+from .retry import GiveUp, Retry, RetryPolicy, decide, pause_after
 from .stopping import Stopped, StopSignal
-from .transport import Attempt, Transport, new_idempotency_key
+from .transport import SendOnce, Transport, new_idempotency_key
 from .workspace import Workspace, workspace_named
+
+T = TypeVar("T")
+
+CLOSING_TIME = 1.0
+"""Seconds for which `aclose` waits for calls to end before it closes the connections under those that go on."""
 
 
 class Account:
@@ -50,7 +55,50 @@ class Account:
         """Seconds spent waiting for keys, slots, pauses and backoffs, and not for the server."""
 
 
-class Caller:
+class Call(Generic[T]):
+    """A request that is to be answered, and what has become of it so far."""
+
+    __slots__ = ("account", "begun", "idempotency_key", "in_doubt", "policy", "priority", "request", "until")
+
+    def __init__(
+        self,
+        request: Request[T],
+        priority: Priority,
+        until: float,
+        policy: RetryPolicy,
+        idempotency_key: str | None = None,
+        account: Account | None = None,
+    ) -> None:
+        self.request = request
+        self.priority = priority
+        self.until = until
+        """The time of the loop's clock by which it must be through."""
+        self.policy = policy
+        self.idempotency_key = idempotency_key
+        self.in_doubt = False
+        """Whether an attempt that was not answered may have taken effect."""
+        self.account = account or Account()
+        self.begun = 0.0
+
+    @property
+    def operation(self) -> str:
+        """The name of its operation."""
+        return self.request.operation.name
+
+    def renew_key(self) -> None:
+        """Take a new idempotency key, if the operation has one: what came before is settled."""
+        if self.request.operation.keyed:
+            self.idempotency_key = new_idempotency_key()
+            self.in_doubt = False
+
+
+class Done(NamedTuple, Generic[T]):
+    """The answer is the one that was asked for."""
+
+    answer: T
+
+
+class Client:
     """Makes the calls of one session."""
 
     def __init__(
@@ -69,14 +117,14 @@ class Caller:
         self._lanes: dict[str, QuotaLane] = {}
         self._shared: Workspace | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._calls: set[asyncio.Task[Any]] = set()
-        self._ended: set[asyncio.Task[Any]] = set()
+        self._closing: set[asyncio.Timeout] = set()
+        """One for each call in flight: it ends when the session is closed."""
         self._idle: asyncio.Event | None = None
         self.closed = False
 
     def open(self) -> Workspace:
         """Be ready to call in the running event loop. Raises `SessionClosedError` or `ConfigurationError`."""
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         if self.closed:
             raise SessionClosedError("the session is closed: open a new one")
         if self._shared is None:
@@ -105,9 +153,7 @@ class Caller:
         """The time of the loop's clock by which a call must be through; `deadline` is in seconds from now."""
         if deadline is None and (deadline := self.policy.deadline) is None:
             return math.inf
-        if isinstance(deadline, bool) or not isinstance(deadline, int | float) or not deadline >= 0:
-            raise ConfigurationError(f"deadline is {deadline!r}: it is a number of seconds from now")
-        return asyncio.get_running_loop().time() + deadline
+        return running_loop().time() + checks.seconds("deadline", deadline, zero=True, endless=True)
 
     def statistics(self) -> dict[str, LaneStatistics]:
         """Every operation's lane at this moment, by the operation's name."""
@@ -120,18 +166,34 @@ class Caller:
         return LaneStatistics(quota, free=quota.limit)
 
     async def aclose(self) -> None:
-        """End the calls in flight with `SessionClosedError`, then close the connections."""
+        """End the calls in flight with `SessionClosedError`, then close the connections.
+
+        Raises `ConfigurationError` in another event loop than the one in which the session is used.
+        """
+        if self._loop is not None and self._loop is not running_loop():
+            if not self._loop.is_closed():
+                raise ConfigurationError("the session belongs to another event loop: close it there")
+            self._abandon()
+            return
         if not self.closed:
             self._leave()
         try:
-            if self._calls:
+            if self._closing:
                 self._idle = self._idle or asyncio.Event()
-                for task in self._calls - self._ended:
-                    self._ended.add(task)
-                    task.cancel()
-                await self._idle.wait()
-        finally:
-            await self.transport.aclose()
+                for scope in self._closing:
+                    if not scope.expired():
+                        scope.reschedule(0.0)
+                try:
+                    async with asyncio.timeout(CLOSING_TIME):
+                        await self._idle.wait()
+                except TimeoutError:
+                    # A library on the way has swallowed the cancellation: without its connection it gets no further.
+                    await self.transport.aclose()
+                    await self._idle.wait()
+        except asyncio.CancelledError:
+            self.transport.abandon()
+            raise
+        await self.transport.aclose()
         await asyncio.gather(*(lane.flush() for lane in self._lanes.values()))
 
     def _leave(self) -> None:
@@ -139,10 +201,14 @@ class Caller:
         for name, lane in self._lanes.items():
             lane.leave(self._quotas.get(name))
 
+    def _abandon(self) -> None:
+        if not self.closed:
+            self._leave()
+        self.transport.abandon()
+
     def __del__(self) -> None:
         if self._loop is not None and not self.closed:
-            self._leave()
-            self.transport.abandon()
+            self._abandon()
             warnings.warn(
                 f"the RecallSession for {self.transport.base_url} was never closed: use "
                 "`async with RecallSession(...)`, or await its aclose()",
@@ -153,78 +219,91 @@ class Caller:
 
     async def call(
         self,
-        operation: Operation,
-        url: URL,
+        request: Request[T],
         *,
-        body: bytes | None = None,
         priority: Priority = Priority.INTERACTIVE,
-        deadline: float | None = None,
-        start: float = math.inf,
-        deduplication_key: str | None = None,
+        until: float = math.inf,
+        retry: RetryPolicy | None = None,
+        idempotency_key: str | None = None,
         account: Account | None = None,
-    ) -> Any:
-        """The decoded answer. `deadline` is in seconds; `start` is when the event starts, and orders those who wait.
+    ) -> T:
+        """Make a call and return what its response holds. `until` is a time of the loop's clock.
 
         Raises any `RecallError`; all of them carry the operation and the number of attempts.
         """
-        task = asyncio.current_task()
-        assert task is not None
-        cancelling = task.cancelling()
-        account = account or Account()
+        return await self.perform(Call(request, priority, until, retry or self.policy, idempotency_key, account))
+
+    async def perform(self, call: Call[T]) -> T:
+        """Make a call, which keeps what it costs. Raises any `RecallError`."""
+        scope = asyncio.timeout(None)
         try:
             shared = self.open()
-            self._calls.add(task)
-            until = self.until(deadline)
-            if deduplication_key is None:
-                return await self._call(operation, url, body, priority, until, start, shared, account)
-            # Until the call is over, not the attempt: its retry must not undo what a later call has done.
-            if not shared.keys.take(deduplication_key):
-                waiting = shared.keys.wait(deduplication_key)
-                account.waited += await _in_time(waiting, until, operation)
-            try:
-                return await self._call(operation, url, body, priority, until, start, shared, account)
-            finally:
-                shared.keys.release(deduplication_key)
-        except asyncio.CancelledError:
-            if task in self._ended and task.uncancel() <= cancelling:
-                raise SessionClosedError(
-                    "the session was closed while the call was on its way; "
-                    + ("whether it took effect is unknown" if account.attempts else "nothing was sent"),
-                    operation=operation.name,
-                    attempts=account.attempts,
-                ) from None
-            raise
+            if not isinstance(call.priority, Priority):
+                raise checks.invalid("priority", "Priority.INTERACTIVE or Priority.BULK", call.priority)
+            call.begun = asyncio.get_running_loop().time()
+            async with scope:
+                self._closing.add(scope)
+                try:
+                    return await self._with_key(call, shared)
+                finally:
+                    self._closing.discard(scope)
+                    if self._idle is not None and not self._closing:
+                        self._idle.set()
         except RecallError as error:
-            error.operation, error.attempts = operation.name, account.attempts
+            error.operation, error.attempts = call.operation, call.account.attempts
             raise
-        finally:
-            self._calls.discard(task)
-            self._ended.discard(task)
-            if self._idle is not None and not self._calls:
-                self._idle.set()
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            raise self._closed_under(call) from None
 
-    async def _call(
-        self,
-        operation: Operation,
-        url: URL,
-        body: bytes | None,
-        priority: Priority,
-        until: float,
-        start: float,
-        shared: Workspace,
-        account: Account,
-    ) -> Any:
+    def _closed_under(self, call: Call[Any]) -> SessionClosedError:
+        attempts = call.account.attempts
+        outcome = f"whether it took effect is unknown. {effect_of(call.request.operation)}"
+        return SessionClosedError(
+            f"the session was closed while the call was on its way; {outcome if attempts else 'nothing was sent'}",
+            operation=call.operation,
+            attempts=attempts,
+        )
+
+    async def _with_key(self, call: Call[T], shared: Workspace) -> T:
+        key = call.request.deduplication_key
+        if key is None:
+            return await self._until_answered(call, shared)
+        # Until the call is over, not the attempt: its retry must not undo what a later call has done.
+        if not shared.keys.take(key):
+            try:
+                async with asyncio.timeout_at(None if call.until == math.inf else call.until):
+                    await shared.keys.wait(key)
+            except TimeoutError as error:
+                raise DeadlineExceededError(
+                    f"{call.operation}: another call with the same deduplication key took until the deadline. Nothing "
+                    "was sent for this one: allow a longer deadline, or make one call after the other."
+                ) from error
+            call.account.waited += asyncio.get_running_loop().time() - call.begun
+        try:
+            return await self._until_answered(call, shared)
+        finally:
+            shared.keys.release(key)
+
+    async def _until_answered(self, call: Call[T], shared: Workspace) -> T:
         loop = asyncio.get_running_loop()
-        lane = self.lane(operation.name)
-        begun = loop.time()
-        if not isinstance(priority, Priority):
-            raise ConfigurationError(f"priority is {priority!r}: it is Priority.INTERACTIVE or Priority.BULK")
-        idempotency_key = new_idempotency_key() if operation.keyed else None
-        shared.budget.earn(self.policy)
+        lane = self.lane(call.operation)
+        if call.idempotency_key is None:
+            call.renew_key()
+        shared.budget.earn(call.policy)
+        account = call.account
         while True:
             asked = loop.time()
-            slot = await lane.admit(priority, start, until, retry=account.attempts > 0)
+            if asked >= call.until:
+                raise DeadlineExceededError(
+                    f"{call.operation}: the deadline has passed before a request could be sent: allow a longer one."
+                )
+            slot = await lane.admit(call.priority, call.request.start, call.until, retry=account.attempts > 0)
             account.waited += loop.time() - asked
+            if self.closed:
+                slot.unused()
+                raise self._closed_under(call)
             if account.stop is not None and not account.stop.may_send():
                 slot.unused()
                 await account.stop.confirm()
@@ -232,75 +311,92 @@ class Caller:
             account.attempts += 1
             account.in_flight = True
             try:
-                verdict = await self._attempt(operation, url, body, idempotency_key, until, slot, account.attempts)
+                verdict = await self._attempt(call, slot)
             finally:
                 account.in_flight = False
             if isinstance(verdict, Done):
-                return decode(operation, verdict.answer, self.transport.masked)
-            now = loop.time()
+                answer: T = verdict.answer
+                return answer
+            error, now = verdict.error, loop.time()
             # Timers may fire a moment early.
-            if isinstance(verdict.error, AttemptTimeoutError) and now > until - 0.01:
+            if isinstance(error, AttemptTimeoutError) and now > call.until - 0.01:
                 raise DeadlineExceededError(
-                    f"{operation.name} had no answer within its deadline of {round(until - begun, 2):g} s; "
-                    "whether it took effect is unknown"
-                ) from verdict.error
-            if not isinstance(verdict, Retry) or now + max(verdict.after, verdict.pause or 0.0) > until:
-                raise verdict.error
+                    f"{call.operation} had no answer within its deadline of {round(call.until - call.begun, 2):g} s; "
+                    f"whether it took effect is unknown. {effect_of(call.request.operation)}"
+                ) from error
+            if not isinstance(verdict, Retry) or now + max(verdict.after, verdict.pause or 0.0) > call.until:
+                raise error
+            if self.closed:
+                raise self._closed_under(call)
             if account.stop is not None and account.stop.is_set:
                 raise Stopped  # a retry is a new beginning
-            if verdict.costs and not shared.budget.spend(self.policy, now):
-                verdict.error.add_note("It was not tried again because the workspace's retry budget is used up.")
-                raise verdict.error
-            if verdict.key is Key.NEW and operation.keyed:
-                idempotency_key = new_idempotency_key()
+            if verdict.costs and not shared.budget.spend(call.policy, now):
+                error.add_note("It was not tried again because the workspace's retry budget is used up.")
+                raise error
+            if verdict.new_key:
+                call.renew_key()
             if verdict.after:
                 account.waited += verdict.after
                 await asyncio.sleep(verdict.after)
 
-    async def _attempt(
-        self,
-        operation: Operation,
-        url: URL,
-        body: bytes | None,
-        idempotency_key: str | None,
-        until: float,
-        slot: Slot,
-        number: int,
-    ) -> Done | Retry | Any:
-        attempt = Attempt()
-        pause: float | None = None
+    async def _attempt(self, call: Call[T], slot: Slot) -> Done[T] | Retry | GiveUp:
+        request, policy, number = call.request, call.policy, call.account.attempts
+        jitter = random.random()
+
+        def on_head(status: int, headers: Mapping[str, str]) -> None:
+            if status == 429:  # before its body is read, while which others would run into it
+                after = retry_after(told(headers.items(), self.transport.mask.text))
+                slot.rejected(pause_after(policy, number, after, jitter))
+
+        attempt = SendOnce(on_head)
+        mistaken = False
+        error: RecallError
         try:
-            happened: Answer | RecallError
+            left = None if call.until == math.inf else max(call.until - asyncio.get_running_loop().time(), 0.001)
             try:
-                left = None if until == math.inf else max(until - asyncio.get_running_loop().time(), 0.001)
-                happened = await self.transport.send(
-                    attempt, operation.method, url, body=body, idempotency_key=idempotency_key, timeout=left
+                response = await self.transport.send(attempt, request, call.idempotency_key, left)
+            except (ConnectionFailedError, AttemptTimeoutError) as failure:
+                call.in_doubt |= attempt.sent
+                return decide(policy, number, failure, jitter=jitter, in_doubt=call.in_doubt)
+            if response.status < 300:
+                answer = decode(request.operation, response, self.transport.mask.text)
+                if request.id is None or str(getattr(answer, "id", request.id)).lower() == request.id:
+                    return Done(answer)
+                mistaken = call.in_doubt = True
+                attempt.hang_up()
+                error = ConnectionFailedError(
+                    f"{call.operation}: the response is for another object than the one that was asked for, so the "
+                    f"connection was closed. {effect_of(request.operation)}"
                 )
-            except (ConnectionFailedError, AttemptTimeoutError) as error:
-                happened = error
-            verdict = decide(self.policy, operation.name, number, happened, jitter=random.random())
-            pause = None if isinstance(verdict, Done) else verdict.pause
-            return verdict
+            else:
+                call.in_doubt |= response.status in UNPROVEN
+                error = api_error(
+                    request.operation,
+                    number,
+                    response,
+                    retry_after(response.headers),
+                    self.transport.mask,
+                    cursor=request.link is not None or bool({"cursor", "page"} & set(dict(request.query or ()))),
+                )
+            return decide(policy, number, error, jitter=jitter, in_doubt=call.in_doubt)
         finally:
-            if pause is not None:
-                slot.rejected(pause)
-            elif attempt.answered:
+            if attempt.status is not None and attempt.status not in UNPROVEN and not mistaken:
                 slot.answered()
             elif attempt.sent:
                 slot.lost(self.transport.timeout)
             else:
                 slot.unused()
+            attempt.close()
 
 
-async def _in_time(waiting: Awaitable[None], until: float, operation: Operation) -> float:
-    """Seconds that it took."""
-    loop = asyncio.get_running_loop()
-    begun = loop.time()
+def running_loop() -> asyncio.AbstractEventLoop:
+    """The running event loop. Raises `ConfigurationError` where there is none, as under trio."""
     try:
-        async with asyncio.timeout_at(None if until == math.inf else until):
-            await waiting
-    except TimeoutError as error:
-        raise DeadlineExceededError(
-            f"{operation.name}: another call with the same deduplication key took until the deadline"
-        ) from error
-    return loop.time() - begun
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise ConfigurationError(
+            "there is no running asyncio event loop: a RecallSession is used from coroutines under asyncio, not trio"
+        ) from None
+
+
+Caller = Client

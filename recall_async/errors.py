@@ -34,6 +34,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from .secrecy import one_line
+
 
 class RecallError(Exception):
     """The root of everything this package raises on purpose."""
@@ -44,7 +46,7 @@ class RecallError(Exception):
     """Whether every further call of the session would meet the same, so that a job of many calls ends."""
 
     def __init__(self, message: str = "", *, operation: str | None = None, attempts: int = 0) -> None:
-        super().__init__(message)
+        super().__init__(one_line(message))
         self.operation = operation
         """The operation's name, such as `calendar_events.schedule_bot`."""
         self.attempts = attempts
@@ -140,6 +142,8 @@ class ConnectionFailedError(RecallError):
     """No answer: the name did not resolve, the connection was refused, reset, or cut in the middle of the answer."""
 
     may_pass: ClassVar[bool] = True
+    permanent: bool = False
+    """The same would happen again at once, so it was not tried again: an unknown host name, a certificate."""
 
 
 class AttemptTimeoutError(RecallError, TimeoutError):

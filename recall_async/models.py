@@ -148,7 +148,9 @@ class _Masked(Struct, frozen=True):
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
 
-SECRET_FIELDS = frozenset({"oauth_client_secret", "oauth_refresh_token", "token"})
+SECRET_FIELDS = frozenset(
+    {"oauth_client_secret", "oauth_client_certificate", "oauth_client_private_key", "oauth_refresh_token", "token"}
+)
 """Fields that nobody may read in a log."""
 
 

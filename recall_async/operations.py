@@ -7,27 +7,72 @@ sixty seconds, per workspace and operation: https://docs.recall.ai/reference/rat
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import math
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from .bot_models import Bot
 from .models import Calendar, CalendarAccessToken, CalendarEvent, Page
+from .secrecy import SecretBytes
+
+if TYPE_CHECKING:
+    from yarl import URL
+
+T = TypeVar("T")
+Query: TypeAlias = dict[str, str] | list[tuple[str, str]]
+"""Names and values; the values of a name that is there several times are alternatives."""
 
 
-class Operation(NamedTuple):
-    """One operation of the API."""
+class Operation(NamedTuple, Generic[T]):
+    """One operation of the API; `T` is what a successful response holds."""
 
     name: str
     method: str
     path: str
     limit: int
     """Requests in any sixty seconds that the API grants a workspace, before the provider raises it."""
-    answer: Any
-    """The type of a successful answer; `None` where it has no body."""
+    answer: type[T]
+    """The type of a successful response; `NoneType` where it has no body."""
 
     @property
     def keyed(self) -> bool:
         """Whether the API honours an `Idempotency-Key` here: https://docs.recall.ai/reference/idempotency"""
         return self.method in ("POST", "PUT", "PATCH")
+
+    @property
+    def secret(self) -> bool:
+        """Whether secrets of the calendar platforms are in its requests or responses."""
+        return self.path.startswith(_CALENDARS)
+
+    def request(
+        self,
+        id: str | None = None,
+        *,
+        query: Query | None = None,
+        link: URL | None = None,
+        body: bytes | None = None,
+        deduplication_key: str | None = None,
+        start: float = math.inf,
+    ) -> Request[T]:
+        """Make a request of this operation, for the object with this id or for the page that a `link` leads to."""
+        path = self.path if id is None else self.path.replace("{id}", id)
+        kept = None if body is None else SecretBytes(body)
+        return Request(self, path, id, query, link, kept, deduplication_key, start)
+
+
+class Request(NamedTuple, Generic[T]):
+    """What one call asks of the API, whatever it takes to get it."""
+
+    operation: Operation[T]
+    path: str
+    id: str | None = None
+    """The id of the object that is asked for, in lower case."""
+    query: Query | None = None
+    link: URL | None = None
+    """Where to send it instead: the `next` of a page, which is followed as it is."""
+    body: SecretBytes | None = None
+    deduplication_key: str | None = None
+    start: float = math.inf
+    """When the event starts, in seconds of the Unix epoch: among calls that wait, the soonest goes first."""
 
 
 _EVENTS = "/api/v2/calendar-events/"
@@ -42,7 +87,7 @@ CREATE_CALENDAR = Operation("calendars.create", "POST", _CALENDARS, 300, Calenda
 RETRIEVE_CALENDAR = Operation("calendars.retrieve", "GET", _CALENDARS + "{id}/", 300, Calendar)
 LIST_CALENDARS = Operation("calendars.list", "GET", _CALENDARS, 60, Page[Calendar])
 UPDATE_CALENDAR = Operation("calendars.update", "PATCH", _CALENDARS + "{id}/", 300, Calendar)
-DELETE_CALENDAR = Operation("calendars.delete", "DELETE", _CALENDARS + "{id}/", 300, None)
+DELETE_CALENDAR = Operation("calendars.delete", "DELETE", _CALENDARS + "{id}/", 300, type(None))
 CREATE_ACCESS_TOKEN = Operation(
     "calendars.create_access_token", "POST", _CALENDARS + "{id}/access-token/", 300, CalendarAccessToken
 )
@@ -50,7 +95,7 @@ RETRIEVE_BOT = Operation("bots.retrieve", "GET", _BOTS + "{id}/", 300, Bot)
 LIST_BOTS = Operation("bots.list", "GET", _BOTS, 60, Page[Bot])
 LEAVE_CALL = Operation("bots.leave_call", "POST", _BOTS + "{id}/leave_call/", 300, Bot)
 
-OPERATIONS: dict[str, Operation] = {
+OPERATIONS: dict[str, Operation[Any]] = {
     operation.name: operation
     for operation in (
         SCHEDULE_BOT,

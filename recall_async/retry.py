@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import datetime
 from enum import Enum, auto
 from typing import NamedTuple
 
 from . import checks
-from .answers import Answer, api_error, retry_after
-from .errors import RecallError
+from .errors import APIError, AttemptTimeoutError, ConnectionFailedError, RecallError
 
 
 class Key(Enum):
@@ -24,6 +22,8 @@ class Key(Enum):
 
     SAME = auto()
     NEW = auto()
+    SAME_IN_DOUBT = auto()
+    """A new one; but the same while the outcome of an earlier attempt is unknown: with a new one it could be done twice."""
 
 
 class Wait(Enum):
@@ -45,12 +45,14 @@ class Rule(NamedTuple):
 
 
 BOT_POOL_WAIT = 30.0
+SHORT_PAUSE = 1.0
+"""Seconds: a shorter `Retry-After` of a 429 is no reason to spend all attempts in a moment, so the backoff is its floor."""
 NO_ANSWER = 0
 """Stands for a status where none came."""
 
 RETRIED: dict[int, Rule] = {
     NO_ANSWER: Rule(Wait.BACKOFF, Key.SAME),
-    409: Rule(Wait.BACKOFF, Key.NEW),
+    409: Rule(Wait.BACKOFF, Key.SAME_IN_DOUBT),
     429: Rule(Wait.LANE, Key.SAME),
     502: Rule(Wait.BACKOFF, Key.SAME),
     503: Rule(Wait.BACKOFF, Key.SAME),
@@ -117,18 +119,13 @@ class RetryBudget:
         return True
 
 
-class Done(NamedTuple):
-    """The answer is the one that was asked for."""
-
-    answer: Answer
-
-
 class Retry(NamedTuple):
     """Send it again."""
 
     after: float
     """Seconds that this call waits before it asks for a slot."""
-    key: Key
+    new_key: bool
+    """Whether it gets a new idempotency key."""
     pause: float | None
     """Seconds that the whole lane pauses, after a 429."""
     error: RecallError
@@ -144,41 +141,41 @@ class GiveUp(NamedTuple):
     pause: float | None = None
 
 
+def pause_after(policy: RetryPolicy, attempt: int, after: float | None, jitter: float) -> float:
+    """Seconds for which a lane pauses after a 429 whose `Retry-After` is `after`."""
+    if after is not None and after >= SHORT_PAUSE:
+        return after
+    return max(after or 0.0, policy.delay(attempt, jitter))
+
+
 def decide(
     policy: RetryPolicy,
-    operation: str,
     attempt: int,
-    happened: Answer | RecallError,
+    error: RecallError,
     *,
     jitter: float,
-    now: datetime | None = None,
-) -> Done | Retry | GiveUp:
-    """What follows from the outcome of attempt number `attempt` (from 1).
+    in_doubt: bool = False,
+) -> Retry | GiveUp:
+    """What follows from the failure of attempt number `attempt` (from 1).
 
-    `happened` is the answer, or the error that stands for its absence. `jitter` is a random number from 0 to 1; `now` is
-    the time against which a `Retry-After` that is a date is read when the answer itself has no `Date`.
+    `error` says what the server answered, or why it did not. `jitter` is a random number from 0 to 1. `in_doubt` says that
+    an earlier attempt, or this one, may have taken effect.
     """
-    if isinstance(happened, Answer):
-        if 200 <= happened.status < 300:
-            return Done(happened)
-        status, after = happened.status, retry_after(happened.headers, now)
-        error: RecallError = api_error(operation, attempt, happened, after)
-    else:
-        status, after, error = NO_ANSWER, None, happened
-        error.operation, error.attempts = operation, attempt
-    rule = RETRIED.get(status)
-    if rule is None:
+    answered = isinstance(error, APIError)
+    rule = RETRIED.get(error.status if isinstance(error, APIError) else NO_ANSWER)
+    if rule is None or not (answered or isinstance(error, ConnectionFailedError | AttemptTimeoutError)):
         return GiveUp(error)
-    backoff = policy.delay(attempt, jitter)
+    after = error.retry_after if isinstance(error, APIError) else None
     pause = None
     match rule.wait:
         case Wait.LANE:
-            pause = backoff if after is None else after
+            pause = pause_after(policy, attempt, after, jitter)
             wait = 0.0
         case Wait.POOL:
             wait = BOT_POOL_WAIT if after is None else after
         case Wait.BACKOFF:
-            wait = max(backoff, after or 0.0)
-    if attempt >= policy.attempts:
+            wait = max(policy.delay(attempt, jitter), after or 0.0)
+    if attempt >= policy.attempts or (isinstance(error, ConnectionFailedError) and error.permanent):
         return GiveUp(error, pause)
-    return Retry(wait, rule.key, pause, error, costs=rule.wait is not Wait.LANE)
+    new_key = rule.key is Key.NEW or (rule.key is Key.SAME_IN_DOUBT and not in_doubt)
+    return Retry(wait, new_key, pause, error, costs=rule.wait is not Wait.LANE)

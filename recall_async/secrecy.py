@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 MAX_MESSAGE: Final = 500
@@ -38,24 +41,26 @@ def one_line(text: str, limit: int = MAX_MESSAGE) -> str:
 
 
 class KeyMask:
-    """Hides an API key that a server sent back, in whichever encoding."""
+    """Hides an API key that a server sent back: as it is, escaped as in JSON, URLs or HTML, or in base64."""
 
-    __slots__ = ("_bytes", "_key")
+    __slots__ = ("_cut", "_forms", "_key")
 
     def __init__(self, key: Secret) -> None:
         self._key = key
-        self._bytes = SecretBytes(key.encode())
+        self._forms: Callable[[str], str] | None = None
+        self._cut: list[Callable[[str], str]] = []
 
     def text(self, text: str) -> str:
         """The text without the key."""
-        return text.replace(self._key, MASK)
+        return self._without()(text) if len(text) >= 8 else text
 
     def body(self, body: bytes) -> bytes:
         """The body without the key, and without the part of a key in which it was cut off."""
-        key = self._bytes
-        body = body.replace(key, MASK.encode())
-        part = next((n for n in range(len(key) - 1, 3, -1) if body.endswith(key[:n])), 0)
-        return body[: len(body) - part]
+        text = body.decode("latin-1")  # one character for each byte
+        masked = self._without()(text)
+        for without_end in self._cut:
+            masked = without_end(masked)
+        return body if masked == text else masked.encode("latin-1", "replace")
 
     def document(self, value: Any) -> Any:
         """The decoded JSON without the key, in names as well as in values."""
@@ -64,3 +69,22 @@ class KeyMask:
         if isinstance(value, Mapping):
             return {self.text(str(name)): self.document(part) for name, part in value.items()}
         return [self.document(part) for part in value] if isinstance(value, list) else value
+
+    def _without(self) -> Callable[[str], str]:
+        if self._forms is None:
+            # Kept as functions: the representation of a pattern would show the key.
+            chars = [_written(char) for char in self._key]
+            whole = "".join(chars)
+            for start in ("", "Token ", "token:", "Bearer "):
+                coded = b64encode(f"{start}{self._key}".encode()).decode().rstrip("=")
+                whole += f"|{re.escape(coded[: len(coded) - 1])}=*"
+            self._forms = partial(re.compile(whole, re.IGNORECASE).sub, MASK)
+            ends = [f"(?:{''.join(chars[:n])})\\Z" for n in range(len(chars) - 1, 3, -1)]
+            self._cut = [partial(re.compile("|".join(ends), re.IGNORECASE).sub, "")] if ends else []
+        return self._forms
+
+
+def _written(char: str) -> str:
+    """A pattern for a character in each of the ways in which it can be written."""
+    code = ord(char)
+    return f"(?:{re.escape(char)}|\\\\u{code:04x}|\\\\{re.escape(char)}|%{code:02x}|&#0*{code};|&#x0*{code:x};)"

@@ -16,7 +16,7 @@ import aiohttp
 
 from . import checks
 from .address import parse_base_url
-from .caller import Caller
+from .caller import Client
 from .errors import ConfigurationError
 from .limits.contract import LaneStatistics, QuotaStore
 from .limits.local.store import LocalQuotaStore
@@ -116,26 +116,26 @@ class RecallSession:
                 f"timeout is {timeout:g} s, but the quota store counts on requests that take {store.longest_request:g} s "
                 "at the most: give it a larger longest_request"
             )
-        self._caller = Caller(
+        self._client = Client(
             Transport(url, key, float(timeout), http),
             store,
             workspace or hashlib.sha256(f"{url}\0{key}".encode()).hexdigest()[:16],
             check_quotas(quotas),
             retry or RetryPolicy(),
         )
-        self.calendar_events = CalendarEvents(self._caller)
-        self.calendars = Calendars(self._caller)
-        self.bots = Bots(self._caller)
+        self.calendar_events = CalendarEvents(self._client)
+        self.calendars = Calendars(self._client)
+        self.bots = Bots(self._client)
 
     @property
     def workspace(self) -> str:
         """The name under which the session's quotas are shared."""
-        return self._caller.workspace
+        return self._client.workspace
 
     @property
     def closed(self) -> bool:
         """Whether the session was closed."""
-        return self._caller.closed
+        return self._client.closed
 
     def bulk(
         self,
@@ -166,7 +166,7 @@ class RecallSession:
         from .bulk.run import BulkRun
 
         return BulkRun(
-            self._caller, actions, concurrency=concurrency, journal=journal, on_progress=on_progress, stop=stop
+            self._client, actions, concurrency=concurrency, journal=journal, on_progress=on_progress, stop=stop
         )
 
     async def plan(
@@ -194,7 +194,7 @@ class RecallSession:
         """
         from .sync.planner import Planner
 
-        planner = Planner(self._caller, policy, refresh=refresh, lead_time=lead_time, remove_foreign=remove_foreign)
+        planner = Planner(self._client, policy, refresh=refresh, lead_time=lead_time, remove_foreign=remove_foreign)
         return await planner.plan(calendars, updated_since)
 
     def apply(
@@ -222,7 +222,7 @@ class RecallSession:
         recheck = None if recheck is None else checks.seconds("recheck", recheck)
         application = Application(plan, self.calendar_events, self.workspace, recheck, resumable=journal is not None)
         return BulkRun(
-            self._caller,
+            self._client,
             application,
             concurrency=concurrency,
             journal=journal,
@@ -239,14 +239,14 @@ class RecallSession:
 
         They are of all sessions that share the lane; an operation that this one has not called yet is shown as unused.
         """
-        return self._caller.statistics()
+        return self._client.statistics()
 
     async def aclose(self) -> None:
         """Close the session. Calls in flight end with `SessionClosedError`; closing it again does nothing."""
-        await self._caller.aclose()
+        await self._client.aclose()
 
     async def __aenter__(self) -> Self:
-        self._caller.open()
+        self._client.open()
         return self
 
     async def __aexit__(
@@ -255,10 +255,10 @@ class RecallSession:
         await self.aclose()
 
     def __repr__(self) -> str:
-        if not hasattr(self, "_caller"):  # as a debugger sees it when the arguments were wrong
+        if not hasattr(self, "_client"):  # as a debugger sees it when the arguments were wrong
             return "<RecallSession>"
         state = "closed" if self.closed else "open"
-        return f"<RecallSession {self._caller.transport.base_url} workspace={self.workspace} {state}>"
+        return f"<RecallSession {self._client.transport.base_url} workspace={self.workspace} {state}>"
 
 
 def _check_api_key(key: str | None) -> Secret:

@@ -1,24 +1,36 @@
-"""One attempt over aiohttp: it sends one request, once, and gives back the answer or the reason why there is none.
+"""One attempt over aiohttp: it sends one request, once, and gives back the response or the reason why there is none.
 
 It follows no redirect, sends the key to no other origin, and reads no more than it must.
 """
 
 from __future__ import annotations
 
+import asyncio
+import io
 import math
 import os
+import re
+import socket
+import ssl
 import sys
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext, suppress
+from functools import partial
+from typing import Any
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp import hdrs
+from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
 from multidict import istr
 from yarl import URL
 
 from .address import same_origin
-from .answers import Answer
+from .advice import effect_of
+from .answers import Response, told
+from .checks import invalid
 from .errors import (
     AttemptTimeoutError,
     ConfigurationError,
@@ -27,40 +39,67 @@ from .errors import (
     ResponseDecodeError,
     SessionClosedError,
 )
-from .secrecy import Secret
+from .operations import Request
+from .secrecy import KeyMask, Secret, one_line
 from .version import VERSION
 
 MAX_ANSWER = 64 * 2**20
-"""Bytes of an answer that are read at the most; a page of 100 events has about half a million."""
+"""Bytes of a response that are read at the most; a page of 100 events has about half a million."""
 MAX_ERROR = 2**16
 """Bytes of an error's body that are kept."""
+MAX_AT_ONCE = 2**20
+"""Bytes of a request's body that aiohttp takes in one piece; it warns about larger ones."""
 IDEMPOTENCY_KEY = istr("Idempotency-Key")
+
+HTTP = aiohttp.ClientSession | Callable[[], aiohttp.ClientSession]
+"""What to send with: the user's own session, or a function that makes one when it is needed."""
 
 
 def new_idempotency_key() -> str:
-    """A random UUID, at half of what `uuid4` costs; not from `random`, which a program may have seeded."""
+    """Make a random UUID, at half of what `uuid4` costs; not from `random`, which a program may have seeded."""
     digits = os.urandom(16).hex()
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
 
 
-class Attempt:
+class SendOnce:
     """How far a request has come, whatever ends it.
 
     It is a client middleware of aiohttp, because aiohttp sends a request a second time, unasked, when a connection that
     it kept open turns out to be closed: https://docs.aiohttp.org/en/stable/client_advanced.html#client-middleware
     """
 
-    __slots__ = ("_request", "answered")
+    __slots__ = ("_on_head", "_request", "headers", "status", "used", "wire")
 
-    def __init__(self) -> None:
+    def __init__(self, on_head: Callable[[int, Mapping[str, str]], None] | None = None) -> None:
+        self._on_head = on_head
         self._request: aiohttp.ClientRequest | None = None
-        self.answered = False
-        """The head of the answer has arrived."""
+        self.used: WeakSet[object] = WeakSet()
+        """Connections over which requests were sent before."""
+        self.wire: asyncio.BaseTransport | None = None
+        """The connection that the request went over."""
+        self.status: int | None = None
+        """There as soon as the head of the response is."""
+        self.headers: Mapping[str, str] = {}
 
     @property
     def sent(self) -> bool:
         """Bytes may have left."""
         return self._request is not None and self._request.response is not None
+
+    def hang_up(self) -> None:
+        """Close the connection: what comes over it need not be the response to what was asked."""
+        if self.wire is not None:
+            self.wire.close()
+
+    def close(self) -> None:
+        """Let go of the request, which knows this object, too: what is dropped in a circle is not freed at once."""
+        self._request = self._on_head = self.wire = None
+
+    def head(self, response: aiohttp.ClientResponse) -> None:
+        """Note that the head of the response has arrived."""
+        self.status, self.headers = response.status, response.headers
+        if self._on_head is not None:
+            self._on_head(response.status, response.headers)
 
     def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -68,11 +107,26 @@ class Attempt:
         if self._request is not None:
             raise aiohttp.ServerDisconnectedError
         self._request = request
+        request.response_class = partial(_Response, self)  # type: ignore[assignment]
         return handler(request)
 
 
-HTTP = aiohttp.ClientSession | Callable[[], aiohttp.ClientSession]
-"""What a caller sends with: a session of his own, or a function that makes one when it is needed."""
+class _Response(aiohttp.ClientResponse):
+    """Notes its connection, and refuses what came over it before anything was asked."""
+
+    def __init__(self, attempt: SendOnce, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._attempt = attempt
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        protocol, used = connection.protocol, self._attempt.used
+        self._attempt.wire = connection.transport
+        if protocol is not None:
+            # Nothing of the response can be there yet: the loop has not turned since the request was written.
+            if protocol in used and protocol.should_close and protocol.exception() is None:
+                raise aiohttp.ClientConnectionError("the connection held a response that no request had asked for")
+            used.add(protocol)
+        return await super().start(connection)
 
 
 class Transport:
@@ -86,18 +140,22 @@ class Transport:
             hdrs.AUTHORIZATION: Secret(f"Token {api_key}"),
             hdrs.USER_AGENT: f"recall_async/{VERSION} aiohttp/{aiohttp.__version__}",
         }
-        self._api_key = api_key
+        self.mask = KeyMask(api_key)
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self.timeout = timeout
         self._http = None if callable(http) else http
         self._make_http = http if callable(http) else None
         self._owned: aiohttp.ClientSession | None = None
         self._adds_headers = http is not None
+        self._used: WeakSet[object] = WeakSet()
 
     def open(self) -> None:
-        """Be ready to send in the running event loop."""
+        """Be ready to send in the running event loop. Raises `ConfigurationError`."""
         if self._http is None and self._make_http is not None:
-            self._http = self._owned = self._make_http()
+            made = self._make_http()
+            if not isinstance(made, aiohttp.ClientSession):
+                raise invalid("http", "an aiohttp.ClientSession, or a function that makes one", made)
+            self._http = self._owned = made
         elif self._http is None:
             # No limit on connections: who waits, waits in the lane, where the order is kept and pauses are obeyed.
             self._http = self._owned = aiohttp.ClientSession(
@@ -108,9 +166,13 @@ class Transport:
             )
 
     async def aclose(self) -> None:
-        """Close the connections, unless they are the caller's."""
+        """Close the connections, unless they are the user's."""
         if self._owned is not None:
-            await self._owned.close()
+            try:
+                await self._owned.close()
+            except asyncio.CancelledError:
+                self.abandon()
+                raise
 
     def abandon(self) -> None:
         """Drop the connections from where nothing can be awaited."""
@@ -122,90 +184,146 @@ class Transport:
             with quiet, suppress(StopIteration):
                 closing.__await__().send(None)  # as far as it goes without waiting, which closes the sockets
 
-    def url(self, path: str, query: dict[str, str] | None = None) -> URL:
-        """The URL of an operation's path."""
-        url = self.base_url.with_path(self._prefix + path, encoded=True)
-        return url.with_query(query) if query else url
+    def url(self, request: Request[Any]) -> URL:
+        """Where a request is sent."""
+        if request.link is not None:
+            return request.link
+        url = self.base_url.with_path(self._prefix + request.path, encoded=True)
+        return url.with_query(request.query) if request.query else url
 
     def same_origin(self, link: str) -> URL:
         """Where a link that the API gave leads on this session's origin. Raises `ValueError` if it leads elsewhere."""
         url = same_origin(self.base_url, link)
         if url is None:
             raise ValueError(
-                f"the API gave a link that leads to another origin or nowhere, {self.masked(link)[:200]!r}; the key is "
-                f"not sent there: this session talks to {self.base_url.origin()}"
+                f"the API gave a link that leads to another origin or nowhere, {one_line(self.mask.text(link), 120)!r}; "
+                f"the key is not sent there: this session talks to {self.base_url.origin()}"
             )
         return url
 
     async def send(
-        self,
-        attempt: Attempt,
-        method: str,
-        url: URL,
-        *,
-        body: bytes | None = None,
-        idempotency_key: str | None = None,
-        timeout: float | None = None,
-    ) -> Answer:
-        """The answer to one request. `timeout` in seconds, if it is to be shorter than the session's.
+        self, attempt: SendOnce, request: Request[Any], idempotency_key: str | None = None, timeout: float | None = None
+    ) -> Response:
+        """Send a request once. `timeout` in seconds, if it is to be shorter than the session's.
 
-        Raises `ConnectionFailedError` or `AttemptTimeoutError` where none came, `ResponseDecodeError` for one that is too
-        large, and `SessionClosedError` or `ConfigurationError` where the aiohttp session cannot send.
+        Raises `ConnectionFailedError` or `AttemptTimeoutError` where no response came, `ResponseDecodeError` for one that
+        cannot be read, and `SessionClosedError` or `ConfigurationError` where the aiohttp session cannot send.
         """
-        assert self._http is not None
-        headers = self._headers.copy() if self._adds_headers else {}
-        if body is not None:
-            headers[hdrs.CONTENT_TYPE] = "application/json"
-        if idempotency_key is not None:
-            headers[IDEMPOTENCY_KEY] = idempotency_key
         limit = self._timeout
         if timeout is not None and timeout < self.timeout:
             # aiohttp would round it up to a whole second.
             limit = aiohttp.ClientTimeout(total=timeout, ceil_threshold=math.inf)
         try:
-            response = await self._http.request(
-                method,
-                url,
-                data=body,
-                headers=headers,
-                timeout=limit,
-                allow_redirects=False,
-                raise_for_status=False,
-                middlewares=(attempt,),
-            )
-            attempt.answered = True
-            try:
-                if response.status < 300:
-                    measured = (response.content_length or math.inf) <= MAX_ANSWER
-                    plain = measured and hdrs.CONTENT_ENCODING not in response.headers
-                    content = await (response.read() if plain else _read_parts(response))
-                    # Headers are read where an error is explained, and nowhere else.
-                    return Answer(response.status, {}, content)
-                content = _without(self._api_key.encode(), await _read_error(response))
-                told = {name.lower(): self.masked(value) for name, value in response.headers.items()}
-                return Answer(response.status, told, content)
-            finally:
-                response.release()
-        except TimeoutError:
-            failure: RecallError = AttemptTimeoutError(f"no answer within {limit.total:g} s from {url.origin()}")
-        except (aiohttp.ClientError, OSError) as error:
-            reason = self.masked(str(error)) or type(error).__name__
-            failure = ConnectionFailedError(f"no answer from {url.origin()}: {reason}")
-        except (ValueError, RuntimeError) as error:
-            if self._http.closed:
-                failure = SessionClosedError("the aiohttp session that was passed as http= is closed")
-            else:
-                failure = ConfigurationError(self.masked(f"nothing can be sent to {url.origin()}: {error}"))
+            return await self._exchange(attempt, request, idempotency_key, limit)
+        except ResponseDecodeError as error:
+            failure: RecallError = error
+            failure.__traceback__ = None
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
+            failure = self._failure(error, attempt, request, limit.total)
         # Not from aiohttp's exception, nor in its context: both it and its frames hold the headers that were sent.
         raise failure
 
-    def masked(self, text: str) -> str:
-        """The text without the API key, should a server have sent it back."""
-        return text.replace(self._api_key, "***")
+    async def _exchange(
+        self, attempt: SendOnce, request: Request[Any], idempotency_key: str | None, timeout: aiohttp.ClientTimeout
+    ) -> Response:
+        assert self._http is not None
+        attempt.used = self._used
+        headers = self._headers.copy() if self._adds_headers else {}
+        body: Any = request.body
+        if body is not None:
+            headers[hdrs.CONTENT_TYPE] = "application/json"
+            if len(body) > MAX_AT_ONCE:
+                body = io.BytesIO(body)
+        if idempotency_key is not None:
+            headers[IDEMPOTENCY_KEY] = idempotency_key
+        response = await self._http.request(
+            request.operation.method,
+            self.url(request),
+            data=body,
+            headers=headers,
+            timeout=timeout,
+            allow_redirects=False,
+            raise_for_status=False,
+            middlewares=(attempt,),
+        )
+        try:
+            attempt.head(response)
+            if response.status < 300:
+                measured = (response.content_length or math.inf) <= MAX_ANSWER
+                plain = measured and hdrs.CONTENT_ENCODING not in response.headers
+                content = await (response.read() if plain else _read_parts(response))
+                # Headers are read where an error is explained, and nowhere else.
+                return Response(response.status, {}, content)
+            return Response(
+                response.status, told(response.headers.items(), self.mask.text), await _read_error(response)
+            )
+        finally:
+            response.release()
+
+    def _failure(
+        self, error: Exception, attempt: SendOnce, request: Request[Any], seconds: float | None
+    ) -> RecallError:
+        """Our exception for one of aiohttp or the system: what happened, whether it took effect, what to do."""
+        origin = self.base_url.origin()
+        effect = effect_of(request.operation) if attempt.sent else "Nothing was sent."
+        if isinstance(error, TimeoutError):
+            return AttemptTimeoutError(f"no answer within {seconds:g} s from {origin}. {effect}")
+        if (flaw := _flaw(error)) is not None:
+            return ResponseDecodeError(
+                f"{origin} sent a response that is not valid HTTP, or that cannot be decompressed ({flaw}). {effect} "
+                "Check whether base_url leads to the API, and the proxies on the way."
+            )
+        if isinstance(error, aiohttp.ClientError | OSError):
+            failure = ConnectionFailedError(f"no answer from {origin}: {self.mask.text(_reason(error))}. {effect}")
+            failure.permanent = _is_permanent(error)
+            return failure
+        if self._http is not None and self._http.closed:
+            return SessionClosedError("the aiohttp session that was passed as http= is closed: open a new one")
+        return ConfigurationError(self.mask.text(f"nothing can be sent to {origin}: {error}"))
+
+
+def _flaw(error: BaseException) -> str | None:
+    """What is wrong with a response that is not HTTP, without what it holds; `None` if the error is another one."""
+    cause = error.__cause__
+    if not isinstance(cause, HttpProcessingError):
+        return None
+    text = cause.message
+    if isinstance(error, aiohttp.ClientPayloadError) and text.startswith("Not enough data"):
+        return None  # it was cut off
+    return re.split(r"[:'\"\n(]| b'", text.strip())[0].strip()[:80].lower() or "malformed"
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        said = error.certificate_error
+        return (
+            f"its TLS certificate is not valid ({getattr(said, 'verify_message', '') or said}). Check base_url, the "
+            "certificates of this system, and proxies that open TLS connections"
+        )
+    cause = getattr(error, "os_error", error)
+    if isinstance(cause, ssl.SSLError):
+        reason = (getattr(cause, "reason", None) or str(cause)).replace("_", " ").lower()
+        return f"TLS failed ({reason}). Check whether base_url is an https address"
+    if isinstance(cause, socket.gaierror):
+        return f"its name cannot be looked up ({cause.strerror}). Check base_url and the DNS"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the server closed the connection before it answered"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the connection was closed in the middle of the answer"
+    number = cause.errno if isinstance(cause, OSError) else None
+    text = os.strerror(number) if number is not None and number > 0 else str(error)
+    return one_line(text, 200) or type(error).__name__
+
+
+def _is_permanent(error: BaseException) -> bool:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return True
+    cause = getattr(error, "os_error", error)
+    return isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN
 
 
 async def _read_parts(response: aiohttp.ClientResponse) -> bytes:
-    """A body of which is not known how large it will be."""
+    """Read a body of which is not known how large it will be."""
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
@@ -216,7 +334,7 @@ async def _read_parts(response: aiohttp.ClientResponse) -> bytes:
 
 
 async def _read_error(response: aiohttp.ClientResponse) -> bytes:
-    """As much of an error's body as there is, up to `MAX_ERROR` bytes."""
+    """Read as much of an error's body as there is, up to `MAX_ERROR` bytes."""
     body = bytearray()
     # The status and how long to wait are known, whatever becomes of the body.
     with suppress(aiohttp.ClientError, OSError):
@@ -226,10 +344,3 @@ async def _read_error(response: aiohttp.ClientResponse) -> bytes:
                 response.close()
                 break
     return bytes(body[:MAX_ERROR])
-
-
-def _without(key: bytes, body: bytes) -> bytes:
-    """The body without the key, and without the part of a key in which it was cut off."""
-    body = body.replace(key, b"***")
-    part = next((n for n in range(len(key) - 1, 3, -1) if body.endswith(key[:n])), 0)
-    return body[: len(body) - part]

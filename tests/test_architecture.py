@@ -20,7 +20,7 @@ MODULES = sorted(
 )
 PURE = [
     "models", "bot_models", "platforms", "lenient", "secrecy", "errors", "checks", "operations", "address",
-    "answers", "retry", "webhooks", "sync.plan",
+    "answers", "advice", "retry", "webhooks", "sync.plan",
     "limits.window", "limits.pace", "limits.queue", "limits.quota",
 ]  # fmt: skip
 FLOORS = [
@@ -30,6 +30,7 @@ FLOORS = [
     {"bot_models"},
     {"operations"},
     {"answers", "webhooks", "address"},
+    {"advice"},
     {"retry", "limits"},
     {"transport", "workspace"},
     {"caller"},

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from .. import errors
-from ..answers import ADVICE
+from ..advice import ADVICE
 from ..errors import APIError, RecallError
 from .text import line
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from datetime import datetime
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, TypeVar, Unpack
 from uuid import UUID
 
 import msgspec
-from yarl import URL
 
 from .. import checks
-from ..caller import Caller
+from ..caller import Client
+from ..errors import ConfigurationError
 from ..limits.quota import Priority
 from ..models import SECRET_FIELDS, Calendar, CalendarAccessToken, Page
 from ..operations import (
@@ -20,52 +20,78 @@ from ..operations import (
     LIST_CALENDARS,
     RETRIEVE_CALENDAR,
     UPDATE_CALENDAR,
-    Operation,
 )
-from .fields import check_id, encode_query
+from ..retry import RetryPolicy
+from ..secrecy import Secret, SecretBytes
+from .extra import merged
+from .fields import CALENDAR_FILTERS, CalendarFilters, encode_object, encode_query
 from .pages import follow
+
+T = TypeVar("T")
 
 
 class Calendars:
     """The calendars of a workspace: https://docs.recall.ai/reference/calendars_list
 
-    Every method takes `priority` (who goes first when the quota is short) and `deadline` (seconds for the whole call,
-    waiting included), and raises `ConfigurationError` for input that the API could not take, before anything is sent,
-    or any other `RecallError`.
+    Every method takes `priority` (which calls go first when the quota is short), `deadline` (seconds for the whole call,
+    waiting included) and `retry` (a `RetryPolicy` in place of the session's). It raises `ConfigurationError` for input
+    that the API would refuse, before anything is sent, or any other `RecallError`. OAuth secrets are shown by no message.
     """
 
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
+    def __init__(self, client: Client) -> None:
+        self._client = client
 
     async def create(
         self,
         *,
         platform: str,
         oauth_client_id: str,
-        oauth_client_secret: str,
         oauth_refresh_token: str,
+        oauth_client_secret: str | None = None,
+        oauth_client_certificate: str | None = None,
+        oauth_client_private_key: str | None = None,
         oauth_email: str | None = None,
         webhook_url: str | None = None,
+        metadata: Mapping[str, str | None] | None = None,
+        extra: Mapping[str, Any] | None = None,
         priority: Priority = Priority.INTERACTIVE,
         deadline: float | None = None,
+        retry: RetryPolicy | None = None,
+        idempotency_key: str | None = None,
     ) -> Calendar:
-        """The calendar that was connected. `platform` is `google_calendar` or `microsoft_outlook`.
+        """Connect a calendar and return it. `platform` is `google_calendar` or `microsoft_outlook`.
 
+        Pass `oauth_client_secret` or, for Microsoft, `oauth_client_certificate` with `oauth_client_private_key`. `metadata`
+        is kept with the calendar. `extra` holds further fields of the request's body. `idempotency_key` is made unless it
+        is given: with the same key, a call that is repeated within an hour creates nothing more.
         https://docs.recall.ai/reference/calendars_create
         """
+        secret, token = _sealed(oauth_client_secret), _sealed(oauth_refresh_token)
+        certificate, private_key = _sealed(oauth_client_certificate), _sealed(oauth_client_private_key)
+        oauth_client_secret = oauth_refresh_token = oauth_client_certificate = oauth_client_private_key = ""
+        if secret is None and (certificate is None or private_key is None):
+            raise ConfigurationError(
+                "oauth_client_secret must be given, or oauth_client_certificate with oauth_client_private_key"
+            )
         body = _encode(
+            metadata,
+            extra,
             platform=platform,
             oauth_client_id=oauth_client_id,
-            oauth_client_secret=oauth_client_secret,
-            oauth_refresh_token=oauth_refresh_token,
+            oauth_client_secret=secret,
+            oauth_client_certificate=certificate,
+            oauth_client_private_key=private_key,
+            oauth_refresh_token=token,
             oauth_email=oauth_email,
             webhook_url=webhook_url,
         )
-        url = self._caller.transport.url(CREATE_CALENDAR.path)
-        calendar: Calendar = await self._caller.call(
-            CREATE_CALENDAR, url, body=body, priority=priority, deadline=deadline
+        return await self._client.call(
+            CREATE_CALENDAR.request(body=body),
+            priority=priority,
+            until=self._client.until(deadline),
+            retry=retry,
+            idempotency_key=idempotency_key,
         )
-        return calendar
 
     async def retrieve(
         self,
@@ -73,51 +99,38 @@ class Calendars:
         *,
         priority: Priority = Priority.INTERACTIVE,
         deadline: float | None = None,
+        retry: RetryPolicy | None = None,
     ) -> Calendar:
-        """One calendar. Raises `NotFoundError`. https://docs.recall.ai/reference/calendars_retrieve"""
-        url = self._url(RETRIEVE_CALENDAR, calendar_id)
-        calendar: Calendar = await self._caller.call(RETRIEVE_CALENDAR, url, priority=priority, deadline=deadline)
-        return calendar
+        """Return one calendar. Raises `NotFoundError`. https://docs.recall.ai/reference/calendars_retrieve"""
+        request = RETRIEVE_CALENDAR.request(checks.uuid("calendar_id", calendar_id))
+        return await self._client.call(request, priority=priority, until=self._client.until(deadline), retry=retry)
 
     def list(
         self,
         *,
-        created_at__gte: datetime | str | None = None,
-        email: str | None = None,
-        platform: str | None = None,
-        status: str | None = None,
-        cursor: str | None = None,
         priority: Priority = Priority.INTERACTIVE,
         deadline: float | None = None,
+        retry: RetryPolicy | None = None,
+        **filters: Unpack[CalendarFilters],
     ) -> AsyncIterator[Calendar]:
-        """Every calendar that passes the filters, page after page; `deadline` is for all of them.
+        """Iterate over all calendars that pass the filters, page after page; `deadline` is for all pages together.
 
         https://docs.recall.ai/reference/calendars_list
         """
-        filters = encode_query(
-            dict(created_at__gte=created_at__gte, email=email, platform=platform, status=status, cursor=cursor)
-        )
-        url = self._caller.transport.url(LIST_CALENDARS.path, filters)
-        return follow(self._caller, LIST_CALENDARS, url, priority=priority, deadline=deadline)
+        request = LIST_CALENDARS.request(query=encode_query(CALENDAR_FILTERS, filters))
+        return follow(self._client, request, priority=priority, deadline=deadline, retry=retry)
 
     async def list_page(
         self,
         *,
-        created_at__gte: datetime | str | None = None,
-        email: str | None = None,
-        platform: str | None = None,
-        status: str | None = None,
-        cursor: str | None = None,
         priority: Priority = Priority.INTERACTIVE,
         deadline: float | None = None,
+        retry: RetryPolicy | None = None,
+        **filters: Unpack[CalendarFilters],
     ) -> Page[Calendar]:
-        """One page of at most 100 calendars; the filters are those of `list`."""
-        filters = encode_query(
-            dict(created_at__gte=created_at__gte, email=email, platform=platform, status=status, cursor=cursor)
-        )
-        url = self._caller.transport.url(LIST_CALENDARS.path, filters)
-        page: Page[Calendar] = await self._caller.call(LIST_CALENDARS, url, priority=priority, deadline=deadline)
-        return page
+        """Return one page of at most 100 calendars; the filters are those of `list`, `cursor` is `Page.next_cursor`."""
+        request = LIST_CALENDARS.request(query=encode_query(CALENDAR_FILTERS, filters))
+        return await self._client.call(request, priority=priority, until=self._client.until(deadline), retry=retry)
 
     async def update(
         self,
@@ -126,29 +139,46 @@ class Calendars:
         platform: str | None = None,
         oauth_client_id: str | None = None,
         oauth_client_secret: str | None = None,
+        oauth_client_certificate: str | None = None,
+        oauth_client_private_key: str | None = None,
         oauth_refresh_token: str | None = None,
         oauth_email: str | None = None,
         webhook_url: str | None = None,
+        metadata: Mapping[str, str | None] | None = None,
+        extra: Mapping[str, Any] | None = None,
         priority: Priority = Priority.INTERACTIVE,
         deadline: float | None = None,
+        retry: RetryPolicy | None = None,
+        idempotency_key: str | None = None,
     ) -> Calendar:
-        """The calendar after the change; what is `None` stays as it is.
+        """Change a calendar and return it; what is `None` stays as it is. The parameters are those of `create`.
 
+        A new client secret or refresh token reconnects a disconnected calendar.
         https://docs.recall.ai/reference/calendars_partial_update
         """
+        secret, token = _sealed(oauth_client_secret), _sealed(oauth_refresh_token)
+        certificate, private_key = _sealed(oauth_client_certificate), _sealed(oauth_client_private_key)
+        oauth_client_secret = oauth_refresh_token = oauth_client_certificate = oauth_client_private_key = ""
+        id = checks.uuid("calendar_id", calendar_id)
         body = _encode(
+            metadata,
+            extra,
             platform=platform,
             oauth_client_id=oauth_client_id,
-            oauth_client_secret=oauth_client_secret,
-            oauth_refresh_token=oauth_refresh_token,
+            oauth_client_secret=secret,
+            oauth_client_certificate=certificate,
+            oauth_client_private_key=private_key,
+            oauth_refresh_token=token,
             oauth_email=oauth_email,
             webhook_url=webhook_url,
         )
-        url = self._url(UPDATE_CALENDAR, calendar_id)
-        calendar: Calendar = await self._caller.call(
-            UPDATE_CALENDAR, url, body=body, priority=priority, deadline=deadline
+        return await self._client.call(
+            UPDATE_CALENDAR.request(id, body=body),
+            priority=priority,
+            until=self._client.until(deadline),
+            retry=retry,
+            idempotency_key=idempotency_key,
         )
-        return calendar
 
     async def delete(
         self,
@@ -156,10 +186,15 @@ class Calendars:
         *,
         priority: Priority = Priority.INTERACTIVE,
         deadline: float | None = None,
+        retry: RetryPolicy | None = None,
     ) -> None:
-        """Disconnect a calendar. Raises `NotFoundError`. https://docs.recall.ai/reference/calendars_destroy"""
-        url = self._url(DELETE_CALENDAR, calendar_id)
-        await self._caller.call(DELETE_CALENDAR, url, priority=priority, deadline=deadline)
+        """Disconnect and delete a calendar. Raises `NotFoundError`.
+
+        A retry after an answer that was lost finds nothing, and raises `NotFoundError`, too.
+        https://docs.recall.ai/reference/calendars_destroy
+        """
+        request = DELETE_CALENDAR.request(checks.uuid("calendar_id", calendar_id))
+        await self._client.call(request, priority=priority, until=self._client.until(deadline), retry=retry)
 
     async def create_access_token(
         self,
@@ -167,24 +202,31 @@ class Calendars:
         *,
         priority: Priority = Priority.INTERACTIVE,
         deadline: float | None = None,
+        retry: RetryPolicy | None = None,
     ) -> CalendarAccessToken:
-        """A token for the platform's own API, and when it expires.
+        """Return a token for the calendar platform's own API, and when it expires.
 
         Raises `BadRequestError` with `code` `no_oauth_credentials`, `bad_refresh_token` or `error`.
         https://docs.recall.ai/reference/calendars_access_token_create
         """
-        url = self._url(CREATE_ACCESS_TOKEN, calendar_id)
-        token: CalendarAccessToken = await self._caller.call(
-            CREATE_ACCESS_TOKEN, url, priority=priority, deadline=deadline
-        )
-        return token
-
-    def _url(self, operation: Operation, calendar_id: str | UUID) -> URL:
-        return self._caller.transport.url(operation.path.replace("{id}", check_id(calendar_id, "calendar_id")))
+        request = CREATE_ACCESS_TOKEN.request(checks.uuid("calendar_id", calendar_id))
+        return await self._client.call(request, priority=priority, until=self._client.until(deadline), retry=retry)
 
 
-def _encode(**fields: str | None) -> bytes:
+def _sealed(value: T) -> T:
+    """The same text or bytes, so that no traceback shows it."""
+    if isinstance(value, str):
+        return Secret(value)  # type: ignore[return-value]
+    return SecretBytes(value) if isinstance(value, bytes) else value  # type: ignore[return-value]
+
+
+def _encode(
+    metadata: Mapping[str, str | None] | None, extra: Mapping[str, Any] | None, **fields: str | None
+) -> SecretBytes:
     for name, value in fields.items():
         if value is not None:
             checks.text(name, value, secret=name in SECRET_FIELDS)
-    return msgspec.json.encode({name: value for name, value in fields.items() if value is not None})
+    named: dict[str, Any] = {name: str.__str__(value) for name, value in fields.items() if value is not None}
+    if metadata is not None:
+        named["metadata"] = msgspec.Raw(encode_object("metadata", metadata))
+    return SecretBytes(merged(msgspec.json.encode(named), extra))

@@ -1,11 +1,11 @@
-"""Checks of what a caller passes, made before anything is sent."""
+"""What may be asked of a list, and what a bot is made of: checked before anything is sent."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 from uuid import UUID
 
 import msgspec
@@ -15,6 +15,81 @@ from ..errors import ConfigurationError
 
 MAX_DEDUPLICATION_KEY = 2000
 """Characters: https://docs.recall.ai/reference/calendar_events_bot_create"""
+
+Check = Callable[[str, Any], str]
+
+
+class EventFilters(TypedDict, total=False):
+    """The filters of a list of calendar events; those that are `None` are left out.
+
+    https://docs.recall.ai/reference/calendar_events_list
+    """
+
+    calendar_id: str | UUID | None
+    ical_uid: str | None
+    """A prefix."""
+    is_deleted: bool | None
+    start_time: datetime | str | None
+    start_time__gte: datetime | str | None
+    start_time__lte: datetime | str | None
+    updated_at__gte: datetime | str | None
+    cursor: str | None
+    """Where a page begins: `Page.next_cursor` of the page before."""
+
+
+class CalendarFilters(TypedDict, total=False):
+    """The filters of a list of calendars; those that are `None` are left out.
+
+    https://docs.recall.ai/reference/calendars_list
+    """
+
+    created_at__gte: datetime | str | None
+    email: str | None
+    platform: str | None
+    status: str | None
+    cursor: str | None
+    """Where a page begins: `Page.next_cursor` of the page before."""
+
+
+def _flag(name: str, value: Any) -> str:
+    return "true" if checks.flag(name, value) else "false"
+
+
+def _text(name: str, value: Any) -> str:
+    return checks.text(name, value, empty=True)
+
+
+def _cursor(name: str, value: Any) -> str:
+    if "cursor=" in checks.text(name, value, empty=True):
+        raise checks.invalid(name, "the `next_cursor` of a page, not the whole URL of its `next`", value)
+    return str(value)
+
+
+EVENT_FILTERS: dict[str, Check] = {
+    "calendar_id": checks.uuid,
+    "ical_uid": _text,
+    "is_deleted": _flag,
+    "start_time": checks.moment_text,
+    "start_time__gte": checks.moment_text,
+    "start_time__lte": checks.moment_text,
+    "updated_at__gte": checks.moment_text,
+    "cursor": _cursor,
+}
+CALENDAR_FILTERS: dict[str, Check] = {
+    "created_at__gte": checks.moment_text,
+    "email": _text,
+    "platform": _text,
+    "status": _text,
+    "cursor": _cursor,
+}
+
+
+def encode_query(known: Mapping[str, Check], filters: Mapping[str, Any]) -> dict[str, str]:
+    """Write the filters of a list as they stand in a query. Raises `ConfigurationError`, or `TypeError` for a name."""
+    for name in filters:
+        if name not in known:
+            raise TypeError(f"there is no filter {name!r}; there are {', '.join(known)}")
+    return {name: known[name](name, value) for name, value in filters.items() if value is not None}
 
 
 def check_id(value: str | UUID, name: str) -> str:
@@ -27,62 +102,50 @@ def check_deduplication_key(value: str) -> str:
     return checks.text("deduplication_key", value, at_most=MAX_DEDUPLICATION_KEY)
 
 
-def encode_bot_config(config: Mapping[str, Any]) -> bytes:
-    """A bot configuration as JSON; aware datetimes become RFC 3339 text. Raises `ConfigurationError`."""
-    if not isinstance(config, dict):
-        config = dict(checks.instance("bot_config", config, Mapping, "a mapping such as {'bot_name': 'Notes'}"))
-    try:
-        _check_json(config)
-        return _encode_config(config)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigurationError(f"bot_config must be JSON: {error}") from None
-
-
-def check_time(value: datetime | str, name: str) -> str:
-    """Write a time as RFC 3339 text. Raises `ConfigurationError` for a naive datetime, or text that is not such a time."""
-    return checks.moment_text(name, value)
-
-
 def parse_time(value: datetime | str, name: str) -> datetime:
-    """Read a time as an aware datetime. Raises `ConfigurationError` as `check_time` does."""
+    """Read a time as an aware datetime. Raises `ConfigurationError` for a naive one, or text that is not a time."""
     return checks.moment(name, value)
 
 
-def encode_query(values: Mapping[str, str | UUID | datetime | bool | None]) -> dict[str, str]:
-    """The filters of a list as they stand in a query; those that are `None` are left out."""
-    return {name: _filter(name, value) for name, value in values.items() if value is not None}
+def start_of(start_time: datetime | str | None) -> float:
+    """When an event starts, in seconds of the Unix epoch; `inf` if it is not said. Raises `ConfigurationError`."""
+    return math.inf if start_time is None else checks.moment("start_time", start_time).timestamp()
 
 
-def _filter(name: str, value: Any) -> str:
-    if name.endswith("_id"):
-        return check_id(value, name)
-    if name.partition("__")[0] in ("start_time", "updated_at", "created_at"):
-        return check_time(value, name)
-    if name.startswith("is_"):
-        return "true" if checks.flag(name, value) else "false"
-    if name == "cursor" and "cursor=" in checks.text(name, value):
-        raise checks.invalid("cursor", "the `cursor` parameter of a page's `next`, not the whole URL", value)
-    return checks.text(name, value, empty=True)
+def encode_bot_config(config: Mapping[str, Any]) -> bytes:
+    """Write a bot configuration as JSON; aware datetimes become RFC 3339 text. Raises `ConfigurationError`."""
+    return encode_object("bot_config", config, "a mapping such as {'bot_name': 'Notes'}")
 
 
-def _check_json(value: object) -> None:
+def encode_object(name: str, value: Mapping[str, Any], expected: str = "a mapping from names to JSON") -> bytes:
+    """Write a mapping as JSON; aware datetimes become RFC 3339 text. Raises `ConfigurationError`."""
+    if not isinstance(value, dict):
+        value = dict(checks.instance(name, value, Mapping, expected))
+    try:
+        _check_json(name, value)
+        return _encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{name} must be JSON: {error}") from None
+
+
+def _check_json(where: str, value: object) -> None:
     """Raise `TypeError` or `ValueError` for what msgspec writes as something else: NaN as null, 1 as a name, bytes."""
     if isinstance(value, dict):
         for name, part in value.items():
             if not isinstance(name, str):
-                raise TypeError("the names in an object are texts")
+                raise TypeError("the names in an object must be texts")
             if type(part) is not str:
-                _check_json(part)
+                _check_json(where, part)
     elif isinstance(value, list | tuple):
         for part in value:
-            _check_json(part)
+            _check_json(where, part)
     elif isinstance(value, float):
         if not math.isfinite(value):
-            raise ValueError(f"{value} is no number in JSON")
+            raise ValueError(f"{value} cannot be written in JSON")
     elif isinstance(value, datetime):
-        check_time(value, "a time in bot_config")
+        checks.moment_text(f"a time in {where}", value)
     elif value is not None and not isinstance(value, str | int | UUID):
-        raise TypeError(f"{type(value).__name__} is no JSON")
+        raise TypeError(f"{type(value).__name__} cannot be written in JSON")
 
 
 def _plain(value: object) -> str | int | float:
@@ -92,4 +155,4 @@ def _plain(value: object) -> str | int | float:
     return int(value) if isinstance(value, int) else float(value)  # type: ignore[arg-type]
 
 
-_encode_config = msgspec.json.Encoder(enc_hook=_plain).encode
+_encode = msgspec.json.Encoder(enc_hook=_plain).encode

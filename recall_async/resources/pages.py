@@ -2,40 +2,56 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, TypeVar
 
 from yarl import URL
 
-from ..caller import Caller
+from ..caller import Client
 from ..errors import ResponseDecodeError
 from ..limits.quota import Priority
-from ..operations import Operation
+from ..models import Page
+from ..operations import Request
+from ..retry import RetryPolicy
+from ..secrecy import Secret
+
+T = TypeVar("T")
 
 
 async def follow(
-    caller: Caller, operation: Operation, url: URL, *, priority: Priority, deadline: float | None
-) -> AsyncIterator[Any]:
+    client: Client,
+    request: Request[Page[T]],
+    *,
+    priority: Priority,
+    deadline: float | None,
+    retry: RetryPolicy | None = None,
+) -> AsyncIterator[T]:
     """Every object of a list. `next` is a full URL, followed as it is: https://docs.recall.ai/reference/pagination
 
     A list that cannot be read to its end raises; it never just ends.
     """
-    until = caller.until(deadline)
-    seen: set[URL] = set()
+    until = client.until(deadline)
+    seen: set[URL] = {client.transport.url(request)}
     while True:
-        seen.add(url)
-        left = max(0.0, until - asyncio.get_running_loop().time())
-        page = await caller.call(operation, url, priority=priority, deadline=left)
-        for item in page.results:
+        page = await client.call(request, priority=priority, until=until, retry=retry)
+        # A server may have put the key into the link, so no frame keeps it where it is shown.
+        results, link = page.results, None if page.next is None else Secret(page.next)
+        del page
+        for item in results:
             yield item
-        if page.next is None:
+        if link is None:
             return
-        try:
-            url = caller.transport.same_origin(page.next)
-            if url in seen:
-                raise ValueError(f"the pages go round in a circle, page {len(seen)} leads back to an earlier one")
-        except ValueError as error:
-            raise ResponseDecodeError(
-                f"{operation.name}: {error}", operation=operation.name, attempts=len(seen)
-            ) from None
+        request = request.operation.request(link=_next(client, request, link, seen))
+
+
+def _next(client: Client, request: Request[Any], link: Secret, seen: set[URL]) -> URL:
+    try:
+        url = client.transport.same_origin(link)
+        if url in seen:
+            raise ValueError(f"the pages go round in a circle, page {len(seen)} leads back to an earlier one")
+    except ValueError as error:
+        reason = f"{request.operation.name}: {error}"
+    else:
+        seen.add(url)
+        return url
+    raise ResponseDecodeError(reason, operation=request.operation.name, attempts=len(seen))

@@ -16,7 +16,7 @@ from .state import State
 _REQUIRED = "This field is required."
 
 
-def contended_keys(operation: table.Operation, state: State, request: Request) -> frozenset[str]:
+def contended_keys(operation: table.Operation[Any], state: State, request: Request) -> frozenset[str]:
     """The deduplication keys that no other request may work on at the same time; none if the request is not valid."""
     try:
         if operation.name == table.SCHEDULE_BOT.name:

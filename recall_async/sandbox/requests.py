@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from recall_async import operations as table
 
@@ -28,7 +29,7 @@ _HANDLERS: dict[str, Callable[[State, Request], Answer]] = {
 }
 
 
-def perform(operation: table.Operation, state: State, request: Request) -> Answer:
+def perform(operation: table.Operation[Any], state: State, request: Request) -> Answer:
     """The answer to a request that passed authentication and quota."""
     try:
         return _HANDLERS[operation.name](state, request)

@@ -146,7 +146,7 @@ class Server:
         return await wire.truncated(request, result) if fault == "truncate" else wire.response(result)
 
     async def _serve(
-        self, workspace: Workspace, operation: Operation, path: str, identifier: str, request: web.BaseRequest
+        self, workspace: Workspace, operation: Operation[Any], path: str, identifier: str, request: web.BaseRequest
     ) -> tuple[Answer | None, FaultKind | None]:
         """What to answer, and the fault that it runs into; no answer if that comes first."""
         if not self._is_authorized(request.headers.get("Authorization", "")):
@@ -221,7 +221,7 @@ class Server:
                     await self._changed.wait()
 
     async def _outcome(
-        self, workspace: Workspace, operation: Operation, call: Request, kept: Answer | None, fault: Fault | None
+        self, workspace: Workspace, operation: Operation[Any], call: Request, kept: Answer | None, fault: Fault | None
     ) -> Answer:
         if fault is not None and not fault.applied:
             if fault.kind == "status":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from typing import Any
 
 from aiohttp import web
 
@@ -11,13 +12,13 @@ from recall_async.operations import OPERATIONS, Operation
 
 from .answers import Answer, Refusal, detail, not_found, printable
 
-_ROUTES: dict[str, dict[str, Operation]] = {}
+_ROUTES: dict[str, dict[str, Operation[Any]]] = {}
 for _operation in OPERATIONS.values():
     _ROUTES.setdefault(_operation.path, {})[_operation.method] = _operation
 _ID_SEGMENT = 4
 
 
-def route(request: web.BaseRequest) -> tuple[str, dict[str, Operation], str]:
+def route(request: web.BaseRequest) -> tuple[str, dict[str, Operation[Any]], str]:
     """The request's path with `{id}` in place of an id, the operations there by method, and the id as it was sent.
 
     The last slash may be missing.
@@ -30,7 +31,7 @@ def route(request: web.BaseRequest) -> tuple[str, dict[str, Operation], str]:
     return path, _ROUTES.get(path, {}), identifier
 
 
-def no_operation(method: str, methods: dict[str, Operation]) -> Answer:
+def no_operation(method: str, methods: dict[str, Operation[Any]]) -> Answer:
     """404, or 405 where other methods are known."""
     if not methods:
         return not_found().answer

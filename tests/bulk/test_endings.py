@@ -343,7 +343,7 @@ async def test_an_exception_about_an_outcome_that_was_given(world: World, recall
             raise LookupError("the terminal is gone")
 
     world.gate.clear()
-    run = BulkRun(recall._caller, iter([schedule(1), given, *map(schedule, range(2, 50))]), on_progress=on_progress)
+    run = BulkRun(recall._client, iter([schedule(1), given, *map(schedule, range(2, 50))]), on_progress=on_progress)
     with pytest.raises(LookupError):
         await _drain(run)
     assert jobs() == set()

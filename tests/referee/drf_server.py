@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import subprocess
 import sys
 import time
@@ -113,7 +114,8 @@ def application(limit: int, per: float, delay: float, slow: float, seed: int) ->
             return super().finalize_response(*args, **options)
 
         def get(self, request: Request) -> Response:
-            return Response(EVENT)
+            asked = re.search(r"/calendar-events/([0-9a-f-]{36})/", request.path)
+            return Response(EVENT | {"id": asked[1]} if asked else EVENT)
 
         post = delete = get
 

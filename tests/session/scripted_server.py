@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import struct
 from collections import Counter, deque
@@ -161,6 +162,9 @@ async def success(request: web.BaseRequest) -> web.StreamResponse:
     sample = CALENDAR if path.startswith("/api/v2/calendars/") else EVENT
     if path.endswith(("/calendars/", "/calendar-events/")) and method == "GET":
         return web.json_response({"next": None, "previous": None, "results": [sample]})
-    if sample is CALENDAR and method == "DELETE":
+    deleted = sample is CALENDAR and method == "DELETE"
+    if (asked := re.search(r"/([0-9a-f-]{36})/", path)) is not None:
+        sample = sample | {"id": asked[1]}
+    if deleted:
         return web.Response(status=204)
     return web.json_response(sample, status=201 if path.endswith("/calendars/") else 200)

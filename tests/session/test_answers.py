@@ -55,7 +55,7 @@ async def test_redirect_to_itself(server: ScriptedServer, recall: RecallSession)
         (json.dumps(EVENT | {"bots": [{"bot_id": None}]}).encode(), r"\$\.bots\[0\]\.bot_id"),
         (json.dumps(EVENT | {"bots": {}}).encode(), r"\$\.bots"),
         (json.dumps(EVENT | {"id": None}).encode(), r"\$\.id"),
-        (b'{"id": "\xff"}', "utf-8"),
+        (b'{"id": "\xff"}', "missing required field"),
         (b"[" * 100_000, "recursion|nest|malformed|Expected"),
         (BODY + b"x", "trailing"),
         (BODY.decode().encode("utf-16"), "malformed"),

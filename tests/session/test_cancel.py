@@ -24,13 +24,12 @@ async def schedule(recall: RecallSession, key: str = "k", **options: Any) -> str
 
 async def assert_nothing_is_held(recall: RecallSession, server: ScriptedServer, operation: str = SCHEDULE) -> None:
     """Once the loop has come to rest: no slot in flight, no place in a queue, no key, no task, no call to be awaited."""
-    caller = recall._caller
+    client = recall._client
     async with asyncio.timeout(5):
         while tasks_of_the_client():  # noqa: ASYNC110 - aiohttp's, which write bodies and tell nobody
             await asyncio.sleep(0)
     assert workspace_named(recall.workspace).keys._queues == {}
-    assert not caller._calls
-    assert not caller._ended
+    assert not client._closing
     for lane in recall.statistics().values():
         assert (lane.in_flight, lane.waiting_interactive, lane.waiting_bulk) == (0, 0, 0)
         assert lane.taken <= lane.admitted

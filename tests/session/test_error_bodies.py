@@ -11,9 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recall_async import APIError, BadRequestError, BotAlreadyDispatchedError, EventEndedError, RequestBlockedError
-from recall_async.answers import Answer, api_error
+from recall_async.advice import api_error
+from recall_async.answers import Response
+from recall_async.operations import SCHEDULE_BOT
 
-OPERATION = "calendar_events.schedule_bot"
+OPERATION = SCHEDULE_BOT.name
 CLOUDFLARE = b"""<!DOCTYPE html><html><head><title>Attention Required!</title><style>body { color: red }</style>
 <script>var secret = "<b>not text</b>";</script></head><body><h1>Sorry, you have been blocked</h1>
 <p>Ray ID: <b>8f2a</b></p></body></html>"""
@@ -22,7 +24,7 @@ FIELDS = st.sampled_from(["code", "errors", "detail", "message", "deduplication_
 
 def error(body: bytes | dict[str, Any], status: int = 400) -> APIError:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return api_error(OPERATION, 1, Answer(status, {}, content))
+    return api_error(SCHEDULE_BOT, 1, Response(status, {}, content))
 
 
 def test_code_message_and_errors() -> None:

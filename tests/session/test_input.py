@@ -317,4 +317,4 @@ async def test_a_failed_check_leaves_nothing_open() -> None:
     recall = RecallSession("key")
     with pytest.raises(ConfigurationError):
         await recall.calendar_events.retrieve("x")
-    assert recall._caller.transport._http is None
+    assert recall._client.transport._http is None

@@ -70,8 +70,8 @@ def connecting(server: ScriptedServer, recall: RecallSession) -> list[Awaitable[
 
         async def close(self) -> None: ...
 
-    recall._caller.open()
-    http = recall._caller.transport._http
+    recall._client.open()
+    http = recall._client.transport._http
     assert http is not None
     assert isinstance(http.connector, aiohttp.TCPConnector)
     http.connector._resolve_host = Resolver().resolve  # type: ignore[method-assign]
@@ -217,8 +217,8 @@ async def test_closing_that_is_cancelled(server: ScriptedServer, connect: Any) -
     closing.cancel()
     results = await asyncio.gather(closing, call, return_exceptions=True)
     assert isinstance(results[1], SessionClosedError)
-    assert recall._caller.transport._http is not None
-    assert recall._caller.transport._http.closed
+    assert recall._client.transport._http is not None
+    assert recall._client.transport._http.closed
 
 
 async def test_exception_in_the_block_is_kept(server: ScriptedServer, connect: Any) -> None:

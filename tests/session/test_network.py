@@ -16,6 +16,7 @@ from recall_async import (
     AttemptTimeoutError,
     ConnectionFailedError,
     RecallSession,
+    ResponseDecodeError,
     RetryPolicy,
     ServerError,
 )
@@ -38,10 +39,14 @@ CUTS: dict[str, Behaviour] = {
     "closed in the compressed body": raw(
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 500\r\n\r\n", gzip.compress(BODY)
     ),
-    "no compression": reply(200, body=BODY, Content_Encoding="gzip"),
-    "no http": raw(b"220 mail.example.com ESMTP\r\n"),
-    "garbage": raw(bytes(range(256)) * 40),
-    "endless head": raw(b"HTTP/1.1 200 OK\r\n" + b"X: " + b"y" * 100_000),
+}
+GARBLED: dict[str, tuple[Behaviour, str]] = {
+    "no compression": (reply(200, body=BODY, Content_Encoding="gzip"), "can not decode content-encoding"),
+    "no http": (raw(b"220 mail.example.com ESMTP\r\n"), "bad status line"),
+    "garbage": (raw(bytes(range(256)) * 40), "not valid HTTP"),
+    "endless head": (raw(b"HTTP/1.1 200 OK\r\n" + b"X: " + b"y" * 100_000), "got more than"),
+    "no chunk": (raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"xyz\r\nsecret"), "not valid HTTP"),
+    "no length": (raw(b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n"), "content-length"),
 }
 
 
@@ -74,6 +79,23 @@ async def test_only_cut_answers(cut: str, server: ScriptedServer, connect: Any) 
         await schedule(recall)
     assert (caught.value.operation, caught.value.attempts) == (SCHEDULE, 2)
     assert len(server.requests) == 2
+    assert_every_request_had_a_slot(server, recall)
+
+
+@pytest.mark.parametrize("name", GARBLED)
+async def test_garbled_answers(name: str, server: ScriptedServer, recall: RecallSession) -> None:
+    """Would be taken for no answer, blamed on a status 400 that nobody sent, and be repeated although that is useless."""
+    behaviour, flaw = GARBLED[name]
+    server.script(behaviour, behaviour)
+    with pytest.raises(ResponseDecodeError, match="not valid HTTP, or that cannot be decompressed") as caught:
+        await schedule(recall)
+    said = str(caught.value)
+    assert flaw in said
+    assert "400" not in said
+    assert "secret" not in said
+    assert "may have taken effect" in said
+    assert (caught.value.operation, caught.value.attempts) == (SCHEDULE, 1)
+    assert len(server.requests) == 1
     assert_every_request_had_a_slot(server, recall)
 
 

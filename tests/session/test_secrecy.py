@@ -124,7 +124,7 @@ async def no_such_name(connect: Callable[..., RecallSession]) -> object:
 
 
 async def no_tls(connect: Callable[..., RecallSession]) -> object:
-    port = connect()._caller.transport.base_url.port
+    port = connect()._client.transport.base_url.port
     return await schedule(connect(base_url=f"https://127.0.0.1:{port}"))
 
 
@@ -233,7 +233,7 @@ def test_key_that_was_pasted_badly(broken: str) -> None:
 async def test_representations(recall: RecallSession) -> None:
     """Would print the key with the session, with any part of it, or with the state of any part."""
     await schedule(recall)
-    caller = recall._caller
+    caller = recall._client
     for part in (recall, recall.calendar_events, caller, caller.transport, caller.transport._http):
         assert_secret(repr(part))
         assert_secret(str(part))

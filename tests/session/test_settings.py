@@ -132,7 +132,7 @@ def test_where_a_session_leads(
     """Would send the key to another region, or take a variable for more than what the program says."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert str(RecallSession("key", **settings)._caller.transport.base_url).rstrip("/") + "/" == url
+    assert str(RecallSession("key", **settings)._client.transport.base_url).rstrip("/") + "/" == url
 
 
 def test_key_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
