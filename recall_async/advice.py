@@ -84,7 +84,7 @@ def effect_of(operation: Operation[Any]) -> str:
             "The calendar may have been created: look for it with calendars.list before you call again, or pass the same "
             "idempotency_key within the hour."
         )
-    return f"The request may have taken effect. {SAFE_TO_REPEAT}"
+    return "The request may have taken effect; calling it again is safe."
 
 
 def api_error(

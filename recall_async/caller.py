@@ -237,10 +237,10 @@ class Client:
         """Make a call, which keeps what it costs. Raises any `RecallError`."""
         scope = asyncio.timeout(None)
         try:
+            call.begun = running_loop().time()
             shared = self.open()
             if not isinstance(call.priority, Priority):
                 raise checks.invalid("priority", "Priority.INTERACTIVE or Priority.BULK", call.priority)
-            call.begun = asyncio.get_running_loop().time()
             async with scope:
                 self._closing.add(scope)
                 try:
@@ -259,9 +259,9 @@ class Client:
 
     def _closed_under(self, call: Call[Any]) -> SessionClosedError:
         attempts = call.account.attempts
-        outcome = f"whether it took effect is unknown. {effect_of(call.request.operation)}"
         return SessionClosedError(
-            f"the session was closed while the call was on its way; {outcome if attempts else 'nothing was sent'}",
+            "the session was closed while the call was in flight. "
+            + (effect_of(call.request.operation) if attempts else "Nothing was sent."),
             operation=call.operation,
             attempts=attempts,
         )
@@ -321,8 +321,8 @@ class Client:
             # Timers may fire a moment early.
             if isinstance(error, AttemptTimeoutError) and now > call.until - 0.01:
                 raise DeadlineExceededError(
-                    f"{call.operation} had no answer within its deadline of {round(call.until - call.begun, 2):g} s; "
-                    f"whether it took effect is unknown. {effect_of(call.request.operation)}"
+                    f"{call.operation} had no answer within its deadline of {round(call.until - call.begun, 2):g} s. "
+                    f"{effect_of(call.request.operation)}"
                 ) from error
             if not isinstance(verdict, Retry) or now + max(verdict.after, verdict.pause or 0.0) > call.until:
                 raise error

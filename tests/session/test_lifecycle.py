@@ -105,8 +105,8 @@ async def test_closed_with_calls_in_flight(
         assert isinstance(result, SessionClosedError), repr(result)
         assert result.operation in (SCHEDULE, "calendar_events.list")
         assert result.attempts <= 1
-        assert ("unknown" in str(result)) == (result.attempts > 0)
-        assert ("nothing was sent" in str(result)) == (result.attempts == 0)
+        assert ("again is safe" in str(result)) == (result.attempts > 0)
+        assert ("Nothing was sent" in str(result)) == (result.attempts == 0)
     assert all(lane.in_flight == 0 for lane in recall.statistics().values())
     if http is not None:
         assert not http.closed
