@@ -20,7 +20,17 @@ from recall_async.jobs import JobError
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
-OWN_TESTS = {"webhooks.md", "sync.md", "redis.md", "jobs.md", "celery.md", "fastapi.md", "web.md", "lambda.md"}
+OWN_TESTS = {
+    "webhooks.md",
+    "sync.md",
+    "redis.md",
+    "jobs.md",
+    "celery.md",
+    "fastapi.md",
+    "web.md",
+    "lambda.md",
+    "did-the-bot-join.md",
+}
 """Pages whose programs need more than a sandbox, and are run by the tests of their subject."""
 
 
