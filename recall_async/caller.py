@@ -29,6 +29,7 @@ from .errors import (
 from .limits.contract import LaneStatistics, QuotaLane, QuotaStore, Slot
 from .limits.quota import Priority, Quota, base_quota
 from .operations import OPERATIONS, Request
+from .outage import Outage, Passage
 from .retry import GiveUp, Retry, RetryPolicy, decide, pause_after
 from .stopping import Stopped, StopSignal
 from .transport import SendOnce, Transport, new_idempotency_key
@@ -161,6 +162,10 @@ class Client:
             name: self._lanes[name].statistics() if name in self._lanes else self._unused(name) for name in OPERATIONS
         }
 
+    def outage(self) -> Outage | None:
+        """The outage for whose end bulk calls of the workspace wait."""
+        return None if self._shared is None else self._shared.breakers.outage()
+
     def _unused(self, operation: str) -> LaneStatistics:
         quota = self._quotas.get(operation) or base_quota(operation)
         return LaneStatistics(quota, free=quota.limit)
@@ -287,14 +292,28 @@ class Client:
             shared.keys.release(key)
 
     async def _until_answered(self, call: Call[T], shared: Workspace) -> T:
-        loop = asyncio.get_running_loop()
         lane = self.lane(call.operation)
         if call.idempotency_key is None:
             call.renew_key()
         shared.budget.earn(call.policy)
-        account = call.account
+        if call.priority is Priority.INTERACTIVE:
+            answer = await self._try_until_answered(call, shared, lane, None)
+            shared.breakers.answered(call.operation)
+            return answer
+        passage = shared.breakers.passage(call.operation, call.policy)
+        try:
+            return await self._try_until_answered(call, shared, lane, passage)
+        finally:
+            passage.close()
+
+    async def _try_until_answered(
+        self, call: Call[T], shared: Workspace, lane: QuotaLane, passage: Passage | None
+    ) -> T:
+        loop, account = asyncio.get_running_loop(), call.account
         while True:
             asked = loop.time()
+            if passage is not None:
+                await passage.wait(call.until)
             if asked >= call.until:
                 raise DeadlineExceededError(
                     f"{call.operation}: the deadline has passed before a request could be sent: allow a longer one."
@@ -308,12 +327,20 @@ class Client:
                 slot.unused()
                 await account.stop.confirm()
                 continue
+            if passage is not None and not passage.may_send():
+                slot.unused()
+                continue
             account.attempts += 1
-            account.in_flight = True
-            try:
-                verdict = await self._attempt(call, slot)
-            finally:
-                account.in_flight = False
+            if passage is None:
+                number = account.attempts
+                verdict = await self._attempt(call, slot, number)
+            else:
+                number = passage.counted + 1 if passage.patient else account.attempts
+                account.in_flight = True
+                try:
+                    verdict = await passage.through(self._attempt(call, slot, number), call.until)
+                finally:
+                    account.in_flight = False
             if isinstance(verdict, Done):
                 answer: T = verdict.answer
                 return answer
@@ -324,23 +351,31 @@ class Client:
                     f"{call.operation} had no answer within its deadline of {round(call.until - call.begun, 2):g} s. "
                     f"{effect_of(call.request.operation)}"
                 ) from error
+            if account.stop is not None and account.stop.is_set and error.may_pass:
+                raise Stopped  # a retry is a new beginning
+            if passage is not None and passage.excused():
+                # The server's failure, and not the call's. While the operation is parked, the breaker says when.
+                if passage.may_send():
+                    await asyncio.sleep(call.policy.delay(number, random.random()))
+                continue
             if not isinstance(verdict, Retry) or now + max(verdict.after, verdict.pause or 0.0) > call.until:
                 raise error
             if self.closed:
                 raise self._closed_under(call)
-            if account.stop is not None and account.stop.is_set:
-                raise Stopped  # a retry is a new beginning
-            if verdict.costs and not shared.budget.spend(call.policy, now):
-                error.add_note("It was not tried again because the workspace's retry budget is used up.")
-                raise error
+            while verdict.costs and not shared.budget.spend(call.policy, now):
+                if passage is None or not passage.patient:
+                    error.add_note("It was not tried again because the workspace's retry budget is used up.")
+                    raise error
+                await asyncio.sleep(call.policy.delay(number, random.random()) or 1.0)
+                now = loop.time()
             if verdict.new_key:
                 call.renew_key()
             if verdict.after:
                 account.waited += verdict.after
                 await asyncio.sleep(verdict.after)
 
-    async def _attempt(self, call: Call[T], slot: Slot) -> Done[T] | Retry | GiveUp:
-        request, policy, number = call.request, call.policy, call.account.attempts
+    async def _attempt(self, call: Call[T], slot: Slot, number: int) -> Done[T] | Retry | GiveUp:
+        request, policy = call.request, call.policy
         jitter = random.random()
 
         def on_head(status: int, headers: Mapping[str, str]) -> None:

@@ -17,6 +17,7 @@
     ├── AttemptTimeoutError            no answer within `timeout` (also a TimeoutError)
     ├── DeadlineExceededError          the call's `deadline` cannot be met (also a TimeoutError)
     ├── QuotaStoreUnavailableError     the store of a shared quota does not answer
+    ├── ServerUnavailableError         the server was away for longer than bulk work waits for it
     ├── ResponseDecodeError            an answer that is not what the API documents
     ├── JobError                       a job spread over machines that cannot go on (recall_async.jobs)
     ├── WebhookVerificationError       a delivery that is not authentic (also a ValueError)
@@ -174,6 +175,13 @@ class QuotaStoreUnavailableError(RecallError):
     """The store that holds a shared quota cannot be reached, so no request may be sent."""
 
     may_pass: ClassVar[bool] = True
+
+
+class ServerUnavailableError(RecallError):
+    """The server has been away for longer than a job waits for it (`max_outage`); what was not finished can be resumed."""
+
+    may_pass: ClassVar[bool] = True
+    stops_jobs: ClassVar[bool] = True
 
 
 class ResponseDecodeError(RecallError):

@@ -38,6 +38,8 @@ if TYPE_CHECKING:  # what a program does not use costs nothing when it starts
     from .sync.plan import Plan
     from .sync.policy import Policy
 
+MAX_OUTAGE = 3600.0
+"""Seconds for which a job waits for a server that is away."""
 RECHECK = 60.0
 """Seconds after which `apply` looks again for events that changed: an action may wait longer than that for the quota."""
 
@@ -145,6 +147,7 @@ class RecallSession:
         journal: Journal | str | os.PathLike[str] | None = None,
         on_progress: Callable[[Progress], object] | None = None,
         stop: StopSignal | None = None,
+        max_outage: float = MAX_OUTAGE,
     ) -> BulkRun:
         """One outcome per action, as each is finished: `async for outcome in recall.bulk(actions)`.
 
@@ -157,6 +160,8 @@ class RecallSession:
         - `journal`: a file that tells of every finished action. The job that is started again with it does the rest.
         - `on_progress`: is called with a `Progress` after each action. What it raises ends the job.
         - `stop`: a `StopSignal` that ends the job well, as the run's `stop()` does.
+        - `max_outage`: seconds for which a server that is away is waited for, with one request at a time; an hour by
+          default. Then the job ends with `ServerUnavailableError`, and can be resumed.
 
         A failed action is an outcome like any other. An error with `stops_jobs` (a refused key, a closed session, a journal
         that cannot be written) ends the job, and so do five 402 or 403 in a row: it is raised when what was in flight is
@@ -166,7 +171,13 @@ class RecallSession:
         from .bulk.run import BulkRun
 
         return BulkRun(
-            self._client, actions, concurrency=concurrency, journal=journal, on_progress=on_progress, stop=stop
+            self._client,
+            actions,
+            concurrency=concurrency,
+            journal=journal,
+            on_progress=on_progress,
+            stop=stop,
+            max_outage=max_outage,
         )
 
     async def plan(
@@ -206,6 +217,7 @@ class RecallSession:
         on_progress: Callable[[Progress], object] | None = None,
         recheck: float | None = RECHECK,
         stop: StopSignal | None = None,
+        max_outage: float = MAX_OUTAGE,
     ) -> BulkRun:
         """One outcome for each request of a plan, soonest event first: `async for outcome in recall.apply(plan)`.
 
@@ -228,6 +240,7 @@ class RecallSession:
             journal=journal,
             on_progress=on_progress,
             stop=stop,
+            max_outage=max_outage,
             total=len(application),
             in_order=True,
             job=None if journal is None else id_of(plan),

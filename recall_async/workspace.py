@@ -1,4 +1,4 @@
-"""What the callers of one workspace share beside its quotas: who works on a deduplication key, and the retry budget."""
+"""What the callers of one workspace share beside its quotas: deduplication keys, the retry budget, outages."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 
 from .limits.loops import PerLoop
+from .outage import Breakers
 from .retry import RetryBudget
 
 
@@ -57,9 +58,10 @@ class KeyLocks:
 class Workspace:
     """The shared part of one workspace in one event loop."""
 
-    __slots__ = ("budget", "keys")
+    __slots__ = ("breakers", "budget", "keys")
 
     def __init__(self) -> None:
+        self.breakers = Breakers()
         self.keys = KeyLocks()
         self.budget = RetryBudget()
 

@@ -32,6 +32,7 @@ FLOORS = [
     {"answers", "webhooks", "address"},
     {"advice"},
     {"retry", "limits"},
+    {"outage"},
     {"transport", "workspace"},
     {"caller"},
     {"resources"},

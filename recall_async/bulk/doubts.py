@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..errors import InsufficientCreditError, NotFoundError, RecallError, RequestBlockedError
+from ..errors import APIError, InsufficientCreditError, NotFoundError, RecallError, RequestBlockedError
 from .actions import Outcome
 
 MAX_REFUSALS = 5
@@ -52,6 +52,8 @@ class Doubts:
 
     def unanswered(self, error: RecallError) -> RecallError | None:
         """A request had no answer: what ends the job, if there were too many in a row."""
+        if isinstance(error, APIError):  # something answered: whoever else asks will be told the same
+            return None
         self._failures += 1
         return self._over(error)
 

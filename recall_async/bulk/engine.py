@@ -20,6 +20,7 @@ from ..limits.contract import LaneStatistics, QuotaLane
 from ..limits.quota import Priority
 from ..models import CalendarEvent
 from ..operations import REMOVE_BOT, SCHEDULE_BOT
+from ..outage import SCOPE, Outage, Scope
 from ..resources.calendar_events import CalendarEvents
 from ..stopping import Stopped, StopSignal, end_tasks
 from .actions import Action, Outcome, ScheduleBot, over_since
@@ -64,7 +65,9 @@ class Engine:
         stop: StopSignal,
         job: str | None = None,
         doubts: Doubts | None = None,
+        max_outage: float = math.inf,
     ) -> None:
+        self._scope = Scope(max_outage, self._on_failure)
         self._caller = caller
         self._events = CalendarEvents(caller)
         self._actions = actions
@@ -101,6 +104,12 @@ class Engine:
     def known(self) -> int:
         """How many events the journal tells of whose actions are still to come."""
         return 0 if self._history is None else len(self._history)
+
+    def outage(self) -> Outage | None:
+        """The outage that the job waits for."""
+        if self.loop is None or self.loop.is_closed() or asyncio._get_running_loop() is not self.loop:
+            return None
+        return self._caller.outage()
 
     async def next(self) -> Outcome | None:
         """The next outcome; `None` when there are no more. Raises what ended the job before its time."""
@@ -231,6 +240,7 @@ class Engine:
 
     async def _read(self, source: AsyncIterator[Action | Outcome]) -> None:
         """Read on as long as there are idle tasks."""
+        SCOPE.set(self._scope)
         try:
             while self._has_room() and self._may_read() and len(self._tasks) < self._concurrency:
                 self._accept(await anext(source))
@@ -284,6 +294,7 @@ class Engine:
             self.stop(error)
 
     async def _perform(self, item: Item) -> None:
+        SCOPE.set(self._scope)
         action, account = item.action, item.account
         event: CalendarEvent | None = None
         error: RecallError | None = None
@@ -321,6 +332,10 @@ class Engine:
         return await self._events.remove_bot(
             action.event_id, start_time=action.start_time, priority=priority, deadline=deadline, account=item.account
         )
+
+    def _on_failure(self, error: RecallError) -> None:
+        if self._phase is not Phase.STOPPED and (end := self._doubts.unanswered(error)) is not None:
+            self.stop(end)
 
     def _judge(self, outcome: Outcome) -> None:
         """Hold a failure back that may be of who asks, and not of the action, until it is known."""

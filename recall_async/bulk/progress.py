@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ..limits.contract import LaneStatistics
 from ..operations import REMOVE_BOT, SCHEDULE_BOT
+from ..outage import Outage
 from .actions import Action, Outcome, ScheduleBot, Status
 
 RECENT = 256
@@ -37,6 +38,9 @@ class Progress:
     """Seconds for which a 429 still holds back all requests."""
     eta: float | None
     """Seconds until the job is done if the quota is what holds it up; `None` while `total` is."""
+
+    outage: Outage | None = None
+    """The outage for whose end the job waits; `None` while the server is there."""
 
     @property
     def finished(self) -> int:
@@ -76,10 +80,13 @@ class Tally:
         left = "the" if self.total is None else max(0, self.total - sum(self._counts.values()))
         return f"The bulk job stopped with {counts}; {left} others remain to be done."
 
-    def progress(self, now: float, statistics: Callable[[str], LaneStatistics]) -> Progress:
-        """The job at `now`. `statistics` gives an operation's lane."""
+    def progress(
+        self, now: float, statistics: Callable[[str], LaneStatistics], *, outage: Outage | None = None, known: int = 0
+    ) -> Progress:
+        """The job at `now`. `statistics` gives an operation's lane; `known` is how many actions need no request."""
         seen = sum(self._kinds.values())
         left = None if self.total is None else max(0, self.total - seen)
+        to_send = None if left is None else max(0, left - known)
         lanes = {name: statistics(name) for name, count in self._kinds.items() if count or not seen}
         # What is to come is taken to be made up like what came.
         share = {name: self._kinds[name] / seen if seen else 1.0 for name in lanes}
@@ -96,5 +103,6 @@ class Tally:
             limit=lanes[most].quota.limit,
             waited=self._waited,
             paused=paused,
-            eta=None if left is None else left and paused + left * max(times),
+            eta=None if to_send is None or outage is not None else to_send and paused + to_send * max(times),
+            outage=outage,
         )

@@ -23,6 +23,9 @@ from .progress import Progress, Tally
 CONCURRENCY = 64
 """Actions at work at once, if nothing else is said: enough for 300 requests a second of 0.2 s each."""
 
+MAX_OUTAGE = 3600.0
+"""Seconds for which a job waits for a server that is away."""
+
 
 class BulkRun(AsyncIterator[Outcome]):
     """The outcomes of a bulk job, one for each action, as each is finished.
@@ -34,6 +37,7 @@ class BulkRun(AsyncIterator[Outcome]):
     - `actions`: may hold outcomes, too, of what needs no request; they are handed out as they are.
     - `stop`: a signal that ends the job as `stop()` does.
     - `total`: how many there are, if `len()` does not tell; `in_order`: a collection is not sorted.
+    - `max_outage`: seconds for which a server that is away is waited for.
     - `job`: what the journal's lines are marked with; lines of another job are refused.
     - `on_outcome`: is called with each outcome before it is handed out.
     """
@@ -52,6 +56,7 @@ class BulkRun(AsyncIterator[Outcome]):
         job: str | None = None,
         doubts: Doubts | None = None,
         on_outcome: Callable[[Outcome], object] | None = None,
+        max_outage: float = MAX_OUTAGE,
     ) -> None:
         if not isinstance(actions, Iterable | AsyncIterable):
             raise checks.invalid("actions", "an iterable of actions", actions)
@@ -65,7 +70,15 @@ class BulkRun(AsyncIterator[Outcome]):
         collected = not in_order and total is not None and isinstance(actions, Collection)
         self._stop = StopSignal(stop)
         self._engine = Engine(
-            caller, actions, concurrency, journal, soonest_first=collected, stop=self._stop, job=job, doubts=doubts
+            caller,
+            actions,
+            concurrency,
+            journal,
+            soonest_first=collected,
+            stop=self._stop,
+            job=job,
+            doubts=doubts,
+            max_outage=checks.seconds("max_outage", max_outage, zero=True, endless=True),
         )
         self._tally = Tally(total)
         self._on_progress = on_progress
@@ -74,7 +87,9 @@ class BulkRun(AsyncIterator[Outcome]):
     @property
     def progress(self) -> Progress:
         """Where the job is."""
-        return self._tally.progress(self._now(), self._engine.statistics)
+        return self._tally.progress(
+            self._now(), self._engine.statistics, outage=self._engine.outage(), known=self._engine.known
+        )
 
     def stop(self, timeout: float | None = None) -> None:
         """End the job well: nothing more is sent, what is in flight is finished, and the `async for` ends after it.

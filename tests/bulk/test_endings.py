@@ -370,10 +370,3 @@ async def test_workers_cancelled_from_outside(world: World, recall: RecallSessio
         task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await outcomes
-
-
-async def test_an_outage(world: World, connect: Callable[..., RecallSession]) -> None:
-    """Would hang, or raise, where every request fails."""
-    recall = connect(base_url="http://127.0.0.1:1", retry=RetryPolicy(attempts=2, backoff=0.001))
-    outcomes = await _drain(recall.bulk([schedule(number) for number in range(20)]))
-    assert {outcome.status for outcome in outcomes} == {"failed"}

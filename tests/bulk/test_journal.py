@@ -170,7 +170,7 @@ async def test_interrupted_between_actions_on_one_event(
 
 @pytest.mark.parametrize(
     ("status", "repeated"),
-    [(503, True), (500, True), (429, True), (409, True), (507, True), (404, False), (405, False)],
+    [(500, True), (429, True), (409, True), (507, True), (404, False), (405, False)],
 )
 async def test_which_failures_are_repeated(
     world: World, connect: Callable[..., RecallSession], path: Path, status: int, repeated: bool

@@ -41,6 +41,7 @@ class World:
         """Answers wait for it."""
         self.gate.set()
         self.latency = 0.0
+        self.retry_after: int | None = None
         self._busy: Counter[object] = Counter()
         self._in_flight = 0
         self._arrived = asyncio.Condition()
@@ -58,6 +59,16 @@ class World:
     ) -> None:
         self.gate.set()
         await self._runner.cleanup()
+
+    async def close_down(self) -> None:
+        """Refuse connections, and cut those off that are open."""
+        await self._runner.cleanup()
+
+    async def open_again(self, port: int) -> None:
+        """Listen where it was."""
+        self._runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=0.01)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", port, reuse_address=True).start()
 
     async def arrived(self, number: int) -> None:
         """Return when this many requests have arrived."""
@@ -84,7 +95,8 @@ class World:
             if status == 400:
                 return web.json_response({"errors": {"non_field_errors": ["The event has ended."]}}, status=400)
             if status != 200:
-                return web.json_response({"detail": f"told to answer {status}"}, status=status)
+                headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+                return web.json_response({"detail": f"told to answer {status}"}, status=status, headers=headers)
             if asked.key is None:
                 self.bots[event].clear()
             else:
