@@ -67,6 +67,7 @@ __all__ = [
     "WebhookEvent",
     "WebhookVerificationError",
     "WebhookVerifier",
+    "tagged",
 ]
 
 # aiohttp takes half a second to import, which `recall-async --help` and a program that only catches errors need not wait
@@ -81,6 +82,7 @@ _HOMES = {
     "limits.quota": "Priority Quota",
     "models": "Calendar CalendarAccessToken CalendarEvent CalendarEventBot MeetingURL Page",
     "platforms": "Attendee",
+    "resources.tags": "tagged",
     "retry": "RetryPolicy",
     "sandbox.embedded": "RecallSandbox",
     "session": "RecallSession Region",
@@ -135,6 +137,7 @@ if TYPE_CHECKING:
     from .limits.redis import RedisQuotaStore as RedisQuotaStore
     from .models import Calendar, CalendarAccessToken, CalendarEvent, CalendarEventBot, MeetingURL, Page
     from .platforms import Attendee
+    from .resources.tags import tagged
     from .retry import RetryPolicy
     from .sandbox.embedded import RecallSandbox
     from .session import RecallSession, Region

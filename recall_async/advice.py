@@ -55,7 +55,10 @@ ADVICE: dict[type[APIError], str] = {
     errors.InsufficientCreditError: "Add credit to the workspace, then try again.",
     errors.RequestBlockedError: "A firewall in front of the API refused the request: look at its body and your network.",
     errors.NotFoundError: "Check the id, and that it belongs to this workspace and region.",
-    errors.BotAlreadyDispatchedError: "The bot is on its way or in the meeting: end it with the Bot API's leave_call.",
+    errors.BotAlreadyDispatchedError: (
+        "The bot is on its way or in the meeting, so it cannot be removed any more. To end its call, use "
+        "recall.bots.leave_call(bot_id) with the bot_id of the event's `bots`, or `recall-async bots leave`."
+    ),
     errors.ConflictError: "Another request with the same deduplication key is being worked on: try again later.",
     errors.RateLimitedError: "Somebody outside this session uses the workspace's quota too.",
     errors.BotPoolExhaustedError: "No bot is free this shortly before the meeting: try again, or schedule earlier.",

@@ -112,7 +112,10 @@ class NotFoundError(APIError):
 
 
 class BotAlreadyDispatchedError(APIError):
-    """405, or 400 with code `cannot_delete_bot`: the bot is on its way or in the meeting."""
+    """405, or 400 with code `cannot_delete_bot`: the bot is on its way or in the meeting.
+
+    `recall.bots.leave_call(bot_id)` ends its call.
+    """
 
 
 class ConflictError(APIError):

@@ -10,11 +10,13 @@ from uuid import UUID
 from .. import checks
 from ..bot_models import Bot
 from ..caller import Client
+from ..errors import ConfigurationError
 from ..limits.quota import Priority
 from ..models import Page
 from ..operations import LEAVE_CALL, LIST_BOTS, RETRIEVE_BOT
 from ..retry import RetryPolicy
 from .pages import follow
+from .tags import tags_of
 
 
 class BotFilters(TypedDict, total=False):
@@ -92,6 +94,27 @@ class Bots:
             query.append(("page", str(checks.whole("page", page, at_least=1))))
         request = LIST_BOTS.request(query=query)
         return await self._client.call(request, priority=priority, until=self._client.until(deadline), retry=retry)
+
+    async def find(
+        self,
+        *,
+        event_id: str | UUID | None = None,
+        deduplication_key: str | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        deadline: float | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> tuple[Bot, ...]:
+        """Find the bots that were scheduled with a `tagged` configuration and are not over: one list request.
+
+        Use it where it is not known whether a bot was scheduled, because the program ended before it could write that
+        down. `event_id` finds the bots that were scheduled for an event last, `deduplication_key` those with a key;
+        with both, a bot must have both. docs/did-the-bot-join.md
+        """
+        tags = tags_of(event_id, deduplication_key)
+        if not tags:
+            raise ConfigurationError("event_id or deduplication_key must be given, got neither")
+        found = self.list(metadata=tags, priority=priority, deadline=deadline, retry=retry)
+        return tuple([bot async for bot in found if not bot.is_over])
 
     async def leave_call(
         self,

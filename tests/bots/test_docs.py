@@ -105,4 +105,4 @@ async def test_stopping_a_recording(recall_sandbox: RecallSandbox) -> None:
 
 def test_the_programs_are_found() -> None:
     """The tests above say nothing, because no program is found on the page."""
-    assert len(PROGRAMS) == 5
+    assert len(PROGRAMS) == 6
