@@ -21,7 +21,7 @@ MODULES = sorted(
 PURE = [
     "models", "bot_models", "platforms", "lenient", "secrecy", "errors", "checks", "operations", "address",
     "answers", "advice", "retry", "webhooks", "sync.plan",
-    "limits.window", "limits.pace", "limits.queue", "limits.quota",
+    "limits.window", "limits.promise", "limits.pace", "limits.queue", "limits.quota",
 ]  # fmt: skip
 FLOORS = [
     {"lenient", "secrecy", "version", "stopping"},

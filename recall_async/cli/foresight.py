@@ -14,7 +14,6 @@ from ..bulk.actions import over_since
 from ..bulk.history import History
 from ..bulk.journal import Journal, JournalFile
 from ..bulk.progress import operation_of
-from ..limits.quota import Priority
 from .interrupt import run
 from .text import duration, print_json
 
@@ -27,7 +26,7 @@ def foresee(actions: ActionsFile, journal: Journal, quotas: Mapping[str, Quota],
     """Say what a job would do, and how long that takes at the least. Raises `JournalError`."""
     counts = run(_count(actions, journal if Path(journal.path).exists() else None))
     requests = {name: counts[name] for name in quotas}
-    seconds = max(seconds_for(number, quotas[name]) for name, number in requests.items())
+    seconds = max(quotas[name].seconds_for(number) for name, number in requests.items())
     if as_json:
         found = {"resumed": counts["resumed"], "skipped": counts["skipped"]}
         print_json({"total": len(actions), **found, "requests": requests, "seconds": seconds})
@@ -58,9 +57,3 @@ async def _count(actions: ActionsFile, journal: Journal | None) -> Counter[str]:
         if file is not None:
             file.close()
     return counts
-
-
-def seconds_for(requests: int, quota: Quota) -> float:
-    """The least time for so many bulk requests at a quota, if the server takes none."""
-    full_windows = max(0, requests - 1) // quota.ceiling(Priority.BULK)
-    return max(full_windows * quota.per, (requests - quota.depth) / quota.rate, 0.0)

@@ -31,13 +31,18 @@ class Pace:
     __slots__ = ("_accepted", "_base", "_began", "_full", "_last", "_next", "_per", "_since")
 
     def __init__(self, limit: int, per: float) -> None:
-        self._per = per
-        self._full = limit / per
-        self._accepted: deque[float] = deque(maxlen=limit)
+        self._accepted: deque[float] = deque()
+        self.configure(limit, per)
         self._base = math.inf
         self._began = self._last = -math.inf
         self._since = -math.inf
         self._next = -math.inf
+
+    def configure(self, limit: int, per: float) -> None:
+        """Grow to another quota from now on. What others use is not forgotten."""
+        self._per = per
+        self._full = limit / per
+        self._accepted = deque(self._accepted, maxlen=limit)
 
     @property
     def next(self) -> float:

@@ -1,4 +1,10 @@
-"""The order of those who wait for a slot: by (priority, start time of the event, arrival)."""
+"""The order of those who wait for a slot: by (priority, start time of the event, arrival).
+
+There is one exception, so that nobody starves: an interactive call that has waited for `patience` seconds goes before all
+interactive calls that have not, whatever their start times. Such calls go in the order of arrival.
+
+Nothing here reads a clock, waits or sends: times are parameters, in seconds.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +12,6 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
-from itertools import chain
 from typing import Generic, TypeVar
 
 from .quota import Priority
@@ -17,81 +22,152 @@ T = TypeVar("T")
 class Ticket(Generic[T]):
     """One place in the queue."""
 
-    __slots__ = ("holder", "priority", "waits")
+    __slots__ = ("arrived", "holder", "priority", "until", "waits")
 
-    def __init__(self, priority: Priority, holder: T) -> None:
+    def __init__(self, priority: Priority, holder: T, arrived: float, until: float) -> None:
         self.priority = priority
         self.holder = holder
+        self.arrived = arrived
+        self.until = until
+        """Its deadline."""
         self.waits = True
 
 
-class WaitQueue(Generic[T]):
-    """A priority queue from which anybody may leave.
+class _Line(Generic[T]):
+    """The tickets of one priority. Those that left are only marked; the marked are skipped, and now and then removed."""
 
-    Who comes or goes costs O(log n) among those with a start time, and O(1) among those without, who stand in line in the
-    order in which they came. Who leaves is only marked; the marked are swept out when they are the majority.
-    """
-
-    __slots__ = ("_arrivals", "_heap", "_lines", "_size", "waiting")
+    __slots__ = ("deadlines", "elders", "numbers", "starts", "undated", "waiting")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, float, int, Ticket[T]]] = []
-        self._lines: tuple[deque[Ticket[T]], ...] = tuple(deque() for _ in Priority)
-        self._arrivals = self._size = 0
-        self.waiting: dict[Priority, int] = dict.fromkeys(Priority, 0)
-        """How many wait, by priority."""
+        self.clear()
+        self.numbers = 0
+        self.waiting = 0
+
+    def clear(self) -> None:
+        self.undated: deque[Ticket[T]] = deque()
+        """Those without a start time, as they came."""
+        self.starts: list[tuple[float, int, Ticket[T]]] = []
+        """A heap of those with a start time, the soonest first."""
+        self.elders: deque[Ticket[T]] = deque()
+        """Those with a start time, as they came."""
+        self.deadlines: list[tuple[float, int, Ticket[T]]] = []
+        """A heap of those with a deadline, the nearest first."""
+
+    def push(self, ticket: Ticket[T], start: float) -> None:
+        self.numbers += 1
+        self.waiting += 1
+        if start == math.inf:
+            self.undated.append(ticket)
+        else:
+            heappush(self.starts, (start, self.numbers, ticket))
+            self.elders.append(ticket)
+        if ticket.until != math.inf:
+            heappush(self.deadlines, (ticket.until, self.numbers, ticket))
+
+    def leave(self) -> None:
+        self.waiting -= 1
+        if not self.waiting:
+            self.clear()
+        elif len(self.undated) + len(self.starts) > max(64, 2 * self.waiting):
+            self.undated = deque(ticket for ticket in self.undated if ticket.waits)
+            self.elders = deque(ticket for ticket in self.elders if ticket.waits)
+            self.starts = _sifted(self.starts)
+            self.deadlines = _sifted(self.deadlines)
+
+    def first(self, patient: float) -> Ticket[T] | None:
+        """Whose turn is next. Those who came at `patient` or before go before the others."""
+        starts, undated, elders = self.starts, self.undated, self.elders
+        while undated and not undated[0].waits:
+            undated.popleft()
+        while starts and not starts[0][2].waits:
+            heappop(starts)
+        if patient != -math.inf and starts:
+            while not elders[0].waits:
+                elders.popleft()
+            eldest = elders[0]
+            if undated and undated[0].arrived < eldest.arrived:
+                eldest = undated[0]
+            if eldest.arrived <= patient:
+                return eldest
+        if starts:
+            return starts[0][2]
+        return undated[0] if undated else None
+
+    def overdue(self, moment: float) -> Ticket[T] | None:
+        while self.deadlines and self.deadlines[0][0] < moment:
+            ticket = self.deadlines[0][2]
+            if ticket.waits:
+                return ticket
+            heappop(self.deadlines)
+        return None
+
+
+def _sifted(heap: list[tuple[float, int, Ticket[T]]]) -> list[tuple[float, int, Ticket[T]]]:
+    kept = [entry for entry in heap if entry[2].waits]
+    heapify(kept)
+    return kept
+
+
+class WaitQueue(Generic[T]):
+    """A priority queue that anybody may leave.
+
+    Adding or removing a ticket is O(log n) if it has a start time or a deadline, and O(1) if it has neither.
+    """
+
+    __slots__ = ("_lines", "_size", "patience")
+
+    def __init__(self, patience: float = math.inf) -> None:
+        self._lines: tuple[_Line[T], ...] = tuple(_Line() for _ in Priority)
+        self._size = 0
+        self.patience = patience
+        """Seconds after which an interactive call goes before the others of its class."""
 
     def __len__(self) -> int:
         return self._size
 
     def __iter__(self) -> Iterator[Ticket[T]]:
         """Everybody who waits, in no particular order."""
-        everybody = chain((entry[3] for entry in self._heap), *self._lines)
-        return (ticket for ticket in everybody if ticket.waits)
+        for line in self._lines:
+            yield from (ticket for ticket in line.undated if ticket.waits)
+            yield from (ticket for ticket in line.elders if ticket.waits)
 
-    def push(self, priority: Priority, start: float, holder: T) -> Ticket[T]:
+    def count(self, priority: Priority) -> int:
+        """How many of this priority wait."""
+        return self._lines[priority].waiting
+
+    @property
+    def waiting(self) -> dict[Priority, int]:
+        """How many wait, by priority."""
+        return {priority: self._lines[priority].waiting for priority in Priority}
+
+    def push(
+        self, priority: Priority, start: float, holder: T, arrived: float = 0.0, until: float = math.inf
+    ) -> Ticket[T]:
         """Take a place. `start` is the event's start time as a number, `inf` where it is not known."""
-        ticket = Ticket(priority, holder)
-        if start == math.inf:
-            self._lines[priority].append(ticket)
-        else:
-            self._arrivals += 1
-            heappush(self._heap, (priority, start, self._arrivals, ticket))
-        self.waiting[priority] += 1
+        ticket = Ticket(priority, holder, arrived, until)
+        self._lines[priority].push(ticket, start)
         self._size += 1
         return ticket
 
-    def head(self) -> Ticket[T] | None:
-        """Whose turn is next."""
-        heap = self._heap
-        while heap and not heap[0][3].waits:
-            heappop(heap)
+    def head(self, now: float = -math.inf) -> Ticket[T] | None:
+        """Whose turn is next at `now`."""
         for priority, line in enumerate(self._lines):
-            if heap and heap[0][0] == priority:
-                return heap[0][3]
-            while line:
-                if line[0].waits:
-                    return line[0]
-                line.popleft()
+            if line.waiting:
+                return line.first(now - self.patience if priority == Priority.INTERACTIVE else -math.inf)
         return None
+
+    def overdue(self, priority: Priority, moment: float) -> Ticket[T] | None:
+        """Somebody of this priority whose deadline is before `moment`."""
+        return self._lines[priority].overdue(moment)
 
     def leave(self, ticket: Ticket[T]) -> None:
         """Give up a place, because of its turn or before it."""
-        if not ticket.waits:
-            return
-        ticket.waits = False
-        self.waiting[ticket.priority] -= 1
-        self._size -= 1
-        if not self._size:
-            self._heap.clear()
-            for line in self._lines:
-                line.clear()
-        elif len(self._heap) + sum(map(len, self._lines)) > max(64, 2 * self._size):
-            self._heap = [entry for entry in self._heap if entry[3].waits]
-            heapify(self._heap)
-            self._lines = tuple(deque(ticket for ticket in line if ticket.waits) for line in self._lines)
+        if ticket.waits:
+            ticket.waits = False
+            self._size -= 1
+            self._lines[ticket.priority].leave()
 
     def ahead(self, priority: Priority, start: float) -> int:
         """How many are certainly before a newcomer. Exact without a start time, else the fewest there can be."""
         last = priority if start == math.inf else priority - 1
-        return sum(count for waiting, count in self.waiting.items() if waiting <= last)
+        return sum(line.waiting for rank, line in enumerate(self._lines) if rank <= last)

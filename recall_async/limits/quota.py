@@ -7,8 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
+from .. import checks
 from ..errors import ConfigurationError
 from ..operations import OPERATIONS, QUOTA_PERIOD
+
+PROMISED_AT_MOST = 0.9
+"""The share of the quota that bulk calls leave to interactive ones at the most."""
 
 
 class Priority(IntEnum):
@@ -24,12 +28,13 @@ class Priority(IntEnum):
 class Quota:
     """At most `limit` requests in any `per` seconds, as the server counts them.
 
-    `burst` is how many may go at once before the pace of `limit / per` takes over: by default a tenth of `limit`
-    ("smooth", for a workspace that bulk jobs and people share); `burst=limit` is "greedy", for a job that is alone.
-    By default bulk calls leave most of the burst to others; a `burst` that is named is theirs, too.
-    `reserve` is how many slots bulk calls leave to interactive ones: by default one in 200, or two if `limit` is 60 or more.
+    Interactive calls use every slot that is free. Bulk calls leave `reserve` slots free for them at any moment: by default
+    one in 200, or two if `limit` is 60 or more. `burst` is how many requests bulk calls may send at once, by default half
+    of `limit`; the rest of their window they spread out, so that slots for interactive calls come back all the time. With
+    `burst=limit` ("greedy") bulk calls send a whole window at once, for a job that is alone; with a small `burst`
+    ("smooth") they spread all of it. A `burst` that is named also limits how many interactive calls go at once.
 
-    Raises `ConfigurationError` for values that make no quota. The limits: https://docs.recall.ai/reference/rate-limits
+    Raises `ConfigurationError` for invalid values. The limits: https://docs.recall.ai/reference/rate-limits
     """
 
     limit: int
@@ -38,16 +43,12 @@ class Quota:
     reserve: int | None = None
 
     def __post_init__(self) -> None:
-        if not _whole(self.limit) or self.limit < 1:
-            raise ConfigurationError(f"Quota.limit is {self.limit!r}: it counts requests, at least 1")
-        if isinstance(self.per, bool) or not isinstance(self.per, int | float) or not 0 < self.per < math.inf:
-            raise ConfigurationError(f"Quota.per is {self.per!r}: it is a number of seconds above 0")
-        if self.burst is not None and (not _whole(self.burst) or not 1 <= self.burst <= self.limit):
-            raise ConfigurationError(f"Quota.burst is {self.burst!r}: it counts requests, from 1 to limit={self.limit}")
-        if self.reserve is not None and (not _whole(self.reserve) or not 0 <= self.reserve < self.limit):
-            raise ConfigurationError(
-                f"Quota.reserve is {self.reserve!r}: it counts requests, from 0 to below limit={self.limit}"
-            )
+        checks.whole("Quota.limit", self.limit, at_least=1)
+        checks.seconds("Quota.per", self.per)
+        if self.burst is not None:
+            checks.whole("Quota.burst", self.burst, at_least=1, at_most=self.limit)
+        if self.reserve is not None:
+            checks.whole("Quota.reserve", self.reserve, at_least=0, at_most=self.limit - 1)
 
     @property
     def rate(self) -> float:
@@ -55,32 +56,38 @@ class Quota:
         return self.limit / self.per
 
     @property
-    def depth(self) -> int:
-        """Requests that may go at once: `burst`, or its default."""
-        return self.burst if self.burst is not None else max(1, self.limit // 10)
-
-    @property
-    def held_back(self) -> int:
-        """Slots that bulk calls leave free: `reserve`, or its default."""
+    def reserved(self) -> int:
+        """Slots that bulk calls leave free at any moment: `reserve`, or its default."""
         if self.reserve is not None:
             return self.reserve
         return min(max(math.ceil(self.limit / 200), min(2, self.limit // 30)), self.limit - 1)
 
-    def spared(self, priority: Priority) -> int:
-        """Tokens of the burst that a call of this priority leaves to others.
+    @property
+    def promised(self) -> float:
+        """Slots per second that bulk calls leave to interactive ones whatever these use; see `Promise`."""
+        return min((self.limit - self.at_once(Priority.BULK)) / self.per, self.promised_at_most)
 
-        By default bulk calls take no more than a sixth of the burst at once: a job that begins with all of it makes the
-        window return its slots in clumps from then on, and people wait in the gaps between.
-        """
-        if priority is Priority.INTERACTIVE:
-            return 0
-        if self.burst is None:
-            return max(0, self.depth - max(2, self.depth // 6))
-        return min(self.held_back, self.depth - 1)
+    @property
+    def promised_at_most(self) -> float:
+        """Slots per second that bulk calls leave to interactive ones that use a lot. A lone bulk call can always go."""
+        return min(PROMISED_AT_MOST * self.limit, self.limit - 1 - self.reserved) / self.per
 
-    def ceiling(self, priority: Priority) -> int:
-        """How many slots may be taken when a call of this priority has been admitted."""
-        return self.limit if priority is Priority.INTERACTIVE else self.limit - self.held_back
+    def at_once(self, priority: Priority) -> int:
+        """How deep the token bucket is: requests of this priority that may go at once."""
+        if self.burst is not None:
+            return self.burst
+        return self.limit if priority is Priority.INTERACTIVE else max(1, self.limit // 2)
+
+    def seconds_for(self, requests: int, priority: Priority = Priority.BULK) -> float:
+        """Seconds until the last of so many requests can be sent, when nobody else uses the quota."""
+        share, rate = self.limit, 0.0
+        if priority is Priority.BULK:
+            share, rate = self.limit - self.reserved, self.promised
+        windows, last = divmod(max(requests - 1, 0), share)
+        # Of its window, this is what the promise and what the token bucket allow for.
+        kept = (last + 1 - share) / rate + self.per if rate else 0.0
+        refilled = (max(requests, 1) - self.at_once(priority)) / self.rate
+        return max(windows * self.per + max(kept, 0.0), refilled)
 
     def scaled(self, factor: float) -> Quota:
         """The same quota with `factor` times the requests, for workspaces whose limits the provider raised."""
@@ -93,10 +100,6 @@ class Quota:
         limit = max(1, math.floor(self.limit * factor))
         reserve = None if self.reserve is None else min(math.floor(self.reserve * factor), limit - 1)
         return Quota(limit, self.per, times(self.burst), reserve)
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def base_quota(operation: str) -> Quota:

@@ -14,3 +14,5 @@ else:
 
 MAX_IN_FLIGHT = _SOCKETS // 2
 """Requests of one lane; half of what the process may have open, and no more than 512."""
+MAX_BULK_IN_FLIGHT = MAX_IN_FLIGHT - MAX_IN_FLIGHT // 8
+"""Of these, requests that may be on their way when a bulk call is admitted: the other places are for interactive calls."""

@@ -1,4 +1,9 @@
-"""The calls that wait for a slot in one process, in the order in which they are served."""
+"""The calls that wait for a slot in one event loop: who is next, who leaves, and who is too late.
+
+Each waiting call ends in exactly one of three ways: it gets a slot (`serve`), it fails (at its deadline, or before it when
+the deadline cannot be kept), or it is cancelled. A slot that was given to a call that no longer wants it is handed back
+unused, so a cancelled call never costs anything.
+"""
 
 from __future__ import annotations
 
@@ -9,29 +14,38 @@ from copy import copy
 
 from ..errors import RecallError
 from .contract import Slot
+from .loops import clock_of
 from .queue import Ticket, WaitQueue
 from .quota import Priority
 
-
-class _Call:
-    __slots__ = ("deadline", "turn")
-
-    def __init__(self, turn: asyncio.Future[Slot], deadline: float) -> None:
-        self.turn = turn
-        self.deadline = deadline
+Turn = asyncio.Future[Slot]
 
 
 class WaitingCalls:
-    """Calls by (priority, start, arrival), each of which gets a slot or, at its deadline, an error."""
+    """Calls in the order of `WaitQueue`.
 
-    def __init__(self, late: Callable[[Priority], RecallError]) -> None:
-        self._late = late
+    `deadline_error` makes the exception for a call of some priority whose deadline cannot be kept; it must not change
+    anything. `patience` is the queue's, in seconds.
+    """
+
+    def __init__(self, deadline_error: Callable[[Priority], RecallError], patience: float = math.inf) -> None:
+        self._deadline_error = deadline_error
         self._loop = asyncio.get_running_loop()
-        self._queue: WaitQueue[_Call] = WaitQueue()
-        self._newcomers: list[Ticket[_Call]] = []  # with a deadline, and not judged yet
+        self._now = clock_of(self._loop)
+        self._queue: WaitQueue[Turn] = WaitQueue(patience)
+        self._expected: Ticket[Turn] | None = None  # who was next when that was asked last
 
     def __len__(self) -> int:
         return len(self._queue)
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which an interactive call goes before the others of its class."""
+        return self._queue.patience
+
+    @patience.setter
+    def patience(self, seconds: float) -> None:
+        self._queue.patience = seconds
 
     @property
     def waiting(self) -> dict[Priority, int]:
@@ -42,51 +56,78 @@ class WaitingCalls:
         """How many are certainly before a newcomer."""
         return self._queue.ahead(priority, start)
 
-    async def wait(self, priority: Priority, start: float, deadline: float, came: Callable[[], None]) -> Slot:
-        """A slot, when it is this call's turn; `came` is told that there is one more."""
-        call = _Call(self._loop.create_future(), deadline)
-        ticket = self._queue.push(priority, start, call)
-        timer = None
-        if deadline != math.inf:
-            timer = self._loop.call_at(deadline, self._expire, ticket)
-            self._newcomers.append(ticket)
-        came()
+    def next(self) -> Priority | None:
+        """The priority of the call whose turn is next; `None` if nobody waits."""
+        ticket = self._next(self._now())
+        return None if ticket is None else ticket.priority
+
+    async def wait(self, priority: Priority, start: float, until: float, on_change: Callable[[], None]) -> Slot:
+        """Wait for a slot.
+
+        `on_change` is called when the newcomer is the next call or the first of its priority, and when the next call or the
+        last one gave up. Raises the `deadline_error` at `until`, a time of the loop's clock, also
+        when the slot came in time but the loop was too busy to let the call run on.
+        """
+        turn: Turn = self._loop.create_future()
+        now = self._now()
+        ticket = self._queue.push(priority, start, turn, now, until)
+        timer = None if until == math.inf else self._loop.call_at(until, self._expire, ticket)
+        if self._queue.count(priority) == 1 or self._queue.head(now) is ticket:
+            on_change()
         try:
-            return await call.turn
+            slot = await turn
         except BaseException:
             self._queue.leave(ticket)
-            if call.turn.done() and not call.turn.cancelled() and call.turn.exception() is None:
-                call.turn.result().unused()  # cancelled between its turn and its running on
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                turn.result().unused()  # cancelled between its turn and its running on
+            if ticket is self._expected or not self._queue:
+                self._expected = None
+                on_change()
             raise
         finally:
             if timer is not None:
                 timer.cancel()
+        if self._now() > until:
+            slot.unused()
+            raise self._deadline_error(priority)
+        return slot
 
     def serve(self, slot: Slot, lowest: Priority = Priority.BULK) -> bool:
-        """Whether there was a call for this slot, among those of `lowest` priority or a higher one."""
-        while (ticket := self._queue.head()) is not None and ticket.priority <= lowest:
-            self._queue.leave(ticket)
-            if not ticket.holder.turn.done():
-                ticket.holder.turn.set_result(slot)
-                return True
-        return False
+        """Give a slot to the next call, if it has `lowest` priority or a higher one. Returns `False` if there is none."""
+        ticket = self._next(self._now())
+        if ticket is None or ticket.priority > lowest:
+            return False
+        self._queue.leave(ticket)
+        ticket.holder.set_result(slot)
+        return True
 
-    def judge(self, opens: Callable[[Priority], float], *, everybody: bool) -> None:
-        """Fail those that cannot be served before their deadline, as far as `opens` tells: the newcomers, or all."""
-        newcomers, self._newcomers = self._newcomers, []
-        for ticket in list(self._queue) if everybody else newcomers:
-            if ticket.holder.deadline < opens(ticket.priority):
+    def _next(self, now: float) -> Ticket[Turn] | None:
+        while (ticket := self._queue.head(now)) is not None:
+            if ticket.until < now:
+                self._expire(ticket)
+            elif ticket.holder.done():
+                self._queue.leave(ticket)  # cancelled, and has not run on yet
+            else:
+                break
+        self._expected = ticket
+        return ticket
+
+    def fail_hopeless(self, not_before: Callable[[Priority], float]) -> None:
+        """Fail the calls whose deadline is before the time at which one of their priority can go, and look at no other."""
+        for priority in Priority:
+            moment = not_before(priority)
+            while (ticket := self._queue.overdue(priority, moment)) is not None:
                 self._expire(ticket)
 
     def fail(self, error: Exception) -> None:
         """Fail everybody."""
         for ticket in list(self._queue):
             self._queue.leave(ticket)
-            if not ticket.holder.turn.done():
-                ticket.holder.turn.set_exception(copy(error))  # each call adds to its own what it knows of itself
+            if not ticket.holder.done():
+                ticket.holder.set_exception(copy(error))  # each call adds to its own what it knows of itself
 
-    def _expire(self, ticket: Ticket[_Call]) -> None:
+    def _expire(self, ticket: Ticket[Turn]) -> None:
         if ticket.waits:
             self._queue.leave(ticket)
-            if not ticket.holder.turn.done():
-                ticket.holder.turn.set_exception(self._late(ticket.priority))
+            if not ticket.holder.done():
+                ticket.holder.set_exception(self._deadline_error(ticket.priority))

@@ -29,24 +29,53 @@ CLOCK_TOLERANCE = 500e-6
 
 
 class Window:
-    """Slots of one quota: how many are taken now, and when they come back. `per` is the server's window in seconds."""
+    """Slots of one quota: how many are taken now, and when they come back. `per` is the server's window in seconds.
 
-    __slots__ = ("_answered", "_lost", "in_flight", "per")
+    `per` may change. What was sent is remembered for the longest there was, and counted again when `per` grows.
+    """
+
+    __slots__ = ("_answered", "_longest", "_lost", "_older", "in_flight", "per")
 
     def __init__(self, per: float) -> None:
-        self.per = per * (1 + CLOCK_TOLERANCE)
         self.in_flight = 0
         # When the answers came, and until when the lost requests may be counted: both ascending.
         self._answered: deque[float] = deque()
         self._lost: list[float] = []
+        # Those of both whose slots are back, but would not be with a longer `per`: in the order in which they came back.
+        self._older: deque[float] = deque()
+        self.per = self._longest = per * (1 + CLOCK_TOLERANCE)
+
+    def configure(self, per: float) -> None:
+        """Count in another window from now on."""
+        self.per = per * (1 + CLOCK_TOLERANCE)
+        self._longest = max(self._longest, self.per)
+        if self._older:
+            self._answered = deque(sorted((*self._older, *self._answered)))
+            self._older.clear()
+
+    @property
+    def held(self) -> int:
+        """Slots of which it is not known when, or only that late, they come back: of requests in flight or lost."""
+        return self.in_flight + len(self._lost)
 
     def taken(self, now: float) -> int:
         """Slots that are taken at `now`."""
-        while self._answered and self._answered[0] + self.per <= now:
-            self._answered.popleft()
-        while self._lost and self._lost[0] + self.per <= now:
-            del self._lost[0]
+        per = self.per
+        while self._answered and self._answered[0] + per <= now:
+            self._retire(self._answered.popleft())
+        while self._lost and self._lost[0] + per <= now:
+            self._retire(self._lost.pop(0))
+        while self._older and self._older[0] + self._longest <= now:
+            self._older.popleft()
         return self.in_flight + len(self._answered) + len(self._lost)
+
+    def _retire(self, ended: float) -> None:
+        if self.per < self._longest:
+            self._older.append(ended)
+
+    def answers(self) -> tuple[float, ...]:
+        """When the answers came whose slots are not back yet, as far as that was looked at."""
+        return tuple(self._answered)
 
     def take(self) -> None:
         """A request is admitted; the caller has seen that a slot is free."""
@@ -73,6 +102,10 @@ class Window:
         self._answered.extendleft(reversed(earlier._answered))
         self._lost = sorted((*self._lost, *earlier._lost, *[now] * earlier.in_flight))
         return True
+
+    def next_lost(self) -> float:
+        """When the next slot of a lost request comes back; `inf` if there is none."""
+        return self._lost[0] + self.per if self._lost else math.inf
 
     def opens(self, now: float, ceiling: int) -> float:
         """The time from which fewer than `ceiling` slots are taken; `inf` where only an answer can tell."""

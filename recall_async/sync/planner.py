@@ -230,6 +230,5 @@ class Planner:
                 numbers[SCHEDULE_BOT.name] += decision.kind != "remove"
         times = [0.0]
         for name, number in numbers.items():
-            quota = self._caller.quota(name)
-            times.append((number - quota.depth) * quota.per / quota.ceiling(Priority.BULK))
+            times.append(self._caller.quota(name).seconds_for(number))
         return max(times)

@@ -11,7 +11,6 @@ from recall_async import JournalError, Quota
 from recall_async.bulk.journal import Journal, JournalFile
 from recall_async.cli.bulk import quotas_for
 from recall_async.cli.failures import MAX_CAUSES, Failures
-from recall_async.cli.foresight import seconds_for
 from recall_async.errors import BadRequestError, ConnectionFailedError, NotFoundError
 from recall_async.sandbox import RecallSandbox
 
@@ -188,13 +187,7 @@ def test_pace_and_scale() -> None:
     """--pace or --quota-scale would be accepted and have no effect, or overrun the quota that was granted."""
     assert quotas_for("smooth", 1.0)[SCHEDULE] == Quota(600)
     assert quotas_for("greedy", 1.5)[SCHEDULE] == Quota(900, burst=900, reserve=0)
-    assert quotas_for("smooth", 20.0)[SCHEDULE].depth == 1200
-
-
-def test_foreseen_time() -> None:
-    """The rehearsal would promise a time that no quota allows, or frighten with one that is too long."""
-    assert [seconds_for(n, Quota(600)) for n in (0, 60, 660)] == [0.0, 0.0, 60.0]
-    assert [seconds_for(n, Quota(600, burst=600, reserve=0)) for n in (600, 601, 1800)] == [0.0, 60.0, 120.0]
+    assert quotas_for("smooth", 20.0)[SCHEDULE].limit == 12000
 
 
 def test_causes() -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
 from recall_async.errors import DeadlineExceededError
 from recall_async.limits.local.lane import LocalLane
 from recall_async.limits.quota import Priority, Quota
-from recall_async.limits.sockets import MAX_IN_FLIGHT
+from recall_async.limits.sockets import MAX_BULK_IN_FLIGHT, MAX_IN_FLIGHT
 from tests.virtual_time import run
 
 SOON = 1e-3
-QUOTA = Quota(10, 10.0, burst=10, reserve=1)
+QUOTA = Quota(10, 10.0, burst=10, reserve=0)
 
 
 def now() -> float:
@@ -23,8 +24,12 @@ def now() -> float:
 async def spent(quota: Quota) -> LocalLane:
     lane = LocalLane("test", quota)
     for _ in range(quota.limit):
-        (await lane.admit()).answered()
+        (await lane.admit(Priority.BULK)).answered()
     return lane
+
+
+async def use(lane: LocalLane, priority: Priority, until: float = math.inf) -> None:
+    (await lane.admit(priority, until=until)).answered()
 
 
 async def failure(waiting: asyncio.Task[object]) -> tuple[float, float]:
@@ -54,16 +59,15 @@ def test_those_ahead_count(priority: Priority) -> None:
 
     async def main() -> None:
         lane, begin = await spent(QUOTA), now()
-        waiters = [asyncio.create_task(lane.admit()) for _ in range(8)]
+        waiters = [asyncio.create_task(use(lane, Priority.BULK)) for _ in range(9)]
         await asyncio.sleep(0)
-        # Nine slots for bulk calls in a window: the eight before it and this one.
-        (at_hand,) = [asyncio.create_task(lane.admit(priority, until=begin + 10.1))]
+        # Ten slots in a window: the nine before it and this one.
+        at_hand = asyncio.create_task(use(lane, priority, begin + 10.1))
         await asyncio.sleep(0)
         at, wait = await failure(asyncio.create_task(lane.admit(Priority.BULK, until=begin + 19.9)))
         assert at < begin + SOON
         assert wait == pytest.approx(20, abs=0.1)
-        for slot in await asyncio.gather(at_hand, *waiters):
-            slot.answered()
+        await asyncio.gather(at_hand, *waiters)
 
     run(main())
 
@@ -165,7 +169,7 @@ def test_at_most_so_many_are_on_their_way() -> None:
         async def one(priority: Priority) -> None:
             slots.append(await lane.admit(priority))
 
-        waiters = [asyncio.create_task(one(Priority(number % 2))) for number in range(4 * MAX_IN_FLIGHT - 1)]
+        waiters = [asyncio.create_task(one(Priority.INTERACTIVE)) for number in range(4 * MAX_IN_FLIGHT - 1)]
         for round_ in range(1, 4):
             await asyncio.sleep(1)
             assert len(slots) == lane.statistics().in_flight == MAX_IN_FLIGHT
@@ -175,5 +179,51 @@ def test_at_most_so_many_are_on_their_way() -> None:
             slots.clear()
         await asyncio.gather(*waiters)
         assert lane.statistics().admitted == 4 * MAX_IN_FLIGHT - 1
+
+    run(main())
+
+
+def test_bulk_calls_leave_places_on_their_way_to_interactive_ones() -> None:
+    """Would let people wait for slow answers to bulk calls, though thousands of slots are free."""
+
+    async def main() -> None:
+        lane = LocalLane("test", Quota(6000, 60.0, burst=6000))
+        bulk = [asyncio.create_task(lane.admit(Priority.BULK)) for _ in range(2000)]
+        await asyncio.sleep(1)
+        assert lane.statistics().in_flight == MAX_BULK_IN_FLIGHT
+        begin = now()
+        for _ in range(MAX_IN_FLIGHT - MAX_BULK_IN_FLIGHT):
+            await lane.admit()
+        assert now() < begin + SOON
+        for waiting in bulk:
+            waiting.cancel()
+
+    run(main())
+
+
+def test_no_call_goes_after_its_deadline_when_a_session_names_a_quota() -> None:
+    """Would send calls long after their deadlines when another session's burst makes them wait longer than was foreseen."""
+
+    async def main() -> None:
+        lane, begin = LocalLane("test", Quota(60, 60.0)), now()
+        for _ in range(60):
+            (await lane.admit()).answered()
+        sent = list[float]()
+
+        async def call() -> None:
+            try:
+                slot = await lane.admit(until=begin + 60.5)
+            except DeadlineExceededError:
+                assert now() <= begin + 60.5 + SOON
+            else:
+                sent.append(now())
+                slot.answered()
+
+        calls = [asyncio.create_task(call()) for _ in range(58)]
+        await asyncio.sleep(1)
+        lane.join(Quota(60, 60.0, burst=1))
+        await asyncio.gather(*calls)
+        assert sent
+        assert max(sent) <= begin + 60.5 + SOON
 
     run(main())

@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recall_async.errors import DeadlineExceededError
+from recall_async.limits.contract import Slot
 from recall_async.limits.local import lane as lane_module
 from recall_async.limits.local.lane import LocalLane
 from recall_async.limits.queue import Ticket, WaitQueue
 from recall_async.limits.quota import Priority, Quota
+from recall_async.limits.waiting import WaitingCalls
 from tests.virtual_time import VirtualTimeLoop, run
 
 PER = 4.0
@@ -67,24 +69,43 @@ def quotas(draw: st.DrawFn) -> Quota:
     return Quota(limit, PER, draw(st.none() | st.integers(1, limit)), draw(st.none() | st.integers(0, limit - 1)))
 
 
-class WatchedQueue(WaitQueue[lane_module._Waiter]):
+Turn = asyncio.Future[Slot]
+
+
+class WatchedQueue(WaitQueue[Turn]):
     """Knows the rank of everybody who waits, and of the one who left last."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.ranks: dict[Ticket[lane_module._Waiter], tuple[int, float, int]] = {}
+        self.ranks: dict[Ticket[Turn], tuple[int, float, int]] = {}
         self.left = (len(Priority), 0.0, 0)
         self.arrivals = 0
 
-    def push(self, priority: Priority, start: float, holder: lane_module._Waiter) -> Ticket[lane_module._Waiter]:
-        ticket = super().push(priority, start, holder)
+    def push(
+        self, priority: Priority, start: float, holder: Turn, arrived: float = 0.0, until: float = math.inf
+    ) -> Ticket[Turn]:
+        ticket = super().push(priority, start, holder, arrived, until)
         self.arrivals += 1
         self.ranks[ticket] = (priority, start, self.arrivals)
         return ticket
 
-    def leave(self, ticket: Ticket[lane_module._Waiter]) -> None:
+    def leave(self, ticket: Ticket[Turn]) -> None:
         super().leave(ticket)
-        self.left = self.ranks.pop(ticket)
+        self.left = self.ranks.pop(ticket, self.left)
+
+
+class WatchedCalls(WaitingCalls):
+    """Checks that whoever gets a slot is the first of those who still want one."""
+
+    def __init__(self, lane: WatchedLane) -> None:
+        super().__init__(lane._deadline_error)
+        self.queue = self._queue = WatchedQueue()
+
+    def serve(self, slot: Slot, lowest: Priority = Priority.BULK) -> bool:
+        served = super().serve(slot, lowest)
+        alive = [rank for ticket, rank in self.queue.ranks.items() if not ticket.holder.done()]
+        assert not served or not alive or self.queue.left < min(alive)
+        return served
 
 
 class WatchedLane(LocalLane):
@@ -95,54 +116,66 @@ class WatchedLane(LocalLane):
         self.waiting: list[asyncio.Task[None]] = []
         self._cancel_at_turn = cancel_at_turn or {}
         super().__init__("test", quota, jitter=lambda: 0.5)
-        self._queue: WatchedQueue = WatchedQueue()
+        self._calls: WatchedCalls = WatchedCalls(self)
         loop = self._loop
         assert isinstance(loop, VirtualTimeLoop)
         loop.at_rest = self.check_nobody_is_forgotten
 
-    def _turn(self, now: float) -> None:
-        assert now >= max(self._paused_until, self._pace.next)
-        assert self._window.in_flight < lane_module.MAX_IN_FLIGHT
-        super()._turn(now)
-        assert self._window.taken(now) <= self._quota.limit
-        alive = [rank for ticket, rank in self._queue.ranks.items() if not ticket.holder.turn.done()]
-        assert not alive or self._queue.left < min(alive)
-        self._queue.left = (len(Priority), 0.0, 0)  # nobody may go past those who wait
-        # The one whose turn it is comes first here, and has not run on yet when this is called.
-        victim = self._cancel_at_turn.get(self.turns)
-        self.turns += 1
-        if victim is not None and victim < len(self.waiting):
-            self._loop.call_soon(self.waiting[victim].cancel)
+    def _take(self, now: float, priority: Priority) -> float:
+        self._promise._roll(now)
+        could = self.could_go(now, priority)
+        opens = super()._take(now, priority)
+        if opens <= now:
+            assert could
+            # The one whose turn it is comes first here, and has not run on yet when this is called.
+            victim = self._cancel_at_turn.get(self.turns)
+            self.turns += 1
+            if victim is not None and victim < len(self.waiting):
+                self._loop.call_soon(self.waiting[victim].cancel)
+        return opens
+
+    def could_go(self, now: float, priority: Priority) -> bool:
+        """Whether there is a slot for a call of this priority, token aside, by the sentences of the documentation."""
+        quota, per = self._quota, self._window.per
+        places = lane_module.MAX_IN_FLIGHT if priority is Priority.INTERACTIVE else lane_module.MAX_BULK_IN_FLIGHT
+        if now < max(self._paused_until, self._pace.next) or self._window.in_flight >= places:
+            return False
+        answers = [answer for answer in self._window._answered if answer + per > now]
+        held = self._window.in_flight + sum(lost + per > now for lost in self._window._lost)
+        free = quota.limit - held - len(answers)
+        if priority is Priority.INTERACTIVE:
+            return free >= 1
+        rho, kept = self._promise.rho, quota.reserved - 1e-6
+        return (
+            free - 1 >= quota.reserved
+            and all(free - 1 + back >= kept + rho * (answer + per - now) for back, answer in enumerate(answers))
+            and free - 1 + len(answers) >= kept + rho * quota.per
+        )
 
     def check_nobody_is_forgotten(self) -> None:
-        """At rest, whoever waits waits for something that will come, and could not go now."""
-        ticket = self._queue.head()
-        if ticket is None:
+        """At rest, whoever waits waits for something that will come, and could not go now, nor before it is looked at."""
+        priority = self._calls.next()
+        if priority is None:
             assert self._timer is None
             return
         now = self._now()
-        slot = self._window.opens(now, self._quota.ceiling(ticket.priority))
-        if slot is math.inf or self._window.in_flight == lane_module.MAX_IN_FLIGHT:
+        looks = math.inf if self._timer is None else self._timer.when()
+        if looks == math.inf:
             assert self._window.in_flight
             return
-        self._bucket.has_capacity()  # brings its level up to date
-        left = self._quota.spared(ticket.priority)
-        short = self._bucket._level + self._promised + left + 1 - self._bucket.max_rate
-        token = now + short / self._quota.rate
-        assert self._timer is not None
-        assert now < self._timer.when() <= max(now, slot, token, self._paused_until, self._pace.next) + self.patience
-
-    @property
-    def patience(self) -> float:
-        """How much later than it could a call may go: the token bucket is looked into that often."""
-        return 1 / self._quota.rate / 64 + 1e-6
+        assert looks > now
+        tokens = self._tokens[priority]
+        token = now if tokens._kept else tokens.earliest(now, 1) + 1e-5
+        for step in range(16):
+            moment = now + (looks - now) * step / 16
+            assert moment < token or not self.could_go(moment, priority)
 
     def check_nothing_is_left(self) -> None:
         loop = self._loop
         assert isinstance(loop, VirtualTimeLoop)
         statistics = self.statistics()
         assert (statistics.taken, statistics.in_flight, statistics.free) == (0, 0, self._quota.limit)
-        assert sum(statistics.waiting.values()) == len(self._queue) == self._promised == loop.timers() == 0
+        assert sum(statistics.waiting.values()) == len(self._calls) == loop.timers() == 0
         assert statistics.admitted <= self.turns
 
 
@@ -221,7 +254,10 @@ def test_lane_keeps_its_promises(
     script: list[Call], quota: Quota, cancel_at_turn: dict[int, int], most_in_flight: int
 ) -> None:
     """Would overrun the server, forget a waiter, break the order, go in a pause, or leak a slot, token or timer."""
-    with patch.object(lane_module, "MAX_IN_FLIGHT", most_in_flight):
+    with (
+        patch.object(lane_module, "MAX_IN_FLIGHT", most_in_flight),
+        patch.object(lane_module, "MAX_BULK_IN_FLIGHT", most_in_flight - most_in_flight // 2),
+    ):
         drive(script, quota, cancel_at_turn)
 
 

@@ -15,6 +15,7 @@ from recall_async import (
     ConfigurationError,
     Deduplication,
     NotFoundError,
+    Quota,
     RecallSession,
     RecordingPolicy,
     ServerError,
@@ -62,10 +63,11 @@ async def test_planning_sends_nothing(sandbox, recall):
 
 
 async def test_time_at_the_quota(sandbox):
-    """A plan promises another time than the quota allows: 60 at once, the others at 10 a second."""
-    async with connected(sandbox, quotas=None) as recall:
+    """A plan promises another time than the quota allows."""
+    quota = Quota(600, 60.0, burst=60)
+    async with connected(sandbox, quotas={"calendar_events.schedule_bot": quota}) as recall:
         plan = await recall.plan(policy=EVERYTHING)
-        assert plan.seconds == pytest.approx((plan.requests - 60) / 10, rel=0.02)
+        assert plan.seconds == quota.seconds_for(plan.requests) > 5
         assert (await recall.plan(policy=lambda event, calendar: None)).seconds == 0
 
 

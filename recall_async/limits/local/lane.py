@@ -1,12 +1,12 @@
 """A lane whose quota is kept in this process.
 
-Three parts make it. The *window* guarantees the quota. The *token bucket* only smooths: it keeps a bulk job from
-spending a minute's slots in a second. Of both, bulk calls leave a reserve to interactive ones. The *queue* says who goes
-next, chosen at the moment a slot is there. On top lies the pause that a `429` asks for: a time that only moves forward,
-so that nobody who finishes can lift it, and the `Pace` after it.
+Three parts make it. The *window* guarantees the quota. The *promise* keeps slots of it for interactive calls while bulk
+calls go, and the *token bucket* says how many may go at once. The *waiting room* says who is next, at the moment a slot is
+there. On top lies the pause that a `429` asks for: a time that only moves forward, so that no request that finishes can
+lift it, and the `Pace` after it.
 
-A lane has no task of its own. Whatever may let somebody go (a call that arrives, an answer, the timer set for the next
-release) runs `_dispatch`, which never waits; so a cancelled caller leaves nothing half done.
+A lane has no task of its own. Whatever may let a call go (one that arrives, an answer, the timer set for the next release or
+token) runs `_dispatch`, which never waits; so a cancelled caller leaves nothing half done.
 """
 
 from __future__ import annotations
@@ -14,28 +14,19 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from bisect import bisect_left
 from collections.abc import Callable
-
-from aiolimiter import AsyncLimiter
 
 from ...errors import DeadlineExceededError
 from ..agreement import Agreement
 from ..contract import Ending, LaneStatistics, Slot
 from ..loops import clock_of
 from ..pace import Pace
-from ..queue import Ticket, WaitQueue
+from ..promise import Promise
 from ..quota import Priority, Quota
-from ..sockets import MAX_IN_FLIGHT
+from ..sockets import MAX_BULK_IN_FLIGHT, MAX_IN_FLIGHT
+from ..waiting import WaitingCalls
 from ..window import Window
-
-
-class _Waiter:
-    __slots__ = ("turn", "until")
-
-    def __init__(self, turn: asyncio.Future[None], until: float) -> None:
-        self.turn = turn
-        self.until = until
+from .tokens import Tokens
 
 
 class LocalLane:
@@ -46,15 +37,16 @@ class LocalLane:
         self._jitter = jitter
         self._loop = asyncio.get_running_loop()
         self._now = clock_of(self._loop)
-        self._queue: WaitQueue[_Waiter] = WaitQueue()
-        self._deadlines: WaitQueue[Ticket[_Waiter]] = WaitQueue()  # of those who wait and have one, soonest first
         self._agreement = Agreement(operation, quota, self._configure)
+        self._calls = WaitingCalls(self._deadline_error)
         self._window = Window(quota.per)
+        self._pace = Pace(quota.limit, quota.per)
+        self._promise = Promise(self._window, quota)
+        self._tokens: dict[Priority, Tokens] = {}
         self._paused_until = -math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._admitted = self._throttled = self._retries = 0
-        self._promised = 0  # tokens of calls whose turn has come and that have not run on yet
         self._configure(quota)
 
     @property
@@ -71,11 +63,14 @@ class LocalLane:
     def _configure(self, quota: Quota) -> None:
         """Keep to this quota from now on. What was sent is not forgotten."""
         self._quota = quota
-        self._ceilings = {priority: quota.ceiling(priority) for priority in Priority}
-        self._left = {priority: quota.spared(priority) for priority in Priority}
-        self._window.per = Window(quota.per).per
-        self._pace = Pace(quota.limit, quota.per)
-        self._bucket = AsyncLimiter(quota.depth, quota.depth / quota.rate)
+        self._calls.patience = quota.per
+        self._window.configure(quota.per)
+        self._pace.configure(quota.limit, quota.per)
+        self._promise.configure(quota)
+        if quota.burst is None:
+            self._tokens = {priority: Tokens(quota.at_once(priority), quota.rate) for priority in Priority}
+        else:
+            self._tokens = dict.fromkeys(Priority, Tokens(quota.burst, quota.rate))
         self._dispatch()
 
     def inherit(self, earlier: LocalLane) -> None:
@@ -83,6 +78,7 @@ class LocalLane:
         now = self._now()
         if self._window.inherit(earlier._window, now):
             self._paused_until = max(self._paused_until, earlier._paused_until)
+            self._promise.configure(self._quota)
 
     async def admit(
         self,
@@ -94,108 +90,72 @@ class LocalLane:
     ) -> Slot:
         now = self._now()
         self._retries += retry
-        if until != math.inf and (earliest := self._earliest(now, priority, start)) > until:
-            raise self._too_late(earliest - now)
-        if not self._queue and self._opens(now, priority) <= now:
-            self._turn(now)
+        if until != math.inf and self._earliest(now, priority, start) > until:
+            raise self._deadline_error(priority, start)
+        if priority is Priority.INTERACTIVE:
+            self._promise.wanted(now)
+        if not self._calls and self._take(now, priority) <= now:
+            slot = Slot(self._end, now, number=priority)
         else:
-            await self._wait(priority, start, until)
-            now = self._now()
-        self._promised -= 1
-        try:
-            await self._bucket.acquire()  # its token was promised, so this does not wait
-        except BaseException:
-            self._unused()
-            raise
+            slot = await self._calls.wait(priority, start, until, self._dispatch)
         self._admitted += 1
-        return Slot(self._end, now)
+        return slot
 
-    async def _wait(self, priority: Priority, start: float, until: float) -> None:
-        waiter = _Waiter(self._loop.create_future(), until)
-        ticket = self._queue.push(priority, start, waiter)
-        if self._queue.head() is ticket:  # else it is somebody else's turn first, and known when
-            self._dispatch()
-        timer = last_moment = None
-        if until != math.inf:
-            timer = self._loop.call_at(until, self._expire, ticket)
-            last_moment = self._deadlines.push(Priority.INTERACTIVE, until, ticket)
-        try:
-            await waiter.turn
-        except BaseException:
-            if ticket.waits:
-                self._leave(ticket)
-            elif waiter.turn.done() and not waiter.turn.cancelled() and waiter.turn.exception() is None:
-                self._promised -= 1  # cancelled between its turn and its running on
-                self._unused()
-            raise
-        finally:
-            if timer is not None and last_moment is not None:
-                timer.cancel()
-                self._deadlines.leave(last_moment)
-
-    def _expire(self, ticket: Ticket[_Waiter]) -> None:
-        if ticket.waits:
-            self._leave(ticket)
-            if not ticket.holder.turn.done():
-                now = self._now()
-                left = self._earliest(now, ticket.priority, math.inf) - now
-                ticket.holder.turn.set_exception(self._too_late(left))
-
-    def _leave(self, ticket: Ticket[_Waiter]) -> None:
-        self._queue.leave(ticket)
-        if not self._queue:
-            self._wake_at(math.inf)
-
-    def _too_late(self, wait: float) -> DeadlineExceededError:
+    def _deadline_error(self, priority: Priority, start: float = math.inf) -> DeadlineExceededError:
+        now = self._now()
+        wait = max(self._earliest(now, priority, start) - now, 0.0)
+        away = f": the next one is at least {wait:.1f} s away" if wait else ""
         return DeadlineExceededError(
             f"the quota of {self._name} ({self._quota.limit} requests in {self._quota.per:g} s) has no slot before the "
-            f"deadline: the next one is at least {max(wait, 0.0):.1f} s away. Allow a longer deadline, or send less.",
-            retry_after=max(wait, 0.0),
+            f"deadline{away}. Nothing was sent. Allow a longer deadline, or send less.",
+            retry_after=wait or 1 / self._quota.rate,
         )
 
     def _earliest(self, now: float, priority: Priority, start: float) -> float:
         """A time before which a newcomer's turn cannot come."""
-        ahead = self._queue.ahead(priority, start)
-        tokens = ahead + 1 + self._promised + self._left[priority]
-        smooth = now + (tokens - self._tokens()) / self._quota.rate
-        window = self._window.earliest(now, self._ceilings[priority], ahead, self._quota.limit)
-        return max(self._paused_until, self._pace.next, window, smooth)
+        quota, ahead = self._quota, self._calls.ahead(priority, start)
+        earliest = max(now, self._paused_until, self._pace.next)
+        if priority is Priority.INTERACTIVE:
+            earliest = max(earliest, self._window.earliest(now, quota.limit, ahead, quota.limit))
+        else:
+            ceiling = quota.limit - quota.reserved
+            earliest = max(earliest, self._window.earliest(now, ceiling, ahead, quota.limit))
+            earliest = max(earliest, self._promise.earliest(now, ahead))
+        if quota.burst is not None:  # else the window is always the tighter bound
+            earliest = max(earliest, self._tokens[priority].earliest(now, ahead + 1))
+        return earliest
 
-    def _tokens(self) -> float:
-        """What is in the bucket, rounded up by a 64th of a token."""
-        parts = range(1, 64 * self._quota.depth + 1)
-        return bisect_left(parts, True, key=lambda part: not self._bucket.has_capacity(part / 64)) / 64 + 1 / 64
+    def _take(self, now: float, priority: Priority) -> float:
+        """Take a slot and a token for a call of this priority, and return `now`.
 
-    def _opens(self, now: float, priority: Priority) -> float:
-        """When a call of this priority may go: `now`, or a time to look again, or `inf` to look at the next answer."""
+        Where there is none, return a time at which to try again, or `inf` to wait for an answer.
+        """
         window = self._window
-        if window.in_flight >= MAX_IN_FLIGHT:
+        if window.in_flight >= (MAX_IN_FLIGHT if priority is Priority.INTERACTIVE else MAX_BULK_IN_FLIGHT):
             return math.inf
-        opens = max(self._paused_until, self._pace.next, window.opens(now, self._ceilings[priority]))
+        if priority is Priority.INTERACTIVE:
+            opens = window.opens(now, self._quota.limit)
+        else:
+            opens = self._promise.opens(now)
+        opens = max(opens, self._paused_until, self._pace.next)
         if opens > now:
             return opens
-        bucket, spoken_for = self._bucket, self._promised + self._left[priority]
-        if bucket.has_capacity(spoken_for + 1):
-            return now
-        there = bisect_left(range(64), True, key=lambda part: not bucket.has_capacity(spoken_for + part / 64))
-        return now + (65 - there) / 64 / self._quota.rate
-
-    def _turn(self, now: float) -> None:
-        self._window.take()
+        if (opens := self._tokens[priority].take(now)) > now:
+            return opens
+        window.take()
         self._pace.admitted(now)
-        self._promised += 1
+        return now
 
     def _dispatch(self) -> None:
         """Let everybody go whose turn it is, and set the timer for the next."""
-        while (ticket := self._queue.head()) is not None:
+        while (priority := self._calls.next()) is not None:
             now = self._now()
-            opens = self._opens(now, ticket.priority)
+            opens = self._take(now, priority)
             if opens > now:
                 return self._wake_at(opens)
-            self._queue.leave(ticket)
-            if not ticket.holder.turn.done():
-                self._turn(now)
-                ticket.holder.turn.set_result(None)
+            slot = Slot(self._end, now, number=priority)
+            if not self._calls.serve(slot, priority):
+                slot.unused()
         return self._wake_at(math.inf)
 
     def _wake_at(self, when: float) -> None:
@@ -215,49 +175,40 @@ class LocalLane:
     def _end(self, slot: Slot, ending: Ending, seconds: float) -> None:
         now = self._now()
         if ending is Ending.UNUSED:
-            self._unused()
+            self._window.unused()
+            self._tokens[Priority(slot.number)].give_back(now)
         elif ending is Ending.LOST:
             self._window.lost(now, seconds)
-            self._comes_back(now + seconds)
         else:
             if ending is Ending.REJECTED:
                 self._pause(slot, now, seconds)  # before the slot is released, which lets others go
             else:
                 self._pace.accepted(now)
             self._window.answered(now)
-            self._comes_back(now)
-
-    def _comes_back(self, ended: float) -> None:
-        """A slot does, `per` seconds after `ended`: news unless the timer looks before that."""
-        if self._queue and ended + self._window.per < self._timer_at:
-            self._dispatch()
-
-    def _unused(self) -> None:
-        self._window.unused()
-        if self._queue:
+            self._promise.answered(now)
+        if self._calls:
             self._dispatch()
 
     def _pause(self, slot: Slot, now: float, seconds: float) -> None:
         self._throttled += 1
         self._paused_until = max(self._paused_until, now + seconds)
         self._pace.rejected(now, slot.granted_at, self._paused_until, self._jitter())
-        while (soonest := self._deadlines.head()) is not None and soonest.holder.holder.until < self._paused_until:
-            self._deadlines.leave(soonest)
-            self._expire(soonest.holder)
+        self._calls.fail_hopeless(lambda priority: self._paused_until)
 
     async def flush(self) -> None:
-        """There is nobody to tell."""
+        """Nothing has to be reported."""
 
     def statistics(self) -> LaneStatistics:
         now = self._now()
         taken = self._window.taken(now)
         rate = self._pace.rate(now)
+        waiting = self._calls.waiting
         return LaneStatistics(
             quota=self._quota,
             taken=taken,
             free=max(0, self._quota.limit - taken),
-            waiting_interactive=self._queue.waiting[Priority.INTERACTIVE],
-            waiting_bulk=self._queue.waiting[Priority.BULK],
+            waiting_interactive=waiting[Priority.INTERACTIVE],
+            waiting_bulk=waiting[Priority.BULK],
             in_flight=self._window.in_flight,
             admitted=self._admitted,
             throttled=self._throttled,

@@ -65,7 +65,7 @@ class RedisLane:
         self._terms_of = terms
         self._loop = asyncio.get_running_loop()
         self._now = clock_of(self._loop)
-        self._calls = WaitingCalls(self._late)
+        self._calls = WaitingCalls(self._late, quota.per)
         self._window = Window(quota.per)  # what this process holds of the shared one
         self._reserve = reserve
         self._lent = 0  # slots of the reserve in flight
@@ -114,6 +114,7 @@ class RedisLane:
         """Keep to this quota from now on."""
         self._terms = self._terms_of(quota)
         self._quota = quota
+        self._calls.patience = quota.per
         self._window.per = max(self._window.per, Window(quota.per).per)
         self._not_before = dict.fromkeys(Priority, -math.inf)  # no call of a priority can go before, as Redis proved
         self._next_free = dict.fromkeys(Priority, -math.inf)  # when one probably can
@@ -253,7 +254,6 @@ class RedisLane:
 
     def _receive(self, ask: Ask, grant: Grant) -> None:
         now = self._now()
-        closed = self._closed_until
         if not self._outbox.paused:
             self._paused_until = now + (grant.paused - grant.now) / 1e6
         self._held_until = now + (grant.held - grant.now) / 1e6
@@ -284,7 +284,7 @@ class RedisLane:
                 if not usable or not self._calls.serve(slot, priority):
                     slot.unused()
         self._others = grant.taken - self._window.taken(now)
-        self._calls.judge(self._earliest, everybody=self._closed_until > max(closed, now))
+        self._calls.fail_hopeless(self._earliest)
         self._compare(grant)
 
     def _compare(self, grant: Grant) -> None:
@@ -327,7 +327,7 @@ class RedisLane:
         self._paused_until = max(self._paused_until, now + seconds)
         self._outbox.pause(Pause(seconds, now, int(granted_at), random.random()))
         self._link.wake(self)
-        self._calls.judge(self._earliest, everybody=True)
+        self._calls.fail_hopeless(self._earliest)
 
     def _lend(self) -> float:
         """Serve calls from the local reserve. Returns when to do so again."""

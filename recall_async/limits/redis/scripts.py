@@ -17,7 +17,7 @@ from urllib.parse import quote
 from ...errors import ConfigurationError
 from .. import pace
 from ..contract import Ending
-from ..quota import Priority, Quota
+from ..quota import Quota
 from ..window import CLOCK_TOLERANCE
 
 GRANT_MAX_AGE = 5.0
@@ -117,13 +117,14 @@ class Terms:
                 "to share: give the store a smaller local_reserve, or fewer processes"
             )
         per = quota.per * (1 + CLOCK_TOLERANCE)
-        depth = min(quota.depth, limit)
+        depth = min(max(1, quota.limit // 10) if quota.burst is None else quota.burst, limit)
+        spared = max(0, depth - max(2, depth // 6)) if quota.burst is None else min(quota.reserved, depth - 1)
         return cls(
             limit=limit,
-            limit_bulk=max(1, quota.ceiling(Priority.BULK) - set_aside),
+            limit_bulk=max(1, quota.limit - quota.reserved - set_aside),
             depth=depth,
             # Without tokens left over, a call in this process would queue for them behind the bulk of all the others.
-            depth_bulk=max(1, depth - quota.spared(Priority.BULK)),
+            depth_bulk=max(1, depth - spared),
             per=microseconds(per),
             lease=microseconds(longest_request + GRANT_MAX_AGE + per),
             hold_new=hold_new,

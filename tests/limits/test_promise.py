@@ -1,0 +1,139 @@
+"""The promise to interactive calls, in its fast form against the sentence of the documentation, and what it is worth."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recall_async.limits.promise import FOLLOWED, STEPS, WINDOWS, Promise
+from recall_async.limits.quota import Quota
+from recall_async.limits.window import Window
+
+PER = 6.0
+
+
+def kept(window: Window, quota: Quota, rho: float, now: float, slack: float) -> bool:
+    """Whether what remains after one more slot keeps the promise, evaluated at every moment of the next window."""
+    answers = sorted(answer for answer in window.answers() if answer + window.per > now)
+    held = window.in_flight + sum(lost + window.per > now for lost in window._lost)
+    free = quota.limit - held - len(answers) - 1
+    moments = [(0.0, 0), *((answer + window.per - now, back) for back, answer in enumerate(answers))]
+    moments.append((quota.per, len(answers)))
+    return all(free + back + slack >= quota.reserved + rho * after for after, back in moments)
+
+
+@st.composite
+def quotas(draw: st.DrawFn) -> Quota:
+    limit = draw(st.integers(1, 40))
+    return Quota(limit, PER, draw(st.none() | st.integers(1, limit)), draw(st.none() | st.integers(0, limit - 1)))
+
+
+steps = st.lists(
+    st.tuples(
+        st.floats(0.0, 1.0), st.sampled_from(["bulk", "bulk", "interactive", "answer", "answer", "lost", "unused"])
+    ),
+    max_size=200,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(quotas(), steps)
+def test_it_is_the_inequality_of_the_documentation(quota: Quota, steps: list[tuple[float, str]]) -> None:
+    """Would keep more or less for interactive calls than is promised, or tell a moment after the right one."""
+    window = Window(quota.per)
+    promise = Promise(window, quota)
+    now = 0.0
+    for pause, step in steps:
+        now += pause
+        opens = promise.opens(now)
+        # At a moment when both sides are equal, rounding decides.
+        if opens <= now:
+            assert kept(window, quota, promise.rho, now, 1e-5)
+        else:
+            assert not kept(window, quota, promise.rho, now, -1e-5)
+            until = min(opens, now + 2 * PER)
+            for part in range(1, 8):
+                # It cannot open before it is looked at, unless an answer comes.
+                assert not kept(window, quota, promise.rho, now + (until - now) * part / 8, -1e-5)
+        if step == "interactive":
+            promise.wanted(now)
+        if step in ("bulk", "interactive"):
+            ready = opens if step == "bulk" else window.opens(now, quota.limit)
+            if ready <= now:
+                window.take()
+        elif window.in_flight and step == "answer":
+            window.answered(now)
+            promise.answered(now)
+        elif window.in_flight and step == "lost":
+            window.lost(now, 1.0)
+        elif window.in_flight:
+            window.unused()
+
+
+@given(quotas())
+def test_a_lone_bulk_call_always_goes(quota: Quota) -> None:
+    """Would promise so much that a bulk call waits for ever, with a small limit, a small burst or a large reserve."""
+    window = Window(quota.per)
+    promise = Promise(window, quota)
+    for _ in range(1000):
+        promise.wanted(0.0)
+    assert promise.opens(0.0) == 0.0
+
+
+@settings(max_examples=50, deadline=None)
+@given(quotas(), st.lists(st.floats(0.01, 0.5), min_size=30, max_size=60), st.randoms(use_true_random=False))
+def test_interactive_calls_find_what_was_promised(quota: Quota, delays: list[float], random: object) -> None:
+    """Would leave interactive calls that come no faster than promised without a slot."""
+    window = Window(quota.per)
+    promise = Promise(window, quota)
+    rho = promise.rho
+    if not rho:
+        return
+    now, due, answers = 0.0, 1 / rho, list[float]()
+    for number in range(2000):
+        while answers and answers[0] <= now:
+            window.answered(answers.pop(0))
+            promise.answered(now)
+        if now >= due:
+            assert window.opens(now, quota.limit) <= now
+            window.take()
+            answers.append(now)  # the theorem is about slots that come back one window later; requests take no time
+            due += 1 / rho
+        elif promise.opens(now) <= now:
+            window.take()
+            answers.append(now)
+        while answers and answers[0] <= now:
+            window.answered(answers.pop(0))
+            promise.answered(now)
+        now += delays[number % len(delays)] / quota.limit
+
+
+def test_it_follows_demand_in_steps_and_forgets_it() -> None:
+    """Would keep slots for nobody, or none for many who call."""
+    quota = Quota(600, 60.0)
+    window = Window(quota.per)
+    promise = Promise(window, quota)
+    assert promise.rho == 5.0
+    moves = set()
+    for number in range(300):
+        promise.wanted(number / 5)
+        moves.add(promise.rho)
+    assert promise.rho == math.ceil(FOLLOWED * 5.0 / (10 / STEPS)) * 10 / STEPS
+    assert len(moves) <= STEPS
+    promise.opens(60.0 * (WINDOWS + 1) + 1)
+    assert promise.rho == 5.0
+    for _ in range(10_000):
+        promise.wanted(300.0)
+    assert promise.rho == quota.promised_at_most == 9.0
+
+
+def test_greedy_promises_nothing_by_itself() -> None:
+    """Would hold a job up that named a burst as large as the quota because it is alone."""
+    window, quota = Window(60.0), Quota(600, 60.0, burst=600)
+    promise = Promise(window, quota)
+    for _ in range(597):
+        assert promise.opens(0.0) == 0.0
+        window.take()
+    assert promise.opens(0.0) > 0.0
