@@ -1,7 +1,8 @@
 """The life of a bot: it waits, joins, records, leaves and is done, or fails on its way.
 
 A bot joins when its start time has come and leaves when its meeting ends; the steps between take seconds. A bot that was
-told to fail does so in the waiting room. Every step is a status change that `bot.*` and `recording.*` webhooks tell.
+told to fail does so in the waiting room. Every step is a status change that `bot.*`, `recording.*` and, where a
+transcript was asked for, `transcript.*` webhooks tell.
 
 Documentation: https://docs.recall.ai/docs/bot-status-change-events
 """
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
+from uuid import UUID, uuid5
 
 from msgspec import Struct
 
@@ -88,6 +90,12 @@ class Bot:
         """What `bot_config` named as `metadata`."""
         return self.config.get("metadata") or {}
 
+    @property
+    def is_transcribed(self) -> bool:
+        """Whether `bot_config` asks for a transcript."""
+        recording = self.config.get("recording_config")
+        return isinstance(recording, dict) and bool(recording.get("transcript"))
+
 
 class Notice(NamedTuple):
     """Something to tell by a webhook: to the calendar's own address, too, if it is about a calendar."""
@@ -137,20 +145,28 @@ def take(bot: Bot, step: Step, identify: Callable[[], str]) -> list[Notice]:
         recording = bot.recordings[-1]
         recording.status = RecordingStatus("done", None, step.moment)
         recording.expires_at = step.moment + timedelta(days=7)
-        recording.media_shortcuts["video_mixed"] = _video(recording, step.moment)
+        recording.media_shortcuts["video_mixed"] = _medium(recording, step.moment, "mp4")
         notices.append(_recording_notice(bot, recording))
+        if bot.is_transcribed:
+            recording.media_shortcuts["transcript"] = _medium(recording, step.moment, "json")
+            notices += [_transcript_notice(bot, recording, code, step.moment) for code in ("processing", "done")]
     return notices
 
 
-def _video(recording: Recording, moment: datetime) -> dict[str, Any]:
-    return {
-        "id": recording.id,
+def _medium(recording: Recording, moment: datetime, form: str) -> dict[str, Any]:
+    """A video, or a transcript, that is ready."""
+    data = {"download_url": f"https://media.example/{recording.id}.{form}"}
+    medium = {
+        "id": str(uuid5(UUID(recording.id), form)),
         "created_at": recording.created_at,
         "status": RecordingStatus("done", None, moment),
         "metadata": {},
-        "data": {"download_url": f"https://media.example/{recording.id}.mp4"},
-        "format": "mp4",
+        "data": data,
     }
+    if form == "mp4":
+        return medium | {"format": form}
+    data["provider_data_download_url"] = f"https://media.example/{recording.id}.provider.json"
+    return medium | {"diarization": None, "provider": {"recallai_streaming": {}}}
 
 
 def _notice(event: str, bot: Bot, sub_code: str | None, moment: datetime, code: str) -> Notice:
@@ -162,3 +178,10 @@ def _recording_notice(bot: Bot, recording: Recording) -> Notice:
     status = recording.status
     notice = _notice(f"recording.{status.code}", bot, status.sub_code, status.updated_at, status.code)
     return Notice(notice.event, {**notice.data, "recording": {"id": recording.id, "metadata": recording.metadata}})
+
+
+def _transcript_notice(bot: Bot, recording: Recording, code: str, moment: datetime) -> Notice:
+    notice = _notice(f"transcript.{code}", bot, None, moment, code)
+    transcript = {"id": recording.media_shortcuts["transcript"]["id"], "metadata": {}}
+    about = {"recording": {"id": recording.id, "metadata": recording.metadata}, "transcript": transcript}
+    return Notice(notice.event, {**notice.data, **about})

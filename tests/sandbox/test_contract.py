@@ -125,7 +125,8 @@ async def test_every_webhook_is_as_the_reference_says(start: Callable[..., Any])
     async with receiver(inbox) as url:
         api: Api = await start(webhook_url=url)
         events = api.upcoming()[:4]
-        bots = [(await api.schedule(event["id"], event["id"])).body["bots"][-1]["bot_id"] for event in events]
+        config = {"recording_config": {"transcript": {"provider": {"recallai_streaming": {}}}}}
+        bots = [(await api.schedule(e["id"], e["id"], **config)).body["bots"][-1]["bot_id"] for e in events]
         api.sandbox.fail_bot(bots[0])
         api.sandbox.mutate(5)
         await api.send("POST", CALENDARS, json={**CALENDAR, "webhook_url": url})
@@ -136,4 +137,4 @@ async def test_every_webhook_is_as_the_reference_says(start: Callable[..., Any])
         assert problems(WEBHOOKS[document["event"]]["schema"], document) == []
     kinds = {document["event"] for document in told}
     assert {"calendar.sync_events", "calendar.update", "bot.fatal", "bot.done", "bot.call_ended"} < kinds
-    assert {"recording.processing", "recording.done"} < kinds
+    assert {"recording.processing", "recording.done", "transcript.processing", "transcript.done"} < kinds
