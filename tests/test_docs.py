@@ -119,3 +119,11 @@ def test_figures_of_the_readme_are_those_of_the_report() -> None:
     generate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generate)
     assert generate.figures() in (ROOT / "README.md").read_text()
+
+
+def test_every_page_is_in_the_index() -> None:
+    """A page that nobody can find, and for which the documentation is not built."""
+    index = (ROOT / "docs/index.md").read_text()
+    trees = "\n".join(re.findall(r"```\{toctree\}\n(.*?)```", index, re.S)).splitlines()
+    names = [page.stem for page in PAGES if page.parent == ROOT / "docs" and page.stem != "index"]
+    assert [name for name in names if name not in trees or f"({name}.md)" not in index] == []
