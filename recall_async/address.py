@@ -22,12 +22,12 @@ def parse_base_url(text: object) -> URL:
         raise invalid("base_url", "a URL without spaces and line breaks", given)
     try:
         url = URL(given)
-        path = url.path
+        path, host = url.path, url.host
     except ValueError:  # UnicodeError, too, which bad international names raise
         raise invalid("base_url", "a URL such as https://us-west-2.recall.ai", given) from None
     if url.user is not None or url.password is not None:
         raise ConfigurationError("base_url must not hold a user or a password: the key is sent in a header")
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not host:
         raise invalid("base_url", "the URL of a server such as https://us-west-2.recall.ai", given)
     if url.query_string or url.fragment:
         raise invalid("base_url", "a URL without query and fragment: paths are appended to it", given)
@@ -37,7 +37,7 @@ def parse_base_url(text: object) -> URL:
             f"base_url must not end in {path[len(api['base']) :].rstrip('/')}, which every path begins with: "
             f"use {str(right).rstrip('/')}"
         )
-    if url.scheme == "http" and not _is_loopback(url.host):
+    if url.scheme == "http" and not _is_loopback(host):
         raise invalid("base_url", "an https URL (http is for loopback hosts): the key would be sent unencrypted", given)
     return url.with_path(path.rstrip("/") + "/") if path != "/" else url
 

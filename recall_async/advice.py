@@ -87,6 +87,11 @@ def effect_of(operation: Operation[Any]) -> str:
             "The calendar may have been created: look for it with calendars.list before you call again, or pass the same "
             "idempotency_key within the hour."
         )
+    if operation.answer is object:
+        return (
+            "The request may have taken effect: look before you send it again, or pass the same idempotency_key within the "
+            "hour."
+        )
     return "The request may have taken effect; calling it again is safe."
 
 

@@ -12,9 +12,11 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from .errors import ResponseDecodeError
 from .lenient import repaired
+from .models import Calendar, CalendarEvent, Page
 from .operations import OPERATIONS, Operation
 from .secrecy import one_line
 
@@ -57,8 +59,12 @@ class Response:
         return f"<Response {self.status}, {self.size} bytes>"
 
 
+_ANYTHING = msgspec.json.Decoder()
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_PAGE = msgspec.json.Decoder(Page[dict[str, msgspec.Raw]])
 _DECODERS: dict[Any, msgspec.json.Decoder[Any]] = {
-    answer: msgspec.json.Decoder(answer) for answer in {operation.answer for operation in OPERATIONS.values()}
+    object: _ANYTHING,
+    **{operation.answer: msgspec.json.Decoder(operation.answer) for operation in OPERATIONS.values()},
 }
 
 
@@ -67,8 +73,8 @@ def decode(operation: Operation[T], response: Response, masked: Callable[[str], 
 
     Raises `ResponseDecodeError`, in which `masked` hides the API key.
     """
-    if operation.answer is type(None):
-        return None
+    if operation.answer is type(None) or (operation.answer is object and response.size == 0):
+        return None  # type: ignore[return-value]
     decoder: msgspec.json.Decoder[T] = _DECODERS[operation.answer]
     try:
         return response.decode(decoder)
@@ -86,6 +92,21 @@ def decode(operation: Operation[T], response: Response, masked: Callable[[str], 
                 pass
     # Not from the decoder's exception: one of them quotes the body.
     raise ResponseDecodeError(_undecodable(operation, response, masked(reason), masked))
+
+
+def keep_extra(answer: Any, response: Response) -> None:
+    """Keep the fields of a response that its model does not know, as `extra` of the objects in it."""
+    one = not isinstance(answer, Page)
+    decoder: msgspec.json.Decoder[Any] = _FIELDS if one else _PAGE
+    try:
+        found = response.decode(decoder)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = decoder.decode(repaired(response.body))
+    for item, fields in [(answer, found)] if one else zip(answer.results, found.results, strict=True):
+        if isinstance(item, CalendarEvent | Calendar):
+            extra = {name: value for name, value in fields.items() if name not in item.__struct_encode_fields__}
+            if extra:
+                force_setattr(item, "raw_extra", msgspec.Raw(msgspec.json.encode(extra)))
 
 
 def _undecodable(operation: Operation[Any], response: Response, reason: str, masked: Callable[[str], str]) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from . import checks
 from .advice import api_error, effect_of
-from .answers import UNPROVEN, decode, retry_after, told
+from .answers import UNPROVEN, decode, keep_extra, retry_after, told
 from .errors import (
     AttemptTimeoutError,
     ConfigurationError,
@@ -109,7 +109,10 @@ class Client:
         workspace: str,
         quotas: Mapping[str, Quota],
         policy: RetryPolicy,
+        *,
+        keep_extra: bool = False,
     ) -> None:
+        self._keep_extra = keep_extra
         self.transport = transport
         self.policy = policy
         self.workspace = workspace
@@ -236,16 +239,21 @@ class Client:
 
         Raises any `RecallError`; all of them carry the operation and the number of attempts.
         """
+        if idempotency_key is not None:
+            checks.header("idempotency_key", idempotency_key)
+        if retry is not None:
+            checks.instance("retry", retry, RetryPolicy, "a RetryPolicy, such as RetryPolicy(attempts=3)")
         return await self.perform(Call(request, priority, until, retry or self.policy, idempotency_key, account))
 
     async def perform(self, call: Call[T]) -> T:
         """Make a call, which keeps what it costs. Raises any `RecallError`."""
-        scope = asyncio.timeout(None)
+        scope: asyncio.Timeout | None = None
         try:
             call.begun = running_loop().time()
             shared = self.open()
             if not isinstance(call.priority, Priority):
                 raise checks.invalid("priority", "Priority.INTERACTIVE or Priority.BULK", call.priority)
+            scope = asyncio.timeout(None)
             async with scope:
                 self._closing.add(scope)
                 try:
@@ -258,7 +266,7 @@ class Client:
             error.operation, error.attempts = call.operation, call.account.attempts
             raise
         except TimeoutError:
-            if not scope.expired():
+            if scope is None or not scope.expired():
                 raise
             raise self._closed_under(call) from None
 
@@ -396,6 +404,8 @@ class Client:
             if response.status < 300:
                 answer = decode(request.operation, response, self.transport.mask.text)
                 if request.id is None or str(getattr(answer, "id", request.id)).lower() == request.id:
+                    if self._keep_extra:
+                        keep_extra(answer, response)
                     return Done(answer)
                 mistaken = call.in_doubt = True
                 attempt.hang_up()

@@ -107,6 +107,13 @@ def text(name: str, value: Any, *, empty: bool = False, at_most: int | None = No
     return value
 
 
+def header(name: str, value: Any) -> str:
+    """Check a text that is sent as a header: up to 255 printable ASCII characters. Raises `ConfigurationError`."""
+    if not text(name, value, at_most=255).isascii() or not value.isprintable():
+        raise invalid(name, "printable ASCII text", value)
+    return str(value)
+
+
 def flag(name: str, value: Any) -> bool:
     """Check for `True` or `False`. Raises `ConfigurationError`."""
     if not isinstance(value, bool):

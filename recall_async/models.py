@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
+from urllib.parse import parse_qs
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType, field
 from msgspec.structs import force_setattr
 
-from .platforms import Attendee, GooglePayload, OutlookPayload, document_of, payload_of, text_of
+from .platforms import Attendee, GooglePayload, OutlookPayload, document_of, list_of, payload_of, text_of, time_of
 
 T = TypeVar("T")
+MAX_HISTORY = 2**20
+"""Bytes of a calendar's `status_changes` that are decoded; a real one has some hundred."""
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 """An aware `datetime`: a time without an offset does not decode."""
 
@@ -73,6 +76,7 @@ class CalendarEvent(Struct, frozen=True, kw_only=True, gc=False):
     updated_at: Time
     is_deleted: bool = False
     bots: tuple[CalendarEventBot, ...] = ()
+    raw_extra: Raw | UnsetType = field(default=UNSET, name="$extra")
 
     def __post_init__(self) -> None:
         # A decoded Raw is a view that keeps the buffer of the whole page alive.
@@ -134,6 +138,11 @@ class CalendarEvent(Struct, frozen=True, kw_only=True, gc=False):
         """Whether the event lasts for whole days."""
         return self._payload().is_all_day()
 
+    @property
+    def extra(self) -> dict[str, Any]:
+        """Fields of the API's answer that this version does not know, kept by `RecallSession(keep_extra=True)`."""
+        return document_of(self.raw_extra or None)
+
     def _payload(self) -> GooglePayload | OutlookPayload:
         return payload_of(self.platform, self.raw or None)
 
@@ -154,6 +163,14 @@ SECRET_FIELDS = frozenset(
 """Fields that nobody may read in a log."""
 
 
+class CalendarStatusChange(Struct, frozen=True, kw_only=True):
+    """A status that a calendar took, and when."""
+
+    status: str
+    """`connecting`, `connected`, `disconnected`, or one that was added since."""
+    created_at: datetime | None = None
+
+
 class Calendar(_Masked, frozen=True, kw_only=True):
     """A connected calendar: https://docs.recall.ai/reference/calendars_retrieve"""
 
@@ -167,10 +184,35 @@ class Calendar(_Masked, frozen=True, kw_only=True):
     platform_email: str | None = None
     status: str | None = None
     """`connecting`, `connected`, `disconnected`, or one that was added since."""
-    status_changes: Any = None
-    """The history of `status` as the API gives it; its form is not documented."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """What was kept with the calendar when it was created or updated."""
+    raw_status_changes: Raw | UnsetType = field(default=UNSET, name="status_changes")
+    raw_extra: Raw | UnsetType = field(default=UNSET, name="$extra")
     created_at: Time
     updated_at: Time
+
+    def __post_init__(self) -> None:
+        # A decoded Raw is a view that keeps the buffer of the whole page alive.
+        raw = self.raw_status_changes
+        if raw is not UNSET:
+            force_setattr(self, "raw_status_changes", raw.copy())
+
+    def __hash__(self) -> int:  # a Raw has none
+        return hash((self.id, self.updated_at))
+
+    @property
+    def status_changes(self) -> tuple[CalendarStatusChange, ...]:
+        """Every status that the calendar took, in the API's order. The API does not document their form: what cannot be
+        read is left out."""
+        raw = self.raw_status_changes or None
+        if raw is None or memoryview(raw).nbytes > MAX_HISTORY:
+            return ()
+        return tuple(change for change in map(_status_change, list_of(raw)) if change is not None)
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """Fields of the API's answer that this version does not know, kept by `RecallSession(keep_extra=True)`."""
+        return document_of(self.raw_extra or None)
 
 
 class CalendarAccessToken(_Masked, frozen=True, kw_only=True):
@@ -186,3 +228,25 @@ class Page(Struct, Generic[T], frozen=True, kw_only=True):
     next: str | None = None
     previous: str | None = None
     results: list[T]
+
+    @property
+    def next_cursor(self) -> str | None:
+        """Where the next page begins: `list_page(cursor=page.next_cursor)` with the same filters. `None` on the last one."""
+        query = (self.next or "").partition("?")[2].partition("#")[0]
+        cursors = parse_qs(query).get("cursor")
+        return cursors[0] if cursors else None
+
+
+def _status_change(entry: Any) -> CalendarStatusChange | None:
+    """Read an entry of a calendar's history; other names than those of the samples are accepted, too."""
+    if isinstance(entry, str):
+        return CalendarStatusChange(status=entry)
+    if not isinstance(entry, dict):
+        return None
+    status = text_of(entry.get("status")) or text_of(entry.get("code"))
+    if status is None:
+        return None
+    times = (
+        time_of(value) for value in entry.values() if isinstance(value, str) and len(value) >= len("2025-06-10T00:00")
+    )
+    return CalendarStatusChange(status=status, created_at=next((moment for moment in times if moment), None))

@@ -113,5 +113,9 @@ OPERATIONS: dict[str, Operation[Any]] = {
         LEAVE_CALL,
     )
 }
+OTHER = "request"
+"""The name of all requests that have no operation of their own, and of their quota."""
+OTHER_LIMIT = 60
+"""Requests of that name in any sixty seconds: as many as the API grants the operations that it grants the fewest."""
 QUOTA_PERIOD = 60.0
 """Seconds of the window in which the server counts `Operation.limit` requests."""

@@ -6,6 +6,7 @@ hide the others.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -140,6 +141,7 @@ _PAYLOADS: dict[str, msgspec.json.Decoder[GooglePayload | OutlookPayload]] = {
 }
 _NO_PAYLOAD = GooglePayload()
 _DOCUMENT = msgspec.json.Decoder(dict[str, Any])
+_LIST = msgspec.json.Decoder(list[Any])
 _RESPONSES = {
     "accepted": "accepted",
     "organizer": "accepted",
@@ -194,6 +196,20 @@ def payload_of(platform: str, raw: msgspec.Raw | None) -> GooglePayload | Outloo
 def document_of(raw: msgspec.Raw | None) -> dict[str, Any]:
     """Decode a payload as it is; empty if there is none that can be read."""
     return (_decode(_DOCUMENT, raw) if raw is not None else None) or {}
+
+
+def list_of(raw: msgspec.Raw) -> list[Any]:
+    """Decode a list; empty if it is none that can be read."""
+    return _decode(_LIST, raw) or []
+
+
+def time_of(value: Any) -> datetime | None:
+    """The time in RFC 3339 text, in UTC if it names no zone; `None` if it is none."""
+    try:
+        moment = datetime.fromisoformat(value)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _decode(decoder: msgspec.json.Decoder[D], raw: msgspec.Raw) -> D | None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 from uuid import UUID
 
 import aiohttp
+from yarl import URL
 
 from . import checks
 from .address import parse_base_url
@@ -20,11 +20,13 @@ from .caller import Client
 from .errors import ConfigurationError
 from .limits.contract import LaneStatistics, QuotaStore
 from .limits.local.store import LocalQuotaStore
-from .limits.quota import Quota, check_quotas
+from .limits.quota import Priority, Quota, check_quotas
 from .models import Calendar
+from .operations import OTHER
 from .resources.bots import Bots
 from .resources.calendar_events import CalendarEvents
 from .resources.calendars import Calendars
+from .resources.free import free_request
 from .retry import RetryPolicy
 from .secrecy import Secret
 from .transport import Transport
@@ -66,7 +68,8 @@ class RecallSession:
 
     - `api_key`: or else `RECALL_API_KEY`. It is never shown, and sent to the origin of `base_url` only.
     - `region`: a `Region` or its name; or else `RECALL_REGION`, or else `us-east-1`.
-    - `base_url`: in place of the region's; or else `RECALL_BASE_URL`. Plain http only to loopback hosts.
+    - `base_url`: in place of the region's; or else `RECALL_BASE_URL`, unless a `region` is given. Plain http only to
+      loopback hosts.
     - `workspace`: the name under which quotas are shared; by default each pair of base URL and key has its own. Keys of one
       workspace share its quota on the server: give their sessions one name.
     - `quotas`: by operation name, where the provider granted other limits, or a job is to go at another pace.
@@ -75,8 +78,9 @@ class RecallSession:
     - `timeout`: seconds for one attempt.
     - `http`: an `aiohttp.ClientSession` to send with, which the caller closes; or a function that makes one when the session
       opens, which is closed with the session. Its own middlewares are not run.
+    - `keep_extra`: keep the fields of answers that this version does not know, as `extra` of events and calendars.
 
-    Raises `ConfigurationError` for what cannot be. https://docs.recall.ai/reference/authentication
+    Raises `ConfigurationError` for an invalid argument. https://docs.recall.ai/reference/authentication
     """
 
     calendar_events: CalendarEvents
@@ -98,25 +102,26 @@ class RecallSession:
         retry: RetryPolicy | None = None,
         timeout: float = 30.0,
         http: aiohttp.ClientSession | Callable[[], aiohttp.ClientSession] | None = None,
+        keep_extra: bool = False,
     ) -> None:
-        if isinstance(api_key, str):
-            api_key = Secret(api_key)  # also in the frames of a traceback
-        key = _check_api_key(api_key)
-        in_region = _check_region(region).base_url
-        url = parse_base_url(base_url or os.environ.get("RECALL_BASE_URL") or in_region)
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
-            raise ConfigurationError(f"timeout is {timeout!r}: it is a number of seconds above 0")
-        if retry is not None and not isinstance(retry, RetryPolicy):
-            raise ConfigurationError(f"retry is {retry!r}: write RetryPolicy(attempts=...)")
-        if quotas is not None and not isinstance(quotas, Mapping):
-            raise ConfigurationError(f"quotas is {quotas!r}: it is a mapping from operation names to Quota(limit, per)")
-        if workspace is not None and (not isinstance(workspace, str) or not workspace):
-            raise ConfigurationError(f"workspace is {workspace!r}: it is a name")
-        store = quota_store or LocalQuotaStore()
+        given, api_key = _sealed(api_key), None  # nor do the frames of a traceback show it
+        key = _check_api_key(given)
+        url = _address(region, base_url)
+        checks.seconds("timeout", timeout)
+        if retry is not None:
+            checks.instance("retry", retry, RetryPolicy, "a RetryPolicy, such as RetryPolicy(attempts=3)")
+        if quotas is not None:
+            checks.instance("quotas", quotas, Mapping, "a mapping from operation names to Quota(limit, per)")
+        if workspace is not None:
+            checks.text("workspace", workspace)
+        if http is not None and not callable(http) and not hasattr(http, "request"):
+            raise checks.invalid("http", "an aiohttp.ClientSession, or a function that makes one", http)
+        store = LocalQuotaStore() if quota_store is None else quota_store
+        if not hasattr(store, "longest_request") or not callable(getattr(store, "open", None)):
+            raise checks.invalid("quota_store", "a store of quotas, such as RedisQuotaStore.from_url(...)", store)
         if timeout > store.longest_request:
             raise ConfigurationError(
-                f"timeout is {timeout:g} s, but the quota store counts on requests that take {store.longest_request:g} s "
-                "at the most: give it a larger longest_request"
+                f"timeout must be at most the quota store's longest_request of {store.longest_request:g} s, got {timeout:g}"
             )
         self._client = Client(
             Transport(url, key, float(timeout), http),
@@ -124,6 +129,7 @@ class RecallSession:
             workspace or hashlib.sha256(f"{url}\0{key}".encode()).hexdigest()[:16],
             check_quotas(quotas),
             retry or RetryPolicy(),
+            keep_extra=checks.flag("keep_extra", keep_extra),
         )
         self.calendar_events = CalendarEvents(self._client)
         self.calendars = Calendars(self._client)
@@ -247,6 +253,37 @@ class RecallSession:
             on_outcome=application.note,
         )
 
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        quota: str = OTHER,
+        priority: Priority = Priority.INTERACTIVE,
+        deadline: float | None = None,
+        retry: RetryPolicy | None = None,
+        idempotency_key: str | None = None,
+    ) -> Any:
+        """Send a request that has no method of its own, such as `request("GET", "/api/v1/bot/...")`, and return its JSON.
+
+        - `path`: what follows the host, beginning with `/api/`.
+        - `body`: is sent as JSON.
+        - `quota`: the operation whose quota it uses; by default `request`, which has 60 requests a minute unless the
+          session's `quotas` name another.
+
+        Retries, deadlines and errors are as everywhere. Returns `None` for an empty response.
+        """
+        request = free_request(method, path, query, body, quota)
+        return await self._client.call(
+            request,
+            priority=priority,
+            until=self._client.until(deadline),
+            retry=retry,
+            idempotency_key=idempotency_key,
+        )
+
     def statistics(self) -> dict[str, LaneStatistics]:
         """Slots, waiting calls and counters of every operation, by its name. Cheap enough to poll.
 
@@ -267,6 +304,9 @@ class RecallSession:
     ) -> None:
         await self.aclose()
 
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a RecallSession cannot be copied or pickled: open one wherever you need one")
+
     def __repr__(self) -> str:
         if not hasattr(self, "_client"):  # as a debugger sees it when the arguments were wrong
             return "<RecallSession>"
@@ -274,16 +314,33 @@ class RecallSession:
         return f"<RecallSession {self._client.transport.base_url} workspace={self.workspace} {state}>"
 
 
-def _check_api_key(key: str | None) -> Secret:
+def _sealed(key: object) -> object:
+    """The key, so that no representation shows it; of another type than text, the type alone."""
+    return Secret(key) if isinstance(key, str) else None if key is None else type(key)
+
+
+def _check_api_key(key: object) -> Secret:
     if key is None:
         if "RECALL_API_KEY" not in os.environ:
-            raise ConfigurationError("there is no API key: pass api_key=, or set RECALL_API_KEY")
+            raise ConfigurationError("api_key must be given, or RECALL_API_KEY be set: there is no API key")
         key = Secret(os.environ["RECALL_API_KEY"])
-    if not isinstance(key, Secret) or not key.strip():
-        raise ConfigurationError("the API key is empty")
+    if not isinstance(key, Secret):
+        raise ConfigurationError(f"api_key must be a text, got {getattr(key, '__name__', key)}")
+    if key.startswith("Token "):  # as it stands in the header
+        key = Secret(key.removeprefix("Token "))
+    if not key.strip():
+        raise ConfigurationError("api_key must not be empty")
     if not (key.isascii() and key.isprintable() and " " not in key):
-        raise ConfigurationError("the API key holds a line break, a space or another character that no key has")
+        raise ConfigurationError("api_key must not hold a line break, a space or another character that no API key has")
     return key
+
+
+def _address(region: Region | str | None, base_url: str | None) -> URL:
+    """Where the API is. What the program says goes before what the environment says."""
+    named = _check_region(region)
+    if not base_url and not region:
+        base_url = os.environ.get("RECALL_BASE_URL")
+    return parse_base_url(base_url or named.base_url)
 
 
 def _check_region(given: Region | str | None) -> Region:
@@ -291,4 +348,4 @@ def _check_region(given: Region | str | None) -> Region:
     try:
         return Region(name)
     except ValueError:
-        raise ConfigurationError(f"no region is called {name!r}; there are {', '.join(Region)}") from None
+        raise checks.invalid("region", f"one of {', '.join(Region)}", name) from None

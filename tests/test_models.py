@@ -330,9 +330,64 @@ def test_calendars() -> None:
     """Would change a calendar by decoding and encoding it, or fail for one that leaves most fields out."""
     page = msgspec.json.decode((DATA / "page_calendars.json").read_bytes(), type=Page[Calendar])
     assert [calendar.status for calendar in page.results] == ["connected", "disconnected"]
-    assert instants(json.loads(msgspec.json.encode(page))) == instants(document("page_calendars"))
+    expected = document("page_calendars")
+    for calendar in expected["results"]:
+        calendar.setdefault("metadata", {})
+    assert instants(json.loads(msgspec.json.encode(page))) == instants(expected)
     bare = {key: document("calendar")[key] for key in ("id", "platform", "created_at", "updated_at")}
     assert msgspec.json.decode(json.dumps(bare), type=Calendar).oauth_refresh_token is None
+
+
+@pytest.mark.parametrize(
+    ("history", "found"),
+    [
+        ([{"status": "connected", "created_at": "2025-06-10T12:00:00Z"}], [("connected", 12)]),
+        (
+            [{"code": "connected", "at": "2025-06-10T14:00:00+02:00"}, "disconnected"],
+            [("connected", 12), ("disconnected", None)],
+        ),
+        (
+            [{"status": "x", "created_at": 5}, {"status": 7}, None, [], {"created_at": "2025-06-10T12:00:00Z"}],
+            [("x", None)],
+        ),
+        ({"status": "connected"}, []),
+        ("connected", []),
+        (None, []),
+    ],
+)
+def test_history_of_a_calendar(history: Any, found: list[tuple[str, int | None]]) -> None:
+    """Would fail on a history of a form that nobody has documented, or lose all of it for one odd entry."""
+    calendar = msgspec.json.decode(json.dumps(document("calendar") | {"status_changes": history}), type=Calendar)
+    told = [(change.status, change.created_at and change.created_at.hour) for change in calendar.status_changes]
+    assert told == found
+    assert json.loads(msgspec.json.encode(calendar))["status_changes"] == history
+
+
+def test_a_huge_history_is_not_decoded() -> None:
+    """Would turn a body of 60 MB into gigabytes of lists, and hold up the event loop for seconds."""
+    changes = b"[" + b"[]," * 2_000_000 + b"1]"
+    body = json.dumps(document("calendar") | {"status_changes": "??"}).encode().replace(b'"??"', changes)
+    tracemalloc.start()
+    try:
+        calendar = msgspec.json.decode(body, type=Calendar)
+        assert calendar.status_changes == ()
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(body)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("link", "cursor"),
+    [
+        (None, None),
+        ("https://x.example/api/v2/calendar-events/?cursor=cD0x%2B%2F%3D&a=b", "cD0x+/="),
+        ("https://x.example/api/v1/bot/?page=2", None),
+        ("http://[", None),
+    ],
+)
+def test_where_the_next_page_begins(link: str | None, cursor: str | None) -> None:
+    """Would hand over a cursor that the API does not know: still encoded, or with the whole URL."""
+    assert Page[CalendarEvent](next=link, results=[]).next_cursor == cursor
 
 
 @pytest.mark.parametrize("name", ["event_google", "event_outlook"])

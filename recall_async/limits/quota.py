@@ -9,7 +9,7 @@ from enum import IntEnum
 
 from .. import checks
 from ..errors import ConfigurationError
-from ..operations import OPERATIONS, QUOTA_PERIOD
+from ..operations import OPERATIONS, OTHER, OTHER_LIMIT, QUOTA_PERIOD
 
 PROMISED_AT_MOST = 0.9
 """The share of the quota that bulk calls leave to interactive ones at the most."""
@@ -104,14 +104,14 @@ class Quota:
 
 def base_quota(operation: str) -> Quota:
     """What the API grants every workspace for an operation."""
-    return Quota(OPERATIONS[operation].limit, QUOTA_PERIOD)
+    return Quota(OTHER_LIMIT if operation == OTHER else OPERATIONS[operation].limit, QUOTA_PERIOD)
 
 
 def check_quotas(quotas: Mapping[str, Quota] | None) -> dict[str, Quota]:
     """The quotas that a session names, by operation. Raises `ConfigurationError` for a name or value that is none."""
     named = dict(quotas or {})
     for name, quota in named.items():
-        if name not in OPERATIONS:
+        if name not in OPERATIONS and name != OTHER:
             raise ConfigurationError(f"no operation is called {name!r}; there are {', '.join(OPERATIONS)}")
         if not isinstance(quota, Quota):
             raise ConfigurationError(f"quotas[{name!r}] is {quota!r}: write Quota(limit, per)")

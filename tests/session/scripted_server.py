@@ -136,6 +136,7 @@ class ScriptedServer:
         return self.requests[-1]
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        request._client_max_size = 2**30
         body = await request.read()
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.requests.append(Request(request.method, request.raw_path, headers, body))

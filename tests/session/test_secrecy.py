@@ -216,8 +216,10 @@ async def test_connection_that_closes_while_it_is_taken(server: ScriptedServer, 
     assert_secret(everything_about(caught.value))
 
 
-@pytest.mark.parametrize("broken", [API_KEY + "\n", f"Token {API_KEY}", API_KEY + "\u2028", API_KEY + "é"])
-def test_key_that_was_pasted_badly(broken: str) -> None:
+@pytest.mark.parametrize(
+    "broken", [API_KEY + "\n", f"Bearer {API_KEY}", API_KEY + "\u2028", API_KEY + "é", API_KEY.encode()]
+)
+def test_key_that_was_pasted_badly(broken: Any) -> None:
     """Would print a key that is right but for the line break behind it."""
     try:
         RecallSession(broken)
