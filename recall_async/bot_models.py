@@ -74,8 +74,7 @@ class Bot(Struct, frozen=True, kw_only=True):
     bot_name: str | None = None
     join_at: Time | None = None
     """When it is to join; `None` for a bot that was sent at once."""
-    metadata: dict[str, Any] = field(default_factory=dict)
-    """What the `bot_config` named as `metadata`."""
+    raw_metadata: dict[str, Any] | None = field(default=None, name="metadata")
     raw_status_changes: Raw | UnsetType = field(default=UNSET, name="status_changes")
     raw_recordings: Raw | UnsetType = field(default=UNSET, name="recordings")
 
@@ -88,6 +87,11 @@ class Bot(Struct, frozen=True, kw_only=True):
 
     def __hash__(self) -> int:  # a Raw has none
         return hash(self.id)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the `bot_config` named as `metadata`; empty if that is nothing."""
+        return self.raw_metadata or {}
 
     @property
     def status_changes(self) -> tuple[BotStatusChange, ...]:
@@ -129,9 +133,9 @@ class Bot(Struct, frozen=True, kw_only=True):
 
     @property
     def status(self) -> str:
-        """The status at the moment of the answer; `scheduled` for a bot that did nothing yet."""
+        """The status at the moment of the answer; `ready` for a bot that waits for its meeting."""
         changes = self.status_changes
-        return changes[-1].code if changes else "scheduled"
+        return changes[-1].code if changes else "ready"
 
     @property
     def sub_code(self) -> str | None:

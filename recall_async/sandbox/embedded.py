@@ -73,7 +73,8 @@ class RecallSandbox:
         """The key that the sandbox accepts."""
         self.webhook_secret = webhook_secret
         """What its webhooks are signed with."""
-        self._webhooks = Webhooks(webhook_url, webhook_secret, webhook_headers)
+        self._webhooks = webhook_url, webhook_secret, webhook_headers
+        Webhooks(*self._webhooks)
         self._settings = Settings(
             events=events,
             calendars=calendars,
@@ -256,7 +257,7 @@ class RecallSandbox:
             started.set_exception(error)
 
     async def _start(self) -> None:
-        server = Server(self._settings, self._keys, self._latency, self._webhooks)
+        server = Server(self._settings, self._keys, self._latency, Webhooks(*self._webhooks))
         runner = web.ServerRunner(
             web.Server(server.handle, access_log=None, auto_decompress=False), shutdown_timeout=1.0
         )

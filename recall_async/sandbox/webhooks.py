@@ -13,8 +13,10 @@ import hashlib
 import hmac
 import time
 from collections import deque
+from ipaddress import ip_address
 from secrets import token_hex
 from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -61,8 +63,13 @@ class Webhooks:
         self._closed = False
 
     def send(self, notice: Notice, own_url: str | None = None) -> None:
-        """Tells of something, at the calendar's `own_url`, too."""
+        """Tells of something, at the calendar's `own_url`, too: if that leads to this machine or where all webhooks go.
+
+        Tests create calendars with the addresses of production, where nobody expects deliveries from a sandbox.
+        """
         urls = {url for url in (self.url, own_url) if url is not None}
+        if own_url is not None and not (_is_local(own_url) or _host(own_url) in {_host(self.url or "")} - {""}):
+            urls -= {own_url} - {self.url}
         if not urls or self._closed:
             return
         body = encode({"event": notice.event, "data": notice.data})
@@ -134,3 +141,18 @@ class Webhooks:
             f"{name}-Timestamp": moment,
             f"{name}-Signature": f"v1,{signature}",
         }
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_local(url: str) -> bool:
+    host = _host(url)
+    try:
+        return host == "localhost" or host.endswith(".localhost") or ip_address(host).is_loopback
+    except ValueError:
+        return False

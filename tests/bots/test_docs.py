@@ -59,7 +59,7 @@ async def test_the_application(recall_sandbox: RecallSandbox) -> None:
                 assert answer.status == 400
             bots = [(await call("POST", f"/events/{event.id}/bot"))["bot"] for event in (first, second)]
             assert await call("GET", f"/events/{first.id}/bots") == [
-                {"bot": bots[0], "status": "scheduled", "reason": None, "videos": []}
+                {"bot": bots[0], "status": "ready", "reason": None, "videos": []}
             ]
             recall_sandbox.send_webhooks_to(url)
             recall_sandbox.fail_bot(bots[0], "meeting_not_started")

@@ -41,11 +41,16 @@ def test_a_documented_bot() -> None:
     assert set(recording.media) == {"video_mixed", "transcript", "audio_mixed"}
 
 
+def test_metadata_that_are_null() -> None:
+    """A bot without metadata makes a whole page unreadable."""
+    assert decoded(metadata=None).metadata == {}
+
+
 def test_a_page_of_bots_decodes() -> None:
     """A page with its `count`, and bots of which most fields are missing, fails."""
     page = msgspec.json.decode(b'{"count":1,"next":null,"results":[{"id":"b","added":{}}]}', type=Page[Bot])
     (bot,) = page.results
-    assert (bot.status, bot.recordings, bot.status_changes, bot.metadata) == ("scheduled", (), (), {})
+    assert (bot.status, bot.recordings, bot.status_changes, bot.metadata) == ("ready", (), (), {})
 
 
 @pytest.mark.parametrize(
@@ -68,7 +73,7 @@ def test_odd_status_changes(changes: Any, codes: list[str]) -> None:
     """One odd entry makes a bot, or a page of a hundred, unreadable."""
     bot = decoded(status_changes=changes)
     assert [change.code for change in bot.status_changes] == codes
-    assert bot.status == (codes[-1] if codes else "scheduled")
+    assert bot.status == (codes[-1] if codes else "ready")
     assert repr(bot)
 
 

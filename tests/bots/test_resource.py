@@ -64,7 +64,7 @@ async def test_a_bot_that_waits_joins_and_is_done(world: World) -> None:
     bot_id = await world.schedule(bot_name="Notes", metadata={"team": "sales"})
     bot = await world.recall.bots.retrieve(bot_id)
     assert (bot.id, bot.bot_name, bot.metadata) == (bot_id, "Notes", {"team": "sales"})
-    assert (bot.status, bot.sub_code, bot.joined_at, bot.is_over) == ("scheduled", None, None, False)
+    assert (bot.status, bot.sub_code, bot.joined_at, bot.is_over) == ("ready", None, None, False)
     assert bot.join_at == world.events[0].start_time
     assert bot.recordings == ()
     world.start()

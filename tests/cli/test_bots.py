@@ -39,10 +39,10 @@ def test_list(run, scheduled: list[dict[str, Any]]) -> None:
     """A bot is not listed, or a filter has no effect."""
     for arguments in ((), ("list",), ("--status", "ready"), ("--status", "done", "--status", "ready")):
         shown = run("bots", *arguments).stdout
-        assert all(f"{bot_id(event)}  scheduled" in shown for event in scheduled)
+        assert all(f"{bot_id(event)}  ready" in shown for event in scheduled)
     one = run("bots", "--metadata", f"event={scheduled[1]['id']}", "--json")
     (found,) = [json.loads(text) for text in one.stdout.splitlines()]
-    assert (found["id"], found["status"], found["bot_name"]) == (bot_id(scheduled[1]), "scheduled", "Notes")
+    assert (found["id"], found["status"], found["bot_name"]) == (bot_id(scheduled[1]), "ready", "Notes")
     assert run("bots", "--status", "done").stdout == ""
     assert run("bots", "--from", "+40d").stdout == ""
     assert len(run("bots", "--limit", "2").stdout.splitlines()) == 2
@@ -88,4 +88,4 @@ def test_events_show_their_bots_on_request(run, recall_sandbox: RecallSandbox, s
     statuses = {bot["bot_id"]: bot["status"] for event in events for bot in event["bots"]}
     assert statuses.keys() == {bot_id(event) for event in scheduled}
     assert statuses[bot_id(first)] == "in_call_recording"
-    assert statuses[bot_id(second)] in ("scheduled", "in_call_recording")
+    assert statuses[bot_id(second)] in ("ready", "in_call_recording")

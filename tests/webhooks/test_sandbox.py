@@ -167,6 +167,32 @@ async def test_a_new_calendar_is_told_to_its_own_address():
         assert told > {data.calendar_id for data in own.verified(sandbox)} == {calendar.id}
 
 
+async def test_nothing_goes_to_production():
+    """A test that creates a calendar with the address of production sends it deliveries of made-up changes."""
+    async with RecallSandbox(events=40, calendars=1) as sandbox:
+        calendar_id = sandbox.snapshot()["calendars"][0]["id"]
+        async with RecallSession(sandbox.api_key, base_url=sandbox.url) as recall:
+            for url in ("https://hooks.example/recall", "http://127.0.0.1.example/", "http://[::1"):
+                await recall.calendars.update(calendar_id, webhook_url=url)
+                sandbox.mutate(3)
+                assert sandbox.webhooks() == {"delivered": 0, "failed": 0, "pending": 0}
+            sandbox.send_webhooks_to("http://127.0.0.1:9/hooks")
+            await recall.calendars.update(calendar_id, webhook_url="http://localhost:9/own")
+            assert sandbox.webhooks()["pending"] == 2
+
+
+async def test_a_sandbox_that_is_used_again_sends_webhooks():
+    """The second use of a sandbox is silent."""
+    inbox = Inbox()
+    async with receiver(inbox) as url:
+        sandbox = RecallSandbox(events=20, webhook_url=url)
+        for number in (1, 2):
+            async with sandbox:
+                sandbox.mutate(1)
+                await until(lambda: not sandbox.webhooks()["pending"])
+            assert len(inbox.requests) >= number
+
+
 async def test_a_calendar_with_an_address_that_is_none():
     """A URL that leads nowhere breaks the sandbox instead of the delivery."""
     async with RecallSandbox(events=40, calendars=1) as sandbox:
