@@ -74,8 +74,7 @@ CONNECTION_HELP
 ```
 """
 POLICY = """\
-title_excludes = ["1:1"]
-min_attendees = 2
+title_includes = ["roadmap"]
 
 [bot_config]
 bot_name = "Notes"

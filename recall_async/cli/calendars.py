@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from .connection import Connection, connection_options, read_secret, secret_file
 from .interrupt import run
 from .status import Status
 from .streams import reader_gone
-from .text import fitted, json_option, line, moment, print_card, print_json, say
+from .text import columns, fitted, json_option, line, moment, print_card, print_json, say
 
 if TYPE_CHECKING:
     from ..models import Calendar
@@ -186,8 +185,8 @@ def _owner(calendar: Calendar) -> str | None:
 
 def _in_one_line(calendar: Calendar) -> str:
     owner = line(_owner(calendar)) or "-"
-    if sys.stdout.isatty():
-        owner = fitted(owner, max(8, shutil.get_terminal_size().columns - 52))
+    if (width := columns(sys.stdout)) is not None:
+        owner = fitted(owner, max(8, width - 52))
     return _COLUMNS.format(line(calendar.id), line(calendar.status), owner)
 
 

@@ -106,11 +106,11 @@ def draw_failures(failures: Failures, *, err: bool) -> None:
     from rich.text import Text
 
     table = Table(show_lines=True)
-    for heading in ("failed", "because of", "for example", "what to do"):
+    for heading in ("failed", "because of", "for example, and what to do"):
         table.add_column(heading, overflow="fold")
     for cause in causes:
-        example = f"{cause.event_id}\n{cause.example}"
-        table.add_row(str(cause.count), *(Text(text) for text in (cause.title, example, cause.advice)))
+        example = f"{cause.event_id}\n{cause.example}\n{cause.advice}"
+        table.add_row(str(cause.count), Text(cause.title), Text(example))
     Console(stderr=err).print(table)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections import Counter
 from datetime import datetime
@@ -18,7 +17,7 @@ from .command import Command
 from .connection import Connection, connection_options
 from .interrupt import run
 from .streams import reader_gone
-from .text import fitted, json_option, line, moment, print_card, print_json, say
+from .text import columns, fitted, json_option, line, moment, print_card, print_json, say
 from .when import When
 
 if TYPE_CHECKING:
@@ -210,8 +209,8 @@ def _print(event: CalendarEvent, as_json: bool, states: dict[str, Bot | None] | 
 def _in_one_line(event: CalendarEvent) -> str:
     bots = "gone" if event.is_deleted else str(len(event.bots))
     title = line(event.title)
-    if sys.stdout.isatty():
-        title = fitted(title, max(8, shutil.get_terminal_size().columns - 62))
+    if (width := columns(sys.stdout)) is not None:
+        title = fitted(title, max(8, width - 62))
     return _COLUMNS.format(moment(event.start_time), line(event.id), bots, title).rstrip()
 
 

@@ -12,6 +12,7 @@ import click
 from .command import Command
 from .connection import Connection, connection_options
 from .interrupt import run
+from .planned import print_plan
 from .status import Status
 from .text import json_option, say
 
@@ -61,7 +62,7 @@ def plan(
     if as_json:
         click.echo(made.to_json())
     else:
-        click.echo(str(made))
+        print_plan(made)
         if out is not None and made:
             say(f"To do it:\n  recall-async apply {out}")
     return Status.CHANGES if made else Status.DONE

@@ -19,7 +19,7 @@ from .interrupt import run
 from .job import Job
 from .plan import planning_options
 from .status import Status, describe, status_of
-from .text import json_option, print_json, say
+from .text import json_option, print_json, print_prose, say
 
 if TYPE_CHECKING:
     from ..session import RecallSession
@@ -124,7 +124,7 @@ class Rounds:
             lines = plan.summary().splitlines()
             if job:
                 lines.append(", ".join(f"{number} {name}" for name, number in figures.items()))
-            click.echo(f"{datetime.now(UTC):%H:%M:%S}  " + "\n          ".join(lines))
+            print_prose(f"{datetime.now(UTC):%H:%M:%S}  " + "\n          ".join(lines), indent=" " * 10)
         if job:
             draw_failures(job.failures, err=self._as_json)
         if error is not None:

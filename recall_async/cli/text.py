@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import sys
+import textwrap
 import unicodedata
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 import click
 import msgspec
@@ -66,6 +69,18 @@ def duration(seconds: float) -> str:
 def say(text: str) -> None:
     """A remark that is no part of the output."""
     click.echo(text, err=True)
+
+
+def columns(stream: TextIO) -> int | None:
+    """How wide the terminal is that a stream goes to; `None` where it goes elsewhere."""
+    return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
+def print_prose(text: str, *, indent: str = "") -> None:
+    """Print sentences; on a terminal their lines are broken between words, and those that follow are indented."""
+    width = columns(sys.stdout)
+    for paragraph in printable(text).splitlines():
+        click.echo(paragraph if width is None else textwrap.fill(paragraph, width, subsequent_indent=indent))
 
 
 def print_card(title: str, rows: Iterable[tuple[str, str | None]]) -> None:

@@ -67,10 +67,11 @@ def terminal(environment: dict[str, str]) -> Iterator[Callable[..., Terminal]]:
     """Starts the command line in a terminal."""
     opened: list[Terminal] = []
 
-    def open_terminal(*arguments: str) -> Terminal:
+    def open_terminal(*arguments: str, columns: int = 100) -> Terminal:
         opened.append(
             Terminal(
-                [sys.executable, "-m", "recall_async", *arguments], {**environment, "TERM": "xterm", "COLUMNS": "100"}
+                [sys.executable, "-m", "recall_async", *arguments],
+                {**environment, "TERM": "xterm", "COLUMNS": str(columns)},
             )
         )
         return opened[-1]
@@ -89,8 +90,10 @@ def test_bar_table_and_ctrl_c(terminal, write_actions, tmp_path: Path, recall_sa
         "start_time": "2020-01-01T00:00:00Z",
         "end_time": "2999-01-01T00:00:00Z",
     }
-    shown = terminal("bulk", str(write_actions(90, first)), "--results", str(tmp_path / "r.jsonl"))
-    while not re.search(r"6\d/91, 1 failed, .*quota 6\d/600, \d", shown.text):
+    recall_sandbox.set_latency((0.2, 0.2), (0, 0))
+    job = ("bulk", str(write_actions(90, first)), "--results", str(tmp_path / "r.jsonl"), "--concurrency", "6")
+    shown = terminal(*job)
+    while not re.search(r"[3-8]\d/91, 1 failed, .*quota [3-8]\d/600, \d", shown.text):
         assert shown.read(), shown.text
     shown.type("\x03")
     while shown.read():
@@ -100,6 +103,18 @@ def test_bar_table_and_ctrl_c(terminal, write_actions, tmp_path: Path, recall_sa
     assert "│ 404 not found │" in shown.text
     assert f"--results {tmp_path / 'r.jsonl'}" in shown.text.replace("\r\n", "")
     assert "Traceback" not in shown.text
+
+
+@pytest.mark.parametrize("command", ["events", "calendars", "plan --policy policy.toml", "quota"])
+def test_rows_fit_the_terminal(terminal, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row of a table would take two lines of the screen, broken in the middle of a word."""
+    (tmp_path / "policy.toml").write_text("")
+    shown = terminal(*command.replace("policy.toml", str(tmp_path / "policy.toml")).split(), columns=80)
+    while shown.read():
+        pass
+    rows = shown.text.replace("\r", "").splitlines()
+    assert len(rows) > 3
+    assert [row for row in rows if len(row) > 80] == []
 
 
 def progress(**values: object) -> Progress:
