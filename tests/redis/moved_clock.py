@@ -79,11 +79,16 @@ class Process:
         """Keep to another quota from now on."""
         self.terms = Terms.of(quota, 0, self.longest_request, **self.options)
 
-    def ask(self, interactive: int = 0, bulk: int = 0) -> list[int]:
+    def ask(self, interactive: int = 0, bulk: int = 0, *, wanted: int | None = None) -> list[int]:
         """Ask for slots. Returns the numbers of those granted."""
         self._seq += 1
         first, self._number = self._number, self._number + interactive + bulk
-        message = (self.keys, self.name, self._seq, Ask(first, interactive, bulk, 0.0))
+        message = (
+            self.keys,
+            self.name,
+            self._seq,
+            Ask(first, interactive, bulk, 0.0, interactive if wanted is None else wanted),
+        )
         age = self.clock.now - self.heard if self.epoch else 0.0
         command = acquire(*message, again=False, run=self.run, epoch=self.epoch, age=max(0.0, age), terms=self.terms)
         grant = self.last = decode(self.clock.run(command))

@@ -20,7 +20,7 @@ from ..agreement import Agreement
 from ..contract import Ending, LaneStatistics, Slot
 from ..loops import clock_of
 from ..quota import Priority, Quota
-from ..sockets import MAX_IN_FLIGHT
+from ..sockets import MAX_BULK_IN_FLIGHT, MAX_IN_FLIGHT
 from ..waiting import WaitingCalls
 from ..window import Window
 from .failures import advice
@@ -131,16 +131,25 @@ class RedisLane:
     ) -> Slot:
         self._retries += retry
         if until != math.inf and not self._lends:
-            # When the tokens can be there for everybody ahead, if no other process takes any.
-            missing = self._calls.ahead(priority, start) + 1 - self._terms.depth
-            if max(self._earliest(priority), self._now() + missing / self._quota.rate) > until:
-                raise self._late(priority, missing / self._quota.rate)
+            wait = self._at_least(priority, start)
+            if self._now() + wait > until:
+                raise self._late(priority, wait)
+        if priority is Priority.INTERACTIVE:
+            self._outbox.wanted()
         while True:
             slot = await self._calls.wait(priority, start, until, self._arrange)
             if self._now() <= slot.usable_until:
                 self._admitted += 1
                 return slot
             slot.unused()  # this process was held up so long that the lease no longer covers the request
+
+    def _at_least(self, priority: Priority, start: float) -> float:
+        """Seconds that a newcomer waits at the least, if no other process takes any slots."""
+        ahead, limit = self._calls.ahead(priority, start), self._terms.limit
+        first = max(0.0, self._earliest(priority) - self._now())
+        alike = self._calls.waiting[priority] if start == math.inf else 0
+        burst = self._terms.burst if priority is Priority.INTERACTIVE else self._terms.burst_bulk
+        return max(first + ahead // limit * self._quota.per, (alike + 1 - burst) / self._quota.rate)
 
     @property
     def _closed_until(self) -> float:
@@ -180,7 +189,7 @@ class RedisLane:
         wake = self._lend() if self._lends else math.inf
         if self.speaks:
             self._link.wake(self)
-        elif self._calls and self._room:
+        elif any(self._wanted()):
             wake = min(wake, self._due())
         if self._timer is not None:
             self._timer.cancel()
@@ -188,9 +197,11 @@ class RedisLane:
         if wake != math.inf:
             self._timer = self._loop.call_at(wake, self._arrange)
 
-    @property
-    def _room(self) -> int:
-        return MAX_IN_FLIGHT - self._window.in_flight
+    def _wanted(self) -> tuple[int, int]:
+        """How many slots to ask for: as many as calls wait, and may be on their way at once."""
+        waiting, in_flight = self._calls.waiting, self._window.in_flight
+        interactive = min(waiting[Priority.INTERACTIVE], MAX_IN_FLIGHT - in_flight)
+        return interactive, max(0, min(waiting[Priority.BULK], MAX_BULK_IN_FLIGHT - in_flight - interactive))
 
     def _due(self) -> float:
         """When to ask for those who wait."""
@@ -204,7 +215,7 @@ class RedisLane:
         if self._outbox.asked is not None or self._outbox.paused:
             return True
         now = self._now()
-        return self._settle_by <= now or (bool(self._calls) and self._room > 0 and self._due() <= now)
+        return self._settle_by <= now or (self._due() <= now and any(self._wanted()))
 
     def compose(self, run: str) -> list[Command]:
         """What there is to say now, to the server process with this run id."""
@@ -213,10 +224,7 @@ class RedisLane:
             self._settling.cancel()
             self._settling = None
         now = self._now()
-        interactive = bulk = 0
-        if self._due() <= now:
-            interactive = min(self._calls.waiting[Priority.INTERACTIVE], self._room)
-            bulk = min(self._calls.waiting[Priority.BULK], self._room - interactive)
+        interactive, bulk = self._wanted() if self._due() <= now else (0, 0)
         return self._outbox.compose(now, run, interactive, bulk, self._terms)
 
     def on_reply(self, replies: Sequence[Any]) -> None:

@@ -23,7 +23,7 @@ class Outbox:
         self._known = known
         self._memory = memory
         self._client = secrets.token_hex(6)
-        self._seq = self._number = 0
+        self._seq = self._number = self._wanted = 0
         self._ended: list[tuple[int, Ending, float]] = []
         self._pauses: list[Pause] = []
         self._said = 0, 0  # how many of these the message on its way holds
@@ -49,6 +49,10 @@ class Outbox:
         """The request of a slot met a 429."""
         self._pauses.append(said)
 
+    def wanted(self) -> None:
+        """An interactive call has come."""
+        self._wanted += 1
+
     def compose(self, now: float, run: str, interactive: int, bulk: int, terms: Terms) -> list[Command]:
         """The next message: how slots ended, pauses, and so many slots to ask for, or the last ask again."""
         self._said = len(self._pauses), len(self._ended)
@@ -57,8 +61,9 @@ class Outbox:
             commands.append(settle(self._keys, self._client, self._ended, now, terms))
         again = self.asked is not None
         if self.asked is None and (interactive or bulk):
-            self.asked = Ask(self._number, interactive, bulk, now)
+            self.asked = Ask(self._number, interactive, bulk, now, self._wanted)
             self._number += interactive + bulk
+            self._wanted = 0
         if self.asked is not None:
             self._seq += 1
             self._asked_with = terms

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import secrets
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,9 +16,9 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from ...errors import ConfigurationError
-from .. import pace
+from .. import pace, promise
 from ..contract import Ending
-from ..quota import Quota
+from ..quota import Priority, Quota
 from ..window import CLOCK_TOLERANCE
 
 GRANT_MAX_AGE = 5.0
@@ -33,7 +34,14 @@ def microseconds(seconds: float) -> int:
     return math.ceil(seconds * 1e6)
 
 
-_CONSTANTS = {"GROWTH": pace.GROWTH, "MODESTY": pace.MODESTY, "FLOOR": pace.FLOOR}
+_CONSTANTS = {
+    "GROWTH": pace.GROWTH,
+    "MODESTY": pace.MODESTY,
+    "FLOOR": pace.FLOOR,
+    "STEPS": promise.STEPS,
+    "FOLLOWED": promise.FOLLOWED,
+    "TOLERANCE": CLOCK_TOLERANCE,
+}
 """What the scripts share with the lane of a single process: `<NAME>` in a script stands for the value."""
 
 
@@ -41,13 +49,23 @@ def _read(name: str) -> str:
     return files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
 
 
+def _parts(text: str) -> dict[str, str]:
+    """The parts of state.lua by their names."""
+    _, *parts = re.split(r"^--- (\w+)\n", text, flags=re.MULTILINE)
+    return {name: part.strip() for name, part in zip(parts[::2], parts[1::2], strict=True)}
+
+
+_PARTS = _parts(_read("state"))
+
+
 class Script:
-    """A Lua script of `recall_async/limits/redis/lua`; `<STATE>` stands for state.lua."""
+    """A Lua script of `recall_async/limits/redis/lua`. `<NAME>` in it stands for a part of state.lua, or for a constant."""
 
     def __init__(self, name: str) -> None:
-        self.text = _read(name).replace("<STATE>", _read("state"))
-        for constant, value in _CONSTANTS.items():
-            self.text = self.text.replace(f"<{constant}>", repr(value))
+        self.text = _read(name)
+        for part in (_PARTS, _CONSTANTS):
+            for token, value in part.items():
+                self.text = self.text.replace(f"<{token}>", str(value))
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -89,15 +107,24 @@ class Keys:
     def shares(self) -> str:
         return f"{self.stem}:shares"
 
+    @property
+    def promise(self) -> str:
+        return f"{self.stem}:promise"
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
     """A quota as the scripts see it; durations in microseconds."""
 
     limit: int
-    limit_bulk: int
-    depth: int
-    depth_bulk: int
+    reserve: int
+    burst: int
+    """How many requests interactive calls may send at once; `limit` for as many as there are slots."""
+    burst_bulk: int
+    promised: float
+    """Slots per second that bulk calls leave to interactive ones, whatever these use."""
+    promised_at_most: float
+    """The same for interactive calls that use a lot."""
     per: int
     lease: int
     hold_new: bool = False
@@ -116,15 +143,16 @@ class Terms:
                 f"the local reserves of all processes take {set_aside} of {quota.limit} requests, which leaves nothing "
                 "to share: give the store a smaller local_reserve, or fewer processes"
             )
+        burst = None if quota.burst is None else min(quota.burst, limit)
+        shared = Quota(limit, quota.per, burst, min(quota.reserved, limit - 1))
         per = quota.per * (1 + CLOCK_TOLERANCE)
-        depth = min(max(1, quota.limit // 10) if quota.burst is None else quota.burst, limit)
-        spared = max(0, depth - max(2, depth // 6)) if quota.burst is None else min(quota.reserved, depth - 1)
         return cls(
             limit=limit,
-            limit_bulk=max(1, quota.limit - quota.reserved - set_aside),
-            depth=depth,
-            # Without tokens left over, a call in this process would queue for them behind the bulk of all the others.
-            depth_bulk=max(1, depth - spared),
+            reserve=shared.reserved,
+            burst=shared.at_once(Priority.INTERACTIVE),
+            burst_bulk=shared.at_once(Priority.BULK),
+            promised=shared.promised,
+            promised_at_most=shared.promised_at_most,
             per=microseconds(per),
             lease=microseconds(longest_request + GRANT_MAX_AGE + per),
             hold_new=hold_new,
@@ -139,6 +167,8 @@ class Ask(NamedTuple):
     bulk: int
     at: float
     """When it was first said, in seconds of the loop's clock."""
+    wanted: int = 0
+    """Interactive calls that have come since the last ask."""
 
 
 def acquire(
@@ -147,18 +177,11 @@ def acquire(
     """Ask for slots of the server with the id `run`; `age` is how many seconds ago `epoch` was heard of."""
     return Command(
         ACQUIRE,
-        (keys.slots, keys.state, keys.fences, keys.shares),
+        (keys.slots, keys.state, keys.fences, keys.shares, keys.promise),
         (
             *(client, seq, ask.first, ask.interactive, ask.bulk, int(again), run, epoch, microseconds(age)),
-            *(
-                int(terms.hold_new),
-                terms.limit,
-                terms.limit_bulk,
-                terms.depth,
-                terms.depth_bulk,
-                terms.per,
-                terms.lease,
-            ),
+            *(int(terms.hold_new), ask.wanted, terms.limit, terms.reserve, terms.burst, terms.burst_bulk),
+            *(f"{terms.promised:.9g}", f"{terms.promised_at_most:.9g}", terms.per, terms.lease),
             *(microseconds(STATE_TTL), terms.text),
         ),
     )
@@ -169,7 +192,7 @@ def settle(keys: Keys, client: str, ended: list[tuple[int, Ending, float]], now:
     told: list[str | int] = []
     for number, ending, at in ended:
         told += (number, ending, int((now - at) * 1e6))
-    return Command(SETTLE, (keys.slots, keys.state), (client, terms.per, *told))
+    return Command(SETTLE, (keys.slots, keys.state, keys.promise), (client, terms.per, *told))
 
 
 class Pause(NamedTuple):
@@ -259,4 +282,4 @@ def mark(key: str) -> Command:
 
 def resume(keys: Keys) -> Command:
     """End a pause, and the slower pace after it."""
-    return Command(RESUME, (keys.state,), ())
+    return Command(RESUME, (keys.slots, keys.state), ())

@@ -5,15 +5,17 @@
 -- `span`, the longest window that any quota of this lane has lately had. A quota with a shorter window counts only what is
 -- younger than that, and what was sent is not forgotten when a quota is replaced.
 --
--- KEYS  slots (sorted set), state (hash), fences (hash), shares (hash)
+-- KEYS  slots (sorted set), state (hash), fences (hash), shares (hash), promise (list)
 -- ARGV  client, seq                 who asks, and the number of this message: a repetition makes earlier ones void
 --       first, interactive, bulk    slots client:first, client:first+1, ...: so many for interactive calls, then for bulk
 --       again                       1 when a message that asked for these very slots went unanswered, else 0
 --       run                         the run id of this server: it tells one process from the next
 --       known, age                  what the last answer called the epoch, or '', and how long ago that answer came
 --       hold_new                    1 to wait for a lease where nothing is known of the quota, else 0
---       limit, limit_bulk           slots that may be taken, by class
---       depth, depth_bulk           tokens that may be spent at once, by class
+--       wanted                      how many interactive calls have come since this client last asked
+--       limit, reserve              slots that may be taken; how many of them bulk calls leave free at any moment
+--       burst, burst_bulk           how many requests may go at once, by class
+--       least, most_promised        slots per second that bulk calls leave to interactive ones: without demand, at most
 --       per, lease                  the window; how long a slot lasts whose end nobody reports
 --       idle                        how long the state of a quota that nobody uses is kept
 --       quota                       limit and per as text, for others to compare with theirs
@@ -22,12 +24,12 @@
 --          go, and before when none can for certain, both in microseconds from now; paused until, held until, requests
 --          per 1000 s or -1, epoch, quota of whoever asked before}, or {-1} for a message that is void.
 
-local slots, state, fences, shares = unpack(KEYS)
-local client, seq, first, interactive, bulk, again, run, known, age, hold_new,
-  limit, limit_bulk, depth, depth_bulk, per, lease, idle, quota = unpack(ARGV)
+local slots, state, fences, shares, promise = unpack(KEYS)
+local client, seq, first, interactive, bulk, again, run, known, age, hold_new, wanted,
+  limit, reserve, burst, burst_bulk, least, most_promised, per, lease, idle, quota = unpack(ARGV)
 seq, first, interactive, bulk = tonumber(seq), tonumber(first), tonumber(interactive), tonumber(bulk)
-again, limit, limit_bulk = again == '1', tonumber(limit), tonumber(limit_bulk)
-depth, depth_bulk, per, lease = tonumber(depth), tonumber(depth_bulk), tonumber(per), tonumber(lease)
+again, limit, reserve, per, lease = again == '1', tonumber(limit), tonumber(reserve), tonumber(per), tonumber(lease)
+burst, burst_bulk = tonumber(burst), tonumber(burst_bulk)
 
 -- A message that was held up on its way, and that its sender has repeated since, would take slots that nobody gives back.
 if tonumber(redis.call('HGET', fences, client) or '0') > seq then
@@ -40,60 +42,55 @@ if again then
   end
 end
 
-<STATE>
+<READ_STATE>
 
 -- The life of this quota's data, the server process, and the quota that was last asked for: 'born/run limit/per'.
 local born, born_run, kept_quota
 if kept[3] == known .. ' ' .. quota and string.sub(known, -#run - 1) == '/' .. run then
   born, born_run, kept_quota = true, run, quota  -- all is as it was, so the parts are not looked at
 elseif kept[3] then
-  born, born_run, kept_quota = string.match(kept[3], '^([^/ ]*)/([^/ ]*) (.*)$')
+  born, born_run, kept_quota = string.match(kept[3], '^([^/]*)/(.*) ([^ ]*)$')
 end
 local hot, cold = false, false  -- whether these have changed
+local second = math.floor(now / SECOND)
 
 -- Step 1, forget and hold: slots may have been forgotten, or the clock set back. Then nothing is granted until every
 -- request that had a slot has left the API's window. The longest lease and window in use are those that count.
 
-local function hold(moment)
-  if moment > held then
-    held, cold = moment, true
-  end
-end
-
-local function change_span(wanted)
-  for _, slot in ipairs(call('ZRANGE', slots, 0, -1)) do
-    call('ZINCRBY', slots, wanted - span, slot)
-  end
-  span, span_at, cold = wanted, now, true
-end
-
 if lease > longest then
-  longest, longest_at, cold = lease, now, true
+  longest, longest_at, cold = lease, second, true
 end
-local fresh_life = not born
-if fresh_life then
-  born, born_run, span, span_at, cold = string.format('%.0f-%s', now, string.sub(client, 1, 6)), run, math.max(per, span), now, true
-  if hold_new == '1' then
+local epoch, fresh_life = known, not born
+if born ~= true or per > span or now < seen - SECOND then
+  local function hold(moment)
+    if moment > held then
+      held, cold = moment, true
+    end
+  end
+  if fresh_life then
+    born, born_run = string.format('%.0f-%s', now, string.sub(client, 1, 6)), run
+    span, span_at, cold = math.max(per, span), second, true
+    if hold_new == '1' then
+      hold(now + longest)
+    end
+  elseif born == true then
+    born, born_run = string.match(known, '^([^/]*)/(.*)$')
+  elseif born_run ~= run then
+    -- A restart that lost what was not yet written, or a replica that took over before it had seen everything.
     hold(now + longest)
   end
-elseif born_run ~= run then
-  -- A restart that lost what was not yet written, or a replica that took over before it had seen everything.
-  hold(now + longest)
-end
-if per > span then
-  change_span(per)
-end
-if now < seen - SECOND then
-  -- The server's clock was set back: every moment that is kept lies too far ahead.
-  call('DEL', slots, shares)
-  paused, held = now + math.max(0, paused - seen), 0
-  tat, last, began, urgent, since, next_turn, span_at, longest_at = 0, 0, now, 0, now, now, now, now
-  hot, cold = true, true
-  keep_pace()
-  hold(now + longest)
-end
-local epoch = known
-if born ~= true then
+  if per > span then
+    <CHANGE_SPAN>
+  end
+  if now < seen - SECOND then
+    -- The server's clock was set back: every moment that is kept lies too far ahead.
+    call('DEL', slots, shares, promise)
+    paused, held = now + math.max(0, paused - seen), 0
+    tat, tat_bulk, last, began, urgent, since, next_turn, span_at, longest_at = 0, 0, 0, now, 0, now, now, second, second
+    rho, counted_from, bulk_at, hot, cold = 0, now, 0, true, true
+    <KEEP_PACE>
+    hold(now + longest)
+  end
   epoch = born .. '/' .. run
   if known ~= '' and known ~= epoch then
     -- The client got slots that are unknown here, the last of them before its last answer: from a server that failed, or
@@ -113,109 +110,168 @@ end
 
 local younger = string.format('(%.0f', now + span - per)
 local taken = call('ZCOUNT', slots, younger, '+inf')
-
-local function present(offset, wanted)
-  local count = 0
-  while count < wanted and call('ZSCORE', slots, client .. ':' .. (first + offset + count)) do
-    count = count + 1
-  end
-  return count
-end
-
 local granted, granted_bulk = 0, 0
 if again then
+  local function present(offset, wanted_now)
+    local found = 0
+    while found < wanted_now and call('ZSCORE', slots, client .. ':' .. (first + offset + found)) do
+      found = found + 1
+    end
+    return found
+  end
   granted, granted_bulk = present(0, interactive), present(interactive, bulk)
+elseif wanted ~= '0' or bulk > 0 then
+  local passed = math.floor((now - counted_from) / per)
+  if passed > 0 then
+    count_before, count_earlier = passed == 1 and count or 0, passed == 1 and count_before or passed == 2 and count or 0
+    count, counted_from = 0, passed > 2 and now or counted_from + passed * per
+  end
+  count, hot = math.min(count + wanted, 4294967295), true
 end
 
 -- Step 3, grant.
 
-local rate = pace(limit / per, per)
+<PACE>
 if base > 0 and not rate then
   base, since, next_turn, hot = 0, 0, 0, true
-  keep_pace()
+  <KEEP_PACE>
 end
 
--- The token bucket, as the moment at which it will be full again. A moment not long ago is left as it is: clients come a
--- little late for each token, and the pace would suffer from all of that.
+-- The token buckets, each as the moment at which it will be full again. A moment not long ago is left as it is: clients come
+-- a little late for each token, and the pace would suffer from all of that. The bucket may be that of another quota.
 local interval = per / limit
-if tat < now - math.min(0.9 * interval, 100000) then
-  tat = now
-end
-tat = math.min(tat, now + depth * interval)  -- it may be of another quota
-local tokens = math.min(depth, math.floor((now - tat) / interval + depth + 0.001))
-local spare = depth - depth_bulk
-
--- Fair shares. While some client gets fewer bulk slots than it asks for, what each one gets is counted, and nobody gets
--- more than a few slots ahead of those who wait. Who comes anew is behind another one by half of what it holds less.
--- Nobody takes more than a sixteenth at once, or a quarter of a second's worth, so that others can come in between.
-local HUNGRY = 1.6 * SECOND  -- for so long a client that got too little is waited for: it asks again within a second
-local count_of_mine
-
-local function holds()
-  local counts = {}
-  for _, slot in ipairs(call('ZRANGEBYSCORE', slots, younger, '+inf')) do
-    local holder = string.match(slot, '^!?([^:]*)')
-    counts[holder] = (counts[holder] or 0) + 1
+local tokens, tokens_bulk = limit, limit
+if burst < limit then
+  if tat < now - math.min(0.9 * interval, 100000) then
+    tat = now
   end
-  return counts
+  tat = math.min(tat, now + burst * interval)
+  tokens = math.min(burst, math.floor((now - tat) / interval + burst + 0.001))
+end
+if bulk > 0 then
+  if tat_bulk < now - math.min(0.9 * interval, 100000) then
+    tat_bulk = now
+  end
+  tat_bulk = math.min(tat_bulk, now + burst_bulk * interval)
+  tokens_bulk = math.min(burst_bulk, math.floor((now - tat_bulk) / interval + burst_bulk + 0.001))
+  bulk_at = second
 end
 
-local function fair(most)
-  local entries = call('HGETALL', shares)
-  local lowest, lowest_client, is_new = nil, nil, true
-  for i = 1, #entries, 2 do
-    local count, hungry_until, at = struct.unpack('<ddd', entries[i + 1])
-    if entries[i] == client then
-      count_of_mine, is_new = count, now > at + HUNGRY
-    elseif hungry_until > now and count < (lowest or math.huge) then
-      lowest, lowest_client = count, entries[i]
-    end
-  end
-  most = math.min(most, math.ceil(limit * math.max(1 / 16, SECOND / 4 / per)))
-  if not lowest then
-    return most
-  end
-  if is_new then
-    local held_now = holds()
-    local behind = math.max(0, math.floor(((held_now[lowest_client] or 0) - (held_now[client] or 0)) / 2))
-    count_of_mine = math.max(count_of_mine or 0, lowest - behind)
-  end
-  return math.max(0, math.min(most, lowest + math.ceil(limit / 32) - count_of_mine))
-end
-
-local function share(got, unmet)
-  if count_of_mine or unmet then
-    count_of_mine = (count_of_mine or limit + (holds()[client] or 0)) + got
-    call('HSET', shares, client, struct.pack('<ddd', count_of_mine, unmet and now + HUNGRY or 0, now))
-    call('PEXPIRE', shares, math.ceil(2 * per / 1000))
-  end
-end
-
-local fresh, fresh_bulk = 0, 0
+local fresh, fresh_bulk, allowed_at = 0, 0, 0
 if math.max(held, paused, next_turn) <= now then
-  local most = rate and 1 or limit
-  fresh = math.max(0, math.min(interactive - granted, limit - taken, tokens, most))
+  fresh = math.max(0, math.min(interactive - granted, limit - taken, tokens, rate and 1 or limit))
+  taken = taken + fresh
   if urgent > 0 and granted + fresh >= interactive and call('HGET', state, 'urgent_by') == client then
     urgent, hot = 0, true
   end
-  if bulk > granted_bulk and urgent <= now and granted + fresh >= interactive then
-    fresh_bulk = fair(math.max(0, math.min(
-      bulk - granted_bulk, limit_bulk - taken - fresh, tokens - fresh - spare, most - fresh)))
-    share(fresh_bulk, granted_bulk + fresh_bulk < bulk)
-  end
 end
-if fresh + fresh_bulk > 0 then
-  local names, back = {}, now + lease + span - per
-  local function add(from, count)
-    for number = from, from + count - 1 do
-      names[#names + 1] = back
-      names[#names + 1] = client .. ':' .. number
+if bulk > granted_bulk and math.max(held, paused, next_turn, urgent) <= now and granted + fresh >= interactive then
+  -- The promise to interactive calls: how many bulk slots it allows now, and when it allows the next. As in promise.py,
+  -- which says why; the list holds the monotonic queue, as moments of answers and their numbers. It is kept while bulk
+  -- calls ask, and computed anew from the slots when what is promised has changed.
+  local nominal = per / (1 + <TOLERANCE>)
+  local step = limit / nominal / <STEPS>
+  local wanted_rho = math.min(most_promised / SECOND, math.max(least / SECOND,
+    step * math.ceil(<FOLLOWED> * math.max(count, count_before, count_earlier) / nominal / step)))
+  if wanted_rho ~= rho then
+    rho, cold = wanted_rho, true
+    call('DEL', promise)
+    local answers = rho > 0 and call('ZRANGEBYSCORE', slots, younger, string.format('%.0f', now + span), 'WITHSCORES') or {}
+    local keys, entries, size = {}, {}, 0
+    for place = 2, #answers, 2 do
+      local at, number = answers[place] - span, place / 2 - 1
+      local key = rho * (at + per) - number
+      while size > 0 and keys[size] <= key do
+        size = size - 1
+      end
+      size = size + 1
+      keys[size], entries[size] = key, struct.pack('<dd', at, number)
+    end
+    for place = 1, size do
+      call('RPUSH', promise, entries[place])
+    end
+    if size > 0 then
+      call('PEXPIRE', promise, math.ceil((longest + span) / 1000))
     end
   end
-  add(first + granted, fresh)
-  add(first + interactive + granted_bulk, fresh_bulk)
+  local ROUNDING = 0.000001  -- slots by which floating-point arithmetic may be off
+  local allowed = limit - reserve - taken
+  if rho > 0 and allowed >= 1 then
+    -- Slots in use count as not coming back; lost ones, too, until the last window of their lease.
+    local room = allowed + call('ZCOUNT', slots, younger, string.format('%.0f', now + span)) + ROUNDING
+    allowed = math.min(allowed, room - rho * nominal)
+    if allowed < 1 then
+      allowed_at = now + 100000  -- an answer has to come first
+    end
+    local head = call('LINDEX', promise, 0)
+    local at, number
+    while head do
+      at, number = struct.unpack('<dd', head)
+      if at + per > now then
+        break
+      end
+      call('LPOP', promise)
+      head = call('LINDEX', promise, 0)
+    end
+    if head then
+      local _, newest = struct.unpack('<dd', call('LINDEX', promise, -1))
+      local missing = rho * (at + per - now) + newest + 1 - number
+      allowed = math.min(allowed, room - missing)
+      allowed_at = math.max(allowed_at, now + math.min((missing - room + 1) / rho, at + per - now))
+    end
+  end
+  local most = math.max(0, math.floor(math.min(bulk - granted_bulk, allowed, tokens_bulk, rate and 1 - fresh or limit)))
+
+  -- Fair shares. While some client gets fewer bulk slots than it asks for, what each one gets is counted, and nobody gets
+  -- more than a few slots ahead of those who wait. Who comes anew is behind another one by half of what it holds less.
+  -- Nobody takes more than a sixteenth at once, or a quarter of a second's worth, so that others can come in between.
+  local HUNGRY = 1.6 * SECOND  -- for so long a client that got too little is waited for: it asks again within a second
+  local function holds()
+    local counts = {}
+    for _, slot in ipairs(call('ZRANGEBYSCORE', slots, younger, '+inf')) do
+      local holder = string.match(slot, '^!?([^:]*)')
+      counts[holder] = (counts[holder] or 0) + 1
+    end
+    return counts
+  end
+  local shares_of = call('HGETALL', shares)
+  local mine, lowest, lowest_client, is_new = nil, nil, nil, true
+  for i = 1, #shares_of, 2 do
+    local got, hungry_until, asked_at = struct.unpack('<ddd', shares_of[i + 1])
+    if shares_of[i] == client then
+      mine, is_new = got, now > asked_at + HUNGRY
+    elseif hungry_until > now and got < (lowest or math.huge) then
+      lowest, lowest_client = got, shares_of[i]
+    end
+  end
+  fresh_bulk = math.min(most, math.ceil(limit * math.max(1 / 16, SECOND / 4 / per)))
+  if lowest then
+    if is_new then
+      local held_now = holds()
+      local behind = math.floor(((held_now[lowest_client] or 0) - (held_now[client] or 0)) / 2)
+      mine = math.max(mine or 0, lowest - math.max(0, behind))
+    end
+    fresh_bulk = math.max(0, math.min(fresh_bulk, lowest + math.ceil(limit / 32) - mine))
+  end
+  local unmet = granted_bulk + fresh_bulk < bulk
+  if mine or unmet then
+    mine = (mine or limit + (holds()[client] or 0)) + fresh_bulk
+    call('HSET', shares, client, struct.pack('<ddd', mine, unmet and now + HUNGRY or 0, now))
+    call('PEXPIRE', shares, math.ceil(2 * per / 1000))
+  end
+  taken = taken + fresh_bulk
+end
+
+if fresh + fresh_bulk > 0 then
+  local names, back, size = {}, now + lease + span - per, 0
+  for number = first + granted, first + granted + fresh - 1 do
+    names[size + 1], names[size + 2], size = back, client .. ':' .. number, size + 2
+  end
+  for number = first + interactive + granted_bulk, first + interactive + granted_bulk + fresh_bulk - 1 do
+    names[size + 1], names[size + 2], size = back, client .. ':' .. number, size + 2
+  end
   call('ZADD', slots, unpack(names))
-  tat = tat + (fresh + fresh_bulk) * interval
+  tat, tat_bulk = tat + fresh * interval, tat_bulk + fresh_bulk * interval
   if rate then
     next_turn = now + 1 / rate
   end
@@ -223,39 +279,41 @@ if fresh + fresh_bulk > 0 then
     began, cold = now, true
   end
   last, hot = now, true
-  taken, granted, granted_bulk = taken + fresh + fresh_bulk, granted + fresh, granted_bulk + fresh_bulk
+  granted, granted_bulk = granted + fresh, granted_bulk + fresh_bulk
 end
 
 -- Step 4, wait: when a class that got less than it wanted can go, probably and at the earliest.
 
-local function wait(unmet, most, left)
-  if unmet <= 0 then
-    return 0, 0
-  end
-  local function back(place)
-    return call('ZRANGEBYSCORE', slots, younger, '+inf', 'WITHSCORES', 'LIMIT', place, 1)[2] - span + per
-  end
-  local certain = math.max(held, paused, next_turn, tat + (1 + left - depth) * interval)
-  local probable = certain
-  if taken >= most then
-    -- A slot in use comes back at once if its request is never sent; one whose request was answered does not.
-    local answered = call('ZCOUNT', slots, younger, string.format('%.0f', now + span))
-    if answered >= most then
-      certain = math.max(certain, back(answered - most))
+local soon, soonest, soon_bulk, soonest_bulk = 0, 0, 0, 0
+if granted < interactive or granted_bulk < bulk then
+  local function wait(most, token_at)
+    local function back(place)
+      return call('ZRANGEBYSCORE', slots, younger, '+inf', 'WITHSCORES', 'LIMIT', place, 1)[2] - span + per
     end
-    probable = math.max(certain, math.min(back(taken - most), now + per))
+    local certain = math.max(held, paused, next_turn, token_at)
+    local probable = certain
+    if taken >= most then
+      -- A slot in use comes back at once if its request is never sent; one whose request was answered does not.
+      local answered = call('ZCOUNT', slots, younger, string.format('%.0f', now + span))
+      if answered >= most then
+        certain = math.max(certain, back(answered - most))
+      end
+      probable = math.max(certain, math.min(back(taken - most), now + per))
+    end
+    return math.max(0, math.ceil(probable - now)), math.max(0, math.ceil(certain - now))
   end
-  return math.max(0, math.ceil(probable - now)), math.max(0, math.ceil(certain - now))
-end
-
-local soon, soonest = wait(interactive - granted, limit, 0)
-local soon_bulk, soonest_bulk = wait(bulk - granted_bulk, limit_bulk, spare)
-if granted < interactive then
-  -- Until the interactive calls that wait have come again, bulk calls of others leave them the turn.
-  local until_then = now + math.min(soon, SECOND) + 100000
-  if until_then > urgent + 50000 then
-    urgent, hot = until_then, true
-    call('HSET', state, 'urgent_by', client)
+  if granted < interactive then
+    soon, soonest = wait(limit, burst < limit and tat + (1 - burst) * interval or 0)
+    -- Until the interactive calls that wait have come again, bulk calls of others leave them the turn.
+    local until_then = now + math.min(soon, SECOND) + 100000
+    if until_then > urgent + 50000 then
+      urgent, hot = until_then, true
+      call('HSET', state, 'urgent_by', client)
+    end
+  end
+  if granted_bulk < bulk then
+    soon_bulk, soonest_bulk = wait(limit - reserve, tat_bulk + (1 - burst_bulk) * interval)
+    soon_bulk = math.max(soon_bulk, math.ceil(allowed_at - now))
   end
 end
 
@@ -263,25 +321,33 @@ end
 if now > seen + SECOND or fresh_life then
   cold = true
   if lease == longest then
-    longest_at = now
-  elseif now > longest_at + longest then
-    longest, longest_at = lease, now
+    longest_at = second
+  elseif now > longest_at * SECOND + longest then
+    longest, longest_at = lease, second
   end
   call('ZREMRANGEBYSCORE', slots, '-inf', now)
   if per == span then
-    span_at = now
-  elseif now > span_at + span then
+    span_at = second
+  elseif now > span_at * SECOND + span then
     call('ZREMRANGEBYSCORE', slots, '-inf', now + span - per)
-    change_span(per)
+    <CHANGE_SPAN>
+  end
+  if rho > 0 then
+    if second > bulk_at + 10 then
+      rho = 0
+      call('DEL', promise)
+    else
+      call('PEXPIRE', promise, math.ceil((longest + span) / 1000))
+    end
   end
   call('PEXPIRE', slots, math.ceil((longest + span) / 1000) + 2000)
   call('PEXPIRE', state, math.ceil((idle + math.max(0, paused - now)) / 1000))
 end
 if hot then
-  keep_hot()
+  <KEEP_HOT>
 end
 if cold then
-  keep_cold()
+  <KEEP_COLD>
 end
 return {
   granted, granted_bulk, now, taken, soon, soonest, soon_bulk, soonest_bulk,

@@ -13,7 +13,7 @@ local pause, age, granted_at, limit, per, jitter, idle = unpack(ARGV)
 pause, age, granted_at = tonumber(pause), tonumber(age), tonumber(granted_at)
 limit, per, jitter, idle = tonumber(limit), tonumber(per), tonumber(jitter), tonumber(idle)
 
-<STATE>
+<READ_STATE>
 
 span = math.max(per, span)
 local resume = now - age + pause
@@ -31,19 +31,20 @@ else
     end
   end
   local full = limit / per
+  <PACE>
   local granted = math.max(accepted, 1) / per
   -- We may have been at it for a part of the window only, of which the end of the pause tells how old its oldest request is.
   local busy, oldest = now - began, per - (resume - now)
   if busy > 0 and busy < oldest then
     granted = granted * oldest / busy
   end
-  base = math.max(math.min(granted, pace(full, per) or full) * <MODESTY>, full * <FLOOR>)
+  base = math.max(math.min(granted, rate or full) * <MODESTY>, full * <FLOOR>)
   since, next_turn = resume, math.max(next_turn, resume + jitter / base)
 end
 if now >= seen - SECOND then  -- else acquire.lua has yet to notice that the clock was set back
-  keep_hot()
-  keep_cold()
-  keep_pace()
+  <KEEP_HOT>
+  <KEEP_COLD>
+  <KEEP_PACE>
 end
 call('PEXPIRE', state, math.ceil((math.max(0, paused - now) + idle) / 1000))
 return paused

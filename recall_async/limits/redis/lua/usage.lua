@@ -3,17 +3,14 @@
 -- KEYS  slots (sorted set), state (hash)
 -- Returns {now, taken, paused until, held until, requests per 1000 s or -1, quota or ''}.
 
-local slots, state = unpack(KEYS)
+<READ_STATE>
 
-<STATE>
-
-local rate, shorter, quota = nil, 0, ''
+local limit, per, quota = 1, 1, ''
 if kept[3] then
-  local limit, per
   quota, limit, per = string.match(kept[3], ' ((%d+)/(%d+))$')
-  rate, shorter = pace(limit / per, per), math.max(0, span - per)
 end
+<PACE>
 return {
-  now, call('ZCOUNT', slots, string.format('(%.0f', now + shorter), '+inf'), paused, held,
+  now, call('ZCOUNT', KEYS[1], string.format('(%.0f', now + math.max(0, span - per)), '+inf'), paused, held,
   rate and math.floor(rate * 1e9) or -1, quota,
 }
