@@ -35,11 +35,16 @@ class PerLoop(Generic[T]):
                 self._values[loop] = self._make()
             return self._values[loop]
 
-    def others(self) -> list[T]:
-        """The values of loops that are open beside the running one."""
-        running = asyncio.get_running_loop()
+    def others(self, *, running: bool | None = None) -> list[T]:
+        """The values of other loops that are open: of all, or those that run at this moment, or those that do not."""
+        ours = asyncio.get_running_loop()
         with self._lock:
-            return [value for loop, value in self._values.items() if loop is not running and not loop.is_closed()]
+            open_loops = [(loop, value) for loop, value in self._values.items() if loop is not ours]
+        return [
+            value
+            for loop, value in open_loops
+            if not loop.is_closed() and (running is None or loop.is_running() is running)
+        ]
 
     def bequeathed(self) -> list[T]:
         """The values of loops that were closed since this was last asked; they are forgotten."""

@@ -14,15 +14,31 @@ Nothing here reads a clock, waits or sends: times are parameters, in seconds, an
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 
+logger = logging.getLogger("recall_async")
+
+LONGEST_USUAL_PAUSE = 3600.0
+"""Seconds of a pause beyond which it is reported as an error."""
 MODESTY = 0.7
 """The share of what was granted lately that is asked for at first."""
 FLOOR = 0.05
 """The share of the quota that is asked for at the least."""
 GROWTH = 1.08
 """By how much the pace grows in the first window."""
+
+
+def report_pause(operation: str, seconds: float) -> None:
+    """Log a pause that no sane server asks for: it is kept, and only an operator can end it."""
+    if seconds > LONGEST_USUAL_PAUSE:
+        logger.error(
+            "%s was answered 429 with a Retry-After of %.0f s: nothing is sent for that long. If the server cannot mean it, "
+            "end the pause: `await store.resume(workspace)`, or `recall-async quota --resume`",
+            operation,
+            seconds,
+        )
 
 
 class Pace:

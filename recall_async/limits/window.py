@@ -11,8 +11,9 @@ after T - per >= s - per, so its answer arrived after s - per too: at time s it 
 A request whose answer never came may still be counted after we gave up on it, so its slot is kept for `per` and a
 grace from then on. Here the guarantee rests on an assumption: that no request is counted later than that.
 
-The two clocks involved need not agree on the time, but on the length of a second they must: computer clocks may be
-slewed by 500 parts per million, and a slot is kept longer by as much.
+The two clocks involved need not agree on the time, but on the length of a second they must. The kernel slews a clock by
+500 parts per million at most when ntpd or systemd-timesyncd correct it, and both clocks may be corrected, in opposite
+directions: a slot is kept longer by twice that. What a faster correction means: docs/quota.md
 
 Nothing here reads a clock, waits or sends: times are parameters, in seconds, and never go back.
 """
@@ -21,11 +22,30 @@ from __future__ import annotations
 
 import math
 from bisect import insort
-from collections import deque
+from collections import Counter, deque
 from heapq import merge
 from itertools import islice
+from typing import NamedTuple
 
-CLOCK_TOLERANCE = 500e-6
+CLOCK_TOLERANCE = 1000e-6
+
+
+class Record(NamedTuple):
+    """What was sent through a window, in the fewest bytes."""
+
+    answers: tuple[float, ...]
+    """When answers came, ascending."""
+    lost: tuple[float, ...]
+    """Until when requests that were given up may be counted, ascending."""
+    in_flight: int
+    longest: float
+    """Seconds for which all of it is remembered."""
+
+    @property
+    def over(self) -> float:
+        """When nothing of it is to be remembered any longer."""
+        last = max((*self.answers[-1:], *self.lost[-1:]), default=-math.inf)
+        return math.inf if self.in_flight else last + self.longest
 
 
 class Window:
@@ -95,13 +115,21 @@ class Window:
         """A request that was admitted never left."""
         self.in_flight -= 1
 
-    def inherit(self, earlier: Window, now: float) -> bool:
-        """Take over another window's slots, unless its times lie in the future: then it was told another time."""
-        if earlier._answered and earlier._answered[-1] > now:
-            return False
-        self._answered.extendleft(reversed(earlier._answered))
-        self._lost = sorted((*self._lost, *earlier._lost, *[now] * earlier.in_flight))
-        return True
+    def record(self) -> Record:
+        """What is to be remembered of it."""
+        return Record(tuple(sorted((*self._older, *self._answered))), tuple(self._lost), self.in_flight, self._longest)
+
+    def restore(self, record: Record, now: float, grace: float) -> None:
+        """Take over the slots of another window that was used at other times than this one.
+
+        Those that either took over from the other before are known by their times. The requests that it had in flight may
+        be counted for `grace` seconds yet.
+        """
+        self._longest = max(self._longest, record.longest)
+        answers = Counter(record.answers) - Counter((*self._older, *self._answered))
+        lost = Counter(record.lost) - Counter(self._lost)
+        self._answered = deque(sorted((*self._answered, *answers.elements())))
+        self._lost = sorted((*self._lost, *lost.elements(), *[now + grace] * record.in_flight))
 
     def next_lost(self) -> float:
         """When the next slot of a lost request comes back; `inf` if there is none."""

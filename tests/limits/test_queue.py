@@ -1,4 +1,4 @@
-"""The queue: its order against a sorted list."""
+"""The queue: its order against a sorted list, who has waited too long, and who is too late."""
 
 from __future__ import annotations
 
@@ -35,3 +35,38 @@ def test_order_is_that_of_a_sorted_list(steps: list[tuple[Priority, float] | int
         assert len(queue) == len(model)
         assert queue.waiting == {one: sum(entry[0] is one for entry in model) for one in Priority}
         assert sorted(ticket.holder for ticket in queue) == sorted(entry[2] for entry in model)
+
+
+def test_nobody_starves_behind_others_of_its_class() -> None:
+    """Would let an interactive call with a late start time, or none, wait for ever behind a stream of sooner ones."""
+    queue = WaitQueue[str](patience=60.0)
+    queue.push(Priority.INTERACTIVE, math.inf, "undated", 0.0)
+    queue.push(Priority.INTERACTIVE, 9.0, "late", 1.0)
+    queue.push(Priority.BULK, math.inf, "bulk", 0.0)
+    queue.push(Priority.BULK, 1.0, "bulk, soon", 0.0)
+    served = []
+    for second in range(100):
+        queue.push(Priority.INTERACTIVE, 1.0, "soon", float(second))
+        ticket = queue.head(float(second))
+        assert ticket is not None
+        queue.leave(ticket)
+        served.append((second, ticket.holder))
+    assert [entry for entry in served if entry[1] != "soon"] == [(60, "undated"), (61, "late")]
+    while queue.count(Priority.INTERACTIVE):
+        ticket = queue.head(1000.0)
+        assert ticket is not None
+        queue.leave(ticket)
+    assert [queue.head(1000.0).holder] == ["bulk, soon"]  # type: ignore[union-attr]
+
+
+def test_overdue_are_found_without_looking_at_the_others() -> None:
+    """Would look at everybody who waits whenever a 429 makes some of them too late."""
+    queue = WaitQueue[int]()
+    tickets = [queue.push(Priority(number % 2), math.inf, number, 0.0, 100.0 - number) for number in range(10)]
+    queue.leave(tickets[9])
+    found = []
+    while (ticket := queue.overdue(Priority.BULK, 96.0)) is not None:
+        queue.leave(ticket)
+        found.append(ticket.holder)
+    assert found == [7, 5]
+    assert len(queue) == 7

@@ -15,25 +15,60 @@ import asyncio
 import math
 import random
 from collections.abc import Callable
+from typing import NamedTuple
 
 from ...errors import DeadlineExceededError
 from ..agreement import Agreement
 from ..contract import Ending, LaneStatistics, Slot
 from ..loops import clock_of
-from ..pace import Pace
+from ..pace import Pace, report_pause
 from ..promise import Promise
 from ..quota import Priority, Quota
 from ..sockets import MAX_BULK_IN_FLIGHT, MAX_IN_FLIGHT
 from ..waiting import WaitingCalls
-from ..window import Window
+from ..window import Record, Window
 from .tokens import Tokens
+
+GRACE = 60.0
+"""Seconds for which requests of a loop that ended may be counted yet: as long as a request takes at the most, by default."""
+
+
+class Memory(NamedTuple):
+    """What a lane knows that the next one of the same operation and workspace must know."""
+
+    window: Record
+    paused_until: float
+    pace: Pace | None
+    """If others use the quota, too."""
+    grace: float
+    """Seconds for which its requests in flight may be counted yet."""
+
+    def settled(self, now: float) -> Memory:
+        """The same when its loop was found closed at `now`: nobody will say what became of its requests in flight."""
+        window = self.window
+        lost = (*window.lost, *[now + self.grace] * window.in_flight)
+        return self._replace(window=window._replace(lost=tuple(sorted(lost)), in_flight=0))
+
+    def over(self, now: float) -> bool:
+        """Is there nothing worth remembering at `now`?"""
+        return now >= max(self.window.over, self.paused_until) and (
+            self.pace is None or self.pace.rate(now) == math.inf
+        )
 
 
 class LocalLane:
     """The lane of one operation and workspace, for the callers of one event loop."""
 
-    def __init__(self, operation: str, quota: Quota, *, jitter: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        operation: str,
+        quota: Quota,
+        *,
+        jitter: Callable[[], float] = random.random,
+        on_rest: Callable[[], None] = lambda: None,
+    ) -> None:
         self._name = operation
+        self._on_rest = on_rest
         self._jitter = jitter
         self._loop = asyncio.get_running_loop()
         self._now = clock_of(self._loop)
@@ -47,6 +82,7 @@ class LocalLane:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._admitted = self._throttled = self._retries = 0
+        self._grace = GRACE
         self._configure(quota)
 
     @property
@@ -59,6 +95,7 @@ class LocalLane:
 
     def leave(self, quota: Quota | None) -> None:
         self._agreement.leave(quota)
+        self._rest()
 
     def _configure(self, quota: Quota) -> None:
         """Keep to this quota from now on. What was sent is not forgotten."""
@@ -73,12 +110,43 @@ class LocalLane:
             self._tokens = dict.fromkeys(Priority, Tokens(quota.burst, quota.rate))
         self._dispatch()
 
-    def inherit(self, earlier: LocalLane) -> None:
-        """Remember what a lane sent whose event loop was closed, if both loops tell the same time."""
+    def now(self) -> float:
+        """The time by the clock of the lane."""
+        return self._now()
+
+    def memory(self) -> Memory:
+        """What is to be remembered of it when no session uses it."""
         now = self._now()
-        if self._window.inherit(earlier._window, now):
-            self._paused_until = max(self._paused_until, earlier._paused_until)
-            self._promise.configure(self._quota)
+        self._window.taken(now)
+        slowed = self._pace.rate(now) != math.inf
+        return Memory(self._window.record(), self._paused_until, self._pace if slowed else None, self._grace)
+
+    def recall(self, memory: Memory) -> None:
+        """Remember what another lane of this operation and workspace sent, in a loop that does not run."""
+        now = self._now()
+        if memory.window.answers and memory.window.answers[-1] > now:
+            return  # of a loop that told another time
+        self._grace = max(self._grace, memory.grace)
+        self._window.restore(memory.window, now, self._grace)
+        self._paused_until = max(self._paused_until, memory.paused_until)
+        if memory.pace is not None:
+            self._pace = memory.pace
+            self._pace.configure(self._quota.limit, self._quota.per)
+        self._promise.configure(self._quota)
+
+    @property
+    def in_use(self) -> bool:
+        """Is there an open session, or a request in flight?"""
+        return self._agreement.in_use or self._window.in_flight > 0 or len(self._calls) > 0
+
+    def resume(self) -> float:
+        """End the pause and the slower pace after a 429. Returns the seconds that were left of the pause."""
+        now = self._now()
+        left = max(0.0, self._paused_until - now)
+        self._paused_until = -math.inf
+        self._pace = Pace(self._quota.limit, self._quota.per)
+        self._dispatch()
+        return left
 
     async def admit(
         self,
@@ -178,6 +246,7 @@ class LocalLane:
             self._window.unused()
             self._tokens[Priority(slot.number)].give_back(now)
         elif ending is Ending.LOST:
+            self._grace = max(self._grace, seconds)
             self._window.lost(now, seconds)
         else:
             if ending is Ending.REJECTED:
@@ -188,9 +257,16 @@ class LocalLane:
             self._promise.answered(now)
         if self._calls:
             self._dispatch()
+        else:
+            self._rest()
+
+    def _rest(self) -> None:
+        if not self.in_use:
+            self._on_rest()
 
     def _pause(self, slot: Slot, now: float, seconds: float) -> None:
         self._throttled += 1
+        report_pause(self._name, seconds)
         self._paused_until = max(self._paused_until, now + seconds)
         self._pace.rejected(now, slot.granted_at, self._paused_until, self._jitter())
         self._calls.fail_hopeless(lambda priority: self._paused_until)
