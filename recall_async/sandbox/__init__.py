@@ -1,4 +1,4 @@
-"""An embedded server that behaves like the Calendar V2 API: for the demo, for tests, and for users' own test suites.
+"""A local server that behaves like the API: for the demo, for tests, and for users' own test suites.
 
 It shares no logic with the client, so that it can prove the client wrong.
 """

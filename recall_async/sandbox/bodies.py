@@ -13,19 +13,19 @@ from urllib.parse import parse_qsl
 import msgspec
 from aiohttp import web
 
-from .answers import detail, field_error, printable
+from .replies import detail, field_error, printable
 
 LARGEST = 64 * 1024 * 1024
-"""Bytes of a body, after decompression: a picture in a `bot_config` takes some of them."""
+"""Largest body in bytes, after decompression. A `bot_config` may hold pictures."""
 _MOST_FIELDS = 1000
 _DEEPEST = 200
-"""Levels of JSON: what was read must also be written, inside other objects."""
+"""Levels of nesting in JSON that are accepted: the document is written again inside other objects."""
 _JSON_FIELDS = ("bot_config", "metadata")
 """Fields whose value in a form is JSON."""
 
 
 class Body:
-    """A body that is decoded when an operation asks for it."""
+    """A request body, decoded when an operation asks for it."""
 
     def __init__(self, content: bytes, content_type: str) -> None:
         self._content = content
@@ -33,7 +33,7 @@ class Body:
         self._read: dict[str, Any] | None = None
 
     def document(self) -> dict[str, Any]:
-        """The body as an object; 400 for what is none, 415 for a content type that the API does not read."""
+        """Decode the body to an object. Raises a refusal: 400 for an invalid body, 415 for an unknown content type."""
         if self._read is None:
             self._read = self._decode()
         return self._read
@@ -52,7 +52,7 @@ class Body:
 
 
 async def read(request: web.BaseRequest) -> Body:
-    """The body of a request; 400 if it cannot be read or decompressed, 413 if it is too large."""
+    """Read the body of a request. Raises a refusal: 400 if it cannot be decompressed, 413 if it is too large."""
     content = bytearray()
     try:
         async for chunk in request.content.iter_any():
@@ -66,7 +66,7 @@ async def read(request: web.BaseRequest) -> Body:
 
 
 def _decompress(content: bytes, encoding: str) -> bytes:
-    """The plain body. The server's own decompression would answer 500 to a body that is broken."""
+    """Decompress a body here: aiohttp's own decompression answers 500 to a broken one."""
     if encoding not in ("gzip", "deflate") or not content:
         return content
     unpack = zlib.decompressobj(16 + zlib.MAX_WBITS if encoding == "gzip" else zlib.MAX_WBITS)

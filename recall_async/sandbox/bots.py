@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
-from .answers import Answer, answer, detail, field_error
 from .documents import MeetingURL
 from .fields import Request, identifier, moment
 from .life import Bot
+from .replies import Reply, detail, field_error, reply
 from .state import State
 
 PAGE_SIZE = 100
@@ -28,7 +28,7 @@ _CONFIGURED = (
     "recording_config", "output_media", "automatic_video_output", "automatic_audio_output", "chat", "automatic_leave",
     "variant", "zoom", "google_meet", "breakout_room",
 )  # fmt: skip
-"""What a `bot_config` may hold and a bot shows as it is."""
+"""Fields of a `bot_config` that a bot shows unchanged."""
 _HOSTS = {
     "zoom.us": "zoom",
     "meet.google.com": "google_meet",
@@ -39,18 +39,18 @@ _HOSTS = {
 }
 
 
-def retrieve(state: State, request: Request) -> Answer:
-    return answer(200, _document(state.bot(identifier(request.id))))
+def retrieve(state: State, request: Request) -> Reply:
+    return reply(200, _document(state.bot(identifier(request.id))))
 
 
-def leave_call(state: State, request: Request) -> Answer:
+def leave_call(state: State, request: Request) -> Reply:
     bot = state.bot(identifier(request.id))
     state.leave_call(bot, request.now)
-    return answer(200, _document(bot))
+    return reply(200, _document(bot))
 
 
-def list_page(state: State, request: Request) -> Answer:
-    """A page of bots, the newest first."""
+def list_page(state: State, request: Request) -> Reply:
+    """Return a page of bots, newest first."""
     accept = _accept(request)
     found = [bot for bot in reversed(state.bots.values()) if accept(bot)]
     pages = max(1, -(-len(found) // PAGE_SIZE))
@@ -62,7 +62,7 @@ def list_page(state: State, request: Request) -> Answer:
         query = [(name, value) for name, values in request.repeated.items() if name != "page" for value in values]
         return f"{request.url}?{urlencode([*query, ('page', page)])}"
 
-    return answer(
+    return reply(
         200,
         {
             "count": len(found),
@@ -82,7 +82,7 @@ def _page_number(text: str, pages: int) -> int:
 
 
 def _accept(request: Request) -> Callable[[Bot], bool]:
-    """Whether a bot passes all filters of the query; those that are empty or unknown are ignored."""
+    """Make a test for all filters of the query. Empty and unknown filters are ignored."""
     query = request.query
     tests: list[Callable[[Bot], bool]] = []
     if (after := _time("join_at_after", query)) is not None:
@@ -119,7 +119,7 @@ def _choices(name: str, request: Request, known: tuple[str, ...]) -> set[str]:
 
 
 def _document(bot: Bot) -> dict[str, Any]:
-    """A bot on the wire."""
+    """Write a bot as the API sends it."""
     config = bot.config
     return {
         "id": bot.id,
@@ -136,7 +136,7 @@ def _document(bot: Bot) -> dict[str, Any]:
 
 
 def meeting_of(url: MeetingURL) -> MeetingURL:
-    """The meeting in the form of an object, which bots use; a URL that cannot be taken apart stays as it is."""
+    """Convert a meeting URL to the object that bots use. A URL of an unknown form stays a text."""
     if not isinstance(url, str):
         return url
     try:
@@ -176,7 +176,7 @@ def meeting_of(url: MeetingURL) -> MeetingURL:
 
 
 def _platform(url: MeetingURL) -> str | None:
-    """The platform of a meeting; `None` for one that is not known."""
+    """Return the platform of a meeting, or `None` if it is unknown."""
     if isinstance(url, dict):
         return url.get("platform")
     try:

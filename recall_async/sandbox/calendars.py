@@ -5,23 +5,23 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from .answers import Answer, Refusal, answer
 from .documents import CalendarDocument, StatusChange
 from .fields import LONGEST_TEXT, Request, identifier, metadata, problem_of_text
 from .listing import list_calendars
+from .replies import Refusal, Reply, reply
 from .state import State
 
 _REQUIRED = ("oauth_client_id", "oauth_client_secret", "oauth_refresh_token", "platform")
 _CERTIFICATE = ("oauth_client_certificate", "oauth_client_private_key")
-"""In place of the secret, for Microsoft."""
+"""For Microsoft, these replace the client secret."""
 _LONGEST_CERTIFICATE = 20_000
 _WRITABLE = (*_REQUIRED, *_CERTIFICATE, "webhook_url", "oauth_email")
 _PLATFORMS = ("google_calendar", "microsoft_outlook")
 _RECONNECTS = ("oauth_refresh_token", "oauth_client_secret", *_CERTIFICATE)
-"""Fields whose change connects a disconnected calendar again."""
+"""Changing one of these reconnects a disconnected calendar."""
 
 
-def create(state: State, request: Request) -> Answer:
+def create(state: State, request: Request) -> Reply:
     fields = _fields(request.document(), new=True)
     calendar = CalendarDocument(
         id=state.generator.identifier(),
@@ -34,18 +34,18 @@ def create(state: State, request: Request) -> Answer:
     )
     state.calendars[calendar.id] = calendar
     state.connect_later(calendar, request.now + timedelta(seconds=request.connect_after))
-    return answer(201, calendar)
+    return reply(201, calendar)
 
 
-def retrieve(state: State, request: Request) -> Answer:
-    return answer(200, _calendar_of(state, request))
+def retrieve(state: State, request: Request) -> Reply:
+    return reply(200, _calendar_of(state, request))
 
 
-def list_page(state: State, request: Request) -> Answer:
+def list_page(state: State, request: Request) -> Reply:
     return list_calendars(state, request.query, request.url)
 
 
-def update(state: State, request: Request) -> Answer:
+def update(state: State, request: Request) -> Reply:
     calendar = _calendar_of(state, request)
     fields = _fields(request.document(), new=False)
     for name, value in fields.items():
@@ -54,20 +54,20 @@ def update(state: State, request: Request) -> Answer:
     if calendar.status == "disconnected" and not fields.keys().isdisjoint(_RECONNECTS):
         state.set_status(calendar, "connected", request.now)
     state.tell(calendar)
-    return answer(200, calendar)
+    return reply(200, calendar)
 
 
-def delete(state: State, request: Request) -> Answer:
+def delete(state: State, request: Request) -> Reply:
     state.disconnect(_calendar_of(state, request), request.now)
-    return Answer(204, b"")
+    return Reply(204, b"")
 
 
-def create_access_token(state: State, request: Request) -> Answer:
+def create_access_token(state: State, request: Request) -> Reply:
     calendar = _calendar_of(state, request)
     if calendar.status == "disconnected":
         raise Refusal(400, {"code": "bad_refresh_token", "message": "The calendar is disconnected."})
     token = f"sandbox-token-{state.generator.identifier()}"
-    return answer(200, {"token": token, "expires_at": request.now + timedelta(hours=1)})
+    return reply(200, {"token": token, "expires_at": request.now + timedelta(hours=1)})
 
 
 def _calendar_of(state: State, request: Request) -> CalendarDocument:
@@ -75,7 +75,7 @@ def _calendar_of(state: State, request: Request) -> CalendarDocument:
 
 
 def _fields(document: dict[str, Any], *, new: bool) -> dict[str, Any]:
-    """The writable fields of a calendar that the document holds; 400 names all that are wrong."""
+    """Return the writable fields in the document. Raises a refusal: 400 that names all invalid fields."""
     errors = {name: ["This field is required."] for name in (_missing(document) if new else ())}
     fields = {name: document[name] for name in _WRITABLE if name in document}
     for name, value in fields.items():

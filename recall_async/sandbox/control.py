@@ -1,4 +1,4 @@
-"""What the sandbox can be told over HTTP, without a key, at `/_sandbox/…`."""
+"""Requests to the sandbox itself, at `/_sandbox/…`. They need no API key."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
-from .answers import Answer, Refusal, answer, detail, not_found
 from .fields import identifier
+from .replies import Refusal, Reply, detail, not_found, reply
 from .workspace import Workspace
 
 
 class Server(Protocol):
-    """What can be told."""
+    """The part of the server that these requests use."""
 
     workspace: Workspace
 
@@ -24,32 +24,32 @@ class Server(Protocol):
     def revoke(self, calendar_id: str) -> None: ...
 
 
-async def control(server: Server, request: web.BaseRequest) -> Answer:
-    """The answer to a request for the sandbox itself."""
+async def control(server: Server, request: web.BaseRequest) -> Reply:
+    """Handle a request to the sandbox itself."""
     try:
         return await _control(server, request)
     except Refusal as refusal:
-        return refusal.answer
+        return refusal.reply
 
 
-async def _control(server: Server, request: web.BaseRequest) -> Answer:
+async def _control(server: Server, request: web.BaseRequest) -> Reply:
     query = request.query
     match request.method, request.path.rstrip("/"):
         case "GET", "/_sandbox/report":
-            return answer(200, server.workspace.report())
+            return reply(200, server.workspace.report())
         case "POST", "/_sandbox/reset":
             server.reset()
-            return answer(200, server.workspace.report())
+            return reply(200, server.workspace.report())
         case "POST", "/_sandbox/mutate":
-            return answer(200, await server.mutate_slowly(_number(query.get("n", "1"))))
+            return reply(200, await server.mutate_slowly(_number(query.get("n", "1"))))
         case "POST", "/_sandbox/advance":
             return _advance(server, query.get("seconds", ""))
         case "POST", "/_sandbox/fail":
             server.fail_bot(identifier(query.get("bot_id", "")), query.get("sub_code") or "meeting_not_started")
-            return answer(200, {})
+            return reply(200, {})
         case "POST", "/_sandbox/revoke":
             server.revoke(identifier(query.get("calendar_id", "")))
-            return answer(200, {})
+            return reply(200, {})
     raise not_found()
 
 
@@ -59,9 +59,9 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _advance(server: Server, text: str) -> Answer:
+def _advance(server: Server, text: str) -> Reply:
     try:
         server.advance(float(text))
     except ValueError:
-        raise detail(400, "seconds must be a number from 0 on that leads to a time.") from None
-    return answer(200, {"now": server.workspace.now()})
+        raise detail(400, "seconds must be a number of 0 or more that leads to a possible date.") from None
+    return reply(200, {"now": server.workspace.now()})

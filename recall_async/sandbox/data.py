@@ -46,7 +46,7 @@ _RESPONSES = ("accepted", "accepted", "accepted", "accepted", "needsAction", "te
 
 
 class Generator:
-    """Draws calendars, meetings and their events from one seed, relative to `now` (whole minutes)."""
+    """Generate calendars, meetings and events from a seed, relative to `now` (in whole minutes)."""
 
     def __init__(self, seed: int, now: datetime, *, url_objects: bool = True, unusual: float = 0.0) -> None:
         self.rng = Random(seed)
@@ -56,15 +56,15 @@ class Generator:
         """The share of events whose invitation is unusual."""
 
     def identifier(self) -> str:
-        """A UUID that the next run with this seed gives too."""
+        """Return a UUID. Every run with the same seed returns the same ones."""
         return str(UUID(int=self.rng.getrandbits(128), version=4))
 
     def calendars(self, count: int) -> list[CalendarDocument]:
-        """`count` connected calendars, of both platforms and two companies in turn."""
+        """Generate `count` connected calendars, alternating between platforms and between two companies."""
         return [self._calendar(place) for place in range(count)]
 
     def events(self, count: int, calendars: list[CalendarDocument]) -> list[Event]:
-        """Exactly `count` events of the mix described above."""
+        """Generate exactly `count` events, in the mix described above."""
         special = {kind: int(count * share) or int(count >= 20) for kind, share in _SHARES.items()}
         upcoming = count - sum(special.values())
         events = list(islice(self._upcoming(calendars), upcoming))
@@ -73,7 +73,7 @@ class Generator:
         return events
 
     def events_of(self, calendar: CalendarDocument, count: int, now: datetime) -> list[Event]:
-        """The events of a calendar that is connected at `now`, seen then for the first time."""
+        """Generate the events of a calendar that is connected at `now`."""
         self._now = now.replace(second=0, microsecond=0)
         events = self.events(count, [calendar])
         for event in events:
@@ -82,18 +82,18 @@ class Generator:
         return events
 
     def address_of(self, calendar: CalendarDocument) -> str:
-        """The address of the account behind a calendar: the one that was said, or one that is made up."""
+        """Return the email address of a calendar's account: its `oauth_email`, or a made-up one."""
         return calendar.oauth_email or _person(self.rng.randrange(360), self.rng.choice(_COMPANIES)).email
 
     def one_off(self, calendar: CalendarDocument, created_at: datetime) -> Event:
-        """A meeting with a URL in this calendar that somebody creates at `created_at`, for a time after that."""
+        """Generate a meeting with a URL that is created at `created_at` and starts later."""
         meeting = self._meeting([calendar])
         meeting.created_at = created_at
         start = self._soon() + (created_at.replace(second=0, microsecond=0) - self._now)
         return self._event(meeting, calendar, start, timedelta(minutes=30))
 
     def link(self) -> tuple[str, MeetingURL]:
-        """A meeting platform and a meeting URL on it; one in twenty-five is an object."""
+        """Generate a meeting platform and a URL on it. One URL in twenty-five is an object."""
         rng = self.rng
         platform = rng.choice(("zoom", "google_meet", "microsoft_teams", "webex"))
         number, token = str(rng.randrange(10**10, 10**11)), f"{rng.getrandbits(96):024x}"
@@ -135,7 +135,7 @@ class Generator:
         )
 
     def _upcoming(self, calendars: list[CalendarDocument]) -> Iterator[Event]:
-        """Endlessly: one-off and recurring meetings, each in one calendar or in several."""
+        """Generate one-off and recurring meetings without end, each in one or several calendars."""
         rng = self.rng
         while True:
             sharers = rng.choices((1, 2, 3), weights=(6, 3, 1))[0]
@@ -170,7 +170,7 @@ class Generator:
         return self._event(meeting, calendar, start, length, is_deleted=kind == "deleted")
 
     def _soon(self, days: int = DAYS_AHEAD) -> datetime:
-        """A start from ten minutes to `days` ahead, near ones more often."""
+        """Return a start time from ten minutes to `days` ahead. Near times are more frequent."""
         steps = days * 24 * 12 - 3
         return self._now + timedelta(minutes=5 * (2 + int(steps * self.rng.random() ** 2)))
 
@@ -238,7 +238,7 @@ class Generator:
 
 
 def owner_of(calendar: CalendarDocument) -> Person:
-    """The person whose calendar this is."""
+    """Return the owner of a calendar."""
     email = calendar.platform_email or "nobody@example.com"
     return Person(email.partition("@")[0].replace(".", " ").title(), email)
 

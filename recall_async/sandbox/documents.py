@@ -1,4 +1,4 @@
-"""What the sandbox keeps and sends: wire structs of its own, written from the API's reference."""
+"""The documents that the sandbox keeps and sends, written from the API's reference and not from the client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MeetingURL = str | dict[str, Any] | None
 
 
 class BotReference(Struct, gc=False):
-    """An entry of `bots`: what the event looked like when its bot was scheduled, or what `bot_config` said instead."""
+    """An entry of an event's `bots`: the event's values when its bot was scheduled, or those of `bot_config`."""
 
     bot_id: str
     start_time: datetime
@@ -20,7 +20,7 @@ class BotReference(Struct, gc=False):
 
 
 class EventDocument(Struct, gc=False):
-    """A calendar event on the wire."""
+    """A calendar event as the API sends it."""
 
     id: str
     start_time: datetime
@@ -46,7 +46,7 @@ class StatusChange(Struct, gc=False):
 
 
 class CalendarDocument(Struct, gc=False):
-    """A calendar on the wire."""
+    """A calendar as the API sends it."""
 
     id: str
     oauth_client_id: str
@@ -67,7 +67,7 @@ class CalendarDocument(Struct, gc=False):
 
 
 class Person(NamedTuple):
-    """Somebody who attends meetings; `is_room` marks a bookable resource."""
+    """An attendee. `is_room` marks a bookable resource."""
 
     name: str
     email: str
@@ -75,7 +75,7 @@ class Person(NamedTuple):
 
 
 class Meeting(Struct, gc=False):
-    """What all events of one meeting have in common, in every calendar and every occurrence."""
+    """What all events of one meeting share, in every calendar and occurrence."""
 
     title: str
     agenda: str
@@ -92,7 +92,7 @@ class Meeting(Struct, gc=False):
 
 
 class Event(Struct, gc=False):
-    """One calendar's copy of a meeting: its document, and what its `raw` is rendered from."""
+    """One calendar's copy of a meeting: its document, and the values from which its `raw` is rendered."""
 
     document: EventDocument
     meeting: Meeting
@@ -101,6 +101,6 @@ class Event(Struct, gc=False):
     sequence: int
     original_start: datetime
     unusual: str = ""
-    """The kind of its invitation, of `unusual.KINDS`."""
+    """One of `unusual.KINDS`, or empty for a usual invitation."""
     written: Raw | None = None
-    """The `raw` that a test has written in place of the rendered one."""
+    """The `raw` that a test wrote, which replaces the rendered one."""

@@ -26,23 +26,24 @@ _NOT_STARTED = "the sandbox has not been started: use it as a context manager"
 
 
 class RecallSandbox:
-    """A server on a loopback port that behaves like the Calendar V2 API, with data of its own.
+    """Run a local server that behaves like the API, with data of its own.
 
-    `async with RecallSandbox() as sandbox:` serves in the running event loop; `with RecallSandbox() as sandbox:` serves
-    in a thread, for code that is not asynchronous. Every method may be called from any thread.
+    `async with RecallSandbox() as sandbox:` serves in the running event loop, `with` in a thread, for code that is not
+    asynchronous. Every method may be called from any thread.
 
-    Parameters: `events` and `calendars` are numbers, `seed` decides everything about them; `api_key` and `api_keys` are
-    all keys of one workspace; `quota_scale` multiplies the documented quotas, `quotas` replaces some of them by
-    `{operation name: (requests, seconds)}`; `port` 0 takes a free one; `latency` is seconds before and behind the point
-    where a request is counted, each fixed or a `(low, high)` range; `faults` happen from the start and from each reset;
-    `clock` gives the seconds that quotas and idempotency keys live by, `now` the time that data and bots live by;
-    `webhook_url` is told of everything that happens, in deliveries signed with `webhook_secret`, whose headers begin with
-    `webhook_headers` (`webhook` or `svix`); `connect_after` is the seconds that a new calendar is `connecting`;
-    `url_objects=False` gives every meeting URL as text; `unusual` is the share of events with an unusual invitation;
-    `shared_bots` says what becomes of a bot that several events share when one of them gets another key: `detach`
-    (that event gets a bot of its own) or `update` (the bot is updated in place, key included).
+    - `events`, `calendars`, `seed`: how much data, and which.
+    - `api_key`, `api_keys`: the keys that are accepted. `host`, `port`: where to listen; port 0 takes a free one.
+    - `quota_scale`: a factor for the API's quotas. `quotas` replaces some: `{operation: (requests, seconds)}`.
+    - `latency`: seconds before and after the point where a request is counted, each a number or a `(low, high)` range.
+    - `faults`: the faults at the start and after each reset. `connect_after`: seconds for which a calendar is `connecting`.
+    - `clock`: returns the seconds for quotas and idempotency keys. `now`: returns the time for data and bots.
+    - `webhook_url`: where webhooks are sent, signed with `webhook_secret`, with headers that begin with `webhook_headers`
+      (`webhook` or `svix`).
+    - `url_objects`: whether some meeting URLs are objects. `unusual`: the share of events with unusual invitations.
+    - `shared_bots`: what happens when one of several events that share a bot is scheduled with another key: `detach` gives
+      the event a bot of its own, `update` updates the bot in place, key included.
 
-    Raises `ValueError` for impossible settings, `OSError` if the port is taken. docs/testing.md
+    Raises `ValueError` for invalid settings, `OSError` if the port is taken. docs/testing.md
     """
 
     def __init__(
@@ -70,9 +71,9 @@ class RecallSandbox:
         shared_bots: SharedBots = "detach",
     ) -> None:
         self.api_key = api_key
-        """The key that the sandbox accepts."""
+        """The first API key that the sandbox accepts."""
         self.webhook_secret = webhook_secret
-        """What its webhooks are signed with."""
+        """The secret with which webhooks are signed."""
         self._webhooks = webhook_url, webhook_secret, webhook_headers
         Webhooks(*self._webhooks)
         self._settings = Settings(
@@ -100,18 +101,18 @@ class RecallSandbox:
 
     @property
     def url(self) -> str:
-        """The base URL, without a slash at its end; known once the sandbox has started."""
+        """The base URL without a trailing slash. Raises `RuntimeError` before the sandbox has started."""
         if self._runner is None:
             raise RuntimeError(_NOT_STARTED)
         host, port = self._address
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def report(self) -> dict[str, Any]:
-        """What the server saw, as `GET /_sandbox/report` answers it; also after the sandbox has stopped."""
+        """Return what the server saw, as `GET /_sandbox/report` does. It also works after the sandbox has stopped."""
         return self._in_loop(lambda server: server.workspace.report())
 
     def snapshot(self) -> dict[str, Any]:
-        """All `calendars`, `events` and `bots` (with `config` and `event_ids`) as JSON values, without a request."""
+        """Return all `calendars`, `events` and `bots` (with `config` and `event_ids`) as JSON values, without a request."""
 
         def take(server: Server) -> dict[str, Any]:
             state = server.workspace.state
@@ -127,7 +128,7 @@ class RecallSandbox:
         return self._in_loop(take)
 
     def reset(self) -> None:
-        """Starts over: the seed's data relative to now, no bots, nothing counted, the faults given at the start."""
+        """Start over with the data of the seed, no bots, empty quotas and counters, and the initial faults."""
         self._in_loop(lambda server: server.reset())
 
     def fault(
@@ -144,12 +145,12 @@ class RecallSandbox:
         applied: bool | None = None,
         counted: bool = True,
     ) -> None:
-        """Makes something go wrong from now on; the arguments are those of `Fault`."""
+        """Add a fault; the arguments are those of `Fault`."""
         fault = Fault(operation, kind, status, headers or {}, body, code, times, probability, applied, counted)
         self._in_loop(lambda server: server.workspace.faults.add(fault))
 
     def clear_faults(self) -> None:
-        """Nothing goes wrong any more, and hung requests go on."""
+        """Remove all faults, and release the requests that hang."""
 
         def clear(server: Server) -> None:
             server.workspace.faults.clear()
@@ -158,11 +159,11 @@ class RecallSandbox:
         self._in_loop(clear)
 
     def release(self) -> None:
-        """Lets the requests go on that a fault of kind `hang` holds."""
+        """Release the requests that a fault of kind `hang` holds."""
         self._in_loop(lambda server: server.release())
 
     def exhaust_bots(self, within: float, retry_after: int | None = None) -> None:
-        """Answers 507 to schedule requests for meetings that start in less than `within` seconds; 0 ends it."""
+        """Answer 507 to schedule requests for meetings that start in less than `within` seconds. 0 ends it."""
 
         def exhaust(server: Server) -> None:
             state = server.workspace.state
@@ -172,42 +173,39 @@ class RecallSandbox:
         self._in_loop(exhaust)
 
     def set_latency(self, before: Delay, behind: Delay) -> None:
-        """Changes the seconds that requests take before and behind the counting point."""
+        """Set the seconds that requests take before and after the point where they are counted."""
         self._in_loop(lambda server: setattr(server, "latency", (before, behind)))
 
     def mutate(self, number: int = 1) -> list[dict[str, Any]]:
-        """Changes the calendars' data `number` times, as `POST /_sandbox/mutate?n=` does, and returns the changes."""
+        """Change the calendars' data `number` times, as `POST /_sandbox/mutate?n=` does, and return the changes."""
         return self._in_loop(lambda server: server.mutate(number))
 
     def revoke(self, calendar_id: str) -> None:
-        """The owner of a calendar takes back the permission to read it: it is disconnected, and its bots are gone."""
+        """Withdraw the permission to read a calendar: it is disconnected, and its bots are removed."""
         self._in_loop(lambda server: server.revoke(calendar_id))
 
     def advance(self, seconds: float) -> None:
-        """Moves the sandbox's clocks forward: bots join and leave, and calendars get connected, on the way.
+        """Move the sandbox's clocks forward by so many seconds. Bots join and leave, and calendars connect, at their times.
 
-        Raises `ValueError` for what is no number of seconds from 0 on.
+        Raises `ValueError` for a negative number, NaN, or a time that no clock can show.
         """
         self._in_loop(lambda server: server.advance(seconds))
 
     def fail_bot(self, bot_id: str, sub_code: str = "meeting_not_started") -> None:
-        """Lets a bot fail in the waiting room with this `sub_code`, unless it is further already."""
+        """Make a bot fail in the waiting room with this `sub_code`, unless it has been let in already."""
         self._in_loop(lambda server: server.fail_bot(bot_id, sub_code))
 
     def write_raw(self, event_id: str, raw: Any) -> None:
-        """Replaces an event's `raw`, the payload of its calendar platform, as if it had changed there."""
+        """Replace an event's `raw`, the payload of its calendar platform, as if the event had changed there."""
 
-        def write(server: Server) -> None:
-            server.write_raw(event_id, raw)
-
-        self._in_loop(write)
+        self._in_loop(lambda server: server.write_raw(event_id, raw))
 
     def send_webhooks_to(self, url: str | None) -> None:
-        """Sends webhooks to this address from now on; to none with `None`."""
+        """Send webhooks to this URL from now on; `None` stops them."""
         self._in_loop(lambda server: setattr(server.webhooks, "url", url))
 
     def webhooks(self) -> dict[str, int]:
-        """How many webhooks were `delivered`, `failed` for good, and are `pending`."""
+        """Return how many webhooks were `delivered`, were given up (`failed`), and are `pending`."""
         return self._in_loop(lambda server: server.webhooks.report())
 
     async def __aenter__(self) -> Self:
@@ -275,7 +273,7 @@ class RecallSandbox:
         await self._runner.cleanup()
 
     def _in_loop(self, work: Callable[[Server], T]) -> T:
-        """The result of `work`, done where no request is being handled at the same time."""
+        """Run `work` in the sandbox's event loop, where no request is handled at the same time."""
         server, loop = self._server, self._loop
         if server is None:
             raise RuntimeError(_NOT_STARTED)
@@ -289,7 +287,7 @@ class RecallSandbox:
 
 
 async def serve(sandbox: RecallSandbox, on_start: Callable[[RecallSandbox], None]) -> None:
-    """Runs the sandbox until it is cancelled; `on_start` learns when its URL is known."""
+    """Run the sandbox until cancelled. `on_start` is called when its URL is known."""
     async with sandbox:
         on_start(sandbox)
         await asyncio.Event().wait()

@@ -7,17 +7,17 @@ from typing import Any
 
 from recall_async import operations as table
 
-from .answers import Answer, Refusal, answer, field_error, invalid_data
 from .documents import Event
 from .fields import LONGEST_TEXT, Request, identifier, metadata, moment, problem_of_text
 from .listing import list_events
+from .replies import Refusal, Reply, field_error, invalid_data, reply
 from .state import State
 
 _REQUIRED = "This field is required."
 
 
 def contended_keys(operation: table.Operation[Any], state: State, request: Request) -> frozenset[str]:
-    """The deduplication keys that no other request may work on at the same time; none if the request is not valid."""
+    """Return the deduplication keys that the request works on. Other requests on them conflict meanwhile."""
     try:
         if operation.name == table.SCHEDULE_BOT.name:
             key = request.document().get("deduplication_key")
@@ -29,7 +29,7 @@ def contended_keys(operation: table.Operation[Any], state: State, request: Reque
     return frozenset()
 
 
-def schedule_bot(state: State, request: Request) -> Answer:
+def schedule_bot(state: State, request: Request) -> Reply:
     event, (key, config) = _event_of(state, request), _bot_of(request.document())
     document = event.document
     if document.is_deleted:
@@ -47,20 +47,20 @@ def schedule_bot(state: State, request: Request) -> Answer:
     if document.start_time - request.now < state.pool_exhausted_within:
         raise Refusal(507, {"code": "out_of_bots", "detail": "No bot is available at the moment."}, state.pool_headers)
     state.schedule(event, key, config, start_time=start_time, meeting_url=meeting_url, now=request.now)
-    return answer(200, document)
+    return reply(200, document)
 
 
-def remove_bot(state: State, request: Request) -> Answer:
+def remove_bot(state: State, request: Request) -> Reply:
     event = _event_of(state, request)
     state.remove(event, request.now)
-    return answer(200, event.document)
+    return reply(200, event.document)
 
 
-def retrieve(state: State, request: Request) -> Answer:
-    return answer(200, _event_of(state, request).document)
+def retrieve(state: State, request: Request) -> Reply:
+    return reply(200, _event_of(state, request).document)
 
 
-def list_page(state: State, request: Request) -> Answer:
+def list_page(state: State, request: Request) -> Reply:
     return list_events(state, request.query, request.url)
 
 
@@ -69,7 +69,7 @@ def _event_of(state: State, request: Request) -> Event:
 
 
 def _bot_of(body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The deduplication key and the configuration; 400 names every field that is wrong."""
+    """Return the deduplication key and the configuration. Raises a refusal: 400 that names all invalid fields."""
     errors: dict[str, list[str]] = {}
     key, config = body.get("deduplication_key"), body.get("bot_config")
     if problem := _REQUIRED if key is None else problem_of_text(key, LONGEST_TEXT):

@@ -1,4 +1,4 @@
-"""What goes wrong on purpose: answers, resets, truncated bodies and silence, by operation."""
+"""Faults on purpose, by operation: error responses, resets, truncated bodies and requests that hang."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import Any, Literal
 
 from recall_async.operations import OPERATIONS
 
-from .answers import Answer, encode
+from .replies import Reply, encode
 
 FaultKind = Literal["status", "reset", "truncate", "hang"]
 
 
 @dataclass(slots=True)
 class Fault:
-    """One thing that goes wrong, `times` times (`None`: for ever) with `probability`, at `operation` (`None`: at all).
+    """A fault that happens `times` times (`None`: always) with `probability`, at `operation` (`None`: at all).
 
-    Kinds: `status` answers with `status`, `headers` and `body` (JSON, or text or bytes as they are; by default an error
-    with `code`); `reset` resets the connection without an answer; `truncate` announces the whole answer, sends half of
-    it and closes the connection; `hang` says nothing until the sandbox releases its hung requests or stops.
+    Kinds: `status` responds with `status`, `headers` and `body` (JSON, or text or bytes as they are; by default an error
+    with `code`). `reset` resets the connection without a response. `truncate` announces the complete body, sends half of it
+    and closes the connection. `hang` does not respond until the sandbox releases its hanging requests or stops.
 
-    `applied`: whether the request takes effect first (by default only for `truncate`). A hung request that is not
-    applied takes effect when it is released. `counted`: whether the quota counts the request.
+    - `applied`: whether the request takes effect first; by default only for `truncate`. A hanging request that is not
+      applied takes effect when it is released.
+    - `counted`: whether the quota counts the request.
     """
 
     operation: str | None = None
@@ -47,34 +48,34 @@ class Fault:
         if self.kind == "truncate" and not self.applied:
             raise ValueError("only an answer can be truncated: a fault of that kind is always applied")
 
-    def answer(self) -> Answer:
-        """What a `status` fault sends."""
+    def reply(self) -> Reply:
+        """Make the response of a `status` fault."""
         if isinstance(self.body, bytes):
-            return Answer(self.status, self.body, self.headers)
+            return Reply(self.status, self.body, self.headers)
         if isinstance(self.body, str):
-            return Answer(self.status, self.body.encode(), {"Content-Type": "text/html", **self.headers})
+            return Reply(self.status, self.body.encode(), {"Content-Type": "text/html", **self.headers})
         message = "The sandbox was told to answer like this."
         default = {"code": self.code, "message": message, "errors": {}} if self.code else {"detail": message}
-        return Answer(self.status, encode(default if self.body is None else self.body), self.headers)
+        return Reply(self.status, encode(default if self.body is None else self.body), self.headers)
 
 
 class Faults:
-    """The faults that are still to come; probabilities are drawn from `seed`."""
+    """The faults that are pending. Probabilities are drawn from `seed`."""
 
     def __init__(self, faults: list[Fault], seed: int) -> None:
         self._pending = faults
         self._rng = Random(seed)
 
     def add(self, fault: Fault) -> None:
-        """One more; faults happen in the order in which they were added."""
+        """Add a fault. Faults happen in the order in which they were added."""
         self._pending.append(fault)
 
     def clear(self) -> None:
-        """Nothing goes wrong any more."""
+        """Remove all faults."""
         self._pending.clear()
 
     def draw(self, operation: str, *, counted: bool) -> Fault | None:
-        """The fault that the request at hand runs into, if any."""
+        """Return the fault that happens to a request, if any."""
         for fault in self._pending:
             if fault.operation not in (None, operation) or fault.counted is not counted:
                 continue

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from .answers import field_error, not_found
 from .bodies import Body
+from .replies import field_error, not_found
 
 LONGEST_TEXT = 2000
 """Characters that the API accepts in a deduplication key or a credential."""
@@ -17,12 +17,12 @@ LONGEST_TEXT = 2000
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What an operation needs to know of a request."""
+    """What an operation uses of a request."""
 
     url: str
     """Scheme, host and path, without the query."""
     id: str
-    """The `{id}` of the path as it was sent; empty where there is none."""
+    """The `{id}` in the path as it was sent, or empty."""
     query: Mapping[str, str]
     """The last value of each parameter."""
     repeated: Mapping[str, Sequence[str]]
@@ -33,12 +33,12 @@ class Request:
     """Seconds that a new calendar is `connecting`."""
 
     def document(self) -> dict[str, Any]:
-        """The body as an object, or 400 or 415."""
+        """Decode the body. Raises a refusal with 400 or 415."""
         return self.body.document()
 
 
 def identifier(text: str) -> str:
-    """The id of a path; 404 for what is no UUID."""
+    """Read the id in a path. Raises a refusal: 404 for an invalid UUID."""
     try:
         return str(UUID(text))
     except ValueError:
@@ -46,7 +46,7 @@ def identifier(text: str) -> str:
 
 
 def moment(text: str) -> datetime:
-    """A time in UTC, with or without an offset. Raises `ValueError`."""
+    """Read a time, with or without an offset, as UTC. Raises `ValueError`."""
     when = datetime.fromisoformat(text)
     if when.tzinfo is None:
         return when.replace(tzinfo=UTC)
@@ -58,7 +58,7 @@ def moment(text: str) -> datetime:
 
 
 def problem_of_text(value: Any, longest: int = LONGEST_TEXT) -> str | None:
-    """What is wrong with a text that must not be empty."""
+    """Describe what is wrong with a text that must not be empty; `None` if nothing is."""
     if not isinstance(value, str):
         return "Not a valid string."
     if not value.strip():
@@ -69,7 +69,7 @@ def problem_of_text(value: Any, longest: int = LONGEST_TEXT) -> str | None:
 
 
 def metadata(value: Any, name: str, where: str = "") -> dict[str, str | None]:
-    """`metadata`: an object of texts, numbers becoming texts; 400 names the field for anything else."""
+    """Read `metadata`, an object of texts; numbers become texts. Raises a refusal: 400 that names the field."""
     if value is None:
         return {}
     if not isinstance(value, dict):

@@ -11,45 +11,45 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
-from .answers import Answer, Refusal
+from .replies import Refusal, Reply
 
 LIFETIME = 3600.0
-"""Seconds for which an answer is kept."""
+"""Seconds for which a response is kept."""
 _NOT_KEPT = frozenset({401, 409, 429})
 
 
 class Key(NamedTuple):
-    """An idempotency key where it counts."""
+    """An idempotency key with the method and path for which it counts."""
 
     method: str
     path: str
     key: str
 
 
-class AnswerCache:
-    """The answers of one workspace by idempotency key; `clock` gives seconds."""
+class ReplyCache:
+    """The responses of one workspace by idempotency key. `clock` returns seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._answers: dict[Key, tuple[float, Answer]] = {}
+        self._replies: dict[Key, tuple[float, Reply]] = {}
         self._in_progress: set[Key] = set()
 
-    def begin(self, key: Key) -> Answer | None:
-        """The kept answer; `None` if there is none and the caller must work it out, then call `finish`."""
+    def begin(self, key: Key) -> Reply | None:
+        """Return the kept response; `None` if the caller must perform the request, then call `finish`."""
         self._forget()
         if key in self._in_progress:
             raise Refusal(
                 409, {"code": "idempotency_conflict", "detail": "A request with this idempotency key is in progress."}
             )
-        if kept := self._answers.get(key):
+        if kept := self._replies.get(key):
             return replace(kept[1], headers={**kept[1].headers, "Idempotent-Replayed": "true"})
         self._in_progress.add(key)
         return None
 
-    def keep(self, key: Key, answer: Answer) -> None:
-        """Answers `key` like this from now on: what the application said, a 507 too, but no overload (5xx)."""
-        if answer.status not in _NOT_KEPT and (answer.status < 500 or answer.status == 507):
-            self._answers[key] = (self._clock(), answer)
+    def keep(self, key: Key, reply: Reply) -> None:
+        """Keep the response for `key`: what the application said, including 507, but no other 5xx."""
+        if reply.status not in _NOT_KEPT and (reply.status < 500 or reply.status == 507):
+            self._replies[key] = (self._clock(), reply)
 
     def finish(self, key: Key) -> None:
         """The request with this key is no longer in progress."""
@@ -57,8 +57,8 @@ class AnswerCache:
 
     def _forget(self) -> None:
         expired = self._clock() - LIFETIME
-        while self._answers:
-            oldest = next(iter(self._answers))
-            if self._answers[oldest][0] > expired:
+        while self._replies:
+            oldest = next(iter(self._replies))
+            if self._replies[oldest][0] > expired:
                 return
-            del self._answers[oldest]
+            del self._replies[oldest]

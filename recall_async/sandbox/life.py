@@ -43,7 +43,7 @@ class BotStatus(Struct, gc=False):
 
 
 class RecordingStatus(Struct, gc=False):
-    """What a recording is in the middle of."""
+    """The status of a recording."""
 
     code: str
     sub_code: str | None
@@ -78,11 +78,11 @@ class Bot:
     status_changes: list[BotStatus] = field(default_factory=list)
     recordings: list[Recording] = field(default_factory=list)
     fails_with: str | None = None
-    """The `sub_code` of the failure that it is told to have."""
+    """The `sub_code` with which the bot is to fail; `None` if it is not to fail."""
 
     @property
     def code(self) -> str:
-        """The status at the moment."""
+        """The current status."""
         return self.status_changes[-1].code if self.status_changes else "ready"
 
     @property
@@ -92,13 +92,13 @@ class Bot:
 
     @property
     def is_transcribed(self) -> bool:
-        """Whether `bot_config` asks for a transcript."""
+        """Tell whether `bot_config` asks for a transcript."""
         recording = self.config.get("recording_config")
         return isinstance(recording, dict) and bool(recording.get("transcript"))
 
 
 class Notice(NamedTuple):
-    """Something to tell by a webhook: to the calendar's own address, too, if it is about a calendar."""
+    """An event for which a webhook is sent. One about a calendar also goes to the calendar's own `webhook_url`."""
 
     event: str
     data: dict[str, Any]
@@ -106,7 +106,7 @@ class Notice(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A status that a bot takes at a moment."""
+    """A status, and when a bot takes it."""
 
     moment: datetime
     code: str
@@ -114,7 +114,7 @@ class Step(NamedTuple):
 
 
 def next_step(bot: Bot) -> Step | None:
-    """What the bot does next if nothing happens to it; `None` for a bot that is over."""
+    """Return the next step of a bot, or `None` if the bot is over."""
     code = bot.code
     if code in OVER:
         return None
@@ -131,7 +131,7 @@ def next_step(bot: Bot) -> Step | None:
 
 
 def take(bot: Bot, step: Step, identify: Callable[[], str]) -> list[Notice]:
-    """Lets the bot take a step; `identify` makes the id of a recording that begins with it."""
+    """Take a step of a bot, and return its webhooks. `identify` makes the id of a recording that starts."""
     bot.status_changes.append(BotStatus(step.code, "", step.moment, step.sub_code or ""))
     notices = [_notice(f"bot.{step.code}", bot, step.sub_code, step.moment, step.code)]
     if step.code == "in_call_recording":
@@ -154,7 +154,7 @@ def take(bot: Bot, step: Step, identify: Callable[[], str]) -> list[Notice]:
 
 
 def _medium(recording: Recording, moment: datetime, form: str) -> dict[str, Any]:
-    """A video, or a transcript, that is ready."""
+    """Make a video or a transcript that is ready."""
     data = {"download_url": f"https://media.example/{recording.id}.{form}"}
     medium = {
         "id": str(uuid5(UUID(recording.id), form)),

@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import urlencode
 from uuid import UUID
 
-from .answers import Answer, answer, detail, field_error
 from .fields import moment
+from .replies import Reply, detail, field_error, reply
 from .state import Position, State
 
 PAGE_SIZE = 100
@@ -21,7 +21,7 @@ _DIRECTIONS: dict[str, Direction] = {"next": "next", "previous": "previous"}
 
 
 class Cursor(NamedTuple):
-    """Everything behind (`next`) or before (`previous`) a position."""
+    """A position in a list; the page after it (`next`) or before it (`previous`) is meant."""
 
     direction: Direction
     position: Position
@@ -33,21 +33,21 @@ class Cursor(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """How a query parameter is read, and which documents it lets through."""
+    """A query parameter: how its value is read, and which documents pass."""
 
     parse: Callable[[str, str], Any]
     test: Callable[[Any, Any], bool]
 
 
-def list_events(state: State, query: Mapping[str, str], url: str) -> Answer:
-    """A page of events by start time; `url` is the listing's own, without its query."""
+def list_events(state: State, query: Mapping[str, str], url: str) -> Reply:
+    """Return a page of events in order of their start time. `url` is the list's own, without its query."""
     accept = _accept(_EVENT_FILTERS, query)
     events = state.events
     return _page(state.event_order, lambda position: events[position[1]].document, accept, query, url)
 
 
-def list_calendars(state: State, query: Mapping[str, str], url: str) -> Answer:
-    """A page of calendars by creation time."""
+def list_calendars(state: State, query: Mapping[str, str], url: str) -> Reply:
+    """Return a page of calendars in order of their creation."""
     accept = _accept(_CALENDAR_FILTERS, query)
     order = sorted((calendar.created_at, calendar.id) for calendar in state.calendars.values())
     return _page(order, lambda position: state.calendars[position[1]], accept, query, url)
@@ -59,7 +59,7 @@ def _page(
     accept: Callable[[Any], bool],
     query: Mapping[str, str],
     url: str,
-) -> Answer:
+) -> Reply:
     cursor = _read_cursor(query.get("cursor"))
     backwards = cursor is not None and cursor.direction == "previous"
     positions: Iterable[Position]
@@ -80,7 +80,7 @@ def _page(
         position = found[-1] if direction == "next" else found[0]
         return f"{url}?{urlencode({**query, 'cursor': str(Cursor(direction, position))})}"
 
-    return answer(
+    return reply(
         200,
         {
             "next": link("next", has_more or backwards),
@@ -91,7 +91,7 @@ def _page(
 
 
 def _read_cursor(text: str | None) -> Cursor | None:
-    """The cursor, or `None` for page one; 404 for what no link has carried, such as a whole URL."""
+    """Read a cursor; `None` for page one. Raises a refusal: 404 for an invalid cursor, such as a whole URL."""
     if not text:
         return None
     try:
@@ -103,7 +103,7 @@ def _read_cursor(text: str | None) -> Cursor | None:
 
 
 def _accept(filters: Mapping[str, Filter], query: Mapping[str, str]) -> Callable[[Any], bool]:
-    """Whether a document passes all filters of the query; parameters that are empty or no filters are ignored."""
+    """Make a test for all filters of the query. Empty and unknown parameters are ignored."""
     wanted = [
         (filters[name].test, filters[name].parse(name, text))
         for name, text in query.items()

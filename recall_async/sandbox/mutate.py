@@ -13,12 +13,12 @@ _KINDS = ("move", "relink", "decline", "delete", "create")
 
 
 def mutate(state: State, number: int, now: datetime) -> list[dict[str, Any]]:
-    """Makes `number` changes at once, and returns them."""
+    """Make `number` changes and return them."""
     return list(changes(state, number, now))
 
 
 def changes(state: State, number: int, now: datetime) -> Iterator[dict[str, Any]]:
-    """Makes `number` changes, one by one, and yields each with its `kind`, `event_ids` and `calendar_ids`.
+    """Make `number` changes, one by one, and yield each with its `kind`, `event_ids` and `calendar_ids`.
 
     Between two of them, requests may be served.
 
@@ -60,7 +60,7 @@ def changes(state: State, number: int, now: datetime) -> Iterator[dict[str, Any]
 
 
 def _is_guest(event: Event) -> bool:
-    """Whether the calendar's owner was invited, and so can decline."""
+    """Tell whether the calendar's owner is a guest, who can decline."""
     return event.meeting.attendees is not None and event.meeting.organizer.email != event.owner.email
 
 

@@ -17,7 +17,7 @@ _NEVER = "0001-01-01T00:00:00Z"
 
 
 def render(event: Event) -> msgspec.Raw:
-    """The `raw` of an event as encoded JSON; the same event always renders to the same bytes."""
+    """Render the `raw` of an event as JSON. The same event always renders to the same bytes."""
     if event.written is not None:
         return event.written
     document = event.document
@@ -30,7 +30,7 @@ def render(event: Event) -> msgspec.Raw:
 
 
 def link(url: MeetingURL) -> str | None:
-    """The address that people click, also for a meeting whose `meeting_url` is given as an object."""
+    """Return the URL that people click, also for a `meeting_url` that is an object."""
     if isinstance(url, dict):
         path = url.get("meeting_id") or url.get("thread_id")
         return f"https://{url['platform'].replace('_', '-')}.example/{path}"
@@ -38,7 +38,7 @@ def link(url: MeetingURL) -> str | None:
 
 
 def _answers(event: Event) -> list[tuple[Person, str]]:
-    """Everybody's answer: the owner's as the event says it, the others' spread by their place in the list."""
+    """Return everybody's reply: the owner's from the event, the others' by their place in the list."""
     others = ("accepted", "needsAction", "accepted", "tentative", "accepted", "declined")
     return [
         (person, event.response if person.email == event.owner.email else others[place % len(others)])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Makes the marker known that sets a test's sandbox up."""
+    """Register the marker that configures a test's sandbox."""
     config.addinivalue_line(
         "markers", "recall_sandbox(**settings): arguments of RecallSandbox for the fixture recall_sandbox"
     )
@@ -20,9 +20,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def recall_sandbox(request: pytest.FixtureRequest) -> Iterator[RecallSandbox]:
-    """A running `RecallSandbox`: `url`, `api_key`, `report()`, `reset()`, `fault(...)`.
+    """Run a `RecallSandbox` for one test: `url`, `api_key`, `report()`, `advance()`, `fault(...)` and more.
 
-    `@pytest.mark.recall_sandbox(events=50, quota_scale=20)` sets it up differently; the closest marker decides.
+    `@pytest.mark.recall_sandbox(events=50, quota_scale=20)` passes arguments; the closest marker counts. docs/testing.md
     """
     from .embedded import RecallSandbox
 

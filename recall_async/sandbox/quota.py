@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 
 class SlidingWindow:
-    """Counts the requests of one operation: at most `limit` in any `per` seconds of `clock`."""
+    """Count the requests of one operation: at most `limit` in any `per` seconds of `clock`."""
 
     def __init__(self, limit: int, per: float, clock: Callable[[], float]) -> None:
         if limit < 1 or per <= 0:
@@ -19,12 +19,12 @@ class SlidingWindow:
         self.limit = limit
         self.per = per
         self.peak = 0
-        """Largest number of requests that any window held."""
+        """The largest number of requests in any window."""
         self._clock = clock
         self._counted: deque[float] = deque()
 
     def count(self) -> int | None:
-        """`None` if the request was counted, else whole seconds after which the next one can be (`Retry-After`)."""
+        """Count a request and return `None`, or return the whole seconds to wait (`Retry-After`)."""
         now, counted = self._clock(), self._counted
         while counted and counted[0] <= now - self.per:
             counted.popleft()

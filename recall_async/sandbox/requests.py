@@ -1,4 +1,4 @@
-"""Which function performs which operation: from a request to the API's answer, without any I/O."""
+"""The table of the functions that perform the operations, without any I/O."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from recall_async import operations as table
 
 from . import bots, calendars, events
-from .answers import Answer, Refusal
 from .fields import Request
+from .replies import Refusal, Reply
 from .state import State
 
-_HANDLERS: dict[str, Callable[[State, Request], Answer]] = {
+_HANDLERS: dict[str, Callable[[State, Request], Reply]] = {
     table.SCHEDULE_BOT.name: events.schedule_bot,
     table.REMOVE_BOT.name: events.remove_bot,
     table.RETRIEVE_EVENT.name: events.retrieve,
@@ -29,9 +29,9 @@ _HANDLERS: dict[str, Callable[[State, Request], Answer]] = {
 }
 
 
-def perform(operation: table.Operation[Any], state: State, request: Request) -> Answer:
-    """The answer to a request that passed authentication and quota."""
+def perform(operation: table.Operation[Any], state: State, request: Request) -> Reply:
+    """Perform a request that passed authentication and quota."""
     try:
         return _HANDLERS[operation.name](state, request)
     except Refusal as refusal:
-        return refusal.answer
+        return refusal.reply

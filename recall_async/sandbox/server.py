@@ -1,7 +1,7 @@
-"""The sandbox over HTTP: routes, keys, latency, counting, faults, and the way an answer leaves.
+"""The sandbox over HTTP: API keys, latency, quotas, faults, and what happens by itself.
 
-The order of things for one request: authenticate (401) · latency before · count (429) · faults · `Idempotency-Key` and
-deduplication key (409, or the answer of last time) · perform · latency behind · answer.
+The order for one request: authenticate (401) · latency before · count (429) · faults · `Idempotency-Key` and deduplication
+keys (409, or the kept response) · perform · latency after · respond.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from aiohttp import web
 from recall_async.operations import Operation
 
 from . import bodies, wire
-from .answers import Answer, Refusal, encode, printable
 from .control import control
 from .events import contended_keys
 from .faults import Fault, FaultKind
 from .fields import Request
 from .idempotency import Key
 from .mutate import changes, mutate
+from .replies import Refusal, Reply, encode, printable
 from .requests import perform
 from .webhooks import Webhooks
 from .workspace import Settings, Workspace
 
 Delay = float | tuple[float, float]
-"""Seconds: always the same, or drawn evenly from a range."""
+"""Seconds: a number, or a range from which they are drawn."""
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 3600.0
 _AT_A_STRETCH = 0.02
-"""Seconds of mutating after which requests have their turn."""
+"""Seconds of mutating after which other requests are served."""
 
 
 class Server:
-    """Answers requests out of one workspace."""
+    """Serve the requests of one workspace."""
 
     def __init__(
         self, settings: Settings, api_keys: Sequence[str], latency: tuple[Delay, Delay], webhooks: Webhooks
@@ -55,11 +55,11 @@ class Server:
         self._wakes_at: datetime | None = None
 
     def start(self) -> None:
-        """Lets bots and calendars live on by themselves from now on."""
+        """Start the task in which bots join and calendars connect at their times."""
         self._living = asyncio.get_running_loop().create_task(self._live())
 
     async def aclose(self) -> None:
-        """Ends what goes on by itself."""
+        """Stop the server's tasks."""
         self.release()
         if self._living is not None:
             self._living.cancel()
@@ -68,19 +68,19 @@ class Server:
         await self.webhooks.aclose()
 
     def reset(self) -> None:
-        """Starts over with the same settings; requests under way end in the old workspace."""
+        """Start over with the same settings. Requests in progress end in the old workspace."""
         self.workspace = Workspace(self.workspace.settings)
         self.release()
         self._changed.set()
 
     def mutate(self, number: int) -> list[dict[str, Any]]:
-        """Changes the calendars' data `number` times, and sends a webhook for each calendar that a change concerns."""
+        """Change the calendars' data `number` times, and send a webhook for each calendar that a change affects."""
         made = mutate(self.workspace.state, number, self.workspace.now())
         self._tell(self.workspace)
         return made
 
     async def mutate_slowly(self, number: int) -> list[dict[str, Any]]:
-        """As `mutate`, while other requests are served; a reset ends it."""
+        """Do the same while other requests are served. A reset ends it."""
         loop, workspace = asyncio.get_running_loop(), self.workspace
         made, began = [], loop.time()
         for change in changes(workspace.state, number, workspace.now()):
@@ -95,12 +95,12 @@ class Server:
         return made
 
     def advance(self, seconds: float) -> None:
-        """Moves the clocks forward; whatever happens in between happens at once. Raises `ValueError`."""
+        """Move the clocks forward, and do everything that is due meanwhile. Raises `ValueError`."""
         self.workspace.advance(seconds)
         self._tell(self.workspace)
 
     def revoke(self, calendar_id: str) -> None:
-        """The calendar's owner takes the permission to read it back; a new refresh token connects it again."""
+        """Withdraw the permission to read a calendar. New credentials reconnect it."""
         state = self.workspace.state
         calendar = state.calendar(calendar_id)
         state.revoke(calendar, self.workspace.now())
@@ -108,11 +108,11 @@ class Server:
         self._tell(self.workspace)
 
     def fail_bot(self, bot_id: str, sub_code: str) -> None:
-        """The bot will fail in the waiting room, if it is not further yet."""
+        """Make a bot fail in the waiting room, unless it has been let in already."""
         self.workspace.state.bot(bot_id).fails_with = sub_code
 
     def write_raw(self, event_id: str, raw: Any) -> None:
-        """Replaces the payload of an event's platform, and tells of the change."""
+        """Replace the payload of an event, and send a webhook."""
         state, now = self.workspace.state, self.workspace.now()
         event = state.event(event_id)
         event.written = msgspec.Raw(encode(raw))
@@ -121,12 +121,12 @@ class Server:
         self._tell(self.workspace)
 
     def release(self) -> None:
-        """Lets hung requests go on."""
+        """Release the requests that hang."""
         self._release.set()
         self._release = asyncio.Event()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answers one HTTP request."""
+        """Handle one HTTP request."""
         if request.path.startswith("/_sandbox/"):
             return wire.response(await control(self, request))
         path, methods, identifier = wire.route(request)
@@ -147,14 +147,14 @@ class Server:
 
     async def _serve(
         self, workspace: Workspace, operation: Operation[Any], path: str, identifier: str, request: web.BaseRequest
-    ) -> tuple[Answer | None, FaultKind | None]:
-        """What to answer, and the fault that it runs into; no answer if that comes first."""
+    ) -> tuple[Reply | None, FaultKind | None]:
+        """Return the response, if there is one, and the fault that happens to it."""
         if not self._is_authorized(request.headers.get("Authorization", "")):
             return wire.UNAUTHORIZED, None
         try:
             body = await bodies.read(request)
         except Refusal as refusal:
-            return refusal.answer, None
+            return refusal.reply, None
         await self._delay(self.latency[0])
         fault = workspace.faults.draw(operation.name, counted=False)
         if fault is None:
@@ -179,23 +179,23 @@ class Server:
             with workspace.claim(key, contended_keys(operation, workspace.state, call)) as kept:
                 result = await self._outcome(workspace, operation, call, kept, fault)
                 if key is not None and kept is None:
-                    workspace.answers.keep(key, result)
+                    workspace.replies.keep(key, result)
                 if fault is not None and fault.applied:
                     result = await self._after(fault, result)
                 await self._delay(self.latency[1])
         except Refusal as refusal:
-            return refusal.answer, None
+            return refusal.reply, None
         finally:
             self._tell(workspace)
         return result, fault.kind if fault is not None else None
 
     def _is_authorized(self, header: str) -> bool:
-        """The API takes a key with and without `Token`."""
+        """Check the API key, with or without `Token`."""
         scheme, _, key = header.strip().partition(" ")
         return (key.strip() if scheme.lower() == "token" else header.strip()) in self._api_keys
 
     def _tell(self, workspace: Workspace) -> None:
-        """Sends webhooks of what happened, and looks again at what comes next."""
+        """Send the webhooks for what happened, and let `_live` look at what is due next."""
         state = workspace.state
         notices, state.notices = state.notices, []
         for notice in notices:
@@ -205,7 +205,7 @@ class Server:
             self._changed.set()
 
     async def _live(self) -> None:
-        """Bots join and leave, and calendars get connected, when their time has come."""
+        """Let bots join and leave, and calendars connect, when their time has come."""
         while True:
             self._changed.clear()
             workspace = self.workspace
@@ -221,21 +221,21 @@ class Server:
                     await self._changed.wait()
 
     async def _outcome(
-        self, workspace: Workspace, operation: Operation[Any], call: Request, kept: Answer | None, fault: Fault | None
-    ) -> Answer:
+        self, workspace: Workspace, operation: Operation[Any], call: Request, kept: Reply | None, fault: Fault | None
+    ) -> Reply:
         if fault is not None and not fault.applied:
             if fault.kind == "status":
-                return fault.answer()
+                return fault.reply()
             await self._release.wait()
         if kept is not None:
             return kept
         return perform(operation, workspace.state, call)
 
-    async def _after(self, fault: Fault, result: Answer) -> Answer:
-        """What a fault makes of the answer to a request that took effect."""
+    async def _after(self, fault: Fault, result: Reply) -> Reply:
+        """Apply a fault to the response of a request that took effect."""
         if fault.kind == "hang":
             await self._release.wait()
-        return fault.answer() if fault.kind == "status" else result
+        return fault.reply() if fault.kind == "status" else result
 
     async def _delay(self, delay: Delay) -> None:
         seconds = delay if isinstance(delay, int | float) else self._rng.uniform(*delay)

@@ -21,21 +21,21 @@ from heapq import heappop, heappush
 from typing import Any, Literal
 
 from . import life
-from .answers import coded_error, not_found
 from .data import Generator
 from .documents import BotReference, CalendarDocument, Event, MeetingURL, StatusChange
 from .life import Bot, Notice
 from .payloads import render
+from .replies import coded_error, not_found
 
 Position = tuple[datetime, str]
-"""Where an event or a calendar stands in a listing: its time, then its id."""
+"""The position of an event or a calendar in a list: its time, then its id."""
 SharedBots = Literal["detach", "update"]
-"""What becomes of a bot that several events share when one of them is scheduled with another key: that event gets a bot of
-its own, or the bot is updated in place, key included, for all of them."""
+"""What happens when one of several events that share a bot is scheduled with another key: the event gets a bot of its own,
+or the bot is updated in place, key included, for all of them."""
 
 
 class State:
-    """Everything one workspace holds."""
+    """The data of one workspace."""
 
     def __init__(
         self,
@@ -61,26 +61,26 @@ class State:
         self._shared_bots = shared_bots
         self._events_of_a_calendar = events // calendars
         self._due: list[tuple[datetime, str]] = []
-        """When to look again at a bot or a calendar that is connecting, soonest first; some need it no more."""
+        """A heap of times and ids of bots and calendars that are due then. Some entries are outdated."""
         self.notices: list[Notice] = []
-        """What happened and is not told yet."""
+        """Events for which no webhook has been sent yet."""
 
     def calendar(self, calendar_id: str) -> CalendarDocument:
-        """The calendar, or 404."""
+        """Return a calendar. Raises a refusal: 404."""
         try:
             return self.calendars[calendar_id]
         except KeyError:
             raise not_found() from None
 
     def event(self, event_id: str) -> Event:
-        """The event, or 404."""
+        """Return an event. Raises a refusal: 404."""
         try:
             return self.events[event_id]
         except KeyError:
             raise not_found() from None
 
     def count_bots(self, now: datetime) -> int:
-        """Distinct bots whose meeting is not over."""
+        """Count the bots whose meeting is not over."""
         return sum(bot.end_time > now for bot in self.bots.values())
 
     def schedule(
@@ -93,7 +93,7 @@ class State:
         meeting_url: MeetingURL,
         now: datetime,
     ) -> None:
-        """Puts the bot of `key` on the event; `start_time` and `meeting_url` replace the event's own."""
+        """Put the bot of `key` on the event. `start_time` and `meeting_url` replace those of the event."""
         document = event.document
         start_time, meeting_url = start_time or document.start_time, meeting_url or document.meeting_url
         bot = self.bots.get(self._live_bots.get(key, ""))
@@ -121,19 +121,19 @@ class State:
                 ]
 
     def keys_of(self, event_id: str) -> frozenset[str]:
-        """The deduplication keys of the event's bots: a removal works on them."""
+        """Return the deduplication keys of the event's bots."""
         event = self.events.get(event_id)
         return frozenset(entry.deduplication_key for entry in event.document.bots) if event else frozenset()
 
     def bot(self, bot_id: str) -> Bot:
-        """The bot, or 404."""
+        """Return a bot. Raises a refusal: 404."""
         try:
             return self.bots[bot_id]
         except KeyError:
             raise not_found() from None
 
     def leave_call(self, bot: Bot, now: datetime) -> None:
-        """Makes the bot leave its call; 400 for one that is not on its way yet, or over."""
+        """Make a bot leave its call. Raises a refusal: 400 if it has not started, or its call is over."""
         if bot.code == "ready":
             message = "Cannot send a command to a bot which has not been started."
             raise coded_error(400, "cannot_command_unstarted_bot", message)
@@ -143,15 +143,15 @@ class State:
         self._take(bot, life.Step(now, "call_ended", "bot_received_leave_call"))
 
     def connect_later(self, calendar: CalendarDocument, moment: datetime) -> None:
-        """The calendar, which is `connecting`, is connected at that moment."""
+        """Connect a calendar, which is `connecting`, at that time."""
         heappush(self._due, (moment, calendar.id))
 
     def next_due(self) -> datetime | None:
-        """When something happens by itself, as far as is known."""
+        """Return when `tick` has something to do next, or `None`."""
         return self._due[0][0] if self._due else None
 
     def tick(self, now: datetime) -> None:
-        """Everything happens that is due by now, each at its own time: bots take steps, calendars get connected."""
+        """Do everything that is due by now, each at its own time: bots take steps, calendars connect."""
         while self._due and self._due[0][0] <= now:
             moment, identifier = heappop(self._due)
             if (bot := self.bots.get(identifier)) is not None:
@@ -162,11 +162,11 @@ class State:
                 self._connect(calendar, moment)
 
     def tell(self, calendar: CalendarDocument) -> None:
-        """The calendar itself changed, which its webhooks say."""
+        """Note a `calendar.update` webhook."""
         self.notices.append(Notice("calendar.update", {"calendar_id": calendar.id}, calendar.id))
 
     def tell_of_events(self, calendar_id: str, moment: datetime) -> None:
-        """Events of the calendar changed at `moment`."""
+        """Note a `calendar.sync_events` webhook: events changed at `moment`."""
         data = {"calendar_id": calendar_id, "last_updated_ts": moment}
         self.notices.append(Notice("calendar.sync_events", data, calendar_id))
 
@@ -179,7 +179,7 @@ class State:
             heappush(self._due, (max(step.moment, now), bot.id))
 
     def _connect(self, calendar: CalendarDocument, now: datetime) -> None:
-        """The account's address is known, its events are read, and the first `calendar.sync_events` goes out."""
+        """Connect a calendar: set its address, add its events, and note the first `calendar.sync_events`."""
         calendar.platform_email = self.generator.address_of(calendar)
         self.set_status(calendar, "connected", now)
         for event in self.generator.events_of(calendar, self._events_of_a_calendar, now):
@@ -188,7 +188,7 @@ class State:
         self.tell_of_events(calendar.id, now)
 
     def _renamed(self, event: Event, key: str, now: datetime) -> Bot | None:
-        """The bot that the event has already, under its new key."""
+        """Give the event's current bot the new key, and return it."""
         for entry in event.document.bots:
             if entry.start_time > now:
                 bot = self.bots[entry.bot_id]
@@ -200,7 +200,7 @@ class State:
         return None
 
     def remove(self, event: Event, now: datetime) -> None:
-        """Takes the event's bot away, also if it has none; 405 if that bot was already sent into the meeting."""
+        """Remove the event's bot, if it has one. Raises a refusal: 405 if the bot was dispatched already."""
         document = event.document
         if document.start_time <= now and any(entry.start_time <= now for entry in document.bots):
             raise coded_error(405, "cannot_delete_bot", "Cannot delete a bot that was already dispatched.")
@@ -210,12 +210,12 @@ class State:
         document.bots = [entry for entry in document.bots if entry.start_time <= now]
 
     def add_event(self, event: Event) -> None:
-        """One more event."""
+        """Add an event."""
         self.events[event.document.id] = event
         insort(self.event_order, _position(event))
 
     def move_event(self, event: Event, start_time: datetime, now: datetime) -> None:
-        """The event starts at `start_time` and lasts as long as before; its bot stays where it was."""
+        """Move an event to `start_time`. It keeps its length, and its bot stays where it was."""
         document = event.document
         del self.event_order[bisect_left(self.event_order, _position(event))]
         document.end_time += start_time - document.start_time
@@ -224,7 +224,7 @@ class State:
         self.touch(event, now)
 
     def delete_event(self, event: Event, now: datetime) -> None:
-        """Marks the event as deleted and removes its bots."""
+        """Mark an event as deleted and remove its bots."""
         for entry in event.document.bots:
             self._release(entry.bot_id, event.document.id)
         event.document.bots = []
@@ -232,20 +232,20 @@ class State:
         self.touch(event, now)
 
     def touch(self, event: Event, now: datetime) -> None:
-        """The event changed in its calendar: `updated_at`, `sequence` and `raw` follow."""
+        """Update `updated_at`, `sequence` and `raw` after an event has changed in its calendar."""
         event.document.updated_at = now
         event.sequence += 1
         event.document.raw = render(event)
 
     def disconnect(self, calendar: CalendarDocument, now: datetime) -> None:
-        """What deleting a calendar does: it stays as `disconnected`, its events become deleted ones."""
+        """Delete a calendar: it stays as `disconnected`, and its events are marked as deleted."""
         self.set_status(calendar, "disconnected", now)
         for event in self.events.values():
             if event.document.calendar_id == calendar.id and not event.document.is_deleted:
                 self.delete_event(event, now)
 
     def revoke(self, calendar: CalendarDocument, now: datetime) -> None:
-        """What taking back the permission to read a calendar does: its events stay as they are, their bots go."""
+        """Withdraw the permission to read a calendar: its events stay, their bots are removed."""
         self.set_status(calendar, "disconnected", now)
         for event in self.events.values():
             document = event.document
@@ -253,7 +253,7 @@ class State:
                 self.remove(event, now)
 
     def set_status(self, calendar: CalendarDocument, status: str, now: datetime) -> None:
-        """Moves the calendar to `status`, and remembers when."""
+        """Set the status of a calendar, and note when."""
         if calendar.status != status:
             calendar.status = status
             calendar.status_changes.append(StatusChange(status, now))

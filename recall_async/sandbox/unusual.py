@@ -1,4 +1,4 @@
-"""Invitations as they really come, beside the tidy ones: aliases, owners who are not on the list, placeholders, odd text.
+"""Unusual invitations, as people meet them: aliases, owners who are not on the list, placeholders, odd text.
 
 Each kind is a small fact from public payloads of Google Calendar and Microsoft Graph.
 """
@@ -27,7 +27,7 @@ _NO_BREAK_SPACE = "\u00a0"
 
 
 def make_unusual(payload: dict[str, Any], event: Event) -> None:
-    """Changes a tidy payload into one of the event's kind."""
+    """Change a usual payload to the event's unusual kind."""
     google = event.document.platform == "google_calendar"
     if event.unusual == "odd_text":
         # Decomposed letters and a no-break space, as some clients send them.
@@ -38,7 +38,7 @@ def make_unusual(payload: dict[str, Any], event: Event) -> None:
 
 
 def alias_of(email: str, *, google: bool) -> str:
-    """Another address of the same person: at a domain of its own, or the one that Outlook gives to foreign accounts."""
+    """Return another address of the same person: at another domain, or in Outlook's form for foreign accounts."""
     local = email.partition("@")[0]
     return f"{local}@alias.example" if google else f"outlook_{local.encode().hex().upper():.16}@outlook.com"
 

@@ -1,6 +1,6 @@
-"""Webhooks that the sandbox sends when its data changes, signed and repeated as the API does it.
+"""Webhooks that the sandbox sends, signed and repeated as the API does it.
 
-The signature is that of https://www.standardwebhooks.com, written anew here: the sandbox shares no logic with the client.
+The signature follows https://www.standardwebhooks.com and is implemented anew: the sandbox shares no code with the client.
 
 Documentation: https://docs.recall.ai/docs/calendar-v2-webhooks
 """
@@ -20,21 +20,21 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from .answers import encode
 from .life import Notice
+from .replies import encode
 
 SECRET = "whsec_c2FuZGJveC13ZWJob29rLXNlY3JldC0yNGI="
-"""What the sandbox signs with, unless it is told otherwise."""
+"""The default secret."""
 REPEATS = (0.2, 1.0, 5.0, 30.0)
-"""Seconds after which a delivery that was not answered with 2xx is repeated. The API goes on for 28 hours."""
+"""Seconds after which a delivery that was not answered with 2xx is repeated. The API repeats it for 28 hours."""
 TIMEOUT = aiohttp.ClientTimeout(total=15)
 AT_ONCE = 20
-"""Deliveries that are on their way at the same time."""
+"""Deliveries that are sent at the same time."""
 HeaderNames = Literal["webhook", "svix"]
 
 
 class Delivery(NamedTuple):
-    """A message on its way to an address."""
+    """A message that is to be sent to a URL."""
 
     message_id: str
     url: str
@@ -43,7 +43,7 @@ class Delivery(NamedTuple):
 
 
 class Webhooks:
-    """Sends deliveries to one address, or to none, and to the own addresses of calendars."""
+    """Send deliveries to one URL, or to none, and to the URLs of calendars."""
 
     def __init__(self, url: str | None, secret: str, header_names: HeaderNames = "webhook") -> None:
         if header_names not in ("webhook", "svix"):
@@ -52,7 +52,7 @@ class Webhooks:
         self.secret = secret
         self.delivered = 0
         self.failed = 0
-        """Deliveries that were given up."""
+        """Number of deliveries that were given up."""
         self._header_names = header_names
         self._key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
         self._ready: deque[Delivery] = deque()
@@ -63,9 +63,9 @@ class Webhooks:
         self._closed = False
 
     def send(self, notice: Notice, own_url: str | None = None) -> None:
-        """Tells of something, at the calendar's `own_url`, too: if that leads to this machine or where all webhooks go.
+        """Send a webhook, also to the calendar's `own_url` if that is on this machine or on the host of all webhooks.
 
-        Tests create calendars with the addresses of production, where nobody expects deliveries from a sandbox.
+        Tests create calendars with production URLs, where nobody expects deliveries from a sandbox.
         """
         urls = {url for url in (self.url, own_url) if url is not None}
         if own_url is not None and not (_is_local(own_url) or _host(own_url) in {_host(self.url or "")} - {""}):
@@ -79,11 +79,11 @@ class Webhooks:
             self._start(Delivery(f"msg_{token_hex(12)}", url, body, 0))
 
     def report(self) -> dict[str, int]:
-        """How many deliveries arrived, were given up, and are on their way."""
+        """Return how many deliveries arrived, were given up, and are pending."""
         return {"delivered": self.delivered, "failed": self.failed, "pending": self._pending}
 
     async def aclose(self) -> None:
-        """Forgets what is on its way, and sends nothing more."""
+        """Drop what is pending, and send nothing more."""
         self._closed = True
         self._ready.clear()
         for timer in self._timers:

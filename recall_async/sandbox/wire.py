@@ -1,4 +1,4 @@
-"""Where a request leads, and how an answer leaves: whole, cut off, or not at all."""
+"""Routes, and how a response is sent: complete, truncated, or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aiohttp import web
 
 from recall_async.operations import OPERATIONS, Operation
 
-from .answers import Answer, Refusal, detail, not_found, printable
+from .replies import Refusal, Reply, detail, not_found, printable
 
 _ROUTES: dict[str, dict[str, Operation[Any]]] = {}
 for _operation in OPERATIONS.values():
@@ -19,9 +19,9 @@ _ID_SEGMENT = 4
 
 
 def route(request: web.BaseRequest) -> tuple[str, dict[str, Operation[Any]], str]:
-    """The request's path with `{id}` in place of an id, the operations there by method, and the id as it was sent.
+    """Return a request's path with `{id}` in place of an id, its operations by method, and the id as it was sent.
 
-    The last slash may be missing.
+    The trailing slash may be missing.
     """
     segments = request.rel_url.raw_path.removesuffix("/").split("/")
     identifier = ""
@@ -31,34 +31,34 @@ def route(request: web.BaseRequest) -> tuple[str, dict[str, Operation[Any]], str
     return path, _ROUTES.get(path, {}), identifier
 
 
-def no_operation(method: str, methods: dict[str, Operation[Any]]) -> Answer:
-    """404, or 405 where other methods are known."""
+def no_operation(method: str, methods: dict[str, Operation[Any]]) -> Reply:
+    """Make a refusal: 404, or 405 if the path has other methods."""
     if not methods:
-        return not_found().answer
-    return detail(405, f'Method "{printable(method)}" not allowed.', {"Allow": ", ".join(methods)}).answer
+        return not_found().reply
+    return detail(405, f'Method "{printable(method)}" not allowed.', {"Allow": ", ".join(methods)}).reply
 
 
 UNAUTHORIZED = Refusal(
     401,
     {"code": "authentication_failed", "detail": "Invalid API token, or a token of another region."},
     {"WWW-Authenticate": "Token"},
-).answer
+).reply
 
 
-def throttled(seconds: int) -> Answer:
-    """429, and when to come back."""
+def throttled(seconds: int) -> Reply:
+    """Make a response with 429 and `Retry-After`."""
     message = f"Request was throttled. Expected available in {seconds} second{'s' * (seconds != 1)}."
-    return detail(429, message, {"Retry-After": str(seconds)}).answer
+    return detail(429, message, {"Retry-After": str(seconds)}).reply
 
 
-def response(result: Answer) -> web.Response:
-    """The whole answer."""
+def response(result: Reply) -> web.Response:
+    """Send the complete response."""
     headers = {"Content-Type": "application/json", **result.headers} if result.body else result.headers
     return web.Response(status=result.status, body=result.body, headers=headers)
 
 
 def reset(request: web.BaseRequest) -> web.Response:
-    """Drops the connection with a TCP reset; what is returned reaches nobody."""
+    """Reset the TCP connection. The response that is returned is not sent."""
     if (transport := request.transport) is not None:
         # Without lingering, closing the socket sends RST instead of FIN.
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -66,8 +66,8 @@ def reset(request: web.BaseRequest) -> web.Response:
     return web.Response()
 
 
-async def truncated(request: web.BaseRequest, result: Answer) -> web.StreamResponse:
-    """Announces the whole body, sends half of it, and closes the connection."""
+async def truncated(request: web.BaseRequest, result: Reply) -> web.StreamResponse:
+    """Announce the complete body, send half of it, and close the connection."""
     response = web.StreamResponse(status=result.status, headers={"Content-Type": "application/json", **result.headers})
     response.content_length = len(result.body)
     await response.prepare(request)

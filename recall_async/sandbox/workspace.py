@@ -12,24 +12,24 @@ from typing import Any
 
 from recall_async.operations import OPERATIONS, QUOTA_PERIOD
 
-from .answers import Answer, Refusal
 from .faults import Fault, Faults
-from .idempotency import AnswerCache, Key
+from .idempotency import Key, ReplyCache
 from .quota import SlidingWindow
+from .replies import Refusal, Reply
 from .state import SharedBots, State
 
 _ROOM = timedelta(days=400)
-"""Between the latest time that the clock may be advanced to and the end of what a date can be."""
+"""Kept free between the latest time of the clock and the last possible date."""
 
 
 def utc_now() -> datetime:
-    """The wall clock."""
+    """Return the time of the wall clock."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a workspace starts from, each time it is reset."""
+    """The settings of a workspace, from which it starts after each reset."""
 
     events: int
     calendars: int
@@ -46,7 +46,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.events < 0 or self.calendars < 1:
-            raise ValueError("a sandbox needs at least one calendar and no negative number of events")
+            raise ValueError(
+                f"calendars must be at least 1 and events at least 0, got {self.calendars!r} and {self.events!r}"
+            )
         if not 0 <= self.connect_after < math.inf:
             raise ValueError(f"connect_after must be a number of seconds, got {self.connect_after!r}")
         if not 0 <= self.unusual <= 1:
@@ -58,7 +60,7 @@ class Settings:
         self.windows()
 
     def windows(self, clock: Callable[[], float] | None = None) -> dict[str, SlidingWindow]:
-        """A fresh window for each operation: of its own quota, or of `quota_scale` times the documented one."""
+        """Make an empty window for each operation: with its own quota, or `quota_scale` times the documented one."""
         quotas = {name: (int(row.limit * self.quota_scale), QUOTA_PERIOD) for name, row in OPERATIONS.items()}
         clock = clock or self.clock
         return {name: SlidingWindow(*quota, clock) for name, quota in {**quotas, **self.quotas}.items()}
@@ -66,7 +68,7 @@ class Settings:
 
 @dataclass(slots=True)
 class Tally:
-    """Answers of one operation."""
+    """The number of responses of one operation."""
 
     accepted: int = 0
     throttled: int = 0
@@ -74,7 +76,7 @@ class Tally:
     rejected: int = 0
 
     def add(self, status: int) -> None:
-        """Counts one answer with this status."""
+        """Count one response."""
         if status < 400:
             self.accepted += 1
         elif status == 429:
@@ -86,12 +88,12 @@ class Tally:
 
 
 class Workspace:
-    """What the API keys of one workspace share."""
+    """The data, quotas and counters that all API keys share."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._advanced = 0.0
-        """Seconds that the clocks were advanced by."""
+        """Seconds by which the clocks were advanced."""
         self.state = State(
             seed=settings.seed,
             now=settings.now(),
@@ -103,31 +105,31 @@ class Workspace:
         )
         self.windows = settings.windows(self.clock)
         self.tallies = {name: Tally() for name in OPERATIONS}
-        self.answers = AnswerCache(self.clock)
+        self.replies = ReplyCache(self.clock)
         self.faults = Faults([replace(fault) for fault in settings.faults], settings.seed)
         self._deduplication_keys: set[str] = set()
 
     def clock(self) -> float:
-        """The seconds that quotas and idempotency keys live by."""
+        """Return the seconds for quotas and idempotency keys."""
         return self.settings.clock() + self._advanced
 
     def now(self) -> datetime:
-        """The time that data and bots live by."""
+        """Return the time for data and bots."""
         return self.settings.now() + timedelta(seconds=self._advanced)
 
     def advance(self, seconds: float) -> None:
-        """Moves both clocks forward. Raises `ValueError` for what is no time in the future."""
+        """Move both clocks forward, and do what is due. Raises `ValueError` for an invalid number of seconds."""
         try:
             if not 0 <= seconds < math.inf:
                 raise OverflowError
             self.now() + timedelta(seconds=seconds) + _ROOM
         except OverflowError:
-            raise ValueError(f"seconds must be a number from 0 on that leads to a time, got {seconds!r}") from None
+            raise ValueError(f"seconds must be 0 or more, and lead to a possible date, got {seconds!r}") from None
         self._advanced += seconds
         self.state.tick(self.now())
 
     def report(self) -> dict[str, Any]:
-        """What the server saw: events, bots now scheduled, and the answers and busiest window of each operation."""
+        """Return what the server saw: events, scheduled bots, and the responses and busiest window of each operation."""
         return {
             "events": len(self.state.events),
             "bots": self.state.count_bots(self.now()),
@@ -144,8 +146,8 @@ class Workspace:
         }
 
     @contextmanager
-    def claim(self, idempotency_key: Key | None, deduplication_keys: frozenset[str]) -> Iterator[Answer | None]:
-        """Holds the keys while a request is worked on, or 409; gives the answer kept from before."""
+    def claim(self, idempotency_key: Key | None, deduplication_keys: frozenset[str]) -> Iterator[Reply | None]:
+        """Hold the keys of a request meanwhile, and give the kept response. Raises a refusal: 409."""
         if not self._deduplication_keys.isdisjoint(deduplication_keys):
             raise Refusal(
                 409,
@@ -154,11 +156,11 @@ class Workspace:
                     "detail": "Another request with this deduplication key is in progress.",
                 },
             )
-        kept = self.answers.begin(idempotency_key) if idempotency_key is not None else None
+        kept = self.replies.begin(idempotency_key) if idempotency_key is not None else None
         self._deduplication_keys |= deduplication_keys
         try:
             yield kept
         finally:
             self._deduplication_keys -= deduplication_keys
             if idempotency_key is not None and kept is None:
-                self.answers.finish(idempotency_key)
+                self.replies.finish(idempotency_key)

@@ -9,8 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from recall_async.sandbox.answers import Refusal
 from recall_async.sandbox.documents import Event
+from recall_async.sandbox.replies import Refusal
 from recall_async.sandbox.state import SharedBots, State
 
 EVENTS = st.integers(0, 3)
