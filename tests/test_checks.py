@@ -81,9 +81,9 @@ def test_what_an_error_means_for_a_job() -> None:
     """A job would give up what another try would have done, or burn every action on an error that all of them meet."""
     tree = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
     assert {name for name, kind in tree.items() if kind.stops_jobs} == {
-        "AuthenticationError", "SessionClosedError", "JournalError",
+        "AuthenticationError", "SessionClosedError", "JournalError", "ServerUnavailableError",
     }  # fmt: skip
     assert {name for name, kind in tree.items() if kind.may_pass} == {
         "ConflictError", "RateLimitedError", "BotPoolExhaustedError", "ServerError", "ConnectionFailedError",
-        "AttemptTimeoutError", "DeadlineExceededError", "QuotaStoreUnavailableError",
+        "AttemptTimeoutError", "DeadlineExceededError", "QuotaStoreUnavailableError", "ServerUnavailableError",
     }  # fmt: skip

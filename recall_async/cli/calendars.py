@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 import click
+import msgspec
 
 from .command import ListByDefault
 from .connection import Connection, connection_options, read_secret, secret_file_option
@@ -175,8 +176,11 @@ def _with_secrets(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _masked(calendar: Calendar) -> dict[str, Any]:
-    return dict(calendar.__rich_repr__())
+def _masked(calendar: Calendar) -> Calendar:
+    from ..models import SECRET_FIELDS
+
+    secrets = SECRET_FIELDS.intersection(calendar.__struct_fields__)
+    return msgspec.structs.replace(calendar, **dict.fromkeys(secrets, "***"))
 
 
 def _owner(calendar: Calendar) -> str | None:
