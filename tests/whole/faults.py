@@ -34,6 +34,8 @@ class Fault(Enum):
     """The request takes effect, and its answer is cut off in the middle."""
     GARBLED = auto()
     """The request takes effect, and its answer is no JSON."""
+    MIXED_UP = auto()
+    """The request takes effect, and its answer is about another object."""
     FULL_POOL = auto()
     """The API answers 507."""
     BLOCKED = auto()
@@ -42,14 +44,10 @@ class Fault(Enum):
     """The API answers 402, and to every request of the next second."""
 
 
-KINDS = tuple(fault for fault in Fault if fault not in (Fault.GATEWAY_EARLY, Fault.SLOW_WORK))
-"""The faults that are drawn. The two that are left out wait for the client to bear them."""
-
-
 class Faults:
     """Draws a fault with probability `rate`, as long as there shall be any."""
 
-    def __init__(self, random: Random, rate: float, *, kinds: tuple[Fault, ...] = KINDS) -> None:
+    def __init__(self, random: Random, rate: float, *, kinds: tuple[Fault, ...] = tuple(Fault)) -> None:
         self._random = random
         self._kinds = kinds
         self.rate = rate

@@ -51,17 +51,18 @@ class NetworkLoop(VirtualTimeLoop):
     def __init__(self, start: float = 1000.0) -> None:
         super().__init__(start)
         self._turns = 0
+        self.max_turns = MAX_TURNS
         Task.numbers = 0
         self.set_task_factory(lambda loop, coroutine, **options: Task(coroutine, loop=loop, **options))
 
     def jump(self, *, idle: bool) -> None:
         self._turns += 1
-        if self._turns > MAX_TURNS:
+        if self._turns > self.max_turns:
             raise RuntimeError(f"livelock at {self.time():.6f} s")
         super().jump(idle=idle)
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
-        await self.network.connect()
+        await self.network.connect(sock, address[1])
 
     async def create_connection(self, protocol_factory: Callable[[], Any], *args: Any, **options: Any) -> Any:
         sock = options["sock"]
@@ -79,8 +80,10 @@ class Network:
         self.open: dict[int, ClientEnd] = {}
         """Connections that the client has not closed."""
         self.peak = 0
-        self.accept: Callable[[ClientEnd], Peer]
+        self.accept: dict[int, Callable[[ClientEnd], Peer]] = {}
+        """Servers by their ports."""
         self.refuses: Callable[[], bool] = lambda: False
+        self._ports: dict[int, int] = {}  # by the descriptor of a socket that is connected
         self._random = random
         self._delay = delay
         self._made = 0
@@ -90,11 +93,12 @@ class Network:
         """Seconds that something is on its way."""
         return self._random.random() * self._delay
 
-    async def connect(self) -> None:
-        """Reach the server, or raise `ConnectionRefusedError`."""
+    async def connect(self, sock: socket.socket, port: int) -> None:
+        """Reach a server, or raise `ConnectionRefusedError`."""
         await asyncio.sleep(self.delay())
         if self.refuses():
             raise ConnectionRefusedError(111, "Connection refused")
+        self._ports[sock.fileno()] = port
 
     def attach(self, sock: socket.socket, protocol: Any) -> ClientEnd:
         """Make the client's end of a connection."""
@@ -102,7 +106,7 @@ class Network:
         end = ClientEnd(self, self._made, sock, protocol)
         self.open[end.number] = end
         self.peak = max(self.peak, len(self.open))
-        end.peer = self.accept(end)
+        end.peer = self.accept[self._ports.pop(sock.fileno())](end)
         return end
 
 

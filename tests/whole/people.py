@@ -186,7 +186,7 @@ class Job:
         self.torn = False
         """A line of the journal was lost."""
         events = [office.new_event() for _ in range(max(1, actions * 3 // 4))]
-        starts = {event: random.choice((None, random.randint(1, 3), -3)) for event in events}
+        starts = {event: random.choice((None, random.randint(3, 5), -3)) for event in events}
         for _ in range(actions):
             event = random.choice(events)
             days = starts[event]

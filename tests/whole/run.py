@@ -126,7 +126,7 @@ async def _main(
     def open_session() -> RecallSession:
         return RecallSession(
             "key",
-            base_url="http://127.0.0.1:80",
+            base_url=server.url,
             workspace=workspace,
             quotas=quotas,
             timeout=setting.timeout,
@@ -164,13 +164,13 @@ async def _main(
             for owner in office.owners:
                 await owner.finish()
             await asyncio.sleep(2 * setting.per + 3 * setting.timeout)
-            complaints += await _rest(office, setting)
+            complaints += at_rest(office)
             for session in office.sessions:
                 await session.aclose()
     except TimeoutError:
         hung = f"it hung: {[str(task.get_coro()) for task in asyncio.all_tasks()]}"
         return Result(setting, [*complaints, hung], {}, [str(asked) for asked in server.asked])
-    complaints += await _leftovers(loop, network, server)
+    complaints += await leftovers(loop, network)
     complaints += judge(office, server, setting.timeout, setting.delay, strangers=setting.strangers)
     kinds = Counter(type(story.error).__name__ if story.error else "done" for story in office.stories)
     outcomes = Counter(outcome.status for job in office.jobs for outcome in job.outcomes)
@@ -179,7 +179,7 @@ async def _main(
     return Result(setting, complaints, counts, [str(asked) for asked in server.asked])
 
 
-async def _rest(office: Office, setting: Setting) -> list[str]:
+def at_rest(office: Office) -> list[str]:
     """What the lanes still hold when everything is long over."""
     complaints = []
     for session in office.sessions:
@@ -189,12 +189,12 @@ async def _rest(office: Office, setting: Setting) -> list[str]:
     return complaints
 
 
-async def _leftovers(loop: NetworkLoop, network: Network, server: Server) -> list[str]:
+async def leftovers(loop: NetworkLoop, network: Network) -> list[str]:
     """What is left of tasks, connections and timers when all sessions are closed."""
     gc.collect(0)
     await asyncio.sleep(1)
     complaints = []
-    others = asyncio.all_tasks() - {asyncio.current_task()} - server.tasks
+    others = asyncio.all_tasks() - {asyncio.current_task()}
     if others:
         complaints.append(f"tasks are left: {[str(task.get_coro()) for task in others]}")
     if network.open:

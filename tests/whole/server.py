@@ -128,7 +128,8 @@ class Server:
         """Requests that met one with the same deduplication key for which the client still waited."""
         self._broke_until = -math.inf
         self.tasks: set[asyncio.Task[None]] = set()
-        network.accept = lambda end: Connection(self, end)
+        self.url = f"http://127.0.0.1:{len(network.accept) + 80}"
+        network.accept[len(network.accept) + 80] = lambda end: Connection(self, end)
         network.refuses = lambda: self.faults.happens()
 
     def receive(self, asked: Asked) -> None:
@@ -169,6 +170,8 @@ class Server:
                 reply = Reply(random.choice((502, 503, 504)), wait=self._maybe_wait(), as_date=random.random() < 0.2)
             case Fault.SLOW_AFTER:
                 await asyncio.sleep(self._timeout * (0.5 + random.random()))
+            case Fault.MIXED_UP if isinstance(reply.document, dict) and "id" in reply.document and asked.target:
+                reply = reply._replace(document={**reply.document, "id": NOBODY})
             case Fault.TRUNCATED | Fault.GARBLED if reply.status < 300:
                 return self._answer(asked, reply, spoilt=asked.fault)
         return self._answer(asked, reply)
@@ -180,6 +183,12 @@ class Server:
 
     def _maybe_wait(self) -> float | None:
         return self._random.choice((None, 0, 1, 2, 4))
+
+    def forget(self) -> None:
+        """Forget what is over, so that a long run takes no more memory than a short one."""
+        self.asked.clear()
+        self.calendars.clear()
+        self._answers.clear()
 
     def now(self) -> datetime:
         """The time of day."""
@@ -293,7 +302,7 @@ class Server:
         ]
         begin = int(query.pop("cursor", "0"))
         rest = urlencode({**query, "cursor": begin + PAGE})
-        following = f"http://127.0.0.1:80/api/v2/calendar-events/?{rest}" if begin + PAGE < len(names) else None
+        following = f"{self.url}/api/v2/calendar-events/?{rest}" if begin + PAGE < len(names) else None
         results = [self._event(name) for name in names[begin : begin + PAGE]]
         return Reply(200, {"next": following, "previous": None, "results": results})
 
