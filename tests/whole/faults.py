@@ -36,6 +36,8 @@ class Fault(Enum):
     """The request takes effect, and its answer is no JSON."""
     MIXED_UP = auto()
     """The request takes effect, and its answer is about another object."""
+    TWICE = auto()
+    """A second answer follows the first one while the connection is idle."""
     FULL_POOL = auto()
     """The API answers 507."""
     BLOCKED = auto()
@@ -45,11 +47,15 @@ class Fault(Enum):
 
 
 class Faults:
-    """Draws a fault with probability `rate`, as long as there shall be any."""
+    """Draws a fault with probability `rate`, as long as there shall be any.
 
-    def __init__(self, random: Random, rate: float, *, kinds: tuple[Fault, ...] = tuple(Fault)) -> None:
+    Half of all runs have faults of two kinds only: what meets itself again and again goes deeper than what is met once.
+    """
+
+    def __init__(self, random: Random, rate: float) -> None:
         self._random = random
-        self._kinds = kinds
+        kinds = [fault for fault in Fault if fault is not Fault.NONE]
+        self._kinds = random.sample(kinds, 2) if random.random() < 0.5 else kinds
         self.rate = rate
 
     def draw(self) -> Fault:

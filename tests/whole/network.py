@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from tests.virtual_time import TICK, VirtualTimeLoop
 
-MAX_TURNS = 3_000_000
+MAX_TURNS = 500_000
 """Turns of the loop in one run: more are a loop that spins without getting anywhere."""
 
 
@@ -123,13 +123,15 @@ class ClientEnd(asyncio.Transport):
         self._socket, self._protocol = sock, protocol
         self._closing = False
         self._there = self._back = 0.0  # when the last bytes arrive, each way
-        self._held: deque[Callable[[], None]] | None = None  # what arrived while reading was paused
+        self._held: deque[Callable[[], object]] | None = None  # what arrived while reading was paused
+        self._writes = 0
         self.closed_at: float | None = None
 
     # What the client does.
 
     def write(self, data: Any) -> None:
         if not self._closing:
+            self._writes += 1
             self._to_server(lambda sent, data=bytes(data): self.peer.received(data, sent))
 
     def is_closing(self) -> bool:
@@ -166,6 +168,12 @@ class ClientEnd(asyncio.Transport):
         """Bytes for the client."""
         self._to_client(lambda: self._protocol.data_received(data))
 
+    def send_unasked(self, data: bytes, seconds: float) -> None:
+        """Bytes that arrive so many seconds later, if the client has asked for nothing until then."""
+        writes = self._writes
+        arrives = lambda: writes == self._writes and self._protocol.data_received(data)  # noqa: E731
+        self._loop.call_later(seconds, self._to_client, arrives)
+
     def finish(self) -> None:
         """The server closes the connection."""
         self._to_client(lambda: self._ended(None))
@@ -195,11 +203,11 @@ class ClientEnd(asyncio.Transport):
         self._there = max(self._there + TICK, now + self._network.delay())
         self._loop.call_at(self._there, arrives, now)
 
-    def _to_client(self, arrives: Callable[[], None]) -> None:
+    def _to_client(self, arrives: Callable[[], object]) -> None:
         self._back = max(self._back + TICK, self._loop.time() + self._network.delay())
         self._loop.call_at(self._back, self._arrive, arrives)
 
-    def _arrive(self, arrives: Callable[[], None]) -> None:
+    def _arrive(self, arrives: Callable[[], object]) -> None:
         if self._closing:
             return
         if self._held is not None:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import gc
 import itertools
+import logging
 import random as global_random
 import sys
 import tempfile
@@ -158,7 +159,7 @@ async def _main(
                 other.cancel()
             await asyncio.wait(others)
             faults.rate = 0.0
-            await asyncio.sleep(5 * setting.timeout + setting.per)  # until what lies around, and others, are gone
+            await asyncio.sleep(40 + 5 * setting.timeout + setting.per)  # until what lies around, and others, are gone
             for job in office.jobs:
                 await job.finish()
             for owner in office.owners:
@@ -207,6 +208,7 @@ async def leftovers(loop: NetworkLoop, network: Network) -> list[str]:
 def main(arguments: list[str]) -> int:
     """The command line."""
     trace = arguments[0] == "--trace"
+    logging.getLogger("recall_async").setLevel(logging.CRITICAL)
     first, last = int(arguments[trace]), int(arguments[-1])
     failed = 0
     for seed in range(first, last + 1):

@@ -255,7 +255,7 @@ class Server:
             self._keys[key] = asked
         try:
             slow = self._timeout if asked.fault is Fault.SLOW_WORK else 0.0
-            await asyncio.sleep(self._random.random() * 0.1 + slow * (0.5 + self._random.random()))
+            await asyncio.sleep(self._random.random() * 0.1 + slow * (0.8 + self._random.random()))
             return self._effect(asked)
         finally:
             if key is not None:
@@ -353,6 +353,8 @@ class Server:
             asked.end.send(head.encode() + body[: self._random.randrange(len(body))])
             return self._random.choice((asked.end.finish, asked.end.reset))()
         asked.end.send(head.encode() + body)
+        if asked.fault is Fault.TWICE:
+            asked.end.send_unasked(head.encode() + body, self._random.random())
         if self.faults.happens():
             asked.end.finish()  # a connection that was kept open, closed while the client may use it again
         return None

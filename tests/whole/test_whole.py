@@ -7,10 +7,11 @@ import sys
 
 import pytest
 
+from tests.whole.day import live
 from tests.whole.run import run
 
 QUICK = range(1, 121)
-SLOW = range(1_000, 5_000)
+SLOW = range(1_000, 4_000)
 
 
 def complaints_of(seeds: range) -> list[str]:
@@ -35,6 +36,16 @@ def test_the_client_keeps_its_word_in_many_runs(part: int) -> None:
     """Would do it rarely."""
     size = len(SLOW) // 4
     assert complaints_of(SLOW[part * size : (part + 1) * size]) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_day_of_twenty_workspaces() -> None:
+    """Would lose a slot an hour, or forget nothing."""
+    day = live(24, 20, 0.02)
+    assert day.complaints == []
+    assert day.faults > 500
+    assert day.objects[-1] < day.objects[3] * 1.02
 
 
 def test_a_seed_gives_the_same_run_again() -> None:
