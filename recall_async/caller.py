@@ -11,20 +11,38 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import sys
+import time
 import warnings
 from collections.abc import Mapping
+from logging import DEBUG, INFO, WARNING
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from . import checks
 from .advice import api_error, effect_of
 from .answers import UNPROVEN, decode, keep_extra, retry_after, told
 from .errors import (
+    APIError,
     AttemptTimeoutError,
     ConfigurationError,
     ConnectionFailedError,
     DeadlineExceededError,
     RecallError,
     SessionClosedError,
+)
+from .events import (
+    AttemptEnded,
+    BulkParked,
+    BulkResumed,
+    CallEnded,
+    CallStarted,
+    Observers,
+    PaceChanged,
+    Paused,
+    RetryScheduled,
+    SlotGranted,
+    next_call,
+    request_id_of,
 )
 from .limits.contract import LaneStatistics, QuotaLane, QuotaStore, Slot
 from .limits.quota import Priority, Quota, base_quota
@@ -59,7 +77,10 @@ class Account:
 class Call(Generic[T]):
     """A request that is to be answered, and what has become of it so far."""
 
-    __slots__ = ("account", "begun", "idempotency_key", "in_doubt", "policy", "priority", "request", "until")
+    __slots__ = (
+        "account", "begun", "idempotency_key", "in_doubt", "key_wait", "number", "policy", "priority", "request", "status",
+        "until",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -80,6 +101,12 @@ class Call(Generic[T]):
         """Whether an attempt that was not answered may have taken effect."""
         self.account = account or Account()
         self.begun = 0.0
+        self.number = 0
+        """In the process, once somebody is told of it."""
+        self.key_wait = 0.0
+        """Seconds that it waited for its deduplication key."""
+        self.status: int | None = None
+        """Of the last response."""
 
     @property
     def operation(self) -> str:
@@ -111,8 +138,11 @@ class Client:
         policy: RetryPolicy,
         *,
         keep_extra: bool = False,
+        observers: Observers | None = None,
     ) -> None:
         self._keep_extra = keep_extra
+        self.observers = observers or Observers()
+        self._paces: dict[str, float | None] = {}
         self.transport = transport
         self.policy = policy
         self.workspace = workspace
@@ -133,8 +163,10 @@ class Client:
             raise SessionClosedError("the session is closed: open a new one")
         if self._shared is None:
             self._loop = loop
-            self._shared = workspace_named(self.workspace)
             self.transport.open()
+            self._shared = workspace_named(self.workspace)
+            if self.observers.listening:
+                self._shared.breakers.listeners.add(self._parked)
         elif self._loop is not loop:
             raise ConfigurationError("the session belongs to another event loop: open one session in each loop")
         return self._shared
@@ -206,8 +238,18 @@ class Client:
 
     def _leave(self) -> None:
         self.closed = True
+        if self._shared is not None:
+            self._shared.breakers.listeners.discard(self._parked)
         for name, lane in self._lanes.items():
             lane.leave(self._quotas.get(name))
+
+    def _parked(self, operation: str, cause: str | None, seconds: float) -> None:
+        """Tell of an outage, which the log has already."""
+        told = {"workspace": self.workspace, "operation": operation}
+        if cause is None:
+            self.observers.tell(BulkResumed(**told, seconds=seconds), log=False)
+        else:
+            self.observers.tell(BulkParked(**told, cause=cause, next_try=seconds), log=False)
 
     def _abandon(self) -> None:
         if not self.closed:
@@ -247,6 +289,36 @@ class Client:
 
     async def perform(self, call: Call[T]) -> T:
         """Make a call, which keeps what it costs. Raises any `RecallError`."""
+        if not self.observers.wants(DEBUG):
+            return await self._perform(call)
+        begun = time.monotonic()
+        self.observers.tell(CallStarted(**self._about(call), priority=getattr(call.priority, "name", "?")))
+        error: BaseException | None = None
+        try:
+            return await self._perform(call)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            self.observers.tell(
+                CallEnded(
+                    **self._about(call),
+                    attempts=call.account.attempts,
+                    waited=call.account.waited,
+                    duration=time.monotonic() - begun,
+                    error=None if error is None else type(error).__name__,
+                    status=call.status,
+                )
+            )
+            del error
+
+    def _about(self, call: Call[Any]) -> dict[str, Any]:
+        """What all events of a call say."""
+        if not call.number:
+            call.number = next_call()
+        return {"workspace": self.workspace, "operation": call.operation, "call": call.number}
+
+    async def _perform(self, call: Call[T]) -> T:
         scope: asyncio.Timeout | None = None
         try:
             call.begun = running_loop().time()
@@ -293,7 +365,8 @@ class Client:
                     f"{call.operation}: another call with the same deduplication key took until the deadline. Nothing "
                     "was sent for this one: allow a longer deadline, or make one call after the other."
                 ) from error
-            call.account.waited += asyncio.get_running_loop().time() - call.begun
+            call.key_wait = asyncio.get_running_loop().time() - call.begun
+            call.account.waited += call.key_wait
         try:
             return await self._until_answered(call, shared)
         finally:
@@ -326,6 +399,7 @@ class Client:
                 raise DeadlineExceededError(
                     f"{call.operation}: the deadline has passed before a request could be sent: allow a longer one."
                 )
+            before = lane.statistics() if self.observers.wants(INFO) else None
             slot = await lane.admit(call.priority, call.request.start, call.until, retry=account.attempts > 0)
             account.waited += loop.time() - asked
             if self.closed:
@@ -339,6 +413,8 @@ class Client:
                 slot.unused()
                 continue
             account.attempts += 1
+            if before is not None:
+                self._granted(call, loop.time() - asked, before, lane)
             if passage is None:
                 number = account.attempts
                 verdict = await self._attempt(call, slot, number)
@@ -378,6 +454,17 @@ class Client:
                 now = loop.time()
             if verdict.new_key:
                 call.renew_key()
+            if self.observers.wants(INFO):
+                after = max(verdict.after, verdict.pause or 0.0)
+                self.observers.tell(
+                    RetryScheduled(
+                        **self._about(call),
+                        attempt=account.attempts,
+                        reason=_reason(error),
+                        after=after,
+                        new_key=verdict.new_key,
+                    )
+                )
             if verdict.after:
                 account.waited += verdict.after
                 await asyncio.sleep(verdict.after)
@@ -389,10 +476,14 @@ class Client:
         def on_head(status: int, headers: Mapping[str, str]) -> None:
             if status == 429:  # before its body is read, while which others would run into it
                 after = retry_after(told(headers.items(), self.transport.mask.text))
-                slot.rejected(pause_after(policy, number, after, jitter))
+                pause = pause_after(policy, number, after, jitter)
+                slot.rejected(pause)
+                if self.observers.wants(WARNING):
+                    self.observers.tell(Paused(**self._about(call), seconds=pause))
 
         attempt = SendOnce(on_head)
         mistaken = False
+        begun = time.monotonic()
         error: RecallError
         try:
             left = None if call.until == math.inf else max(call.until - asyncio.get_running_loop().time(), 0.001)
@@ -431,7 +522,56 @@ class Client:
                 slot.lost(self.transport.timeout)
             else:
                 slot.unused()
+            call.status = attempt.status
+            if self.observers.wants(DEBUG):
+                self._attempt_ended(call, attempt, begun)
+            if attempt.status == 429 or self._paces.get(call.operation) is not None:
+                self._look_at_pace(call)
             attempt.close()
+
+    def _granted(self, call: Call[Any], wait: float, before: LaneStatistics, lane: QuotaLane) -> None:
+        attempts = call.account.attempts
+        if attempts == 1 and call.key_wait > wait:
+            why = "key"
+        elif wait < 0.001:
+            why = "nothing"
+        else:
+            why = "pause" if before.paused else "pace" if before.pace is not None else "quota"
+        if attempts == 1:
+            wait += call.key_wait
+        now = lane.statistics()
+        self.observers.tell(
+            SlotGranted(
+                **self._about(call), attempt=attempts, wait=wait, why=why, taken=now.taken, limit=now.quota.limit
+            )
+        )
+
+    def _attempt_ended(self, call: Call[Any], attempt: SendOnce, begun: float) -> None:
+        headers = told(attempt.headers.items(), self.transport.mask.text)
+        raised = sys.exc_info()[0]
+        self.observers.tell(
+            AttemptEnded(
+                **self._about(call),
+                attempt=call.account.attempts,
+                status=attempt.status,
+                error=raised.__name__ if raised is not None else None if attempt.status else "ConnectionFailedError",
+                duration=time.monotonic() - begun,
+                request_id=request_id_of(headers),
+                headers=headers,
+            )
+        )
+
+    def _look_at_pace(self, call: Call[Any]) -> None:
+        pace = self._lanes[call.operation].statistics().pace
+        if (self._paces.get(call.operation) is None) is not (pace is None) and self.observers.wants(WARNING):
+            self.observers.tell(PaceChanged(**self._about(call), pace=pace))
+        self._paces[call.operation] = pace
+
+
+def _reason(error: RecallError) -> str:
+    if isinstance(error, APIError):
+        return str(error.status)
+    return "timeout" if isinstance(error, AttemptTimeoutError) else "no answer"
 
 
 def running_loop() -> asyncio.AbstractEventLoop:

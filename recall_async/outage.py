@@ -238,6 +238,7 @@ class Breaker:
         """Let nobody send but a probe, after so many seconds."""
         self.parked, self.tries = True, 1
         self.next_try = max(self._loop.time() + pause, self._not_before)
+        self._others.tell(self._name, self.cause, max(0.0, self.next_try - self._loop.time()))
         logger.warning(
             "the server is unavailable (%s): bulk calls of %s wait; next try in %.1f s",
             self.cause,
@@ -270,6 +271,7 @@ class Breaker:
                 "the server is back after %.0f s: bulk calls of %s go on", self._loop.time() - self.since, self._name
             )
             self.parked = False
+            self._others.tell(self._name, None, self._loop.time() - self.since)
             for turn in self._waiting.values():
                 if not turn.done():
                     turn.set_result(None)
@@ -326,6 +328,14 @@ class Breakers:
     def __init__(self) -> None:
         self._breakers: dict[str, Breaker] = {}
         self.probe: tuple[Breaker, Passage] | tuple[None, None] = (None, None)
+        self.listeners: set[Callable[[str, str | None, float], None]] = set()
+        """Are called when an operation is parked, with its name, the cause and the seconds until the next try, and when it
+        is opened again, with its name, `None` and the seconds for which the server was away."""
+
+    def tell(self, operation: str, cause: str | None, seconds: float) -> None:
+        """Tell the listeners."""
+        for listener in tuple(self.listeners):
+            listener(operation, cause, seconds)
 
     def passage(self, operation: str, policy: RetryPolicy) -> Passage:
         """Let a bulk call of an operation go through its breaker."""

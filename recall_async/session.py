@@ -18,6 +18,7 @@ from . import checks
 from .address import parse_base_url
 from .caller import Client
 from .errors import ConfigurationError
+from .events import Listener, Observers, log_as_the_environment_says
 from .limits.contract import LaneStatistics, QuotaStore
 from .limits.local.store import LocalQuotaStore
 from .limits.quota import Priority, Quota, check_quotas
@@ -78,6 +79,8 @@ class RecallSession:
     - `timeout`: seconds for one attempt.
     - `http`: an `aiohttp.ClientSession` to send with, which the caller closes; or a function that makes one when the session
       opens, which is closed with the session. Its own middlewares are not run.
+    - `on_event`: a function, or several, that are told what the session does: attempts, waits and why, retries, pauses. See
+      `recall_async.events`.
     - `keep_extra`: keep the fields of answers that this version does not know, as `extra` of events and calendars.
 
     Raises `ConfigurationError` for an invalid argument. https://docs.recall.ai/reference/authentication
@@ -103,7 +106,9 @@ class RecallSession:
         timeout: float = 30.0,
         http: aiohttp.ClientSession | Callable[[], aiohttp.ClientSession] | None = None,
         keep_extra: bool = False,
+        on_event: Listener | Iterable[Listener] | None = None,
     ) -> None:
+        log_as_the_environment_says()
         given, api_key = _sealed(api_key), None  # nor do the frames of a traceback show it
         key = _check_api_key(given)
         url = _address(region, base_url)
@@ -130,6 +135,7 @@ class RecallSession:
             check_quotas(quotas),
             retry or RetryPolicy(),
             keep_extra=checks.flag("keep_extra", keep_extra),
+            observers=Observers(on_event),
         )
         self.calendar_events = CalendarEvents(self._client)
         self.calendars = Calendars(self._client)

@@ -20,7 +20,7 @@ MODULES = sorted(
 )
 PURE = [
     "models", "bot_models", "platforms", "lenient", "secrecy", "errors", "checks", "operations", "address",
-    "answers", "advice", "retry", "webhooks", "sync.plan",
+    "answers", "advice", "events", "retry", "webhooks", "sync.plan",
     "limits.window", "limits.promise", "limits.pace", "limits.queue", "limits.quota",
 ]  # fmt: skip
 FLOORS = [
@@ -30,7 +30,7 @@ FLOORS = [
     {"bot_models"},
     {"operations"},
     {"answers", "webhooks", "address"},
-    {"advice"},
+    {"advice", "events"},
     {"retry", "limits"},
     {"outage"},
     {"transport", "workspace"},
@@ -38,7 +38,7 @@ FLOORS = [
     {"resources"},
     {"bulk"},
     {"sync"},
-    {"session"},
+    {"session", "otel"},
     {"jobs"},
     {""},
     {"cli"},

@@ -74,6 +74,11 @@ class Tally:
             self._times.append(now)
             self._waited += (outcome.waited - self._waited) / min(len(self._times), RECENT // 8)
 
+    @property
+    def counts(self) -> dict[Status, int]:
+        """Outcomes so far, by their status."""
+        return self._counts
+
     def at_the_end(self) -> str:
         """What there is to say when a job was stopped."""
         counts = ", ".join(f"{number} {status}" for status, number in self._counts.items())

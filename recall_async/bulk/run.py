@@ -7,12 +7,14 @@ import os
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Sized
 from inspect import iscoroutinefunction
+from logging import DEBUG
 from types import TracebackType
 from typing import Self
 
 from .. import checks
 from ..caller import Caller
 from ..errors import RecallError
+from ..events import JobProgressed
 from ..stopping import StopSignal
 from .actions import Action, Outcome
 from .doubts import Doubts
@@ -80,6 +82,7 @@ class BulkRun(AsyncIterator[Outcome]):
             doubts=doubts,
             max_outage=checks.seconds("max_outage", max_outage, zero=True, endless=True),
         )
+        self._client = caller
         self._tally = Tally(total)
         self._on_progress = on_progress
         self._on_outcome = on_outcome
@@ -125,6 +128,7 @@ class BulkRun(AsyncIterator[Outcome]):
                     self._on_outcome(outcome)
                 if self._on_progress is not None:
                     self._on_progress(self.progress)
+                self._tell()
                 return outcome
         except BaseException as error:
             if isinstance(error, RecallError):
@@ -132,6 +136,17 @@ class BulkRun(AsyncIterator[Outcome]):
             await self.aclose()
             raise
         raise StopAsyncIteration
+
+    def _tell(self) -> None:
+        if self._client.observers.wants(DEBUG):
+            tally = self._tally
+            self._client.observers.tell(
+                JobProgressed(
+                    workspace=self._client.workspace,
+                    **tally.counts,
+                    total=tally.total,
+                )
+            )
 
     def _now(self) -> float:
         return time.monotonic() if self._engine.loop is None else self._engine.loop.time()

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from .. import checks
 from ..caller import Caller
 from ..errors import ConfigurationError, NotFoundError
+from ..events import PlanMade
 from ..limits.quota import Priority
 from ..models import Calendar, CalendarEvent
 from ..operations import REMOVE_BOT, SCHEDULE_BOT
@@ -91,7 +92,7 @@ class Planner:
         ordered = sorted(decisions.values(), key=lambda decision: (decision.start_time, decision.event_id))
         ordered = [self._reconsidered(decision) for decision in ordered]
         watermark = watermark_of(newest, self._now) if newest is not None else since
-        return Plan(
+        plan = Plan(
             decisions=tuple(ordered),
             made_at=self._now,
             watermark=watermark if since is None or watermark is None else max(watermark, since),
@@ -100,6 +101,12 @@ class Planner:
             lead_time=self._lead_time,
             seconds=self._seconds(ordered),
         )
+        observers = self._caller.observers
+        if observers.wants(logging.INFO):
+            took = (datetime.now(UTC) - self._now).total_seconds()
+            workspace = self._caller.workspace
+            observers.tell(PlanMade(workspace=workspace, events=len(ordered), requests=len(plan), duration=took))
+        return plan
 
     async def _decide(self, event: CalendarEvent) -> Decision:
         calendar = await self._calendar(event.calendar_id)

@@ -1,0 +1,119 @@
+"""OpenTelemetry: a span around each call, and five metrics. Needs the extra `otel`. docs/observability.md
+
+    recall = RecallSession(on_event=recall_async.otel.instrument())
+
+The requests themselves are left to `opentelemetry-instrumentation-aiohttp-client`, whose spans become children of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextvars import Token
+from typing import Any
+
+try:
+    from opentelemetry import context, metrics, trace
+except ImportError as error:  # pragma: no cover
+    raise ImportError("recall_async.otel needs the extra otel: pip install 'recall-async[otel]'") from error
+
+from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from .events import AttemptEnded, CallEnded, CallStarted, Event, Paused, RetryScheduled, SlotGranted
+from .version import VERSION
+
+NAME = "recall_async"
+
+
+def instrument(
+    tracer_provider: trace.TracerProvider | None = None, meter_provider: metrics.MeterProvider | None = None
+) -> Callable[[Event], None]:
+    """Make a listener for `RecallSession(on_event=...)` that reports to OpenTelemetry.
+
+    The providers are by default the global ones. One listener can serve several sessions.
+
+    Spans are named `recall.` and the operation, and carry `recall.workspace`, `recall.operation`, `recall.attempts`,
+    `recall.waited` (seconds), `http.response.status_code` of the last response, and `error.type` if the call failed; waits
+    for the quota, retries and pauses are events of the span. The metrics, all by `recall.operation` and
+    `recall.workspace`:
+
+    - `recall.client.wait` (histogram, seconds): waits for a slot of the quota, by `recall.reason`
+    - `recall.client.in_flight` (up-down counter): requests on their way
+    - `recall.client.quota.usage` (gauge, 0 to 1): the share of the quota's slots that is taken
+    - `recall.client.rejections` (counter): responses 429
+    - `recall.client.retries` (counter): requests that are sent again, by `recall.reason`
+    """
+    return _Instruments(tracer_provider, meter_provider)
+
+
+class _Instruments:
+    def __init__(
+        self, tracer_provider: trace.TracerProvider | None, meter_provider: metrics.MeterProvider | None
+    ) -> None:
+        self._tracer = trace.get_tracer(NAME, VERSION, tracer_provider)
+        meter = metrics.get_meter(NAME, VERSION, meter_provider)
+        self._calls: dict[int, tuple[trace.Span, Token[context.Context]]] = {}
+        self._usage: dict[tuple[str, str], float] = {}
+        self._wait = meter.create_histogram("recall.client.wait", "s", "Waits for a slot of the quota")
+        self._in_flight = meter.create_up_down_counter("recall.client.in_flight", "{request}", "Requests on their way")
+        self._rejections = meter.create_counter("recall.client.rejections", "{response}", "Responses 429")
+        self._retries = meter.create_counter("recall.client.retries", "{request}", "Requests that are sent again")
+        meter.create_observable_gauge(
+            "recall.client.quota.usage", [self._observe_usage], "1", "Share of the quota's slots that is taken"
+        )
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case CallStarted():
+                span = self._tracer.start_span(
+                    f"recall.{event.operation}",
+                    kind=SpanKind.INTERNAL,
+                    attributes=_of(event.operation, event.workspace),
+                )
+                # Started and ended in the task that makes the call, so what it does in between is a child.
+                self._calls[event.call] = span, context.attach(trace.set_span_in_context(span))
+            case SlotGranted():
+                told = _of(event.operation, event.workspace)
+                self._usage[event.operation, event.workspace] = event.taken / event.limit
+                self._wait.record(event.wait, told | {"recall.reason": event.why})
+                self._in_flight.add(1, told)
+                if event.why != "nothing":
+                    self._note(event.call, "waited", {"recall.wait": event.wait, "recall.reason": event.why})
+            case AttemptEnded():
+                self._in_flight.add(-1, _of(event.operation, event.workspace))
+            case Paused():
+                self._rejections.add(1, _of(event.operation, event.workspace))
+                self._note(event.call, "paused", {"recall.pause": event.seconds})
+            case RetryScheduled():
+                reason = {"recall.reason": event.reason}
+                self._retries.add(1, _of(event.operation, event.workspace) | reason)
+                self._note(
+                    event.call, "retry", {"recall.attempt": event.attempt, "recall.after": event.after, **reason}
+                )
+            case CallEnded():
+                self._end(event)
+
+    def _end(self, event: CallEnded) -> None:
+        span, token = self._calls.pop(event.call, (None, None))
+        if span is None or token is None:
+            return
+        context.detach(token)
+        span.set_attribute("recall.attempts", event.attempts)
+        span.set_attribute("recall.waited", event.waited)
+        if event.status is not None:
+            span.set_attribute("http.response.status_code", event.status)
+        if event.error is not None:
+            span.set_attribute("error.type", event.error)
+            span.set_status(Status(StatusCode.ERROR, event.error))
+        span.end()
+
+    def _note(self, call: int, name: str, attributes: dict[str, Any]) -> None:
+        if call in self._calls:
+            self._calls[call][0].add_event(name, attributes)
+
+    def _observe_usage(self, options: CallbackOptions) -> Iterable[Observation]:
+        return [Observation(share, _of(*key)) for key, share in self._usage.items()]
+
+
+def _of(operation: str, workspace: str) -> dict[str, Any]:
+    return {"recall.operation": operation, "recall.workspace": workspace}
