@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
@@ -15,6 +16,7 @@ import msgspec
 from .command import ListByDefault
 from .connection import Connection, connection_options, read_secret, secret_file_option
 from .interrupt import run
+from .removals import Limit, TooManyRemovals, may_remove, removal_options
 from .status import Status
 from .streams import reader_gone
 from .text import columns, fitted, json_option, line, moment, print_card, print_json, say
@@ -124,24 +126,36 @@ def update(connection: Connection, calendar_id: UUID, as_json: bool, **fields: A
 
 @calendars.command("delete")
 @click.argument("calendar_id", type=click.UUID)
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@removal_options
 @connection_options
-def delete(connection: Connection, calendar_id: UUID, yes: bool) -> Status:
+def delete(connection: Connection, calendar_id: UUID, yes: bool, max_removals: Limit) -> Status:
     """Disconnect the calendar CALENDAR_ID, which removes the bots from its events.
 
-    Asks first when standard input is a terminal.
+    Asks first when it is run on a terminal; elsewhere it needs --yes if many bots would be removed.
     """
-    if (
-        not yes
-        and sys.stdin
-        and sys.stdin.isatty()
-        and not click.confirm(f"Disconnect calendar {calendar_id}?", err=True)
-    ):
-        say("Nothing was changed.")
-        return Status.FAILED
+    if not yes:
+        bots = _call(connection, lambda recall: _count_bots(recall, calendar_id))
+        try:
+            permitted = may_remove(
+                bots, bots, yes=False, limit=max_removals, what=f"Disconnect calendar {calendar_id}? "
+            )
+        except TooManyRemovals as error:
+            raise TooManyRemovals(f"calendar {calendar_id}: {error.message}") from None
+        if not permitted:
+            say("Nothing was changed.")
+            return Status.FAILED
     _call(connection, lambda recall: recall.calendars.delete(calendar_id))
     say(f"Calendar {calendar_id} is disconnected.")
     return Status.DONE
+
+
+async def _count_bots(recall: RecallSession, calendar_id: UUID) -> int:
+    """How many events of a calendar have a bot to come."""
+    now = datetime.now(UTC)
+    listed = recall.calendar_events.list(
+        calendar_id=calendar_id, start_time__gte=now - timedelta(days=1), is_deleted=False
+    )
+    return sum([any(bot.start_time > now for bot in event.bots) async for event in listed])
 
 
 @calendars.command("token")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
+from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import click
@@ -18,20 +21,52 @@ from .text import json_option, say
 
 if TYPE_CHECKING:
     from ..sync.plan import Plan
+    from ..sync.policy import RecordingPolicy
+
+
+class Planning(NamedTuple):
+    """Which events get which bots: what the planning options say."""
+
+    policy: RecordingPolicy
+    calendars: tuple[UUID, ...] | None
+    refresh: bool
+    remove_foreign: bool
 
 
 def planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say which events get which bots, as the parameters `policy`, `calendar_id` and `refresh`."""
-    for option in (
-        click.option("--refresh", is_flag=True,
-                     help="Send bot_config again to all: the API does not show whether it changed."),
-        click.option("--calendar-id", type=click.UUID, multiple=True, metavar="ID",
-                     help="Only this calendar; may be repeated."),
-        click.option("--policy", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                     metavar="POLICY.toml", help="Which events get a bot."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+    """Give a command the options that say which events get which bots, as its parameter `planning`."""
+
+    @click.option("--policy", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                  metavar="POLICY.toml", help="Which events get a bot.")  # fmt: skip
+    @click.option("--deduplication", metavar="SCHEME", help="Which events share a bot, in place of the policy's: meeting, "
+                  "company, event, or a template such as '{start_time}-{meeting_url}'.")  # fmt: skip
+    @click.option(
+        "--calendar-id", type=click.UUID, multiple=True, metavar="ID", help="Only this calendar; may be repeated."
+    )
+    @click.option(
+        "--refresh", is_flag=True, help="Send bot_config again to all: the API does not show whether it changed."
+    )
+    @click.option("--remove-foreign", is_flag=True,
+                  help="Remove also bots whose key the policy's scheme cannot have made.")  # fmt: skip
+    @wraps(command)
+    def planned(
+        *args: Any,
+        policy: Path,
+        deduplication: str | None,
+        calendar_id: tuple[UUID, ...],
+        refresh: bool,
+        remove_foreign: bool,
+        **options: Any,
+    ) -> Any:
+        from ..sync.policy import RecordingPolicy
+
+        rules = RecordingPolicy.from_toml(policy)
+        if deduplication is not None:
+            rules = replace(rules, deduplication=deduplication)
+        planning = Planning(rules, calendar_id or None, refresh, remove_foreign)
+        return command(*args, planning=planning, **options)
+
+    return planned
 
 
 @click.command(cls=Command)
@@ -40,21 +75,16 @@ def planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
               help="Where the plan is written for `recall-async apply`.")  # fmt: skip
 @json_option
 @connection_options
-def plan(
-    connection: Connection, policy: Path, calendar_id: tuple[UUID, ...], refresh: bool, out: Path | None, as_json: bool
-) -> Status:
+def plan(connection: Connection, planning: Planning, out: Path | None, as_json: bool) -> Status:
     """Show what has to be done for every event to have the bot that the policy says, and no other. Nothing is sent.
 
     Exit status: 0 if there is nothing to do, 10 if there is.
     """
-    from ..sync.policy import RecordingPolicy
-
-    rules = RecordingPolicy.from_toml(policy)
     session = connection.session()
 
     async def make() -> Plan:
         async with session as recall:
-            return await recall.plan(policy=rules, calendars=calendar_id or None, refresh=refresh)
+            return await recall.plan(**planning._asdict())
 
     made = run(make())
     if out is not None:
@@ -64,5 +94,5 @@ def plan(
     else:
         print_plan(made)
         if out is not None and made:
-            say(f"To do it:\n  recall-async apply {out}")
+            say(f"To do it:\n  recall-async apply {shlex.quote(str(out))}")
     return Status.CHANGES if made else Status.DONE

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING
-from uuid import UUID
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -17,59 +16,77 @@ from .connection import Connection, connection_options
 from .drawing import display, draw_failures
 from .interrupt import run
 from .job import Job
-from .plan import planning_options
+from .plan import Planning, planning_options
+from .removals import Limit, TooManyRemovals, may_remove, removal_options
 from .status import Status, describe, status_of
 from .text import json_option, print_json, print_prose, say
 
 if TYPE_CHECKING:
+    from ..bulk.actions import Outcome
     from ..session import RecallSession
     from ..sync.plan import Plan
-    from ..sync.policy import RecordingPolicy
+
+PLAN_ANEW = "plan anew"
+"""How the reason of an outcome ends that the next plan has to decide on again."""
 
 
 @click.command(cls=Command)
 @planning_options
 @click.option("--watch", type=click.FloatRange(1), metavar="SECONDS",
               help="Go on: look for changes every so many seconds, until it is interrupted.")  # fmt: skip
+@click.option("--full-every", type=click.FloatRange(1), default=6 * 3600, show_default=True, metavar="SECONDS",
+              help="With --watch, look at all events again after so many seconds.")  # fmt: skip
+@removal_options
 @json_option
 @connection_options
 def sync(
     connection: Connection,
-    policy: Path,
-    calendar_id: tuple[UUID, ...],
-    refresh: bool,
+    planning: Planning,
     watch: float | None,
+    full_every: float,
+    yes: bool,
+    max_removals: Limit,
     as_json: bool,
 ) -> Status:
     """Put the bots where the policy says: plan and apply in one.
 
-    With --watch it looks at everything once and then at what changed. What failed is tried again in the next round; only
-    a refused key, missing credit or a wrong setting end it. With --json there is one document for each round.
+    Asks first if it would remove bots and is run on a terminal, without --watch. With --watch it looks at everything once
+    and then at what changed; a round that would remove more bots than --max-removals says removes none, and says so. What
+    failed is tried again in the next round; only a refused key, missing credit or a wrong setting end it. With --json there
+    is one document for each round.
     """
-    from ..sync.policy import RecordingPolicy
-
-    rules = RecordingPolicy.from_toml(policy)
     session = connection.session()
-    rounds = Rounds(session, rules, calendar_id or None, as_json=as_json)
+    rounds = Rounds(session, planning, Consent(yes, max_removals), full_every, as_json=as_json)
     try:
-        return run(rounds.run(watch, refresh=refresh), gently=rounds.stop)
+        return run(rounds.run(watch), gently=rounds.stop)
     except KeyboardInterrupt:
         return Status.INTERRUPTED
+
+
+class Consent(NamedTuple):
+    """Whether bots may be removed."""
+
+    yes: bool
+    limit: Limit
 
 
 class Rounds:
     """Plans that are made and applied one after the other."""
 
     def __init__(
-        self, session: RecallSession, policy: RecordingPolicy, calendars: tuple[UUID, ...] | None, *, as_json: bool
+        self, session: RecallSession, planning: Planning, consent: Consent, full_every: float, *, as_json: bool
     ) -> None:
         self._session = session
-        self._policy = policy
-        self._calendars = calendars
+        self._planning = planning
+        self._consent = consent
+        self._full_every = full_every
         self._as_json = as_json
         self._stopping = asyncio.Event()
         self._job: Job | None = None
         self._watermark: datetime | None = None
+        self._full_at = -math.inf
+        """When everything was looked at last, by the event loop's clock."""
+        self._refresh = planning.refresh
 
     def stop(self) -> None:
         """Finish what is on its way, and begin nothing more."""
@@ -77,49 +94,72 @@ class Rounds:
         if self._job is not None:
             self._job.stop()
 
-    async def run(self, pause: float | None, *, refresh: bool) -> Status:
+    async def run(self, pause: float | None) -> Status:
         """One round, or as many as there are until it is stopped; the exit status."""
         async with self._session:
             while True:
-                status = await self._round(refresh=refresh)
+                status = await self._round(watching=pause is not None)
                 if pause is None or status in (Status.REFUSED, Status.USAGE):
                     return status
-                refresh = refresh and status is not Status.DONE
+                if status is Status.DONE:
+                    self._refresh = False
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._stopping.wait()
                 if self._stopping.is_set():
                     return Status.DONE
 
-    async def _round(self, *, refresh: bool) -> Status:
+    async def _round(self, *, watching: bool) -> Status:
+        clock = asyncio.get_running_loop().time
+        whole = self._watermark is None or clock() - self._full_at >= self._full_every
+        began = clock()
+        planning = self._planning._replace(refresh=self._refresh)
         try:
-            plan = await self._session.plan(
-                policy=self._policy, calendars=self._calendars, updated_since=self._watermark, refresh=refresh
-            )
+            plan = await self._session.plan(**planning._asdict(), updated_since=None if whole else self._watermark)
         except (RecallError, OSError) as error:
             say(f"Error: {describe(error)}")
             return status_of(error)
         if self._stopping.is_set():
             return Status.INTERRUPTED
-        if not plan:
-            self._tell(plan, None)
-            self._watermark = plan.watermark
-            return Status.DONE
-        with display("sync") as shown:
-            self._job = job = Job(self._session, self._session.apply(plan), shown)
-            async for _ in job.work():
-                pass
-        self._job = None
+        try:
+            permitted = await self._ask(plan, watching=watching)
+        except TooManyRemovals as error:
+            if not watching:
+                raise
+            say(f"Error: {error.message}")
+            permitted = False
+        if not permitted and not watching:
+            say("Nothing was changed.")
+            return Status.FAILED
+        todo = plan if permitted else _without_removals(plan)
+        job = await self._apply(todo)
         self._tell(plan, job)
-        if job.status is Status.DONE and not job.progress.skipped:
+        if permitted and (job is None or _is_settled(job)):
             self._watermark = plan.watermark
-        return job.status
+            if whole:
+                self._full_at = began
+        return Status.FAILED if not permitted else Status.DONE if job is None else job.status
+
+    async def _ask(self, plan: Plan, *, watching: bool) -> bool:
+        yes, limit = self._consent
+        return may_remove(plan.removals, plan.events_with_bots, yes=yes, limit=limit, ask=not watching)
+
+    async def _apply(self, plan: Plan) -> SyncJob | None:
+        if not plan and not plan.flapping:
+            return None
+        with display("sync") as shown:
+            self._job = job = SyncJob(self._session, self._session.apply(plan), shown)
+            async for outcome in job.work():
+                job.look_at(outcome)
+        self._job = None
+        return job
 
     def _tell(self, plan: Plan, job: Job | None) -> None:
         figures = {name: getattr(job.progress, name) if job else 0 for name in ("done", "failed", "skipped")}
         error = describe(job.error) if job and job.error else None
         if self._as_json:
-            print_json({"at": plan.made_at, "plan": plan.counts, **figures, "error": error})
+            flapping = [decision.event_id for decision in plan.flapping]
+            print_json({"at": plan.made_at, "plan": plan.counts, **figures, "flapping": flapping, "error": error})
         elif job or self._watermark is None:
             lines = plan.summary().splitlines()
             if job:
@@ -129,3 +169,28 @@ class Rounds:
             draw_failures(job.failures, err=self._as_json)
         if error is not None:
             say(f"Error: {error}")
+
+
+class SyncJob(Job):
+    """A job that knows whether something is left for the next round."""
+
+    unsettled = False
+    """Whether an event must be looked at again although it does not change."""
+
+    def look_at(self, outcome: Outcome) -> None:
+        """Take note of one outcome."""
+        if outcome.status == "failed" and outcome.error is not None:
+            self.unsettled |= outcome.error.may_pass
+        elif outcome.reason is not None:
+            self.unsettled |= outcome.reason.endswith(PLAN_ANEW)
+
+
+def _is_settled(job: SyncJob) -> bool:
+    """Whether the next round need look only at what changes from here on: a permanent refusal changes nothing."""
+    return job.error is None and not job.unsettled and not (job.interrupted and job.unfinished)
+
+
+def _without_removals(plan: Plan) -> Plan:
+    from msgspec.structs import replace
+
+    return replace(plan, decisions=tuple(each for each in plan.decisions if each.kind != "remove"))

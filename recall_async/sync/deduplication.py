@@ -32,6 +32,11 @@ FIELDS = ("start_time", "meeting_url", "event_id", "calendar_id", "email_domain"
 _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _DOMAIN = r"\w[\w-]*(?:\.[\w-]+)+"
+_DIRECTIVES = {
+    "%Y": r"\d{4}", "%y": r"\d\d", "%m": r"\d\d", "%d": r"\d\d", "%j": r"\d{3}", "%H": r"\d\d", "%I": r"\d\d",
+    "%M": r"\d\d", "%S": r"\d\d", "%f": r"\d{6}", "%s": r"\d+", "%z": r"\+0000", "%Z": "UTC", "%%": "%",
+    "%F": r"\d{4}-\d\d-\d\d", "%T": r"\d\d:\d\d:\d\d",
+}  # fmt: skip
 _ADDRESS_FIELDS = (
     "business_meeting_id",
     "business_meeting_password",
@@ -128,7 +133,7 @@ class KeyTemplate:
         """Tell whether this template may have made a key for the event, at whatever time and address it was."""
         patterns = {"start_time": _TIME, "event_id": re.escape(event.id), "calendar_id": _UUID}
         parts = [
-            re.escape(literal) + ("" if name is None else ".+" if spec else patterns.get(name, ".+"))
+            re.escape(literal) + ("" if name is None else _times(spec) if spec else patterns.get(name, ".+"))
             for literal, name, spec in self._parts
         ]
         return re.fullmatch("".join(parts), key, re.DOTALL) is not None
@@ -195,6 +200,12 @@ def _formats(spec: str) -> bool:
         return len({format(first + each, spec) for each in apart}) == len(apart)
     except ValueError:
         return False
+
+
+def _times(spec: str) -> str:
+    """Write a format of `strftime` as a pattern of the times that it makes."""
+    parts = re.split("(%.)", spec)
+    return "".join(_DIRECTIVES.get(part, ".+") if part.startswith("%") else re.escape(part) for part in parts)
 
 
 def _company(calendar: Calendar | None, scheme: str) -> str:

@@ -89,7 +89,10 @@ def decode_plan(document: str | bytes) -> tuple[tuple[Decision, ...], dict[str, 
 
 
 def _read(document: str | bytes) -> _StoredPlan:
-    text = document.decode("utf-8-sig") if isinstance(document, bytes) else document.removeprefix("\ufeff")
+    try:
+        text = document.decode("utf-8-sig") if isinstance(document, bytes) else document.removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is no text in UTF-8: {error}") from None
     loaded = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     version = loaded.get("version") if isinstance(loaded, dict) else None
     if isinstance(version, int) and not isinstance(version, bool) and version > VERSION:

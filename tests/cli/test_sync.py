@@ -163,6 +163,38 @@ def test_watching(start, wait_until, policy: str, recall_sandbox: RecallSandbox)
     assert "calendar_events.list was answered 500" in errors
 
 
+def test_watching_a_calendar_that_is_connected_again(
+    start, run, wait_until, policy: str, recall_sandbox: RecallSandbox
+) -> None:
+    """Bots of a calendar that was revoked and connected again stay away until the program is started again."""
+    process = start("sync", "--policy", policy, "--watch", "1", "--json", *FAST)
+    process.stdout.readline()
+    calendar = recall_sandbox.snapshot()["calendars"][0]["id"]
+
+    def bots() -> int:
+        events = recall_sandbox.snapshot()["events"]
+        return sum(bool(event["bots"]) for event in events if event["calendar_id"] == calendar)
+
+    before = bots()
+    recall_sandbox.revoke(calendar)
+    assert bots() < before
+    assert run("calendars", "update", calendar, env={"RECALL_OAUTH_REFRESH_TOKEN": "new"}).exit_code == 0
+    wait_until(lambda: bots() == before)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+
+
+def test_watching_with_an_event_that_is_refused(start, policy: str, recall_sandbox: RecallSandbox) -> None:
+    """One event that the API refuses for good makes every round look at everything."""
+    recall_sandbox.fault(SCHEDULE, status=400, times=1)
+    process = start("sync", "--policy", policy, "--watch", "1", "--json", *FAST)
+    first, second = (json.loads(process.stdout.readline()) for _ in range(2))
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert first["failed"] == 1
+    assert sum(second["plan"].values()) < sum(first["plan"].values()) / 2
+
+
 def test_interrupted_in_the_middle(start, wait_until, policy: str, recall_sandbox: RecallSandbox) -> None:
     """What was on its way when Ctrl-C came is cut off."""
     recall_sandbox.set_latency(0.2, 0.2)
