@@ -34,6 +34,7 @@ from .transport import Transport
 
 if TYPE_CHECKING:  # what a program does not use costs nothing when it starts
     from .bulk.actions import Action
+    from .bulk.doubts import Doubts
     from .bulk.journal import Journal
     from .bulk.progress import Progress
     from .bulk.run import BulkRun
@@ -160,6 +161,7 @@ class RecallSession:
         on_progress: Callable[[Progress], object] | None = None,
         stop: StopSignal | None = None,
         max_outage: float = MAX_OUTAGE,
+        doubts: Doubts | None = None,
     ) -> BulkRun:
         """One outcome per action, as each is finished: `async for outcome in recall.bulk(actions)`.
 
@@ -174,6 +176,7 @@ class RecallSession:
         - `stop`: a `StopSignal` that ends the job well, as the run's `stop()` does.
         - `max_outage`: seconds for which a server that is away is waited for, with one request at a time; an hour by
           default. Then the job ends with `ServerUnavailableError`, and can be resumed.
+        - `doubts`: counts the refusals in a row of several runs together.
 
         A failed action is an outcome like any other. An error with `stops_jobs` (a refused key, a closed session, a journal
         that cannot be written) ends the job, and so do five 402 or 403 in a row: it is raised when what was in flight is
@@ -190,6 +193,7 @@ class RecallSession:
             on_progress=on_progress,
             stop=stop,
             max_outage=max_outage,
+            doubts=doubts,
         )
 
     async def plan(

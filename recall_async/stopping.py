@@ -68,10 +68,12 @@ class StopSignal:
 
     def may_send(self) -> bool:
         """Whether a request may be sent now; if not, `confirm` says why, or finds out."""
-        return not self._is_set
+        return not self._is_set and (self._follows is None or self._follows.may_send())
 
     async def confirm(self) -> None:
         """Return if requests may be sent after all. Raises `Stopped` if not."""
+        if self._follows is not None:
+            await self._follows.confirm()
         if self._is_set:
             raise Stopped
 

@@ -41,6 +41,19 @@ class Result(msgspec.Struct, omit_defaults=True):
 _encode = msgspec.json.Encoder().encode
 
 
+class _Written(msgspec.Struct):
+    """The types that an action's JSON has."""
+
+    event_id: str
+    deduplication_key: str | None = None
+    bot_config: dict[str, Any] | None = None
+    start_time: str | None = None
+    end_time: str | None = None
+
+
+_check = msgspec.json.Decoder(_Written).decode
+
+
 def write_action(action: Action) -> bytes:
     """Write an action as one JSON object. Raises `ConfigurationError` for one that cannot be written."""
     fields: dict[str, Any] = {"action": "remove", "event_id": str(action.event_id)}
@@ -53,7 +66,7 @@ def write_action(action: Action) -> bytes:
         fields |= {"start_time": action.start_time} if action.start_time is not None else {}
         fields |= {"end_time": action.end_time} if action.end_time is not None else {}
         text = _encode(fields)
-        msgspec.json.decode(text)  # a text that cannot be read again would end every worker that tries
+        _check(text)  # a text that cannot be read again would end every worker that tries
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ConfigurationError(f"the action on event {action.event_id!s:.80} cannot be written: {error}") from None
     return text

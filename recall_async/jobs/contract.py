@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import ConfigurationError, RecallError
+from .. import checks
+from ..errors import RecallError
 
 MAX_NAME = 200
 """Characters of a job's name."""
@@ -12,6 +13,10 @@ MAX_NAME = 200
 
 class JobError(RecallError):
     """A job that is not there, is another one, or whose Redis does not answer."""
+
+
+class MissingJobError(JobError):
+    """There is no job of this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,5 @@ class WorkSummary:
 def check_name(name: str) -> str:
     """The name of a job. Raises `ConfigurationError` for what is none."""
     if not isinstance(name, str) or not name or not name.isprintable() or len(name) > MAX_NAME:
-        raise ConfigurationError(
-            f"the job's name is {name!r:.80}: it is one line of 1 to {MAX_NAME} printable characters"
-        )
+        raise checks.invalid("the job's name", f"one line of 1 to {MAX_NAME} printable characters", name)
     return name

@@ -3,61 +3,74 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+import time
 from contextlib import suppress
 
-from ..bulk.actions import Action
-from .store import Chunk, Ending, JobStore, Told
+from ..stopping import Stopped, StopSignal
+from .contract import JobError
+from .store import Chunk, Ending, JobStore, Report
 
-GATHER = 0.1
+BATCH_DELAY = 0.1
 """Seconds for which outcomes are gathered before they are written."""
-MANY = 500
+MAX_BATCH = 500
 """Outcomes that are written at once at the most."""
 LOOK_AFTER = 2.0
 """Seconds after which a worker that has nothing to tell asks whether the job was cancelled."""
 
+if hasattr(time, "CLOCK_BOOTTIME"):
 
-class Lease:
-    """One chunk. `lost` is called once when it is no longer ours to work on."""
+    def _now() -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)  # goes on while the machine sleeps, as the lease does
+else:
+    _now = time.monotonic
 
-    def __init__(self, store: JobStore, chunk: Chunk, seconds: float, lost: Callable[[], None]) -> None:
+
+class Lease(StopSignal):
+    """The right to work on a chunk. It is set as a signal when the chunk is no longer ours: then nothing more is sent.
+
+    Before a request is sent, the lease must be known to hold: a worker that was suspended asks first.
+    """
+
+    def __init__(self, store: JobStore, chunk: Chunk, seconds: float, follows: StopSignal) -> None:
+        super().__init__(follows)
         self.chunk = chunk
         self.over = False
         """Whether the chunk is another worker's now, or its job was cancelled."""
-        self.left = set(chunk.actions)
+        self.remaining = set(chunk.actions)
         """Numbers of the actions of which the outcome is not known."""
         self._store = store
         self._seconds = seconds
-        self._lost = lost
-        self._told: list[Told] = []
-        self._news = asyncio.Event()
+        self._reports: list[Report] = []
+        self._changed = asyncio.Event()
         self._ending = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
-        self._loop = asyncio.get_running_loop()
-        self._sure_until = self._loop.time() + seconds
+        self._sure_until = _now() + seconds
 
-    async def actions(self) -> AsyncGenerator[Action, None]:
-        """What is to be done, for as long as the chunk is ours."""
-        for action in self.chunk.actions.values():
-            if self._loop.time() >= self._sure_until and not self.over:
-                await self._report("renew")  # this process was asleep, or Redis away
-            if self.over:
-                return
-            yield action
+    def may_send(self) -> bool:
+        """Whether the lease certainly holds."""
+        return super().may_send() and _now() < self._sure_until
 
-    def finished(self, outcome: Told) -> None:
+    async def confirm(self) -> None:
+        """Return once the lease is known to hold. Raises `Stopped` if it does not, `JobError` if Redis does not say."""
+        await super().confirm()
+        if _now() >= self._sure_until:
+            await self._report("renew")
+        if self.is_set:
+            raise Stopped
+
+    def finished(self, report: Report) -> None:
         """An action is finished."""
-        self.left.discard(outcome[0])
-        self._told.append(outcome)
-        self._news.set()
+        self.remaining.discard(report.number)
+        self._reports.append(report)
+        self._changed.set()
 
     async def keep(self) -> None:
         """Renew and write, until `end`. Raises `JobError` when Redis has not answered for too long."""
         try:
             while not self._ending.is_set():
-                await _wait(self._news, min(self._seconds / 3, LOOK_AFTER))
-                await _wait(self._ending, min(self._seconds / 3, GATHER))
-                self._news.clear()
+                await _wait(self._changed, min(self._seconds / 3, LOOK_AFTER))
+                await _wait(self._ending, min(self._seconds / 3, BATCH_DELAY))
+                self._changed.clear()
                 if not self._ending.is_set():
                     await self._report("renew")
         except Exception:
@@ -67,31 +80,32 @@ class Lease:
     def end(self) -> None:
         """Let `keep` return."""
         self._ending.set()
-        self._news.set()
+        self._changed.set()
 
     async def close(self, *, patience: float | None = None) -> bool:
         """Settle the chunk if all of it is done, and else release it to others; whether it was settled."""
-        while len(self._told) > MANY:
+        while len(self._reports) > MAX_BATCH:
             await self._report("renew", patience=patience)
-        return await self._report("release" if self.left else "settle", patience=patience) and not self.left
+        return await self._report("release" if self.remaining else "settle", patience=patience) and not self.remaining
 
     async def _report(self, what: Ending, *, patience: float | None = None) -> bool:
         async with self._one_at_a_time:
-            told, at = self._told[:MANY], self._loop.time()
-            if self.over and not told:
-                return False
-            standing = await self._store.report(self.chunk, told, what, patience=patience)
-            del self._told[: len(told)]
+            reports, at = self._reports[:MAX_BATCH], _now()
+            standing = await self._store.report(self.chunk, reports, what, patience=patience)
+            del self._reports[: len(reports)]
         if standing == "held":
             self._sure_until = at + self._seconds
-        else:
-            self._lose()
-        return standing == "held"
+            return True
+        self._lose()
+        if standing == "gone":
+            raise JobError(
+                f"Redis has lost the job {self.chunk.job!r}, with what was done of it and what was not: submit it again"
+            )
+        return False
 
     def _lose(self) -> None:
-        if not self.over:
-            self.over = True
-            self._lost()
+        self.over = True
+        self.set()
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,12 +16,14 @@ except ImportError as error:  # pragma: no cover
 
 import msgspec
 
-from ..bulk.actions import Action
+from .. import checks
+from ..bulk.actions import Action, Outcome
 from ..bulk.records import Result
 from ..errors import ConfigurationError
-from ..session import RecallSession
-from .contract import JobStatus, WorkSummary, check_name
-from .parcels import chunks_of, digest_of, soonest_first
+from ..session import MAX_OUTAGE, RecallSession
+from ..stopping import StopSignal
+from .chunks import chunks_of, digest_of, gathered, read_actions, soonest_first
+from .contract import JobStatus, MissingJobError, WorkSummary, check_name
 from .store import JobStore
 from .worker import Worker
 
@@ -58,15 +59,15 @@ class JobQueue:
         patience: float = 60.0,
     ) -> None:
         if not isinstance(client, Redis):
-            raise ConfigurationError(f"client is a {type(client).__name__}: it is a redis.asyncio.Redis")
-        if "{" in prefix or "}" in prefix:
-            raise ConfigurationError(f"prefix is {prefix!r}: braces say which node of a cluster a key is on")
-        if not isinstance(workspace, str) or not workspace:
-            raise ConfigurationError(f"workspace is {workspace!r}: it is a name")
-        if not 0.1 <= lease < math.inf or not 0 <= patience < math.inf:
-            raise ConfigurationError("lease is at least 0.1 s, patience a number of seconds from 0")
-        if deliveries < 1:
-            raise ConfigurationError(f"deliveries is {deliveries!r}: it counts workers, at least 1")
+            raise checks.invalid("client", "a redis.asyncio.Redis", client)
+        if not isinstance(prefix, str) or "{" in prefix or "}" in prefix:
+            raise checks.invalid(
+                "prefix", "a text without braces, which say which node of a cluster a key is on", prefix
+            )
+        checks.text("workspace", workspace)
+        checks.number("lease", lease, at_least=0.1)
+        checks.seconds("patience", patience, zero=True)
+        checks.whole("deliveries", deliveries, at_least=1)
         self.workspace = workspace
         self._client = client
         self._owned = False
@@ -109,14 +110,13 @@ class JobQueue:
         written: then nothing was.
         """
         check_name(name)
-        if isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1:
-            raise ConfigurationError(f"chunk_size is {chunk_size!r}: it counts actions, at least 1")
+        checks.whole("chunk_size", chunk_size, at_least=1)
         given = [action async for action in actions] if isinstance(actions, AsyncIterable) else list(actions)
         groups = await asyncio.to_thread(soonest_first, given)
         size, written = await self._store.begin(name, digest_of(groups), len(given), chunk_size)
-        for first, count, text in chunks_of(groups, size):
-            if first >= written:
-                await self._store.add(name, first, count, text)
+        for chunk in chunks_of(groups, size):
+            if chunk.first >= written:
+                await self._store.add(name, chunk)
         return await self._store.status(name)
 
     async def work(
@@ -127,6 +127,9 @@ class JobQueue:
         chunks: int = 2,
         forever: bool = False,
         max_chunks: int | None = None,
+        max_outage: float = MAX_OUTAGE,
+        on_outcome: Callable[[Outcome], object] | None = None,
+        stop: StopSignal | None = None,
     ) -> WorkSummary:
         """Work on the workspace's jobs until all of them are finished; what this worker did.
 
@@ -135,16 +138,21 @@ class JobQueue:
         - `chunks`: chunks at work at once.
         - `forever`: wait for further jobs.
         - `max_chunks`: end after so many.
+        - `max_outage`: seconds for which a server that is away is waited for.
+        - `on_outcome`: is called with the `Outcome` of each action.
+        - `stop`: a `StopSignal` that ends it gently, as the queue's `stop()` does.
 
-        `AuthenticationError`, `InsufficientCreditError` and `RequestBlockedError` end it, and leave the work to others;
-        so does cancelling it, at once, or `stop`, gently.
+        An error with `stops_jobs`, five 402 or 403 in a row, and ten failures of a worker on which nothing ever succeeded
+        end it, and leave the work to others; so does cancelling it, at once, or `stop`, gently. Raises `JobError` also
+        when Redis has lost a job.
         """
         if recall.workspace != self.workspace:
             raise ConfigurationError(
-                f"the session is of workspace {recall.workspace!r}, the queue of {self.workspace!r}: name the same one"
+                f"the session must be of workspace {self.workspace!r}, which is the queue's, got {recall.workspace!r}"
             )
-        if chunks < 1 or (max_chunks is not None and max_chunks < 1):
-            raise ConfigurationError("chunks and max_chunks count chunks, at least 1")
+        checks.whole("chunks", chunks, at_least=1)
+        if max_chunks is not None:
+            checks.whole("max_chunks", max_chunks, at_least=1)
         worker = Worker(
             self._store,
             recall,
@@ -153,6 +161,9 @@ class JobQueue:
             concurrency=concurrency,
             forever=forever,
             max_chunks=max_chunks,
+            max_outage=max_outage,
+            on_outcome=on_outcome,
+            stop=stop,
         )
         self._workers.add(worker)
         try:
@@ -160,10 +171,38 @@ class JobQueue:
         finally:
             self._workers.discard(worker)
 
-    def stop(self) -> None:
-        """Let `work` finish what is on its way, give back what it has not done, and return."""
+    def stop(self, timeout: float | None = None) -> None:
+        """Let `work` finish what is in flight, give back what it has not done, and return.
+
+        What is still in flight after `timeout` seconds is not waited for.
+        """
         for worker in self._workers:
-            worker.stop()
+            worker.stop(timeout)
+
+    async def list(self) -> Sequence[JobStatus]:
+        """Every job of the workspace, the earliest first."""
+        found: list[JobStatus] = []
+        for name in await self._store.names():
+            try:
+                found.append(await self._store.status(name))
+            except MissingJobError:
+                await self._store.forget(name)
+        return found
+
+    async def retry(self, name: str, *, chunk_size: int = CHUNK_SIZE) -> JobStatus:
+        """Submit what failed of a job, or was given up, again; where the job is then.
+
+        It goes with its configuration as it was submitted. What is done stays done.
+        """
+        checks.whole("chunk_size", chunk_size, at_least=1)
+        await self._store.status(check_name(name))
+        failed = await self._store.failed(name)
+        actions = [read_actions(text)[0] for _, text in failed]
+        for groups in gathered(await asyncio.to_thread(soonest_first, actions), chunk_size):
+            numbers = [failed[place][0] for group in groups for place in group.numbers]
+            tokens = b" ".join(token for group in groups for token in group.tokens)
+            await self._store.again(name, numbers, tokens)
+        return await self._store.status(name)
 
     async def status(self, name: str) -> JobStatus:
         """Where the job is."""

@@ -5,28 +5,39 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, Literal, TypeAlias
-from urllib.parse import quote
+from typing import Any, Literal, NamedTuple, TypeAlias
+from urllib.parse import quote, unquote
 
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, AuthorizationError, ConnectionError, RedisError, TimeoutError
 
 from ..bulk.actions import Action, Status
-from .contract import JobError, JobStatus
-from .parcels import unpack
+from .chunks import NewChunk, read_actions
+from .contract import JobError, JobStatus, MissingJobError
 
 GROUP = "workers"
-KEEP = 30 * 24 * 3600
+JOB_TTL = 30 * 24 * 3600
 """Seconds for which a job is kept after its last sign of life."""
-SCRIPTS = ("begin", "add", "take", "report", "status", "cancel", "sweep")
+SCRIPTS = ("begin", "status", "sweep")
+ORDERED_SCRIPTS = ("add", "again", "take", "report", "cancel")
+"""Those that add chunks or take them out, which order.lua is for."""
 
 Ending: TypeAlias = Literal["renew", "settle", "release"]
-Standing: TypeAlias = Literal["held", "lost", "cancelled"]
-Told: TypeAlias = tuple[int, Status, bytes]
-"""Number of an action in the job, and what became of it."""
+Standing: TypeAlias = Literal["held", "lost", "cancelled", "gone"]
+
+
+class Report(NamedTuple):
+    """What became of one action."""
+
+    number: int
+    """Its number in the job."""
+    status: Status
+    line: bytes
+    action: bytes = b""
+    """The action itself, if it failed: for `jobs retry`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,7 @@ class Chunk:
     id: str
     job: str
     """The job's token in the names of its keys."""
+    name: str
     consumer: str
     actions: dict[int, Action]
     """What is left to do, by number in the job."""
@@ -46,60 +58,79 @@ class JobStore:
 
     def __init__(self, client: Redis, prefix: str, workspace: str, patience: float) -> None:
         # The braces keep all of a workspace on one node of a cluster.
-        stem = f"{prefix}:{{{quote(workspace, safe='')}/jobs}}"
-        self._stream = f"{stem}:chunks"
-        self._jobs = f"{stem}:job:"
+        self._stem = f"{prefix}:{{{quote(workspace, safe='')}/jobs}}:"
+        self._stream = f"{self._stem}chunks"
+        self._jobs = f"{self._stem}job:"
         self._client = client
         self._patience = patience
-        self._scripts = {
-            name: client.register_script(files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8"))
-            for name in SCRIPTS
-        }
+        self._scripts = {name: client.register_script(_lua(name)) for name in SCRIPTS}
+        order = _lua("order")
+        self._scripts |= {name: client.register_script(f"{order}\n{_lua(name)}") for name in ORDERED_SCRIPTS}
 
     async def begin(self, name: str, digest: str, total: int, size: int) -> tuple[int, int]:
         """Begin a job, or go on with the same one: its chunk size, and how many actions are written."""
-        arguments = (GROUP, name, digest, total, size, KEEP)
+        arguments = (self._stem, GROUP, quote(name, safe=""), name, digest, total, size, JOB_TTL)
         size, written = await self._run("begin", (self._job(name), self._stream), arguments, name=name)
         return size, written
 
-    async def add(self, name: str, first: int, count: int, actions: bytes) -> None:
+    async def add(self, name: str, chunk: NewChunk) -> None:
         """Write a chunk, unless it is there."""
-        job = self._job(name)
-        arguments = (quote(name, safe=""), first, count, actions, KEEP)
-        await self._run("add", (job, self._stream, f"{job}:chunks"), arguments, name=name)
+        arguments = (self._stem, quote(name, safe=""), chunk.first, chunk.size, chunk.actions, chunk.tokens, JOB_TTL)
+        await self._run("add", (self._job(name), self._stream), arguments, name=name)
+
+    async def failed(self, name: str) -> list[tuple[int, bytes | str]]:
+        """Actions that failed or were given up, with their numbers."""
+        client: Any = self._client
+        found = await self._patiently(lambda: client.hgetall(f"{self._job(name)}:failed"), self._patience)
+        return sorted((int(number), action) for number, action in found.items())
+
+    async def again(self, name: str, numbers: Iterable[int], tokens: bytes) -> int:
+        """Write a chunk of failed actions; how many were still failed."""
+        arguments = (self._stem, quote(name, safe=""), " ".join(map(str, numbers)), tokens, JOB_TTL)
+        return int(await self._run("again", (self._job(name), self._stream), arguments, name=name))
 
     async def take(self, consumer: str, lease: float, deliveries: int) -> Chunk | int:
-        """A chunk, or how many chunks others have."""
-        arguments = (GROUP, consumer, int(lease * 1000), deliveries, self._jobs, KEEP)
+        """A chunk, or how many chunks others have; -1 if there is no trace of any job."""
+        arguments = (self._stem, GROUP, consumer, int(lease * 1000), deliveries, JOB_TTL)
         reply = await self._run("take", (self._stream,), arguments)
         if isinstance(reply, int):
             return reply
-        id_, job, first, actions, done = reply
-        left = {number: action for number, action in enumerate(unpack(actions), first) if number not in set(done)}
-        return Chunk(_text(id_), _text(job), consumer, left)
+        id_, job, name, numbers, actions, done = reply
+        all_of_it = zip(map(int, _text(numbers).split()), read_actions(actions), strict=True)
+        left = {number: action for number, action in all_of_it if number not in set(done)}
+        return Chunk(_text(id_), _text(job), _text(name), consumer, left)
 
     async def report(
-        self, chunk: Chunk, told: Sequence[Told], what: Ending, *, patience: float | None = None
+        self, chunk: Chunk, told: Sequence[Report], what: Ending, *, patience: float | None = None
     ) -> Standing:
         """Tell of finished actions, and what becomes of the chunk."""
-        job = f"{self._jobs}{chunk.job}"
-        keys = (self._stream, job, f"{job}:outcomes", f"{job}:chunks")
-        arguments = [GROUP, chunk.consumer, chunk.id, what, KEEP, *(part for outcome in told for part in outcome)]
+        facts = (self._stem, GROUP, chunk.consumer, chunk.id, chunk.name, what, JOB_TTL)
+        arguments = [*facts, *(part for report in told for part in report)]
+        keys = (self._stream, f"{self._jobs}{chunk.job}")
         standing: Standing = _text(await self._run("report", keys, arguments, patience=patience))  # type: ignore[assignment]
         return standing
 
     async def status(self, name: str) -> JobStatus:
         """Where the job is."""
-        job = self._job(name)
-        reply = await self._run("status", (job, self._stream, f"{job}:chunks", f"{job}:dead"), (GROUP,))
+        reply = await self._run("status", (self._job(name), self._stream), (GROUP,))
         if reply is None:
             raise _missing(name)
         return JobStatus(name, *reply[:7], *map(bool, reply[7:]))
 
+    async def names(self) -> list[str]:
+        """The names of all jobs, the earliest first."""
+        client: Any = self._client
+        found = await self._patiently(lambda: client.zrange(f"{self._stem}names", 0, -1), self._patience)
+        return [unquote(_text(name)) for name in found]
+
+    async def forget(self, name: str) -> None:
+        """Take a job that is gone off the list."""
+        client: Any = self._client
+        await self._patiently(lambda: client.zrem(f"{self._stem}names", quote(name, safe="")), self._patience)
+
     async def cancel(self, name: str) -> None:
         """Drop what is left of the job."""
-        job = self._job(name)
-        if not await self._run("cancel", (job, self._stream, f"{job}:chunks"), (GROUP,)):
+        if not await self._run("cancel", (self._job(name), self._stream), (self._stem, GROUP, JOB_TTL)):
             raise _missing(name)
 
     async def sweep(self, lease: float) -> None:
@@ -137,7 +168,7 @@ class JobStore:
                     f"there is a job called {name!r} with other actions: give this one another name"
                 ) from None
             if "RECALLCANCELLED" in text:
-                raise JobError(f"the job {name!r} was cancelled: give this one another name") from None
+                raise JobError(f"the job {name!r} was cancelled: submit it under another name") from None
             if "RECALLGONE" in text:
                 raise JobError(f"Redis has lost the job {name!r} while it was being written: submit it again") from None
             raise JobError(f"Redis refuses what the jobs need: {error}") from error
@@ -158,8 +189,12 @@ class JobStore:
             delay = min(1.0, delay * 2)
 
 
-def _missing(name: str) -> JobError:
-    return JobError(f"there is no job called {name!r} in this workspace")
+def _lua(name: str) -> str:
+    return files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+
+
+def _missing(name: str) -> MissingJobError:
+    return MissingJobError(f"there is no job called {name!r} in this workspace")
 
 
 def _text(value: bytes | str) -> str:

@@ -7,27 +7,37 @@ import logging
 import math
 import random
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from uuid import uuid4
 
 import msgspec
 
-from ..bulk.actions import Status
-from ..bulk.records import result_of
+from ..bulk.actions import Outcome, Status
+from ..bulk.doubts import MAX_TRIAL, Doubts
+from ..bulk.records import result_of, write_action
 from ..bulk.run import BulkRun
 from ..errors import RecallError
-from ..session import RecallSession
+from ..session import MAX_OUTAGE, RecallSession
+from ..stopping import StopSignal, end_tasks
 from .contract import JobError, WorkSummary
 from .lease import Lease
-from .store import Chunk, JobStore
+from .store import Chunk, JobStore, Report
 
 POLL = 1.0
 """Seconds between looks for work while there is none, on average three quarters of it."""
-PARTING = 2.0
+GIVE_BACK_TIMEOUT = 2.0
 """Seconds for which Redis is waited for when a worker that was cancelled gives its chunk back."""
 
 logger = logging.getLogger("recall_async")
 _encode = msgspec.json.Encoder().encode
+
+
+def _hopeless(error: RecallError) -> JobError:
+    return JobError(
+        f"nothing this worker did ever succeeded, and its last {MAX_TRIAL} requests all failed: {error} See whether its key "
+        "is of the same workspace and region as the job, and whether it reaches the API. Its chunks are free for others."
+    )
 
 
 class Worker:
@@ -43,6 +53,9 @@ class Worker:
         concurrency: int | None,
         forever: bool,
         max_chunks: int | None,
+        max_outage: float = MAX_OUTAGE,
+        on_outcome: Callable[[Outcome], object] | None = None,
+        stop: StopSignal | None = None,
     ) -> None:
         self._store = store
         self._recall = recall
@@ -51,24 +64,31 @@ class Worker:
         self._concurrency = concurrency
         self._forever = forever
         self._allowed = math.inf if max_chunks is None else max_chunks
+        self._max_outage = max_outage
+        self._on_outcome = on_outcome
         self._statuses: Counter[Status] = Counter()
         self._chunks = 0
-        self._stopping = asyncio.Event()
+        self._found_jobs = False
+        self._doubts = Doubts(_hopeless)
+        self._stop = StopSignal(stop)
         self._runs: set[BulkRun] = set()
         self._error: Exception | None = None
 
-    def stop(self) -> None:
-        """Finish what is on its way, give back what is not done, and begin nothing more."""
-        self._stopping.set()
+    def stop(self, timeout: float | None = None) -> None:
+        """Finish what is in flight, give back what is not done, and begin nothing more."""
+        self._stop.set()
         for run in self._runs:
-            run.stop()
+            run.stop(timeout)
 
     async def work(self, at_once: int) -> WorkSummary:
         """Work on `at_once` chunks at a time, so that one begins while another ends."""
         await self._store.sweep(self._lease)
-        async with asyncio.TaskGroup() as lines:
-            for _ in range(at_once):
-                lines.create_task(self._line())
+        try:
+            async with asyncio.TaskGroup() as lines:
+                for _ in range(at_once):
+                    lines.create_task(self._line())
+        finally:
+            self._stop.detach()
         if self._error is not None:
             raise self._error
         counts = self._statuses
@@ -77,37 +97,44 @@ class Worker:
     async def _line(self) -> None:
         consumer = str(uuid4())
         try:
-            while not self._stopping.is_set() and self._allowed:
+            while not self._stop.is_set and self._allowed:
                 self._allowed -= 1  # before there is one, since the other lines look for one, too
                 found = await self._store.take(consumer, self._lease, self._deliveries)
                 if isinstance(found, Chunk):
+                    self._found_jobs = True
                     finished = await self._work_on(found)
                     self._chunks += finished
                     self._allowed += not finished
-                elif found or self._forever:
-                    self._allowed += 1
-                    await self._rest()
-                else:
+                    continue
+                self._allowed += 1
+                if found < 0 and self._found_jobs:
+                    raise JobError(
+                        "Redis has lost all jobs, with what was done of them and what was not: submit them again"
+                    )
+                self._found_jobs |= found >= 0
+                if found <= 0 and not self._forever:
                     return
+                await self._rest()
         except Exception as error:  # noqa: BLE001  # raised when the other lines have ended well
             self._error = self._error or error
             self.stop()
 
     async def _rest(self) -> None:
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(min(POLL, self._lease / 3) * random.uniform(0.5, 1.0)):
-                await self._stopping.wait()
-        except TimeoutError:
-            return
+                await self._stop.wait()
 
     async def _work_on(self, chunk: Chunk) -> bool:
         """Whether it was finished here."""
-        lease = Lease(self._store, chunk, self._lease, lambda: run.stop())
-        actions = lease.actions()
-        run = self._recall.bulk(actions, concurrency=self._concurrency)
+        lease = Lease(self._store, chunk, self._lease, self._stop)
+        run = self._recall.bulk(
+            iter(chunk.actions.values()),
+            concurrency=self._concurrency,
+            stop=lease,
+            max_outage=self._max_outage,
+            doubts=self._doubts,
+        )
         self._runs.add(run)
-        if self._stopping.is_set():
-            run.stop()
         keeper = asyncio.create_task(lease.keep())
         try:
             await self._perform(run, lease)
@@ -124,19 +151,21 @@ class Worker:
         finally:
             # After an error of another kind the chunk is not given back: it may be what is in it, and that must count.
             self._runs.discard(run)
-            keeper.cancel()
-            await asyncio.wait({keeper})
-            await actions.aclose()
+            lease.detach()
+            await end_tasks({keeper})
 
     async def _perform(self, run: BulkRun, lease: Lease) -> None:
         numbers = {id(action): number for number, action in lease.chunk.actions.items()}
         async with run:
             async for outcome in run:
-                lease.finished((numbers[id(outcome.action)], outcome.status, _encode(result_of(outcome))))
+                action = write_action(outcome.action) if outcome.status == "failed" else b""
+                line = _encode(result_of(outcome))
+                lease.finished(Report(numbers[id(outcome.action)], outcome.status, line, action))
                 self._statuses[outcome.status] += 1
+                if self._on_outcome is not None:
+                    self._on_outcome(outcome)
 
     async def _give_back(self, lease: Lease, keeper: asyncio.Task[None], *, wait: bool) -> None:
-        keeper.cancel()
-        await asyncio.wait({keeper})
+        await end_tasks({keeper})
         with suppress(JobError):  # then the chunk is another's when its lease is over
-            await lease.close(patience=None if wait else PARTING)
+            await lease.close(patience=None if wait else GIVE_BACK_TIMEOUT)

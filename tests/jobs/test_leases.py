@@ -51,7 +51,7 @@ async def test_chunk_of_a_dead_worker_is_done_but_for_what_it_did(
     async with JobQueue.from_url(shared_redis.url, prefix=prefix, lease=3.0) as jobs:
         await jobs.submit("n", actions, chunk_size=1000)
         chunk = await take(jobs)
-        told: list[Any] = [(number, "done", b"{}") for number in list(chunk.actions)[:30]]
+        told: list[Any] = [(number, "done", b"{}", b"") for number in list(chunk.actions)[:30]]
         assert [await jobs._store.report(chunk, told, "renew") for _ in range(2)] == ["held"] * 2
         assert ((status := await jobs.status("n")).done, status.chunks_in_work) == (30, 1)
         async with session() as recall:
@@ -77,9 +77,9 @@ async def test_lost_lease_ends_the_work_and_is_fenced(
     (pending,) = await redis.xpending_range(stream, "workers", "-", "+", 10)
     assert pending["consumer"] == b"thief"
     before = await jobs.status("n")
-    slept = Chunk(pending["message_id"].decode(), "n", "sleeper", {})
+    slept = Chunk(pending["message_id"].decode(), "n", "n/1", "sleeper", {})
     for what in ("renew", "settle", "release"):
-        assert await jobs._store.report(slept, [(0, "failed", b"{}")], what) == "lost"  # type: ignore[arg-type]
+        assert await jobs._store.report(slept, [(0, "failed", b"{}", b"{}")], what) == "lost"  # type: ignore[arg-type]
     assert await jobs.status("n") == before
 
 
@@ -123,7 +123,7 @@ async def test_chunk_that_gets_on_is_not_given_up(
         for left in range(10, 6, -1):
             chunk = await take(jobs)
             assert len(chunk.actions) == left
-            await jobs._store.report(chunk, [(10 - left, "done", b"{}")], "renew")
+            await jobs._store.report(chunk, [(10 - left, "done", b"{}", b"")], "renew")
             await asyncio.sleep(0.15)  # real: the lease runs out
         assert (await jobs.status("n")).chunks_dead == 0
 

@@ -1,7 +1,7 @@
--- Begin a job, or go on with the same one. Answers {chunk size, chunks that are written, actions in these}.
--- KEYS: job, stream   ARGV: group, name, digest, total, chunk size, seconds to keep
+-- Begin a job, or go on with the same one. Answers {chunk size, actions that are written}.
+-- KEYS: job, stream   ARGV: stem, group, job's token, name, digest, total, chunk size, seconds to keep
 local job, stream = KEYS[1], KEYS[2]
-local group, name, digest, total, size, keep = unpack(ARGV)
+local stem, group, token, name, digest, total, size, keep = unpack(ARGV)
 
 if redis.call('EXISTS', job) == 1 then
   if redis.call('HGET', job, 'digest') ~= digest then
@@ -16,6 +16,8 @@ else
     redis.call('HSET', job, 'submitted', 1)
   end
   redis.call('EXPIRE', job, keep)
+  local now = redis.call('TIME')
+  redis.call('ZADD', stem .. 'names', string.format('%d', now[1] * 1000000 + now[2]), token)
 end
 if redis.call('EXISTS', stream) == 0 then
   redis.call('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM')

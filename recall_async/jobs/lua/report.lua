@@ -1,35 +1,46 @@
 -- Tell what became of actions of a chunk, and what becomes of the chunk: renew its lease, settle or release it.
--- Answers held, lost (somebody else has it: nothing was written) or cancelled.
--- KEYS: stream, job, outcomes, chunks
--- ARGV: group, consumer, id, what, seconds to keep, and number, status and line of each outcome
-local stream, job, outcomes, chunks = unpack(KEYS)
-local group, consumer, id, what, keep = unpack(ARGV, 1, 5)
+-- Answers held, lost (somebody else has it: nothing was written), cancelled, or gone (Redis has lost the job).
+-- KEYS: stream, job
+-- ARGV: stem, group, consumer, id, name, what, seconds to keep; then number, status, line and, if it failed, action of each
+local stream, job = KEYS[1], KEYS[2]
+local stem, group, consumer, id, name, what, keep = unpack(ARGV, 1, 7)
+local outcomes, chunks, failed = job .. ':outcomes', job .. ':chunks', job .. ':failed'
 
-local known = redis.call('EXISTS', job, stream) == 2
-local pending = known and redis.call('XPENDING', stream, group, id, id, 1)[1]
-local cancelled = known and redis.call('HGET', job, 'cancelled')
-if not cancelled and not (pending and pending[2] == consumer) then
-  return 'lost'
+if redis.call('EXISTS', job, stream) < 2 then
+  return 'gone'
 end
+local pending = redis.call('XPENDING', stream, group, id, id, 1)[1]
+if not (pending and pending[2] == consumer) then
+  return redis.call('HGET', job, 'cancelled') and 'cancelled' or 'lost'
+end
+local cancelled = redis.call('HGET', job, 'cancelled')
 
 -- Only deliveries without any progress count: a chunk that gets on does not kill its workers.
-local progress = #ARGV > 5
-for place = 6, #ARGV, 3 do
+local progress = #ARGV > 7
+for place = 8, #ARGV, 4 do
   if redis.call('HSETNX', outcomes, ARGV[place], ARGV[place + 2]) == 1 then
     redis.call('HINCRBY', job, ARGV[place + 1], 1)
+    if ARGV[place + 1] == 'failed' then
+      redis.call('HSET', failed, ARGV[place], ARGV[place + 3])
+    end
   end
 end
-redis.call('EXPIRE', job, keep)
-redis.call('EXPIRE', outcomes, keep)
-if cancelled then
-  return 'cancelled'
+for _, key in ipairs({job, outcomes, chunks, failed}) do
+  redis.call('EXPIRE', key, keep)
 end
-redis.call('EXPIRE', chunks, keep)
 
-if what == 'settle' then
+if what == 'settle' or (what == 'release' and cancelled) then
+  local tokens = ''
+  local entry = redis.call('XRANGE', stream, id, id)[1]
+  for field = 1, entry and #entry[2] or 0, 2 do
+    if entry[2][field] == 'tokens' then
+      tokens = entry[2][field + 1]
+    end
+  end
   redis.call('XACK', stream, group, id)
   redis.call('XDEL', stream, id)
-  redis.call('HDEL', chunks, id)
+  redis.call('HDEL', chunks, name)
+  let_others_go(stem, stream, name, tokens, keep)
 elseif what == 'release' then
   -- It can be taken at once, and this delivery does not count.
   local deliveries = progress and 0 or pending[4] - 1
@@ -37,4 +48,4 @@ elseif what == 'release' then
 else
   redis.call('XCLAIM', stream, group, consumer, 0, id, 'RETRYCOUNT', progress and 0 or pending[4], 'JUSTID')
 end
-return 'held'
+return cancelled and 'cancelled' or 'held'

@@ -1,41 +1,49 @@
 -- Take a chunk: one whose lease is over, or else the next one that nobody had.
--- Answers {id, job's token, number of the first action, actions, numbers of those that are done}, or how many chunks others
--- have.
--- KEYS: stream   ARGV: group, consumer, lease in milliseconds, deliveries at most, stem of the jobs' keys, seconds to keep
+-- Answers {id, job's token, name, numbers of its actions, actions, numbers of those that are done}, or how many chunks
+-- others have; -1 if nothing was ever submitted, or all of it is lost.
+-- KEYS: stream   ARGV: stem, group, consumer, lease in milliseconds, deliveries at most, seconds to keep
 local stream = KEYS[1]
-local group, consumer, lease, cap, stem, keep = unpack(ARGV)
+local stem, group, consumer, lease, cap, keep = unpack(ARGV)
 
-local function drop(id)
+local function drop(id, job, name, tokens)
   redis.call('XACK', stream, group, id)
   redis.call('XDEL', stream, id)
+  redis.call('HDEL', job .. ':chunks', name)
+  let_others_go(stem, stream, name, tokens, keep)
 end
 
 -- The chunk as it is answered; nil if there is nothing to be done about it any more.
 local function accept(entry)
-  local id, fields = entry[1], entry[2]
-  local token, first, count, actions = fields[2], tonumber(fields[4]), tonumber(fields[6]), fields[8]
-  local job = stem .. token
-  if redis.call('EXISTS', job) == 0 then
-    return drop(id)
+  local id, fields = entry[1], {}
+  for place = 1, #entry[2], 2 do
+    fields[entry[2][place]] = entry[2][place + 1]
+  end
+  local job = stem .. 'job:' .. fields.job
+  if redis.call('EXISTS', job) == 0 or redis.call('HGET', job, 'cancelled') then
+    return drop(id, job, fields.name, fields.tokens)
   end
   local deliveries = redis.call('XPENDING', stream, group, id, id, 1)[1][4]
-  if deliveries > tonumber(cap) then
-    redis.call('HSET', job .. ':dead', id, actions)
-    redis.call('EXPIRE', job .. ':dead', keep)
-    redis.call('HDEL', job .. ':chunks', id)
-    return drop(id)
-  end
-  local done = {}
-  for number = first, first + count - 1 do
+  local dead = deliveries > tonumber(cap)
+  local done, lines = {}, string.gmatch(fields.actions, '[^\n]+')
+  for number in string.gmatch(fields.numbers, '%d+') do
+    local action = lines()
     if redis.call('HEXISTS', job .. ':outcomes', number) == 1 then
-      done[#done + 1] = number
+      done[#done + 1] = tonumber(number)
+    elseif dead then
+      redis.call('HSET', job .. ':failed', number, action)
     end
   end
-  return {id, token, first, actions, done}
+  if dead then
+    redis.call('HSET', job .. ':dead', fields.name, 1)
+    redis.call('EXPIRE', job .. ':dead', keep)
+    redis.call('EXPIRE', job .. ':failed', keep)
+    return drop(id, job, fields.name, fields.tokens)
+  end
+  return {id, fields.job, fields.name, fields.numbers, fields.actions, done}
 end
 
 if redis.call('EXISTS', stream) == 0 then
-  return 0
+  return -1
 end
 
 -- Who asks has nothing: what is noted as his was in an answer that he did not get.
@@ -64,10 +72,21 @@ until cursor == '0-0'
 while true do
   local reply = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1, 'STREAMS', stream, '>')
   if not reply then
-    return redis.call('XPENDING', stream, group)[1]
-  end
-  local chunk = accept(reply[1][2][1])
-  if chunk then
-    return chunk
+    local others = redis.call('XPENDING', stream, group)[1]
+    local held = redis.call('HKEYS', stem .. 'held')
+    if others > 0 or #held == 0 then
+      return others + #held
+    end
+    for _, name in ipairs(held) do  -- what they waited for is nowhere: part of the data was lost
+      local packed = redis.call('HGET', stem .. 'held', name)
+      redis.call('HDEL', stem .. 'held', name)
+      redis.call('HDEL', stem .. 'needs', name)
+      put_into_stream(stem, stream, cmsgpack.unpack(packed), keep)
+    end
+  else
+    local chunk = accept(reply[1][2][1])
+    if chunk then
+      return chunk
+    end
   end
 end

@@ -1,0 +1,116 @@
+"""Actions in chunks, as they lie in Redis.
+
+Actions on one event, or with one deduplication key, stay together: two workers that had them at once would get in each
+other's way. A chunk also names these events and keys, so that it waits for earlier jobs that have them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
+
+from ..bulk.actions import Action, start_of
+from ..bulk.order import check_action
+from ..bulk.records import conflict_keys, read_action, write_action
+
+_Entry: TypeAlias = tuple[int, float, bytes]
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class Group(NamedTuple):
+    """Actions that stay together, in order."""
+
+    numbers: list[int]
+    """Their numbers in what was given."""
+    texts: list[bytes]
+    tokens: list[bytes]
+    """A short name for each event and each deduplication key."""
+
+
+class NewChunk(NamedTuple):
+    """A chunk that is to be written."""
+
+    first: int
+    """How many actions of the job are in chunks before it."""
+    size: int
+    actions: bytes
+    """A line for each."""
+    tokens: bytes
+
+
+def read_actions(text: bytes | str) -> list[Action]:
+    """The actions of a chunk."""
+    return [read_action(_decode(line)) for line in text.splitlines()]
+
+
+def soonest_first(actions: Iterable[Action]) -> list[Group]:
+    """The actions in groups, those of the soonest event first. Raises `ConfigurationError` for one that is none."""
+    leaders: dict[object, list[_Entry]] = {}
+    groups: dict[int, list[_Entry]] = {}
+    members: dict[int, list[object]] = {}
+    for number, action in enumerate(actions):
+        entry = number, start_of(check_action(action)), write_action(action)
+        keys = conflict_keys(action)
+        known = {id(leaders[key]): leaders[key] for key in keys if key in leaders}
+        group = max(known.values(), key=len, default=[])
+        for other in known.values():
+            if other is not group:  # this action joins what were two groups
+                group.extend(other)
+                del groups[id(other)]
+                for key in members.pop(id(other)):
+                    leaders[key] = group
+                    members[id(group)].append(key)
+        group.append(entry)
+        groups[id(group)] = group
+        for key in keys:
+            if leaders.get(key) is not group:
+                leaders[key] = group
+                members.setdefault(id(group), []).append(key)
+    ordered = sorted(groups.values(), key=lambda group: min(start for _, start, _ in group))
+    return [
+        Group(
+            [number for number, _, _ in sorted(group)],
+            [text for _, _, text in sorted(group)],
+            [_token(key) for key in members[id(group)]],
+        )
+        for group in ordered
+    ]
+
+
+def _token(key: object) -> bytes:
+    return hashlib.blake2b(repr(key).encode(errors="replace"), digest_size=8).hexdigest().encode()
+
+
+def digest_of(groups: Iterable[Group]) -> str:
+    """What tells one job's actions from another's."""
+    digest = hashlib.blake2b(digest_size=16)
+    for group in groups:
+        for text in group.texts:
+            digest.update(text + b"\n")
+    return digest.hexdigest()
+
+
+def gathered(groups: Iterable[Group], size: int) -> Iterator[list[Group]]:
+    """The groups in lists of `size` actions, or a little more."""
+    some, count = list[Group](), 0
+    for group in groups:
+        some.append(group)
+        count += len(group.texts)
+        if count >= size:
+            yield some
+            some, count = [], 0
+    if some:
+        yield some
+
+
+def chunks_of(groups: Iterable[Group], size: int) -> Iterator[NewChunk]:
+    """Chunks of `size` actions, or a little more."""
+    first = 0
+    for some in gathered(groups, size):
+        texts = [text for group in some for text in group.texts]
+        tokens = b" ".join(token for group in some for token in group.tokens)
+        yield NewChunk(first, len(texts), b"\n".join(texts), tokens)
+        first += len(texts)

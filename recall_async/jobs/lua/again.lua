@@ -1,0 +1,36 @@
+-- Add a chunk of actions that failed or were given up; those that were added again meanwhile are left out.
+-- Answers how many were added.
+-- KEYS: job, stream   ARGV: stem, job's token, numbers, events and keys, seconds to keep
+local job, stream = KEYS[1], KEYS[2]
+local stem, token, numbers, tokens, keep = unpack(ARGV)
+local failed, outcomes = job .. ':failed', job .. ':outcomes'
+
+if redis.call('EXISTS', job) == 0 then
+  return redis.error_reply('RECALLGONE')
+end
+if redis.call('HGET', job, 'cancelled') then
+  return redis.error_reply('RECALLCANCELLED')
+end
+local taken, actions = {}, {}
+for number in string.gmatch(numbers, '%d+') do
+  local action = redis.call('HGET', failed, number)
+  if action then
+    redis.call('HDEL', failed, number)
+    if redis.call('HDEL', outcomes, number) == 1 then
+      redis.call('HINCRBY', job, 'failed', -1)
+    end
+    taken[#taken + 1], actions[#actions + 1] = number, action
+  end
+end
+if #taken > 0 then
+  add_chunk(stem, stream, {
+    job = token,
+    name = token .. '/' .. redis.call('HINCRBY', job, 'chunks', 1),
+    numbers = table.concat(taken, ' '),
+    tokens = tokens,
+    actions = table.concat(actions, '\n'),
+  }, keep)
+  redis.call('DEL', job .. ':dead')
+  redis.call('EXPIRE', job, keep)
+end
+return #taken

@@ -1,0 +1,62 @@
+-- In front of every script that adds a chunk or takes one out: chunks that touch one event or deduplication key go in the
+-- order of their submission, whatever jobs they belong to.
+--
+-- A chunk has a name, "job's token/number". Under `stem`, all of one workspace:
+--   last    hash: event or key -> name of the last chunk that touches it and is not finished
+--   held    hash: name -> a chunk that waits for others, packed
+--   needs   hash: name -> how many chunks it waits for
+--   behind: a set for each chunk: the names of those that wait for it
+-- A job's own `chunks` hash: name -> id in the stream; empty while the chunk is held.
+
+local function put_into_stream(stem, stream, chunk, keep)
+  local id = redis.call('XADD', stream, '*', 'job', chunk.job, 'name', chunk.name, 'numbers', chunk.numbers,
+    'tokens', chunk.tokens, 'actions', chunk.actions)
+  local chunks = stem .. 'job:' .. chunk.job .. ':chunks'
+  redis.call('HSET', chunks, chunk.name, id)
+  redis.call('EXPIRE', chunks, keep)
+end
+
+-- Add a chunk: to the stream, or behind those that it must wait for.
+local function add_chunk(stem, stream, chunk, keep)
+  local last, needs = stem .. 'last', 0
+  for token in string.gmatch(chunk.tokens, '%S+') do
+    local before = redis.call('HGET', last, token)
+    if before and before ~= chunk.name then
+      needs = needs + redis.call('SADD', stem .. 'behind:' .. before, chunk.name)
+      redis.call('EXPIRE', stem .. 'behind:' .. before, keep)
+    end
+    redis.call('HSET', last, token, chunk.name)
+  end
+  redis.call('EXPIRE', last, keep)
+  if needs == 0 then
+    put_into_stream(stem, stream, chunk, keep)
+    return
+  end
+  redis.call('HSET', stem .. 'held', chunk.name, cmsgpack.pack(chunk))
+  redis.call('HSET', stem .. 'needs', chunk.name, needs)
+  local chunks = stem .. 'job:' .. chunk.job .. ':chunks'
+  redis.call('HSET', chunks, chunk.name, '')
+  for _, key in ipairs({stem .. 'held', stem .. 'needs', chunks}) do
+    redis.call('EXPIRE', key, keep)
+  end
+end
+
+-- A chunk is finished, given up or dropped: those behind it need not wait for it any more.
+local function let_others_go(stem, stream, name, tokens, keep)
+  for token in string.gmatch(tokens, '%S+') do
+    if redis.call('HGET', stem .. 'last', token) == name then
+      redis.call('HDEL', stem .. 'last', token)
+    end
+  end
+  for _, other in ipairs(redis.call('SMEMBERS', stem .. 'behind:' .. name)) do
+    if redis.call('HINCRBY', stem .. 'needs', other, -1) <= 0 then
+      redis.call('HDEL', stem .. 'needs', other)
+      local packed = redis.call('HGET', stem .. 'held', other)
+      if packed then
+        redis.call('HDEL', stem .. 'held', other)
+        put_into_stream(stem, stream, cmsgpack.unpack(packed), keep)
+      end
+    end
+  end
+  redis.call('DEL', stem .. 'behind:' .. name)
+end

@@ -1,0 +1,267 @@
+"""Who stops, loses its lease or is suspended sends nothing more; jobs on one event end in the order of their submission."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from recall_async import Quota, RecallSession, RemoveBot, RequestBlockedError, RetryPolicy, ScheduleBot, stopping
+from recall_async.bulk.actions import Action
+from recall_async.jobs import JobError, JobQueue
+from recall_async.jobs import lease as leases
+from recall_async.jobs.lease import Lease
+from tests.bulk.conftest import OPERATIONS, PLENTY
+from tests.bulk.world import World, event_id
+from tests.redis.server import RedisProcess
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with World() as world:
+        yield world
+
+
+def sessions(world: World, **options: Any) -> RecallSession:
+    settings = {
+        "quotas": dict.fromkeys(OPERATIONS, PLENTY),
+        "retry": RetryPolicy(attempts=3, backoff=0.001),
+        "base_url": world.url,
+    }
+    return RecallSession("key", workspace="default", **(settings | options))
+
+
+def on(count: int, key: str = "k") -> list[Action]:
+    return [ScheduleBot(event_id(number), f"{key}{number}") for number in range(count)]
+
+
+def off(count: int) -> list[Action]:
+    return [RemoveBot(event_id(number)) for number in range(count)]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("size", [7, 50])
+async def test_jobs_on_one_event_go_in_the_order_of_their_submission(
+    jobs: JobQueue, world: World, workers: int, size: int
+) -> None:
+    """Would keep a bot that a later job removed, while both jobs say that they are done."""
+    world.latency = 0.003
+    await jobs.submit("first", on(50), chunk_size=size)
+    await jobs.submit("then", off(50), chunk_size=11)
+    await jobs.submit("last", on(20, "other"), chunk_size=size)
+    async with sessions(world) as recall:
+        await asyncio.gather(*(jobs.work(recall) for _ in range(workers)))
+    assert world.overlaps == 0
+    for number in range(50):
+        assert set(world.bots[number]) == ({f"other{number}"} if number < 20 else set())
+    for name, total in (("first", 50), ("then", 50), ("last", 20)):
+        status = await jobs.status(name)
+        assert (status.done, status.chunks_open, status.finished) == (total, 0, True)
+
+
+async def test_one_key_in_two_jobs(jobs: JobQueue, world: World) -> None:
+    """Would leave the configuration of the job that was submitted first, or meet 409."""
+    world.latency = 0.003
+    await jobs.submit("first", [ScheduleBot(event_id(0), "shared", {"version": 1})])
+    await jobs.submit("then", [ScheduleBot(event_id(1), "shared", {"version": 2})])
+    async with sessions(world) as recall:
+        await asyncio.gather(jobs.work(recall), jobs.work(recall))
+    assert world.overlaps == 0
+    assert [asked.event for asked in world.asked] == [0, 1]
+
+
+async def test_what_waits_for_a_job_goes_on_when_that_is_cancelled_or_given_up(
+    shared_redis: RedisProcess, prefix: str, world: World
+) -> None:
+    """Would leave a job waiting for ever for one that will never be finished."""
+    async with JobQueue.from_url(shared_redis.url, prefix=prefix, lease=0.2, deliveries=1) as jobs:
+        await jobs.submit("cancelled", on(10))
+        await jobs.submit("a", off(10))
+        assert (await jobs.status("a")).chunks_open == 1
+        await jobs.cancel("cancelled")
+        await jobs.submit("dies", on(10))
+        await jobs.submit("b", off(10))
+        async with sessions(world) as recall:
+            await jobs.work(recall, max_chunks=1)
+            assert (await jobs.status("a")).done == 10
+            await jobs._store.take("dead", 0.2, 1)
+            await asyncio.sleep(0.3)  # real: the lease runs out
+            await jobs.work(recall)
+        assert (await jobs.status("dies")).chunks_dead == 1
+        assert (await jobs.status("b")).done == 10
+
+
+async def test_a_suspended_worker_sends_nothing_when_it_wakes(
+    shared_redis: RedisProcess, prefix: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would put bots back that a later job removed, with the retries of a worker that was suspended meanwhile."""
+    offset = 0.0
+    now = leases._now
+    monkeypatch.setattr(leases, "_now", lambda: now() + offset)
+    monkeypatch.setattr(Lease, "keep", lambda lease: lease._ending.wait())  # so that it hears of nothing by itself
+    async with JobQueue.from_url(shared_redis.url, prefix=prefix, lease=5.0) as jobs:
+        await jobs.submit("first", on(20))
+        world.statuses = lambda asked: 409
+        recall = sessions(world, retry=RetryPolicy(attempts=9, backoff=1.0))
+        async with recall:
+            work = asyncio.create_task(jobs.work(recall))
+            await world.arrived(20)
+            while world.answered < 20:  # noqa: ASYNC110  # the server tells of arrivals only
+                await asyncio.sleep(0.001)
+            # It is suspended: time passes, another worker does it all, and a later job removes the bots.
+            offset = 60.0
+            asked = len(world.asked)
+            world.statuses = lambda asked: 200
+            stream = jobs._store._stream
+            async with Redis.from_url(shared_redis.url) as redis:
+                (pending,) = await redis.xpending_range(stream, "workers", "-", "+", 10)
+                await redis.xclaim(stream, "workers", "thief", 0, [pending["message_id"]])
+            await asyncio.sleep(1.5)  # real: the retries are due
+            assert len(world.asked) == asked
+            jobs.stop()
+            await asyncio.wait_for(work, 5)
+    assert len(world.asked) == asked
+
+
+@pytest.mark.parametrize("status", [503, 507, 429])
+async def test_cancelled_job_sends_no_retry(jobs: JobQueue, world: World, status: int) -> None:
+    """Would send everything that waits for a retry seconds after the job was cancelled."""
+    world.statuses, world.retry_after = lambda asked: status, 4
+    await jobs.submit("n", on(64))
+    async with sessions(world) as recall:
+        work = asyncio.create_task(jobs.work(recall))
+        await world.arrived(1 if status == 429 else 5)
+        while world.answered < len(world.asked):  # noqa: ASYNC110  # the server tells of arrivals only
+            await asyncio.sleep(0.01)
+        await jobs.cancel("n")
+        await asyncio.wait_for(work, 5)
+        asked = len(world.asked)
+        world.statuses = lambda asked: 200
+        await asyncio.sleep(2.0)  # real: the retries would be due
+        assert len(world.asked) == asked
+    assert not any(world.bots.values())
+    assert (await jobs.status("n")).chunks_in_work == 0
+
+
+async def test_sick_worker_fails_nothing(jobs: JobQueue, world: World) -> None:
+    """Would burn a healthy worker's job because one worker has a key of another workspace, or no network."""
+    await jobs.submit("n", on(300), chunk_size=100)
+    async with World() as elsewhere:
+        elsewhere.statuses = lambda asked: 404
+        async with sessions(elsewhere) as sick, sessions(world) as healthy:
+            world.latency = 0.01
+            results = await asyncio.gather(jobs.work(sick), jobs.work(healthy), return_exceptions=True)
+    assert isinstance(results[0], JobError)
+    assert "nothing this worker did ever succeeded" in str(results[0])
+    status = await jobs.status("n")
+    assert (status.done, status.failed, status.chunks_open) == (300, 0, 0)
+
+
+async def test_worker_without_a_network(jobs: JobQueue, world: World) -> None:
+    """Would keep its chunks from others for an hour, or fail them."""
+    await jobs.submit("n", on(200), chunk_size=50)
+    async with sessions(world, base_url="http://127.0.0.1:1") as sick:
+        with pytest.raises(JobError, match="whether it reaches the API"):
+            await jobs.work(sick)
+    status = await jobs.status("n")
+    assert (status.failed, status.chunks_in_work) == (0, 0)
+    async with sessions(world) as healthy:
+        await jobs.work(healthy)
+    assert (await jobs.status("n")).done == 200
+
+
+async def test_poison_is_one_failure_and_refusals_end_a_worker(jobs: JobQueue, world: World) -> None:
+    """Would end one worker after the other because the firewall dislikes one action's payload."""
+    world.statuses = lambda asked: 403 if asked.event == 7 else 200
+    await jobs.submit("n", on(40))
+    async with sessions(world) as recall:
+        assert (await jobs.work(recall)).failed == 1
+        assert (await jobs.status("n")).done == 39
+        world.statuses = lambda asked: 403
+        await jobs.submit("blocked", on(40, "other"), chunk_size=10)
+        with pytest.raises(RequestBlockedError):
+            await jobs.work(recall)
+        assert (await jobs.status("blocked")).failed == 0
+        world.statuses = lambda asked: 200
+        await jobs.work(recall)
+    assert (await jobs.status("blocked")).done == 40
+
+
+async def test_redis_loses_the_job(own_redis: Callable[..., RedisProcess], world: World) -> None:
+    """Would end as if all were done, with most of it undone."""
+    url = own_redis().url
+    async with JobQueue.from_url(url, lease=1.0, patience=2.0) as jobs, Redis.from_url(url) as redis:
+        quotas = dict.fromkeys(OPERATIONS, Quota(20, 1, burst=2))
+        async with sessions(world, quotas=quotas) as recall:
+            await jobs.submit("n", on(300), chunk_size=20)
+            work = asyncio.create_task(jobs.work(recall))
+            await world.arrived(5)
+            await redis.flushall()
+            with pytest.raises(JobError, match="Redis has lost"):
+                await asyncio.wait_for(work, 10)
+            await jobs.submit("n", on(60), chunk_size=1)
+            work = asyncio.create_task(jobs.work(recall, forever=True))
+            await world.arrived(len(world.asked) + 3)
+            await redis.flushall()
+            with pytest.raises(JobError, match="Redis has lost"):
+                await asyncio.wait_for(work, 10)
+
+
+async def test_swallowed_cancellations(jobs: JobQueue, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would wait for ever for a task whose cancellation a library swallowed."""
+    monkeypatch.setattr(stopping, "AGAIN_AFTER", 0.05)
+    report, swallowed = jobs._store.report, 0
+
+    async def swallowing(*args: Any, **options: Any) -> Any:
+        nonlocal swallowed
+        try:
+            await asyncio.sleep(0.05)
+        except asyncio.CancelledError:
+            if swallowed % 2 == 0:
+                swallowed += 1
+                return "held"
+            raise
+        return await report(*args, **options)
+
+    monkeypatch.setattr(jobs._store, "report", swallowing)
+    await jobs.submit("n", on(40))
+    world.statuses = lambda asked: 401 if asked.event > 10 else 200
+    async with sessions(world) as recall:
+        with pytest.raises(Exception, match="answered 401"):
+            await asyncio.wait_for(jobs.work(recall), 5)
+
+
+async def test_retry(jobs: JobQueue, world: World) -> None:
+    """Would need the file of a job to do again what failed of it."""
+    world.statuses = lambda asked: 404 if asked.event % 4 == 0 else 200
+    actions = [ScheduleBot(event_id(number), f"k{number}", {"bot_name": f"Bot {number}"}) for number in range(41)]
+    await jobs.submit("n", actions, chunk_size=10)
+    async with sessions(world) as recall:
+        await jobs.work(recall)
+        assert ((status := await jobs.status("n")).done, status.failed) == (30, 11)
+        world.statuses = lambda asked: 200
+        status = await jobs.retry("n", chunk_size=5)
+        assert (status.failed, status.chunks_open, status.finished) == (0, 3, False)
+        assert (await jobs.retry("n")).chunks_open == 3  # once is enough
+        await jobs.work(recall)
+    status = await jobs.status("n")
+    assert (status.done, status.failed, status.finished) == (41, 0, True)
+    assert world.bots[8] == {"k8": {"bot_name": "Bot 8"}}
+    assert len([line async for line in jobs.results("n")]) == 41
+    assert (await jobs.retry("n")).finished
+    with pytest.raises(JobError, match="no job called"):
+        await jobs.retry("other")
+
+
+async def test_list(jobs: JobQueue, shared_redis: RedisProcess) -> None:
+    """Would need one to know the names of one's jobs."""
+    assert list(await jobs.list()) == []
+    for name in ("b", "a/ü", "c"):
+        await jobs.submit(name, on(2, name))
+    assert [status.name for status in await jobs.list()] == ["b", "a/ü", "c"]
+    async with Redis.from_url(shared_redis.url) as redis:
+        await redis.delete(jobs._store._job("b"))
+    assert [status.name for status in await jobs.list()] == ["a/ü", "c"]
