@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from .. import checks
 from ..errors import RecallError
@@ -13,6 +14,8 @@ MAX_NAME = 200
 
 class JobError(RecallError):
     """A job that is not there, is another one, or whose Redis does not answer."""
+
+    stops_jobs: ClassVar[bool] = True
 
 
 class MissingJobError(JobError):

@@ -30,8 +30,9 @@ def sessions(world: World, **options: Any) -> RecallSession:
         "quotas": dict.fromkeys(OPERATIONS, PLENTY),
         "retry": RetryPolicy(attempts=3, backoff=0.001),
         "base_url": world.url,
+        "workspace": "default",
     }
-    return RecallSession("key", workspace="default", **(settings | options))
+    return RecallSession("key", **(settings | options))
 
 
 def on(count: int, key: str = "k") -> list[Action]:
@@ -193,9 +194,9 @@ async def test_poison_is_one_failure_and_refusals_end_a_worker(jobs: JobQueue, w
 async def test_redis_loses_the_job(own_redis: Callable[..., RedisProcess], world: World) -> None:
     """Would end as if all were done, with most of it undone."""
     url = own_redis().url
-    async with JobQueue.from_url(url, lease=1.0, patience=2.0) as jobs, Redis.from_url(url) as redis:
+    async with JobQueue.from_url(url, workspace="lost", lease=1.0, patience=2.0) as jobs, Redis.from_url(url) as redis:
         quotas = dict.fromkeys(OPERATIONS, Quota(20, 1, burst=2))
-        async with sessions(world, quotas=quotas) as recall:
+        async with sessions(world, quotas=quotas, workspace="lost") as recall:
             await jobs.submit("n", on(300), chunk_size=20)
             work = asyncio.create_task(jobs.work(recall))
             await world.arrived(5)
