@@ -205,6 +205,7 @@ class RecallSession:
         lead_time: float | timedelta | None = None,
         refresh: bool = False,
         remove_foreign: bool = False,
+        tag: bool = False,
     ) -> Plan:
         """Decide what is to be done so that every event has the bot that `policy` says. Nothing is sent yet.
 
@@ -215,13 +216,17 @@ class RecallSession:
         - `lead_time`: seconds that must be left for a new bot; by default the policy's attribute `lead_time`, or none.
         - `refresh`: schedule bots again that are right, with a `bot_config` that may have changed: the API does not show it.
         - `remove_foreign`: remove also bots whose key the policy's scheme cannot have made.
+        - `tag`: schedule bots with tags in their `metadata` (`recall_async.tagged`). A plan of all events then lists the
+          bots to come, and schedules those again whose tags tell of another `bot_config` (`new configuration`).
 
         A plan is made of complete lists only: an error while listing is raised, and so is what the policy raises.
         Raises `ConfigurationError`, or any other `RecallError`. docs/sync.md
         """
         from .sync.planner import Planner
 
-        planner = Planner(self._client, policy, refresh=refresh, lead_time=lead_time, remove_foreign=remove_foreign)
+        planner = Planner(
+            self._client, policy, refresh=refresh, lead_time=lead_time, remove_foreign=remove_foreign, tag=tag
+        )
         return await planner.plan(calendars, updated_since)
 
     def apply(

@@ -1,4 +1,4 @@
-"""Tags in a bot's `metadata` by which it is found again when nobody knows its id: after a crash, for instance."""
+"""Tags in a bot's `metadata`: by them it is found again after a crash, and a plan sees whether its configuration changed."""
 
 from __future__ import annotations
 
@@ -7,25 +7,43 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from .. import checks
-from .fields import check_deduplication_key
+from .fields import check_deduplication_key, encode_bot_config
 
 EVENT = "recall_async_event"
 """The metadata that holds the id of the calendar event for which a bot was scheduled last."""
 KEY = "recall_async_key"
 """The metadata that holds a digest of a bot's deduplication key, which may be longer than metadata can be."""
 
+CONFIG = "recall_async_config"
+"""The metadata that holds a digest of the `bot_config` without these tags, which the API does not show."""
+
 
 def tagged(bot_config: Mapping[str, Any], *, event_id: str | UUID, deduplication_key: str) -> dict[str, Any]:
     """Return the configuration with tags in its `metadata`, by which `recall.bots.find` finds the bot again.
 
-    Other metadata stay. Events that share a bot by their key share its tags, too: the event is the one that was scheduled
+    Other metadata stays. Events that share a bot by their key share its tags, too: the event is the one that was scheduled
     last. Raises `ConfigurationError`. docs/did-the-bot-join.md
     """
     checks.instance("bot_config", bot_config, Mapping, "a mapping such as {'bot_name': 'Notes'}")
     metadata = bot_config.get("metadata") or {}
     checks.instance("bot_config['metadata']", metadata, Mapping, "a mapping such as {'team': 'sales'}")
-    return {**bot_config, "metadata": {**metadata, **tags_of(event_id, deduplication_key)}}
+    tags = {**tags_of(event_id, deduplication_key), CONFIG: digest_of(bot_config)}
+    return {**bot_config, "metadata": {**metadata, **tags}}
+
+
+def digest_of(bot_config: Mapping[str, Any]) -> str:
+    """Return a digest that is the same for equal configurations, tagged or not. Raises `ConfigurationError`."""
+    metadata = bot_config.get("metadata")
+    if isinstance(metadata, Mapping):
+        rest = {name: value for name, value in metadata.items() if name not in (EVENT, KEY, CONFIG)}
+        bot_config = {**bot_config, "metadata": rest}
+    if not bot_config.get("metadata"):
+        bot_config = {name: value for name, value in bot_config.items() if name != "metadata"}
+    document = msgspec.json.decode(encode_bot_config(bot_config))
+    return _digest(msgspec.json.encode(document, order="sorted"))
 
 
 def tags_of(event_id: str | UUID | None, deduplication_key: str | None) -> dict[str, str]:
@@ -35,5 +53,9 @@ def tags_of(event_id: str | UUID | None, deduplication_key: str | None) -> dict[
         tags[EVENT] = checks.uuid("event_id", event_id)
     if deduplication_key is not None:
         key = check_deduplication_key(deduplication_key)
-        tags[KEY] = hashlib.sha256(key.encode()).hexdigest()[:32]
+        tags[KEY] = _digest(key.encode())
     return tags
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]

@@ -34,6 +34,7 @@ from msgspec import Struct
 from ..bulk.actions import Action, RemoveBot, ScheduleBot
 from ..models import CalendarEvent, CalendarEventBot, MeetingURL, Time
 from ..resources.fields import parse_time
+from ..resources.tags import tagged
 from .meetings import is_same_meeting as is_same_meeting
 from .meetings import is_same_start
 from .policy import BotSpec
@@ -44,6 +45,7 @@ Reason: TypeAlias = Literal[
     "new meeting URL",
     "new key",
     "refresh",
+    "new configuration",
     "foreign bot",
     "policy",
     "no meeting URL",
@@ -83,6 +85,8 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The bots to come that the event had then, for decisions that take a request."""
     detach: bool = False
     """Whether the event's bot is another event's right one, so that it must be let go of first: two requests."""
+    tag: bool = False
+    """Whether the bot is scheduled with tags in its `metadata`, as `recall_async.tagged` writes them."""
 
     def __post_init__(self) -> None:
         if self.kind in ("schedule", "reschedule") and not self.deduplication_key:
@@ -101,8 +105,10 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
         remove = RemoveBot(self.event_id, self.start_time, self.end_time)
         if self.kind == "remove":
             return (remove,)
-        key = self.deduplication_key or ""
-        schedule = ScheduleBot(self.event_id, key, self.bot_config, self.start_time, self.end_time)
+        key, config = self.deduplication_key or "", self.bot_config
+        if self.tag:
+            config = tagged(config, event_id=self.event_id, deduplication_key=key)
+        schedule = ScheduleBot(self.event_id, key, config, self.start_time, self.end_time)
         return (remove, schedule) if self.detach else (schedule,)
 
 

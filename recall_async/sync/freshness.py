@@ -20,6 +20,8 @@ CHUNK = 100
 PAGE = 100
 COST_OF_LISTING = 5
 """Listing a page takes as much time at the quota as so many events one by one."""
+RESENDS = ("refresh", "new configuration")
+"""Reasons to schedule a bot again that looks right."""
 ALREADY = "the event is as the plan wants it already"
 
 
@@ -105,7 +107,7 @@ def _why_changed(decision: Decision, event: CalendarEvent | None, now: datetime)
         and event.calendar_id == decision.calendar_id
         and is_same_meeting(event.meeting_url, decision.meeting_url)
     )
-    if same_event and decision.reason != "refresh" and _is_reached(decision, event, coming):
+    if same_event and decision.reason not in RESENDS and _is_reached(decision, event, coming):
         return ALREADY
     if not same_event or event.updated_at > decision.updated_at:
         return f"the event changed at {event.updated_at.isoformat()}, after the plan was made: plan anew"

@@ -11,6 +11,7 @@ from collections import Counter
 from datetime import datetime
 
 from ..limits.loops import PerLoop
+from ..resources.tags import digest_of
 from .decide import Decision, Kind, Reason
 
 Target = tuple[object, ...]
@@ -87,7 +88,8 @@ class Memory:
 def target_of(decision: Decision) -> Target:
     """Return what a decision wants for its event."""
     key = None if decision.kind == "remove" else decision.deduplication_key
-    return key, decision.start_time, decision.meeting_url
+    config = digest_of(decision.bot_config) if decision.tag else None
+    return key, decision.start_time, decision.meeting_url, config
 
 
 _memories: PerLoop[dict[str, Memory]] = PerLoop(dict)

@@ -34,6 +34,7 @@ class _StoredDecision(Struct, kw_only=True, omit_defaults=True, forbid_unknown_f
     meeting_url: str | MeetingURL | None = None
     bots: tuple[CalendarEventBot, ...] = ()
     detach: bool = False
+    tag: bool = False
 
 
 class _StoredPlan(Struct, kw_only=True, forbid_unknown_fields=True):

@@ -21,11 +21,14 @@ from ..events import PlanMade
 from ..limits.quota import Priority
 from ..models import Calendar, CalendarEvent
 from ..operations import REMOVE_BOT, SCHEDULE_BOT
+from ..resources.bots import Bots
 from ..resources.calendar_events import CalendarEvents
 from ..resources.calendars import Calendars
 from ..resources.fields import encode_bot_config
+from ..resources.tags import CONFIG, digest_of
 from .connections import is_connected, status_changed_at, was_connected_since
 from .decide import CHANGES, Decision, bots_to_come, decide, is_right
+from .freshness import RESENDS
 from .memory import PATIENCE, memory_of
 from .plan import Plan, watermark_of
 from .policy import UNDECIDED, BotSpec, Policy, Undecided, ask, check_setting
@@ -47,6 +50,7 @@ class Planner:
         refresh: bool = False,
         lead_time: float | timedelta | None = None,
         remove_foreign: bool = False,
+        tag: bool = False,
     ) -> None:
         if not callable(policy):
             raise checks.invalid("policy", "a RecordingPolicy, or a function", policy)
@@ -54,6 +58,7 @@ class Planner:
             lead_time = getattr(policy, "lead_time", 0.0)
         self._policy = policy
         self._refresh = checks.flag("refresh", refresh)
+        self._tag = checks.flag("tag", tag)
         self._remove_foreign = checks.flag("remove_foreign", remove_foreign)
         self._lead_time: float = check_setting("lead_time", lead_time)
         self._could_make = getattr(getattr(policy, "deduplication", None), "could_make", None)
@@ -66,6 +71,8 @@ class Planner:
         self._configs: dict[bytes, dict[str, Any]] = {}
         self._right: dict[str, set[str]] = {}
         """By bot that is where it should be, the events that have it."""
+        self._kept: dict[str, list[tuple[CalendarEvent, BotSpec]]] = {}
+        """By bot to come that is kept, the events that have it, and what it should be."""
 
     async def plan(
         self,
@@ -89,6 +96,8 @@ class Planner:
                 except Exception as error:
                     error.add_note(f"This was about event {event.id} of calendar {event.calendar_id}.")
                     raise
+        if self._tag and since is None:
+            await self._note_new_configurations(decisions)
         ordered = sorted(decisions.values(), key=lambda decision: (decision.start_time, decision.event_id))
         ordered = [self._reconsidered(decision) for decision in ordered]
         watermark = watermark_of(newest, self._now) if newest is not None else since
@@ -140,6 +149,8 @@ class Planner:
             for bot in event.bots:
                 if is_right(bot, event, spec):
                     self._right.setdefault(bot.bot_id, set()).add(event.id)
+                    if kind == "keep" and bot.start_time > self._now:
+                        self._kept.setdefault(bot.bot_id, []).append((event, spec))
         takes_request = kind in CHANGES
         return replace(
             decision,
@@ -149,7 +160,29 @@ class Planner:
             bot_config=self._config(spec) if spec is not None and takes_request else {},
             meeting_url=event.meeting_url if takes_request else None,
             bots=bots_to_come(event, self._now) if takes_request else (),
+            tag=self._tag and kind in ("schedule", "reschedule"),
         )
+
+    async def _note_new_configurations(self, decisions: dict[str, Decision]) -> None:
+        """Schedule bots again whose tags tell that their configuration is none of those that their events should have.
+
+        One event for each bot: the API updates it for all. Bots without tags are kept.
+        """
+        async for bot in Bots(self._caller).list(join_at_after=self._now, priority=Priority.BULK):
+            kept = [(event, spec) for event, spec in self._kept.get(bot.id, ()) if decisions[event.id].kind == "keep"]
+            digest = bot.metadata.get(CONFIG)
+            if not kept or digest is None or digest in {digest_of(spec.bot_config) for _, spec in kept}:
+                continue
+            event, spec = min(kept, key=lambda pair: (pair[0].start_time, pair[0].id))
+            decisions[event.id] = replace(
+                decisions[event.id],
+                kind="reschedule",
+                reason="new configuration",
+                bot_config=self._config(spec),
+                meeting_url=event.meeting_url,
+                bots=bots_to_come(event, self._now),
+                tag=True,
+            )
 
     def _reconsidered(self, decision: Decision) -> Decision:
         """What is to be done about an event, in the light of all others and of what was done before."""
@@ -163,7 +196,7 @@ class Planner:
             )  # fmt: skip
         if kind != decision.kind:
             return replace(decision, kind=kind, reason=reason, meeting_url=None, bots=())
-        if kind == "reschedule" and reason != "refresh":
+        if kind == "reschedule" and reason not in RESENDS:
             # Some deployments change a bot in place, for all events that share it.
             shared = any(self._right.get(bot.bot_id, set()) - {decision.event_id} for bot in decision.bots)
             return replace(decision, detach=shared or self._memory.is_repeated(decision))

@@ -68,7 +68,9 @@ def test_tagging_changes_nothing_else() -> None:
     config = {"bot_name": "Notes", "metadata": {"team": "sales"}}
     result = tagged(config, event_id=EVENT.upper(), deduplication_key="k" * 2000)
     assert config == {"bot_name": "Notes", "metadata": {"team": "sales"}}
-    assert result["metadata"].keys() == {"team", "recall_async_event", "recall_async_key"}
+    assert result["metadata"].keys() == {"team", "recall_async_event", "recall_async_key", "recall_async_config"}
+    again = tagged(result, event_id=EVENT, deduplication_key="k" * 2000)
+    assert again == result
     assert result["metadata"]["recall_async_event"] == EVENT
     assert all(isinstance(value, str) and len(value) <= 40 for value in result["metadata"].values())
 
