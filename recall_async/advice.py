@@ -114,15 +114,18 @@ def api_error(
         code, detail, complaints = mask.document([code, detail, complaints])
     kind = _kind(operation, response.status, code, detail)
     said = ""
+    named = code is not None and (not operation.secret or _FIELD.fullmatch(code) is not None)
+    detail = detail and detail[:MAX_DETAIL]
     if operation.secret:
         # What the server says may quote what it was sent.
         fields = ", ".join(name for name in complaints if _FIELD.fullmatch(name))
         said = f": it refuses {fields}" if fields and 400 <= response.status < 500 else ""
         detail, complaints, body = _secret(detail), _secret(complaints), SecretBytes(body)
+        code = code if named else _secret(code)
     elif detail:
         said = f": {one_line(detail, 200).rstrip('. ')}"
     message = f"{operation.name} was answered {response.status}"
-    if code and (not operation.secret or _FIELD.fullmatch(code)):
+    if code and named:
         message += f" ({one_line(code, 60)})"
     if attempts > 1:
         message += f" after {attempts} attempts"
@@ -130,6 +133,8 @@ def api_error(
     if after is not None:
         message += f" (Retry-After: {after:g} s)"
     advice = _advice(operation, response, kind, code, detail, cursor)
+    if operation.secret and detail and 400 <= response.status < 500:
+        advice = f"What the API says of it, which may hold secrets, is in the exception's `detail`. {advice}".strip()
     if advice:
         message += f". {advice}"
     return kind(
@@ -138,7 +143,7 @@ def api_error(
         attempts=attempts,
         status=response.status,
         code=code,
-        detail=detail and detail[:MAX_DETAIL],
+        detail=detail,
         errors=complaints,
         headers=response.headers,
         body=body,
@@ -197,7 +202,7 @@ def _secret(value: Any) -> Any:
     if isinstance(value, str):
         return Secret(value)
     if isinstance(value, Mapping):
-        return {name: _secret(part) for name, part in value.items()}
+        return {name if _FIELD.fullmatch(name) else Secret(name): _secret(part) for name, part in value.items()}
     return [_secret(part) for part in value] if isinstance(value, list) else value
 
 

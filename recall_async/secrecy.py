@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any, Final
 
 MAX_MESSAGE: Final = 500
@@ -43,23 +42,34 @@ def one_line(text: str, limit: int = MAX_MESSAGE) -> str:
 class KeyMask:
     """Hides an API key that a server sent back: as it is, escaped as in JSON, URLs or HTML, or in base64."""
 
-    __slots__ = ("_cut", "_forms", "_key")
+    __slots__ = ("_key", "_plain")
 
     def __init__(self, key: Secret) -> None:
         self._key = key
-        self._forms: Callable[[str], str] | None = None
-        self._cut: list[Callable[[str], str]] = []
+        forms = [key]
+        for start in ("", "Token ", "token:", "Bearer "):
+            coded = b64encode(f"{start}{key}".encode()).decode().rstrip("=")
+            forms.append(Secret(coded[:-1]))
+        self._plain = tuple(forms)
 
     def text(self, text: str) -> str:
         """The text without the key."""
-        return self._without()(text) if len(text) >= 8 else text
+        lower = text.lower()
+        for form in self._plain:
+            if form.lower() in lower:
+                text = re.sub(re.escape(form), MASK, text, flags=re.IGNORECASE)
+        if _ESCAPED.search(text) and self._key.lower() in _unescaped(text).lower():
+            text = re.sub("".join(map(_written, self._key)), MASK, text, flags=re.IGNORECASE)
+        return text
 
     def body(self, body: bytes) -> bytes:
         """The body without the key, and without the part of a key in which it was cut off."""
         text = body.decode("latin-1")  # one character for each byte
-        masked = self._without()(text)
-        for without_end in self._cut:
-            masked = without_end(masked)
+        masked = self.text(text)
+        tail = masked[-6 * len(self._key) :]
+        end = _unescaped(tail)
+        if any(end.endswith(self._key[:length]) for length in range(4, len(self._key))):
+            masked = masked[: len(masked) - len(tail)]
         return body if masked == text else masked.encode("latin-1", "replace")
 
     def document(self, value: Any) -> Any:
@@ -70,18 +80,23 @@ class KeyMask:
             return {self.text(str(name)): self.document(part) for name, part in value.items()}
         return [self.document(part) for part in value] if isinstance(value, list) else value
 
-    def _without(self) -> Callable[[str], str]:
-        if self._forms is None:
-            # Kept as functions: the representation of a pattern would show the key.
-            chars = [_written(char) for char in self._key]
-            whole = "".join(chars)
-            for start in ("", "Token ", "token:", "Bearer "):
-                coded = b64encode(f"{start}{self._key}".encode()).decode().rstrip("=")
-                whole += f"|{re.escape(coded[: len(coded) - 1])}=*"
-            self._forms = partial(re.compile(whole, re.IGNORECASE).sub, MASK)
-            ends = [f"(?:{''.join(chars[:n])})\\Z" for n in range(len(chars) - 1, 3, -1)]
-            self._cut = [partial(re.compile("|".join(ends), re.IGNORECASE).sub, "")] if ends else []
-        return self._forms
+
+_ESCAPED = re.compile(
+    r"\\u00(?P<json>[0-9a-f]{2})|\\(?P<bare>[^u])|%(?P<url>[0-9a-f]{2})|&#x0*(?P<hex>[0-9a-f]{2});|&#0*(?P<number>[0-9]{2,3});",
+    re.IGNORECASE,
+)
+
+
+def _unescaped(text: str) -> str:
+    """The text with the characters that are meant."""
+
+    def meant(found: re.Match[str]) -> str:
+        if found["bare"] is not None:
+            return found["bare"]
+        coded = found["json"] or found["url"] or found["hex"]
+        return chr(int(coded, 16) if coded else int(found["number"]))
+
+    return _ESCAPED.sub(meant, text)
 
 
 def _written(char: str) -> str:
