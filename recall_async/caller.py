@@ -51,7 +51,7 @@ from .outage import Outage, Passage
 from .retry import GiveUp, Retry, RetryPolicy, decide, pause_after
 from .stopping import Stopped, StopSignal
 from .transport import SendOnce, Transport, new_idempotency_key
-from .workspace import Workspace, workspace_named
+from .workspace import Workspace, Workspaces, workspaces
 
 T = TypeVar("T")
 
@@ -149,6 +149,7 @@ class Client:
         self._store = store
         self._quotas = quotas
         self._lanes: dict[str, QuotaLane] = {}
+        self._workspaces: Workspaces | None = None
         self._shared: Workspace | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: set[asyncio.Timeout] = set()
@@ -164,7 +165,8 @@ class Client:
         if self._shared is None:
             self._loop = loop
             self.transport.open()
-            self._shared = workspace_named(self.workspace)
+            self._workspaces = workspaces()
+            self._shared = self._workspaces.join(self.workspace)
             if self.observers.listening:
                 self._shared.breakers.listeners.add(self._parked)
         elif self._loop is not loop:
@@ -240,6 +242,8 @@ class Client:
         self.closed = True
         if self._shared is not None:
             self._shared.breakers.listeners.discard(self._parked)
+        if self._workspaces is not None:
+            self._workspaces.leave(self.workspace)
         for name, lane in self._lanes.items():
             lane.leave(self._quotas.get(name))
 

@@ -55,21 +55,51 @@ class KeyLocks:
         del self._queues[key]
 
 
+MAX_RESTING = 256
+"""Workspaces that no session uses and that are remembered."""
+
+
 class Workspace:
     """The shared part of one workspace in one event loop."""
 
-    __slots__ = ("breakers", "budget", "keys")
+    __slots__ = ("breakers", "budget", "keys", "sessions")
 
     def __init__(self) -> None:
         self.breakers = Breakers()
         self.keys = KeyLocks()
         self.budget = RetryBudget()
+        self.sessions = 0
 
 
-_workspaces: PerLoop[dict[str, Workspace]] = PerLoop(dict)
+class Workspaces:
+    """The workspaces of one event loop, by name."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Workspace] = {}
+        self._resting: dict[str, None] = {}  # those that no session uses, the one that rests longest first
+
+    def join(self, name: str) -> Workspace:
+        """Add a session to a workspace."""
+        workspace = self._known.setdefault(name, Workspace())
+        workspace.sessions += 1
+        self._resting.pop(name, None)
+        return workspace
+
+    def leave(self, name: str) -> None:
+        """Remove a session. Of the workspaces that no session uses, the `MAX_RESTING` last used ones are remembered."""
+        workspace = self._known[name]
+        workspace.sessions -= 1
+        if not workspace.sessions:
+            self._resting[name] = None
+            if len(self._resting) > MAX_RESTING:
+                oldest = next(iter(self._resting))
+                del self._resting[oldest], self._known[oldest]
 
 
-def workspace_named(name: str) -> Workspace:
-    """The workspace of this name in the running event loop."""
+_workspaces: PerLoop[Workspaces] = PerLoop(Workspaces)
+
+
+def workspaces() -> Workspaces:
+    """The workspaces of the running event loop."""
     _workspaces.bequeathed()
-    return _workspaces.get().setdefault(name, Workspace())
+    return _workspaces.get()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from recall_async import Quota, RecallSession, SessionClosedError
-from recall_async.workspace import workspace_named
+from recall_async.workspace import workspaces
 from tests.session.scripted_server import EVENT, Behaviour, ScriptedServer, raw, reply, reset
 
 EVENT_ID = "497f6eca-6276-4993-bfeb-53cbbbba6f08"
@@ -28,7 +28,8 @@ async def assert_nothing_is_held(recall: RecallSession, server: ScriptedServer, 
     async with asyncio.timeout(5):
         while tasks_of_the_client():  # noqa: ASYNC110 - aiohttp's, which write bodies and tell nobody
             await asyncio.sleep(0)
-    assert workspace_named(recall.workspace).keys._queues == {}
+    shared = workspaces()._known.get(recall.workspace)
+    assert shared is None or shared.keys._queues == {}
     assert not client._closing
     for lane in recall.statistics().values():
         assert (lane.in_flight, lane.waiting_interactive, lane.waiting_bulk) == (0, 0, 0)

@@ -19,6 +19,7 @@ from ...errors import DeadlineExceededError, QuotaStoreUnavailableError, RecallE
 from ..agreement import Agreement
 from ..contract import Ending, LaneStatistics, Slot
 from ..loops import clock_of
+from ..pace import report_pause
 from ..quota import Priority, Quota
 from ..sockets import MAX_BULK_IN_FLIGHT, MAX_IN_FLIGHT
 from ..waiting import WaitingCalls
@@ -332,6 +333,7 @@ class RedisLane:
 
     def _pause(self, now: float, seconds: float, granted_at: float) -> None:
         self._throttled += 1
+        report_pause(self._name, seconds)
         self._paused_until = max(self._paused_until, now + seconds)
         self._outbox.pause(Pause(seconds, now, int(granted_at), random.random()))
         self._link.wake(self)
