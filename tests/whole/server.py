@@ -248,7 +248,7 @@ class Server:
     async def _perform(self, asked: Asked) -> Reply:
         key = asked.body.get("deduplication_key")
         if key is not None and (other := self._keys.get(key)) is not None:
-            if other.status is None and other.end.closed_at is None and asked.end.closed_at is None:
+            if all(each.status is None and each.end.closed_at is None for each in (other, asked)):
                 self.clashes.append(asked)
             return Reply(409, {"detail": "This deduplication key is being worked on."})
         if key is not None:
