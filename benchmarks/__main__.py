@@ -12,7 +12,19 @@ from pathlib import Path
 from .document import section, show, write
 from .report import Report, Unavailable
 
-NAMES = ("decode", "calls", "quota", "latency", "shared", "lane", "workspaces", "bulk", "shared-store", "startup")
+NAMES = (
+    "decode",
+    "calls",
+    "tls",
+    "quota",
+    "latency",
+    "shared",
+    "lane",
+    "workspaces",
+    "bulk",
+    "shared-store",
+    "startup",
+)
 """In the order of the report. The module of `shared-store` is `shared_store`, and so on."""
 DOCS = Path(__file__).parent.parent / "docs"
 

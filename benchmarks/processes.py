@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-_ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
+_ADDRESS = re.compile(r"https?://127\.0\.0\.1:\d+")
 
 
 @contextmanager
@@ -38,7 +39,12 @@ def told(address: str, path: str) -> Any:
         return json.load(answer)
 
 
-def measured(module: str, *arguments: str) -> Any:
-    """The JSON that `python -m module arguments` prints: a measurement in an interpreter of its own."""
+def measured(module: str, *arguments: str, trusts: Path | None = None) -> Any:
+    """The JSON that `python -m module arguments` prints: a measurement in an interpreter of its own.
+
+    `trusts` is the certificate of an authority that it trusts in place of the system's.
+    """
     command = [sys.executable, "-m", module, *arguments]
-    return json.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True).stdout)
+    environment = {**os.environ, **({"SSL_CERT_FILE": str(trusts)} if trusts else {})}
+    ran = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True, env=environment)
+    return json.loads(ran.stdout)

@@ -1,6 +1,6 @@
 """A server that costs next to nothing, so that what is measured is the client: one answer to every request.
 
-    python -m benchmarks.server [--limit N --per SECONDS]
+    python -m benchmarks.server [--limit N --per SECONDS] [--tls]
 
 It prints its address as soon as it listens. With a limit it counts in a strict sliding window for each API key, and
 answers 429 beyond it. `GET /statistics` tells what it saw.
@@ -13,6 +13,7 @@ import asyncio
 import json
 import math
 import re
+import ssl
 import sys
 import time
 from collections import defaultdict, deque
@@ -20,7 +21,11 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from .events import event
+from .processes import ROOT
 
+CERTIFICATE = ROOT / "tests" / "data" / "localhost.pem"
+AUTHORITY = ROOT / "tests" / "data" / "localhost-ca.pem"
+"""What a client must trust to reach the server with `--tls`."""
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _EVENT = re.compile(rb"/calendar-events/([0-9a-f-]{36})/")
 _KEY = re.compile(rb"\r\nauthorization: *([^\r]*)", re.IGNORECASE)
@@ -63,7 +68,7 @@ class Windows:
         self._limit = limit
         self._per = per
         self._counted: defaultdict[bytes, deque[float]] = defaultdict(deque)
-        self.accepted = self.rejected = 0
+        self.accepted = self.rejected = self.connections = 0
 
     def count(self, key: bytes) -> int:
         """0 if the request was counted, else the seconds after which another one can be."""
@@ -113,6 +118,7 @@ class Connection(Requests):
         super().__init__()
         self._windows = windows
         self._ok = ok
+        windows.connections += 1
 
     def requested(self, head: bytes) -> None:
         self.transport.write(self._reply(head))
@@ -120,18 +126,27 @@ class Connection(Requests):
     def _reply(self, head: bytes) -> bytes:
         windows = self._windows
         if head.startswith(b"GET /statistics "):
-            return answer(b"200 OK", json.dumps({"accepted": windows.accepted, "rejected": windows.rejected}).encode())
+            seen = {
+                "accepted": windows.accepted,
+                "rejected": windows.rejected,
+                "connections": windows.connections,
+            }
+            return answer(b"200 OK", json.dumps(seen).encode())
         key = _KEY.search(head)
         if wait := windows.count(key[1] if key else b""):
             return too_many(wait)
         return self._ok.to(head)
 
 
-async def serve(connection: Callable[[], Requests]) -> None:
+async def serve(connection: Callable[[], Requests], *, tls: bool = False) -> None:
     """Listen on a free port, and say where."""
-    server = await asyncio.get_running_loop().create_server(connection, "127.0.0.1", 0, backlog=4096)
+    context = None
+    if tls:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(CERTIFICATE)
+    server = await asyncio.get_running_loop().create_server(connection, "127.0.0.1", 0, backlog=4096, ssl=context)
     host, port = server.sockets[0].getsockname()
-    sys.stdout.write(f"http://{host}:{port}\n")
+    sys.stdout.write(f"{'https' if tls else 'http'}://{host}:{port}\n")
     sys.stdout.flush()
     await server.serve_forever()
 
@@ -140,10 +155,11 @@ async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--limit", type=int, default=0)
     parser.add_argument("--per", type=float, default=60.0)
+    parser.add_argument("--tls", action="store_true")
     options = parser.parse_args()
     windows = Windows(options.limit, options.per)
     ok = Ok()
-    await serve(lambda: Connection(windows, ok))
+    await serve(lambda: Connection(windows, ok), tls=options.tls)
 
 
 if __name__ == "__main__":
