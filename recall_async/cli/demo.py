@@ -39,7 +39,7 @@ LABELS = {
 )
 @click.option("--seed", default=7, show_default=True, type=int, help="The same seed makes the same events.")
 @click.option("--pace", type=click.Choice(["smooth", "greedy"]), default="smooth", show_default=True,
-              help="smooth: 60 at once, then 10 a second. greedy: 600 at once.")  # fmt: skip
+              help="smooth: 300 at once, then paced. greedy: 600 at once.")  # fmt: skip
 @json_option
 def demo(events: int, seed: int, pace: str, as_json: bool) -> Status:
     """Schedule bots on a local sandbox at the API's real quotas, and compare what server and client have counted.

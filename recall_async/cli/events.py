@@ -53,6 +53,8 @@ def events(
     TIME is a date (2026-11-27), a day (today, tomorrow), a distance from now (+2d, -3h, +30m) or a full time
     (2026-11-27T18:30:00Z). Times are in UTC unless they name a time zone. --to with a date or a day includes all of it.
 
+    BOTS is the number of bots on the event; "-" if it has no meeting URL and cannot have one, "gone" if it was deleted.
+
     With --json, one event per line, as `recall-async actions` reads them.
     """
     session = connection.session()
@@ -207,7 +209,8 @@ def _print(event: CalendarEvent, as_json: bool, states: dict[str, Bot | None] | 
 
 
 def _in_one_line(event: CalendarEvent) -> str:
-    bots = "gone" if event.is_deleted else str(len(event.bots))
+    bots = "-" if event.meeting_url is None and not event.bots else str(len(event.bots))
+    bots = "gone" if event.is_deleted else bots
     title = line(event.title)
     if (width := columns(sys.stdout)) is not None:
         title = fitted(title, max(8, width - 62))

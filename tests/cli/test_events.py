@@ -87,6 +87,14 @@ def test_bad_config_sends_nothing(run, recall_sandbox: RecallSandbox, config: st
     assert sum(recall_sandbox.report()["operations"]["calendar_events.schedule_bot"].values()) == 0
 
 
+def test_list_says_which_events_can_have_a_bot(run, recall_sandbox: RecallSandbox) -> None:
+    """A user would pick an event without a meeting URL, and be told so by the API."""
+    shown = {row.split()[2]: row.split()[3] for row in run("events", "--include-deleted").stdout.splitlines()}
+    for event in recall_sandbox.snapshot()["events"]:
+        expected = "gone" if event["is_deleted"] else "0" if event["meeting_url"] else "-"
+        assert shown[event["id"]] == expected
+
+
 def test_failure_is_one_message(run) -> None:
     """A failed call would print a traceback, or end like one that succeeded."""
     result = run("event", "2f3d2b1e-6c57-4bd5-a5d0-0c8f0f4e3a11", "--json")
