@@ -31,6 +31,7 @@ class Planning(NamedTuple):
     calendars: tuple[UUID, ...] | None
     refresh: bool
     remove_foreign: bool
+    tag: bool
 
 
 def planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,6 +49,7 @@ def planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @click.option("--remove-foreign", is_flag=True,
                   help="Remove also bots whose key the policy's scheme cannot have made.")  # fmt: skip
+    @click.option("--tag", is_flag=True, help="Tag new bots, and send a changed bot_config again to tagged ones.")
     @wraps(command)
     def planned(
         *args: Any,
@@ -56,6 +58,7 @@ def planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
         calendar_id: tuple[UUID, ...],
         refresh: bool,
         remove_foreign: bool,
+        tag: bool,
         **options: Any,
     ) -> Any:
         from ..sync.policy import RecordingPolicy
@@ -63,7 +66,7 @@ def planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
         rules = RecordingPolicy.from_toml(policy)
         if deduplication is not None:
             rules = replace(rules, deduplication=deduplication)
-        planning = Planning(rules, calendar_id or None, refresh, remove_foreign)
+        planning = Planning(rules, calendar_id or None, refresh, remove_foreign, tag)
         return command(*args, planning=planning, **options)
 
     return planned
