@@ -36,8 +36,8 @@ class Response:
     __slots__ = ("_content", "headers", "status")
 
     def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        self.status = status
-        self.headers = headers
+        self.status: int = status
+        self.headers: Mapping[str, str] = headers
         """By lower-case name."""
         self._content = msgspec.Raw(body)  # of which no representation shows what is in it
 

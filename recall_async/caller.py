@@ -65,12 +65,12 @@ class Account:
     __slots__ = ("attempts", "in_flight", "stop", "waited")
 
     def __init__(self, stop: StopSignal | None = None) -> None:
-        self.stop = stop
+        self.stop: StopSignal | None = stop
         """Is asked before each request."""
-        self.in_flight = False
+        self.in_flight: bool = False
         """Whether a request is on its way."""
-        self.attempts = 0
-        self.waited = 0.0
+        self.attempts: int = 0
+        self.waited: float = 0.0
         """Seconds spent waiting for keys, slots, pauses and backoffs, and not for the server."""
 
 
@@ -91,19 +91,19 @@ class Call(Generic[T]):
         idempotency_key: str | None = None,
         account: Account | None = None,
     ) -> None:
-        self.request = request
-        self.priority = priority
-        self.until = until
+        self.request: Request[T] = request
+        self.priority: Priority = priority
+        self.until: float = until
         """The time of the loop's clock by which it must be through."""
-        self.policy = policy
+        self.policy: RetryPolicy = policy
         self.idempotency_key = idempotency_key
-        self.in_doubt = False
+        self.in_doubt: bool = False
         """Whether an attempt that was not answered may have taken effect."""
-        self.account = account or Account()
-        self.begun = 0.0
-        self.number = 0
+        self.account: Account = account or Account()
+        self.begun: float = 0.0
+        self.number: int = 0
         """In the process, once somebody is told of it."""
-        self.key_wait = 0.0
+        self.key_wait: float = 0.0
         """Seconds that it waited for its deduplication key."""
         self.status: int | None = None
         """Of the last response."""
@@ -141,7 +141,7 @@ class Client:
         observers: Observers | None = None,
     ) -> None:
         self._keep_extra = keep_extra
-        self.observers = observers or Observers()
+        self.observers: Observers = observers or Observers()
         self._paces: dict[str, float | None] = {}
         self.transport = transport
         self.policy = policy
@@ -155,7 +155,7 @@ class Client:
         self._closing: set[asyncio.Timeout] = set()
         """One for each call in flight: it ends when the session is closed."""
         self._idle: asyncio.Event | None = None
-        self.closed = False
+        self.closed: bool = False
 
     def open(self) -> Workspace:
         """Be ready to call in the running event loop. Raises `SessionClosedError` or `ConfigurationError`."""

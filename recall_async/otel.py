@@ -13,8 +13,8 @@ from typing import Any
 
 try:
     from opentelemetry import context, metrics, trace
-except ImportError as error:  # pragma: no cover
-    raise ImportError("recall_async.otel needs the extra otel: pip install 'recall-async[otel]'") from error
+except ImportError as _error:  # pragma: no cover
+    raise ImportError("recall_async.otel needs the extra otel: pip install 'recall-async[otel]'") from _error
 
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import SpanKind, Status, StatusCode

@@ -41,7 +41,7 @@ SICK = 2
 UNAVAILABLE = frozenset({502, 503, 504})
 """Statuses by which something in front of the API says that it is away."""
 
-logger = logging.getLogger("recall_async")
+logger: logging.Logger = logging.getLogger("recall_async")
 
 
 class Scope(NamedTuple):
@@ -88,12 +88,12 @@ class Passage:
         self._begun = asyncio.get_running_loop().time()
         self._answers = -1
         """How many responses there had been when it last failed."""
-        self.failed = False
+        self.failed: bool = False
         """Whether the last attempt met an outage."""
         self.error: RecallError | None = None
-        self.counted = 0
+        self.counted: int = 0
         """Attempts that its policy counts: not those that failed because the server was away."""
-        self.sent = 0
+        self.sent: int = 0
 
     @property
     def patient(self) -> bool:
@@ -217,16 +217,16 @@ class Breaker:
         self._timer: asyncio.TimerHandle | None = None
         self._not_before = -math.inf
         self.in_flight = 0
-        self.failures = 0
+        self.failures: int = 0
         """In a row."""
-        self.answers = 0
+        self.answers: int = 0
         """Responses other than failures, ever."""
-        self.parked = False
-        self.since = 0.0
+        self.parked: bool = False
+        self.since: float = 0.0
         """When the first failure of the row was."""
-        self.next_try = 0.0
-        self.tries = 0
-        self.cause = ""
+        self.next_try: float = 0.0
+        self.tries: int = 0
+        self.cause: str = ""
 
     @property
     def prober(self) -> Passage | None:

@@ -140,7 +140,7 @@ class Transport:
             hdrs.AUTHORIZATION: Secret(f"Token {api_key}"),
             hdrs.USER_AGENT: f"recall_async/{VERSION} aiohttp/{aiohttp.__version__}",
         }
-        self.mask = KeyMask(api_key)
+        self.mask: KeyMask = KeyMask(api_key)
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self.timeout = timeout
         self._http = None if callable(http) else http

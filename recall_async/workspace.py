@@ -65,10 +65,10 @@ class Workspace:
     __slots__ = ("breakers", "budget", "keys", "sessions")
 
     def __init__(self) -> None:
-        self.breakers = Breakers()
-        self.keys = KeyLocks()
-        self.budget = RetryBudget()
-        self.sessions = 0
+        self.breakers: Breakers = Breakers()
+        self.keys: KeyLocks = KeyLocks()
+        self.budget: RetryBudget = RetryBudget()
+        self.sessions: int = 0
 
 
 class Workspaces:

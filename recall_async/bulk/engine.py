@@ -35,7 +35,7 @@ LOOK_AHEAD = 4
 BREATH = 64
 """Outcomes after which a job that had nothing to wait for lets others have the event loop."""
 
-logger = logging.getLogger("recall_async")
+logger: logging.Logger = logging.getLogger("recall_async")
 
 
 class Phase(Enum):

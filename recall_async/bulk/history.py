@@ -29,7 +29,7 @@ class History:
         """Deduplication keys of actions that are done again: what came after them with the same key is, too."""
         self._met: set[int] = set()
         """Events of which an action was left out."""
-        self.strangers = 0
+        self.strangers: int = 0
         """How many events the journal tells of, until one of them is found in the job."""
 
     def __len__(self) -> int:

@@ -72,7 +72,7 @@ class JournalFile:
     """
 
     def __init__(self, journal: Journal, *, job: str | None = None, readonly: bool = False) -> None:
-        self.path = Path(journal.path)
+        self.path: Path = Path(journal.path)
         self.job = job
         self._fsync_every = journal.fsync_every
         self._unsynced = 0

@@ -39,10 +39,10 @@ class Item:
     __slots__ = ("account", "action", "blockers", "conflict_keys", "followers")
 
     def __init__(self, action: Action, account: Account) -> None:
-        self.action = action
-        self.account = account
-        self.conflict_keys = conflict_keys(action)
-        self.blockers = 0
+        self.action: Action = action
+        self.account: Account = account
+        self.conflict_keys: list[object] = conflict_keys(action)
+        self.blockers: int = 0
         self.followers: list[Item] = []
 
 
@@ -53,7 +53,7 @@ class ConflictQueue:
         self._last: dict[object, Item] = {}
         self.ready: deque[Item] = deque()
         """Those that may go."""
-        self.waiting = 0
+        self.waiting: int = 0
         """How many were added and not popped yet."""
 
     def add(self, item: Item) -> None:

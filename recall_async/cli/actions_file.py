@@ -28,7 +28,7 @@ class ActionsFile:
     """
 
     def __init__(self, path: str, default_config: Mapping[str, Any]) -> None:
-        self.name = "standard input" if path == "-" else path
+        self.name: str = "standard input" if path == "-" else path
         self._default_config = default_config
         self._file = open_twice(path)
         self._records: Records = JSONLines(self._file)

@@ -52,7 +52,7 @@ class Misconfigured(click.ClickException):
 class Group(click.Group):
     """A group of such commands, which suggests names where one is mistyped."""
 
-    command_class = Command
+    command_class: type[click.Command] | None = Command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

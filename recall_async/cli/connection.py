@@ -214,8 +214,10 @@ def _option(name: str, **settings: Any) -> Callable[[Callable[..., Any]], Callab
     return click.option(name, cls=ConnectionOption, **settings)
 
 
-redis_option = _option("--redis", metavar="URL", help="Share quota and jobs through it [RECALL_REDIS_URL].")
-prefix_option = _option(
+redis_option: Callable[[Callable[..., Any]], Callable[..., Any]] = _option(
+    "--redis", metavar="URL", help="Share quota and jobs through it [RECALL_REDIS_URL]."
+)
+prefix_option: Callable[[Callable[..., Any]], Callable[..., Any]] = _option(
     "--prefix", metavar="TEXT", default="recall", help="Prefix of all keys in Redis [default recall]."
 )
 

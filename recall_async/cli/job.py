@@ -18,6 +18,7 @@ from .text import duration, print_json, say
 
 if TYPE_CHECKING:
     from ..bulk.actions import Outcome
+    from ..bulk.progress import Progress
     from ..bulk.run import BulkRun
     from ..session import RecallSession
 
@@ -26,11 +27,12 @@ class Job:
     """One run of a bulk job."""
 
     def __init__(self, session: RecallSession, bulk: BulkRun, shown: Display) -> None:
-        self.progress = bulk.progress
-        self.failures = Failures()
-        self.seconds = 0.0
-        self.requests = self.throttled = 0
-        self.interrupted = False
+        self.progress: Progress = bulk.progress
+        self.failures: Failures = Failures()
+        self.seconds: float = 0.0
+        self.requests: int = 0
+        self.throttled: int = 0
+        self.interrupted: bool = False
         self.error: RecallError | OSError | None = None
         """What ended it before its time."""
         self._session = session
@@ -68,7 +70,8 @@ class Job:
     def _look(self) -> None:
         self.progress = self._bulk.progress
         lanes = self._session.statistics().values()
-        self.requests, self.throttled = sum(lane.admitted for lane in lanes), sum(lane.throttled for lane in lanes)
+        self.requests = sum(lane.admitted for lane in lanes)
+        self.throttled = sum(lane.throttled for lane in lanes)
         self._display.update(self.progress)
 
     @property

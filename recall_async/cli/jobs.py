@@ -51,10 +51,10 @@ def _required(redis: str | None) -> str:
     return redis
 
 
-workspace_option = click.option(
+workspace_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
     "--workspace", metavar="NAME", help="Whose jobs [RECALL_WORKSPACE, or else default]; its workers name it, too."
 )
-name_argument = click.argument("name")
+name_argument: Callable[[Callable[..., Any]], Callable[..., Any]] = click.argument("name")
 
 
 @jobs.command()
@@ -151,7 +151,7 @@ class Worker:
     def __init__(self, session: RecallSession) -> None:
         self.session = session
         self.queue: JobQueue | None = None
-        self.interrupted = False
+        self.interrupted: bool = False
 
     def stop(self) -> None:
         """Finish what is on its way, and begin nothing more."""

@@ -174,7 +174,7 @@ class Rounds:
 class SyncJob(Job):
     """A job that knows whether something is left for the next round."""
 
-    unsettled = False
+    unsettled: bool = False
     """Whether an event must be looked at again although it does not change."""
 
     def look_at(self, outcome: Outcome) -> None:

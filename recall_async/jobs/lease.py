@@ -34,9 +34,9 @@ class Lease(StopSignal):
     def __init__(self, store: JobStore, chunk: Chunk, seconds: float, follows: StopSignal) -> None:
         super().__init__(follows)
         self.chunk = chunk
-        self.over = False
+        self.over: bool = False
         """Whether the chunk is another worker's now, or its job was cancelled."""
-        self.remaining = set(chunk.actions)
+        self.remaining: set[int] = set(chunk.actions)
         """Numbers of the actions of which the outcome is not known."""
         self._store = store
         self._seconds = seconds

@@ -11,8 +11,8 @@ try:
     from redis.asyncio import Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
-except ImportError as error:  # pragma: no cover
-    raise ImportError("JobQueue needs the extra redis: pip install 'recall-async[redis]'") from error
+except ImportError as _error:  # pragma: no cover
+    raise ImportError("JobQueue needs the extra redis: pip install 'recall-async[redis]'") from _error
 
 import msgspec
 

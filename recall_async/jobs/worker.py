@@ -29,7 +29,7 @@ POLL = 1.0
 GIVE_BACK_TIMEOUT = 2.0
 """Seconds for which Redis is waited for when a worker that was cancelled gives its chunk back."""
 
-logger = logging.getLogger("recall_async")
+logger: logging.Logger = logging.getLogger("recall_async")
 _encode = msgspec.json.Encoder().encode
 
 

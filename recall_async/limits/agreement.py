@@ -22,7 +22,7 @@ class Agreement:
         self._operation = operation
         self._apply = apply
         self._sessions = self._named = 0
-        self.quota = quota
+        self.quota: Quota = quota
         """What the lane keeps to."""
 
     @property

@@ -74,11 +74,11 @@ class Slot:
         number: int = 0,
     ) -> None:
         self._end: Callable[[Slot, Ending, float], None] | None = end
-        self.granted_at = granted_at
+        self.granted_at: float = granted_at
         """By the clock of whoever granted it."""
-        self.usable_until = usable_until
+        self.usable_until: float = usable_until
         """The time of the loop's clock after which its request must not begin."""
-        self.number = number
+        self.number: int = number
         """What the lane that granted it calls it."""
 
     def answered(self) -> None:

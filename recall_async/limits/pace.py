@@ -18,7 +18,7 @@ import logging
 import math
 from collections import deque
 
-logger = logging.getLogger("recall_async")
+logger: logging.Logger = logging.getLogger("recall_async")
 
 LONGEST_USUAL_PAUSE = 3600.0
 """Seconds of a pause beyond which it is reported as an error."""

@@ -73,7 +73,7 @@ class Promise:
         """Keep another promise from now on; the window has been told. The demand is not forgotten."""
         self._quota = quota
         self._reserve = quota.reserved
-        self.rho = -1.0
+        self.rho: float = -1.0
         """Slots per second that are promised."""
         self._follow()
 

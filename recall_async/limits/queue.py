@@ -25,12 +25,12 @@ class Ticket(Generic[T]):
     __slots__ = ("arrived", "holder", "priority", "until", "waits")
 
     def __init__(self, priority: Priority, holder: T, arrived: float, until: float) -> None:
-        self.priority = priority
-        self.holder = holder
-        self.arrived = arrived
-        self.until = until
+        self.priority: Priority = priority
+        self.holder: T = holder
+        self.arrived: float = arrived
+        self.until: float = until
         """Its deadline."""
-        self.waits = True
+        self.waits: bool = True
 
 
 class _Line(Generic[T]):
@@ -119,7 +119,7 @@ class WaitQueue(Generic[T]):
     def __init__(self, patience: float = math.inf) -> None:
         self._lines: tuple[_Line[T], ...] = tuple(_Line() for _ in Priority)
         self._size = 0
-        self.patience = patience
+        self.patience: float = patience
         """Seconds after which an interactive call goes before the others of its class."""
 
     def __len__(self) -> int:

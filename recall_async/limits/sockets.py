@@ -9,7 +9,7 @@ if sys.platform == "win32":
 else:
     import resource
 
-    _soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     _SOCKETS = 1024 if _soft == resource.RLIM_INFINITY else max(128, min(_soft, 1024))
 
 MAX_IN_FLIGHT = _SOCKETS // 2

@@ -57,13 +57,14 @@ class Window:
     __slots__ = ("_answered", "_longest", "_lost", "_older", "in_flight", "per")
 
     def __init__(self, per: float) -> None:
-        self.in_flight = 0
+        self.in_flight: int = 0
         # When the answers came, and until when the lost requests may be counted: both ascending.
         self._answered: deque[float] = deque()
         self._lost: list[float] = []
         # Those of both whose slots are back, but would not be with a longer `per`: in the order in which they came back.
         self._older: deque[float] = deque()
-        self.per = self._longest = per * (1 + CLOCK_TOLERANCE)
+        self.per: float = per * (1 + CLOCK_TOLERANCE)
+        self._longest = self.per
 
     def configure(self, per: float) -> None:
         """Count in another window from now on."""

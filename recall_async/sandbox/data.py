@@ -49,7 +49,7 @@ class Generator:
     """Generate calendars, meetings and events from a seed, relative to `now` (in whole minutes)."""
 
     def __init__(self, seed: int, now: datetime, *, url_objects: bool = True, unusual: float = 0.0) -> None:
-        self.rng = Random(seed)
+        self.rng: Random = Random(seed)
         self._now = now.replace(second=0, microsecond=0)
         self._url_objects = url_objects
         self._unusual = unusual

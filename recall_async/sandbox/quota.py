@@ -18,7 +18,7 @@ class SlidingWindow:
             raise ValueError(f"a quota needs a limit of at least 1 and a period above 0, not {limit} per {per}")
         self.limit = limit
         self.per = per
-        self.peak = 0
+        self.peak: int = 0
         """The largest number of requests in any window."""
         self._clock = clock
         self._counted: deque[float] = deque()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-encode = msgspec.json.Encoder().encode
+encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Refusal(Exception):
     def __init__(self, status: int, document: Any, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(status, document)
         self.document = document
-        self.reply = reply(status, document, headers)
+        self.reply: Reply = reply(status, document, headers)
 
 
 def field_error(name: str, message: str) -> Refusal:

@@ -44,7 +44,7 @@ class Server:
     def __init__(
         self, settings: Settings, api_keys: Sequence[str], latency: tuple[Delay, Delay], webhooks: Webhooks
     ) -> None:
-        self.workspace = Workspace(settings)
+        self.workspace: Workspace = Workspace(settings)
         self.latency = latency
         self.webhooks = webhooks
         self._api_keys = frozenset(api_keys)

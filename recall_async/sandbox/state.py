@@ -48,13 +48,14 @@ class State:
         unusual: float = 0.0,
         shared_bots: SharedBots = "detach",
     ) -> None:
-        self.generator = Generator(seed, now, url_objects=url_objects, unusual=unusual)
-        self.calendars = {calendar.id: calendar for calendar in self.generator.calendars(calendars)}
+        self.generator: Generator = Generator(seed, now, url_objects=url_objects, unusual=unusual)
+        drawn_calendars = self.generator.calendars(calendars)
+        self.calendars: dict[str, CalendarDocument] = {calendar.id: calendar for calendar in drawn_calendars}
         drawn = self.generator.events(events, list(self.calendars.values()))
-        self.events = {event.document.id: event for event in drawn}
-        self.event_order = sorted(_position(event) for event in drawn)
+        self.events: dict[str, Event] = {event.document.id: event for event in drawn}
+        self.event_order: list[Position] = sorted(_position(event) for event in drawn)
         self.bots: dict[str, Bot] = {}
-        self.pool_exhausted_within = timedelta.min
+        self.pool_exhausted_within: timedelta = timedelta.min
         """Meetings that start sooner than this get no bot (507)."""
         self.pool_headers: dict[str, str] = {}
         self._live_bots: dict[str, str] = {}

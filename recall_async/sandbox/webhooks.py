@@ -50,8 +50,8 @@ class Webhooks:
             raise ValueError(f"webhook_headers must be 'webhook' or 'svix', got {header_names!r}")
         self.url = url
         self.secret = secret
-        self.delivered = 0
-        self.failed = 0
+        self.delivered: int = 0
+        self.failed: int = 0
         """Number of deliveries that were given up."""
         self._header_names = header_names
         self._key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)

@@ -38,7 +38,7 @@ def no_operation(method: str, methods: dict[str, Operation[Any]]) -> Reply:
     return detail(405, f'Method "{printable(method)}" not allowed.', {"Allow": ", ".join(methods)}).reply
 
 
-UNAUTHORIZED = Refusal(
+UNAUTHORIZED: Reply = Refusal(
     401,
     {"code": "authentication_failed", "detail": "Invalid API token, or a token of another region."},
     {"WWW-Authenticate": "Token"},

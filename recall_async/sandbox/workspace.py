@@ -94,7 +94,7 @@ class Workspace:
         self.settings = settings
         self._advanced = 0.0
         """Seconds by which the clocks were advanced."""
-        self.state = State(
+        self.state: State = State(
             seed=settings.seed,
             now=settings.now(),
             events=settings.events,
@@ -103,10 +103,10 @@ class Workspace:
             unusual=settings.unusual,
             shared_bots=settings.shared_bots,
         )
-        self.windows = settings.windows(self.clock)
-        self.tallies = {name: Tally() for name in OPERATIONS}
-        self.replies = ReplyCache(self.clock)
-        self.faults = Faults([replace(fault) for fault in settings.faults], settings.seed)
+        self.windows: dict[str, SlidingWindow] = settings.windows(self.clock)
+        self.tallies: dict[str, Tally] = {name: Tally() for name in OPERATIONS}
+        self.replies: ReplyCache = ReplyCache(self.clock)
+        self.faults: Faults = Faults([replace(fault) for fault in settings.faults], settings.seed)
         self._deduplication_keys: set[str] = set()
 
     def clock(self) -> float:

@@ -113,7 +113,7 @@ class KeyTemplate:
     __slots__ = ("_parts", "text")
 
     def __init__(self, text: str) -> None:
-        self.text = text
+        self.text: str = text
         self._parts = _parse(text)
         names = {name for _, name, _ in self._parts}
         if "event_id" not in names and not ("start_time" in names and names & {"meeting_url", "ical_uid"}):

@@ -33,7 +33,7 @@ from .memory import PATIENCE, memory_of
 from .plan import Plan, watermark_of
 from .policy import UNDECIDED, BotSpec, Policy, Undecided, ask, check_setting
 
-logger = logging.getLogger("recall_async")
+logger: logging.Logger = logging.getLogger("recall_async")
 
 LOOKBACK = timedelta(days=1)
 """Events of a calendar are kept up to date from so long ago on: https://docs.recall.ai/docs/scheduling-guide"""

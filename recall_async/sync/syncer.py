@@ -27,7 +27,7 @@ from .plan import Plan
 from .policy import UNDECIDED, BotSpec, Policy, Undecided, ask
 from .watermarks import MemoryWatermarks, WatermarkStore
 
-logger = logging.getLogger("recall_async")
+logger: logging.Logger = logging.getLogger("recall_async")
 
 ALWAYS = datetime.min.replace(tzinfo=UTC)
 """Since when everything changed: look at all events."""

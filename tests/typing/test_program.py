@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,3 +23,15 @@ def test_types_of_a_program() -> None:
 def test_types_are_shipped() -> None:
     """Would make type checkers pass over the package."""
     assert (ROOT / "recall_async" / "py.typed").is_file()
+
+
+def test_types_are_complete() -> None:
+    """Would leave a type checker to guess the type of something public."""
+    pyright = shutil.which("pyright", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if pyright is None:
+        pytest.skip("pyright is not installed")
+    command = [pyright, "--verifytypes", "recall_async", "--ignoreexternal", "--pythonpath", sys.executable]
+    checked = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    assert "Type completeness score: 100%" in checked.stdout, checked.stdout[-3000:]

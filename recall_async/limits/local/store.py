@@ -23,7 +23,7 @@ from ..quota import Quota, base_quota
 from ..window import Record
 from .lane import LocalLane, Memory
 
-logger = logging.getLogger("recall_async")
+logger: logging.Logger = logging.getLogger("recall_async")
 
 MAX_RESTING = 256
 """Lanes of a loop that no session uses and that are kept as they are."""
@@ -81,7 +81,7 @@ _told: set[str] = set()
 class LocalQuotaStore:
     """The quota's state in this process, shared by everybody in the running event loop."""
 
-    longest_request = math.inf
+    longest_request: float = math.inf
 
     def open(self, workspace: str, operation: str, quota: Quota | None) -> QuotaLane:
         key = workspace, operation

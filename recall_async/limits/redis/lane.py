@@ -30,7 +30,7 @@ from .outbox import Outbox
 from .reserve import LocalReserve
 from .scripts import GRANT_MAX_AGE, Ask, Command, Grant, Keys, Pause, Terms
 
-logger = logging.getLogger("recall_async")
+logger: logging.Logger = logging.getLogger("recall_async")
 
 ASK_EVERY = 0.05
 """Seconds between two asks of a lane that got less than it wanted, on average and at the least."""

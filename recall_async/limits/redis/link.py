@@ -29,7 +29,7 @@ from .memory import Memory
 from .scripts import Command, mark
 from .wire import Wire
 
-logger = logging.getLogger("recall_async")
+logger: logging.Logger = logging.getLogger("recall_async")
 
 OUTAGE_TIMEOUT = 2.0
 """Seconds after which an answer is not waited for any longer."""
@@ -117,9 +117,9 @@ class Link:
         self._warned = False
         self._refusal = ""
         self.greeter: Greeter | None = None
-        self.users = 0
+        self.users: int = 0
         """Lanes that are used: `join` and `leave` count them."""
-        self.trouble = ""
+        self.trouble: str = ""
         """Why Redis does not answer; empty while it does."""
 
     def wake(self, speaker: Speaker) -> None:

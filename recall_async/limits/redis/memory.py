@@ -25,11 +25,11 @@ class Known:
     __slots__ = ("heard", "keys", "slots_until", "terms")
 
     def __init__(self, keys: Keys) -> None:
-        self.keys = keys
+        self.keys: Keys = keys
         self.terms: Terms | None = None
         self.heard: tuple[str, float] | None = None
         """The epoch, and when Redis last named it."""
-        self.slots_until = -math.inf
+        self.slots_until: float = -math.inf
         """When the last slot that was granted to this process has passed, however its request ended."""
 
     def epoch(self, now: float) -> tuple[str, float]:
@@ -46,7 +46,7 @@ class Memory:
         self._known: OrderedDict[str, Known] = OrderedDict()
         self.server = ""
         """The server, and the life of its data, in which the slots are written; empty before the first connection."""
-        self.slots_until = -math.inf
+        self.slots_until: float = -math.inf
         """When the last slot of all has passed."""
 
     def known(self, keys: Keys, now: float) -> Known:

@@ -62,11 +62,11 @@ class Script:
     """A Lua script of `recall_async/limits/redis/lua`. `<NAME>` in it stands for a part of state.lua, or for a constant."""
 
     def __init__(self, name: str) -> None:
-        self.text = _read(name)
+        self.text: str = _read(name)
         for part in (_PARTS, _CONSTANTS):
             for token, value in part.items():
                 self.text = self.text.replace(f"<{token}>", str(value))
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        self.sha: str = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
 ACQUIRE = Script("acquire")
@@ -89,7 +89,7 @@ class Keys:
     """Where Redis keeps one quota. The braces keep it on one node of a cluster, and all else stands outside of them."""
 
     def __init__(self, prefix: str, workspace: str, operation: str) -> None:
-        self.stem = f"{prefix}:{{{quote(workspace, safe='')}/{operation}}}"
+        self.stem: str = f"{prefix}:{{{quote(workspace, safe='')}/{operation}}}"
 
     @property
     def slots(self) -> str:

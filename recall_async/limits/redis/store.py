@@ -11,8 +11,8 @@ try:
     from redis.asyncio import Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
-except ImportError as error:  # pragma: no cover
-    raise ImportError("RedisQuotaStore needs the extra redis: pip install 'recall-async[redis]'") from error
+except ImportError as _error:  # pragma: no cover
+    raise ImportError("RedisQuotaStore needs the extra redis: pip install 'recall-async[redis]'") from _error
 
 from ...checks import invalid, seconds, shown, whole
 from ...errors import ConfigurationError, QuotaStoreUnavailableError
@@ -76,7 +76,7 @@ class RedisQuotaStore:
             raise invalid("client", "a redis.asyncio.Redis", client)
         if not isinstance(prefix, str) or "{" in prefix or "}" in prefix:
             raise invalid("prefix", "a text without braces, which say which node of a cluster a key is on", prefix)
-        self.longest_request = seconds("longest_request", longest_request)
+        self.longest_request: float = seconds("longest_request", longest_request)
         whole("local_reserve", local_reserve, at_least=0)
         whole("processes", processes, at_least=1)
         self._prefix = prefix
