@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import assert_type
+from typing import Any, assert_type
 from uuid import UUID
 
 import aiohttp
@@ -12,13 +12,17 @@ import msgspec
 
 from recall_async import (
     APIError,
+    Bot,
+    BotStatusChange,
     Calendar,
     CalendarAccessToken,
     CalendarEvent,
     CalendarEventBot,
     DeadlineExceededError,
     EventEndedError,
+    FileLatest,
     LaneStatistics,
+    Latest,
     MeetingURL,
     Outcome,
     Page,
@@ -28,11 +32,24 @@ from recall_async import (
     RateLimitedError,
     RecallError,
     RecallSession,
+    Recording,
     RecordingPolicy,
     Region,
     RemoveBot,
     RetryPolicy,
     ScheduleBot,
+    WebhookEvent,
+    WebhookVerifier,
+    tagged,
+)
+from recall_async.webhooks import (
+    BotChange,
+    BotLog,
+    CalendarSyncEvents,
+    CalendarUpdate,
+    RecordingChange,
+    Subject,
+    TranscriptChange,
 )
 
 
@@ -140,3 +157,43 @@ async def mistakes(recall: RecallSession, event: CalendarEvent) -> None:
     event.title = "x"  # type: ignore[misc]
     for _ in recall.calendars.list():  # type: ignore[attr-defined]
         pass
+
+
+async def bots(recall: RecallSession, bot_id: UUID, now: datetime) -> None:
+    """The operations on bots, and what a bot says."""
+    bot = await recall.bots.retrieve(bot_id, priority=Priority.BULK, deadline=5)
+    assert_type(bot, Bot)
+    assert_type(bot.status, str)
+    assert_type(bot.joined_at, datetime | None)
+    assert_type(bot.metadata, dict[str, Any])
+    assert_type(bot.status_changes, tuple[BotStatusChange, ...])
+    assert_type(bot.recordings, tuple[Recording, ...])
+    assert_type(bot.recordings[0].download_urls, dict[str, str])
+    async for found in recall.bots.list(join_at_after=now, status=["done", "fatal"], metadata={"team": "sales"}):
+        assert_type(found, Bot)
+    assert_type(await recall.bots.list_page(platform="zoom", page=2), Page[Bot])
+    assert_type(await recall.bots.find(event_id=bot_id, deduplication_key="key"), tuple[Bot, ...])
+    assert_type(await recall.bots.leave_call(str(bot_id)), Bot)
+    assert_type(tagged({"bot_name": "Notes"}, event_id=bot_id, deduplication_key="key"), dict[str, Any])
+    assert_type(await recall.plan(policy=RecordingPolicy(), tag=True), Plan)
+
+
+async def webhooks(headers: dict[str, str], scope: list[tuple[bytes, bytes]], body: bytes) -> None:
+    """Headers of several frameworks, and every typed payload."""
+    verifier = WebhookVerifier(["whsec_one", "whsec_two"], tolerance=60)
+    assert_type(verifier.verify(scope, body), WebhookEvent)
+    event = verifier.verify(headers, body)
+    assert_type(await Latest(FileLatest("latest.json")).accepts(event), bool)
+    match event.data:
+        case CalendarSyncEvents(calendar_id, since):
+            assert_type((calendar_id, since), tuple[str, datetime])
+        case CalendarUpdate(calendar_id):
+            assert_type(calendar_id, str)
+        case BotChange(bot=bot, code=code, sub_code=reason):
+            assert_type((bot, code, reason), tuple[Subject, str, str | None])
+        case BotLog(message=message):
+            assert_type(message, str)
+        case RecordingChange(recording=recording) | TranscriptChange(recording=recording):
+            assert_type(recording, Subject | None)
+        case other:
+            assert_type(other, dict[str, Any])
