@@ -125,6 +125,34 @@ async def test_pause_and_slower_pace_hold_for_all(process: OpenLane) -> None:
     assert first.statistics().pace == pytest.approx(40 * MODESTY, rel=0.15)
 
 
+async def test_deadline_fails_at_once_by_what_another_process_has_used(process: OpenLane) -> None:
+    """Would keep a call waiting for its whole deadline, and then say that a slot is 0 s away."""
+    loop, quota = asyncio.get_running_loop(), Quota(5, 30.0)
+    first, second = process(quota), process(quota)
+    for _ in range(5):
+        await answered(first)
+    await first.flush()  # says how they ended
+    for _ in range(2):  # by asking Redis, and by what it said
+        now = loop.time()
+        with pytest.raises(DeadlineExceededError) as caught:
+            await second.admit(until=now + 20)
+        assert loop.time() - now < 5
+        assert 20 < (caught.value.retry_after or 0) <= 30.1
+
+
+async def test_slot_in_use_may_come_back_before_the_deadline(process: OpenLane) -> None:
+    """Would fail a call by what was true a while ago, though the requests that held the slots were never sent."""
+    loop, quota = asyncio.get_running_loop(), Quota(3, 60.0)
+    first, second = process(quota), process(quota)
+    slots = [await first.admit() for _ in range(3)]
+    with pytest.raises(DeadlineExceededError) as caught:
+        await second.admit(until=loop.time() + 0.3)
+    assert (caught.value.retry_after or 0) > 0
+    for slot in slots:
+        slot.unused()
+    (await second.admit(until=loop.time() + 5)).unused()
+
+
 async def test_statistics_include_what_others_take(process: OpenLane) -> None:
     """Would show a free quota where others have used it up."""
     first, second = process(Quota(5, 30.0, burst=5)), process(Quota(5, 30.0, burst=5))
