@@ -268,7 +268,12 @@ def main() -> None:
     write_figures()
     if "--figures" in sys.argv:
         return
-    with RecallSandbox(events=300, calendars=4, seed=7) as sandbox, tempfile.TemporaryDirectory() as folder:
+    # As of midnight, so that a day's screens are the same whenever they are made.
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    with (
+        RecallSandbox(events=300, calendars=4, seed=7, now=lambda: midnight) as sandbox,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         (Path(folder) / "policy.toml").write_text(POLICY)
         write_actions(Path(folder) / "actions.jsonl", sandbox)
         terminal = Terminal(sandbox, folder)

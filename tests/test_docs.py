@@ -94,10 +94,10 @@ def test_commands_are_complete() -> None:
     shared = page.partition("## Connection options")[2].partition("\n## ")[0]
     for name, command in leaves(app):
         section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
-        options = {parameter.opts[0] for parameter in command.params if isinstance(parameter, click.Option)}
+        options = {parameter.opts[-1] for parameter in command.params if isinstance(parameter, click.Option)}
         listed = set(re.findall(r"^ +(?:-\w, )?(--[\w-]+)", section.partition("```\n")[0], re.M)) - {"--help"}
         if "#connection-options" in section:
-            listed |= set(re.findall(r"^ +(--[\w-]+)", shared, re.M))
+            listed |= set(re.findall(r"^ +(?:-\w, )?(--[\w-]+)", shared, re.M))
         assert listed == options, name
 
 

@@ -185,6 +185,7 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="PEM file of authorities to trust, not the system's.",
     )
     @_option("--trust-env", is_flag=True, help="Obey HTTPS_PROXY and NO_PROXY.")
+    @_option("-v", "--verbose", count=True, help="Print waits and retries; -vv: every request [RECALL_LOG].")
     @wraps(command)
     def connected(
         *args: Any,
@@ -199,8 +200,11 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
         proxy: str | None,
         ca_file: Path | None,
         trust_env: bool,
+        verbose: int,
         **options: Any,
     ) -> Any:
+        if verbose:
+            os.environ["RECALL_LOG"] = "info" if verbose == 1 else "debug"
         connection = Connection(
             region, base_url, workspace, api_key_file, redis or os.environ.get("RECALL_REDIS_URL") or None, prefix,
             quota_scale, timeout, proxy, ca_file, trust_env,
@@ -210,8 +214,8 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return connected
 
 
-def _option(name: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    return click.option(name, cls=ConnectionOption, **settings)
+def _option(*names: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(*names, cls=ConnectionOption, **settings)
 
 
 redis_option: Callable[[Callable[..., Any]], Callable[..., Any]] = _option(

@@ -74,3 +74,16 @@ def test_no_server(run, monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("event", "2f3d2b1e-6c57-4bd5-a5d0-0c8f0f4e3a11", "--base-url", "http://127.0.0.1:9")
     assert result.exit_code == 1
     assert "no answer from http://127.0.0.1:9" in result.stderr
+
+
+@pytest.mark.parametrize(("flag", "said"), [("-v", False), ("-vv", True)])
+def test_verbose(start, recall_sandbox: RecallSandbox, flag: str, said: bool) -> None:
+    """A command that waits would not say what for, or its log would be in its output."""
+    recall_sandbox.fault("calendar_events.list", status=503, times=1, headers={"Retry-After": "0"})
+    process = start("events", flag, "--json")
+    out, told = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert all(text.startswith("{") for text in out.splitlines())
+    assert "503" in told
+    assert ("DEBUG" in told) is said
+    assert "correct-horse" not in told

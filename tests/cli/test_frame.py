@@ -137,7 +137,7 @@ def test_connection_options_are_the_same_everywhere() -> None:
     }
     expected = {
         "--region", "--base-url", "--api-key-file", "--workspace", "--redis", "--prefix", "--quota-scale", "--timeout",
-        "--proxy", "--ca-file", "--trust-env",
+        "--proxy", "--ca-file", "--trust-env", "-v",
     }  # fmt: skip
     assert {path: options for path, options in shared.items() if path not in OFFLINE and options != expected} == {}
     assert "Connection options:" in CliRunner().invoke(app, ["events", "--help"]).stdout
