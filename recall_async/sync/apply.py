@@ -9,6 +9,7 @@ from hashlib import blake2b
 
 from ..bulk.actions import Action, Outcome, RemoveBot, ScheduleBot, event_of
 from ..errors import ConfigurationError
+from ..models import CalendarEvent
 from ..resources.calendar_events import CalendarEvents
 from .decide import CHANGES, Decision, bots_to_come
 from .freshness import ALREADY, Freshness
@@ -68,9 +69,23 @@ class Application:
             return
         shown = outcome.event is None or decision.kind == "remove" or bots_to_come(outcome.event, datetime.now(UTC))
         now = asyncio.get_running_loop().time()
+        self._look_at_bots(decision, outcome.event)
         memory_of(self._workspace).done(
             decision, self._plan.made_at, awaited_until=0.0 if shown else now + SETTLING_TIME
         )
+
+    def _look_at_bots(self, decision: Decision, event: CalendarEvent | None) -> None:
+        """Learn from an answer which bot the event has now, and whether it is one that it had under another key."""
+        memory, key = memory_of(self._workspace), decision.deduplication_key
+        memory.not_in_order(decision.event_id)
+        if event is None or key is None or decision.kind == "remove":
+            return
+        before = {bot.bot_id: bot.deduplication_key for bot in decision.bots}
+        for bot in event.bots:
+            if bot.deduplication_key == key:
+                memory.in_order(event.id, key, bot.bot_id, event.start_time)
+                if not decision.detach and before.get(bot.bot_id, key) != key:
+                    memory.in_place = True
 
     def _why_superseded(self, decision: Decision) -> str | None:
         later = memory_of(self._workspace).planned_at(decision.event_id)

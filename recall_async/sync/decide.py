@@ -47,6 +47,7 @@ Reason: TypeAlias = Literal[
     "refresh",
     "new configuration",
     "foreign bot",
+    "twin bot",
     "policy",
     "no meeting URL",
     "deleted",

@@ -107,7 +107,7 @@ def _why_changed(decision: Decision, event: CalendarEvent | None, now: datetime)
         and event.calendar_id == decision.calendar_id
         and is_same_meeting(event.meeting_url, decision.meeting_url)
     )
-    if same_event and decision.reason not in RESENDS and _is_reached(decision, event, coming):
+    if same_event and decision.reason not in {*RESENDS, "twin bot"} and _is_reached(decision, event, coming):
         return ALREADY
     if not same_event or event.updated_at > decision.updated_at:
         return f"the event changed at {event.updated_at.isoformat()}, after the plan was made: plan anew"

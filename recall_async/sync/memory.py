@@ -1,8 +1,9 @@
 """What one process remembers of a workspace's events between its plans, so that plans come to an end on any API.
 
 An API may show a bot some seconds after its answer, write keys or addresses in a form of its own, change a bot that two
-events share, or take a removal back. Three things are remembered of each event on which something was done: what was done
-last, how often for which reason, and since when its effect is awaited. Nothing of it outlives the process.
+events share, or take a removal back. Of each event on which something was done it is remembered what was done last, how
+often for which reason, and until when its effect is awaited; of each event that is in order, which bot it has. Nothing of
+it outlives the process.
 """
 
 from __future__ import annotations
@@ -42,10 +43,41 @@ class Memory:
     def __init__(self) -> None:
         self._events: dict[str, _Past] = {}
         self._connections: dict[str, datetime | None] = {}
+        self._bots: dict[str, tuple[str, str, datetime]] = {}
+        """By event that is in order: its key, its bot, and its start."""
+        self._holders: dict[str, set[str]] = {}
+        """By key, the events that are in order."""
+        self.in_place = False
+        """Whether the API was seen to change the key of a bot that is there."""
 
     def forget(self, before: datetime) -> None:
         """Forget events that started before."""
         self._events = {key: past for key, past in self._events.items() if past.start_time >= before}
+        for event_id in [event_id for event_id, (_, _, start) in self._bots.items() if start < before]:
+            self.not_in_order(event_id)
+
+    def in_order(self, event_id: str, key: str, bot_id: str, start_time: datetime) -> None:
+        """Note which bot an event has that is as it should be."""
+        self.not_in_order(event_id)
+        self._bots[event_id] = key, bot_id, start_time
+        self._holders.setdefault(key, set()).add(event_id)
+
+    def not_in_order(self, event_id: str) -> None:
+        """Note that an event has no such bot, as far as is known."""
+        if (known := self._bots.pop(event_id, None)) is not None:
+            holders = self._holders[known[0]]
+            holders.discard(event_id)
+            if not holders:
+                del self._holders[known[0]]
+
+    def key_of(self, event_id: str) -> str | None:
+        """Return the key of an event that is in order."""
+        known = self._bots.get(event_id)
+        return known[0] if known else None
+
+    def holders(self, key: str) -> dict[str, str]:
+        """By event that is in order with this key, its bot."""
+        return {event_id: self._bots[event_id][1] for event_id in self._holders.get(key, ())}
 
     def connection(self, calendar_id: str, connected_at: datetime | None, *, connected: bool) -> None:
         """Note since when a calendar is connected. One that was connected anew has lost its bots: its past is forgotten."""

@@ -19,7 +19,7 @@ from ..caller import Caller
 from ..errors import ConfigurationError, NotFoundError
 from ..events import PlanMade
 from ..limits.quota import Priority
-from ..models import Calendar, CalendarEvent
+from ..models import Calendar, CalendarEvent, CalendarEventBot
 from ..operations import REMOVE_BOT, SCHEDULE_BOT
 from ..resources.bots import Bots
 from ..resources.calendar_events import CalendarEvents
@@ -145,12 +145,17 @@ class Planner:
             is_ours=None if self._could_make is None else partial(self._could_make, event=event),
             remove_foreign=self._remove_foreign,
         )
-        if spec is not None:
-            for bot in event.bots:
-                if is_right(bot, event, spec):
-                    self._right.setdefault(bot.bot_id, set()).add(event.id)
-                    if kind == "keep" and bot.start_time > self._now:
-                        self._kept.setdefault(bot.bot_id, []).append((event, spec))
+        right = next((bot for bot in event.bots if spec is not None and is_right(bot, event, spec)), None)
+        if right is None or spec is None:
+            self._memory.not_in_order(event.id)
+        else:
+            self._right.setdefault(right.bot_id, set()).add(event.id)
+            self._memory.in_order(event.id, right.deduplication_key, right.bot_id, event.start_time)
+            if kind == "keep" and right.start_time > self._now:
+                if await self._has_twin(event.id, right):
+                    kind, reason = "reschedule", "twin bot"
+                else:
+                    self._kept.setdefault(right.bot_id, []).append((event, spec))
         takes_request = kind in CHANGES
         return replace(
             decision,
@@ -198,9 +203,32 @@ class Planner:
             return replace(decision, kind=kind, reason=reason, meeting_url=None, bots=())
         if kind == "reschedule" and reason not in RESENDS:
             # Some deployments change a bot in place, for all events that share it.
-            shared = any(self._right.get(bot.bot_id, set()) - {decision.event_id} for bot in decision.bots)
-            return replace(decision, detach=shared or self._memory.is_repeated(decision))
+            bots = {bot.bot_id for bot in decision.bots}
+            shared = any(self._right.get(bot_id, set()) - {decision.event_id} for bot_id in bots)
+            holders = self._memory.holders(decision.deduplication_key or "")
+            apart = self._memory.in_place and not bots.issuperset(holders.values())
+            twin = decision.reason == "twin bot"
+            return replace(decision, detach=shared or apart or twin or self._memory.is_repeated(decision))
         return decision
+
+    async def _has_twin(self, event_id: str, bot: CalendarEventBot) -> bool:
+        """Whether another event has another bot with the same key: one of the two is too many. The greater id goes."""
+        for other, twin in self._memory.holders(bot.deduplication_key).items():
+            if twin < bot.bot_id and (other in self._right.get(twin, ()) or await self._still_has(other, twin)):
+                return True
+        return False
+
+    async def _still_has(self, event_id: str, bot_id: str) -> bool:
+        """Whether an event that was seen in another plan has a bot now."""
+        try:
+            event = await self._events.retrieve(event_id, priority=Priority.BULK)
+        except NotFoundError:
+            event = None
+        key = self._memory.key_of(event_id)
+        if event is not None and any(bot.bot_id == bot_id and bot.deduplication_key == key for bot in event.bots):
+            return True
+        self._memory.not_in_order(event_id)
+        return False
 
     async def _read_calendars(self, calendars: Iterable[str | UUID | Calendar] | None) -> list[str] | None:
         """Read the calendars to look at; return their ids, or `None` for all."""

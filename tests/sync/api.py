@@ -224,7 +224,9 @@ class Api:
             return web.json_response({"detail": "Not found."}, status=404)
         if request.method != "GET":
             self.asked.append(("schedule" if request.method == "POST" else "remove", event.id))
-            if event.id in self.refused or (request.method == "POST" and (event.is_deleted or not event.url)):
+            connected = self.calendars[event.calendar_id]["status"] == "connected"
+            possible = request.method != "POST" or (connected and event.url and not event.is_deleted)
+            if event.id in self.refused or not possible:
                 return web.json_response({"code": "invalid", "message": "refused"}, status=400)
             if request.method == "POST":
                 document = json.loads(body)

@@ -168,6 +168,29 @@ async def test_two_calendars_that_share_a_bot(case: str, by_calendar: bool, in_p
         assert len(api.asked) == before <= copies + 8
 
 
+@pytest.mark.parametrize("by_calendar", [False, True])
+@pytest.mark.parametrize("anew", [False, True])
+async def test_two_meetings_that_become_one(by_calendar: bool, anew: bool) -> None:
+    """Two events whose bots are changed in place get the same key, and two bots join one meeting."""
+    async with Api(0, 2, in_place=True) as api, talking_to(api, workspace="first") as recall:
+        first, second = api.calendars
+        one, other = api.create(first, timedelta(hours=3)), api.create(second, timedelta(hours=4))
+        await sync(recall)
+        start = one.start + timedelta(hours=2)
+        for event in (one, other):
+            api.touch(event, start=start, url="https://us02web.zoom.us/j/99999999999")
+        if anew:  # a process that cannot know how this API changes bots
+            await sync(recall)
+        async with talking_to(api, workspace="second" if anew else "first") as later:
+            for _ in range(3):
+                for calendars in ([first], [second]) if by_calendar else (None,):
+                    await sync(later, calendars=calendars)
+            assert len(api.bots) == 1
+            assert one.bot == other.bot is not None
+            assert not await later.plan(policy=EVERYTHING)
+        assert len(api.asked) <= 2 + 4 + 2
+
+
 # What is checked when a plan is applied
 
 
