@@ -10,18 +10,20 @@ import msgspec
 from recall_async.sandbox.data import Generator
 
 NOW = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
-GOOGLE, OUTLOOK = 75, 25
-"""Events of a page by platform. Outlook's payloads are half as large again."""
+SIZE = 100
+"""Events on a page."""
 
 
-def page(seed: int) -> bytes:
-    """A page of a hundred events of both calendar platforms, in random order, with a link to the next."""
+def page(seed: int, *, google: int = 75) -> bytes:
+    """A page of a hundred events, so many of Google Calendar and the others of Outlook, in random order, with a link.
+
+    Outlook's payloads are half as large again.
+    """
     generator = Generator(seed, NOW)
     events = [event.document for event in generator.events(400, generator.calendars(4))]
     generator.rng.shuffle(events)
-    google = [event for event in events if event.platform == "google_calendar"][:GOOGLE]
-    outlook = [event for event in events if event.platform == "microsoft_outlook"][:OUTLOOK]
-    results = google + outlook
+    results = [event for event in events if event.platform == "google_calendar"][:google]
+    results += [event for event in events if event.platform == "microsoft_outlook"][: SIZE - google]
     generator.rng.shuffle(results)
     link = f"https://us-east-1.recall.ai/api/v2/calendar-events/?cursor={generator.identifier()}"
     return msgspec.json.encode({"next": link, "previous": None, "results": results})
