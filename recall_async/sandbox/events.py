@@ -14,6 +14,7 @@ from .replies import Refusal, Reply, field_error, invalid_data, reply
 from .state import State
 
 _REQUIRED = "This field is required."
+_LONGEST_NAME = 100
 
 
 def contended_keys(operation: table.Operation[Any], state: State, request: Request) -> frozenset[str]:
@@ -37,8 +38,10 @@ def schedule_bot(state: State, request: Request) -> Reply:
     if document.end_time <= request.now:
         raise invalid_data("Cannot schedule bot as calendar event has ended.")
     meeting_url = config.get("meeting_url")
-    if meeting_url is not None and not isinstance(meeting_url, str | dict):
+    if not _is_meeting(meeting_url):
         raise field_error("bot_config", "meeting_url: Not a valid meeting URL.")
+    if config.get("bot_name") is not None and (problem := problem_of_text(config["bot_name"], _LONGEST_NAME)):
+        raise field_error("bot_config", f"bot_name: {problem}")
     if not (meeting_url or document.meeting_url):
         raise invalid_data("Cannot schedule bot as calendar event has no meeting URL.")
     start_time = _join_at(config)
@@ -81,6 +84,15 @@ def _bot_of(body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     if errors:
         raise Refusal(400, errors)
     return str(key), dict(config or {})
+
+
+def _is_meeting(url: Any) -> bool:
+    """Tell whether a `bot_config` may name this meeting, or none."""
+    if isinstance(url, dict):
+        return isinstance(url.get("platform"), str) and all(
+            part is None or isinstance(part, str) for part in url.values()
+        )
+    return url is None or isinstance(url, str)
 
 
 def _join_at(config: dict[str, Any]) -> datetime | None:
