@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # what a program does not use costs nothing when it starts
     from .bulk.journal import Journal
     from .bulk.progress import Progress
     from .bulk.run import BulkRun
+    from .outage import Outage
     from .stopping import StopSignal
     from .sync.plan import Plan
     from .sync.policy import Policy
@@ -305,6 +306,10 @@ class RecallSession:
         They are of all sessions that share the lane; an operation that this one has not called yet is shown as unused.
         """
         return self._client.statistics()
+
+    def outage(self) -> Outage | None:
+        """The outage of the server for whose end bulk work of the workspace waits; `None` while there is none."""
+        return self._client.outage()
 
     async def aclose(self) -> None:
         """Close the session. Calls in flight end with `SessionClosedError`; closing it again does nothing."""

@@ -92,7 +92,7 @@ class Application(Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=(
         "Exit status: 0 done, 1 something failed, 2 invalid usage or input, 3 refused (API key, credit, firewall), "
-        "10 changes to make (plan), 130 interrupted. Shell completion: "
+        "4 server unavailable for longer than --max-outage, 10 changes to make (plan), 130 interrupted. Shell completion: "
         'eval "$(_RECALL_ASYNC_COMPLETE=bash_source recall-async)", or zsh_source, fish_source.'
     ),
 )

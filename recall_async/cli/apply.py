@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import click
 
 from .command import Command
 from .connection import Connection, connection_options
-from .drawing import display
-from .interrupt import run
-from .job import Job, tell
+from .job import run_job
+from .job_options import job_options
 from .removals import Limit, may_remove, removal_options
 from .status import Status
 from .text import json_option, say
-
-if TYPE_CHECKING:
-    from ..session import RecallSession
 
 
 @click.command(cls=Command)
 @click.argument("plan", type=click.File("rb"))
 @click.option("--results", type=click.Path(dir_okay=False, path_type=Path), metavar="RESULTS.jsonl",
               help="Where each action's result goes, and from where the job is resumed.")  # fmt: skip
-@click.option("--pace", type=click.Choice(["smooth", "greedy"]), default="smooth", show_default=True,
-              help="greedy: the whole quota at once, for a job that has its workspace to itself.")  # fmt: skip
-@click.option("--concurrency", type=click.IntRange(1), metavar="N", help="Actions at work at once.")
-@click.option("--retry-failed", is_flag=True, help="Repeat also what failed for good.")
+@job_options
+@click.option("--retry-failed", is_flag=True, help="Repeat also failures that would not pass by themselves.")
 @removal_options
 @json_option
 @connection_options
@@ -40,6 +33,7 @@ def apply(
     results: Path | None,
     pace: str,
     concurrency: int | None,
+    max_outage: float,
     retry_failed: bool,
     yes: bool,
     max_removals: Limit,
@@ -61,18 +55,5 @@ def apply(
         say("Nothing was changed.")
         return Status.FAILED
     journal = None if results is None else Journal(results, retry_failed=retry_failed)
-    with display("apply") as shown:
-        job = Job(session, session.apply(stored, concurrency=concurrency, journal=journal), shown)
-        try:
-            run(_work(session, job), gently=job.stop)
-        except KeyboardInterrupt:
-            job.interrupted = True
-    program, *arguments = ctx.find_root().obj
-    tell(job, f"{program} {shlex.join(arguments)}".encode(errors="replace").decode(), as_json=as_json)
-    return job.status
-
-
-async def _work(session: RecallSession, job: Job) -> None:
-    async with session:
-        async for _ in job.work():
-            pass
+    run = session.apply(stored, concurrency=concurrency, journal=journal, max_outage=max_outage)
+    return run_job(ctx, session, run, "apply", as_json=as_json)

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from .command import Command
 from .connection import JOB_OPERATIONS, Connection, connection_options
 from .connection import quotas_for as quotas_for
-from .drawing import display
 from .events import read_config
-from .interrupt import run
-from .job import Job, tell
+from .job import run_job
+from .job_options import job_options
 from .status import Status
 from .text import json_option, say
-
-if TYPE_CHECKING:
-    from ..session import RecallSession
 
 MAX_ERRORS = 20
 
@@ -33,10 +27,11 @@ MAX_ERRORS = 20
               help="Where each action's result goes, and from where the job is resumed.")  # fmt: skip
 @click.option("--bot-config", type=click.Path(exists=True, dir_okay=False), metavar="FILE",
               help="The configuration of bots for which ACTIONS has none.")  # fmt: skip
-@click.option("--pace", type=click.Choice(["smooth", "greedy"]), default="smooth", show_default=True,
-              help="greedy: the whole quota at once, for a job that has its workspace to itself.")  # fmt: skip
-@click.option("--concurrency", type=click.IntRange(1), metavar="N", help="Actions at work at once.")
-@click.option("--retry-failed", is_flag=True, help="Repeat also what failed for good.")
+@job_options
+@click.option("--retry-failed", is_flag=True, help="Repeat also failures that would not pass by themselves.")
+@click.option(
+    "--no-lock", is_flag=True, help="RESULTS is on a file system without locks, and no other job writes to it."
+)
 @click.option("--dry-run", is_flag=True, help="Check ACTIONS and say what would be done. Sends nothing.")
 @json_option
 @connection_options
@@ -49,7 +44,9 @@ def bulk(
     bot_config: str | None,
     pace: str,
     concurrency: int | None,
+    max_outage: float,
     retry_failed: bool,
+    no_lock: bool,
     dry_run: bool,
     as_json: bool,
 ) -> Status:
@@ -76,31 +73,15 @@ def bulk(
     with closing(file):
         if report_errors(file.check()):
             return Status.USAGE
-        journal = Journal(results, retry_failed=retry_failed)
+        journal = Journal(results, retry_failed=retry_failed, lock=not no_lock)
         if session is None:
             from .foresight import foresee
 
             quotas = connection.quotas(pace)
-            foresee(file, journal, {name: quotas[name] for name in JOB_OPERATIONS}, as_json=as_json)
-            return Status.DONE
+            return foresee(file, journal, {name: quotas[name] for name in JOB_OPERATIONS}, as_json=as_json)
 
-        with display("bulk") as shown:
-            job = Job(session, session.bulk(file, concurrency=concurrency, journal=journal), shown)
-            try:
-                run(_work(session, job), gently=job.stop)
-            except KeyboardInterrupt:
-                job.interrupted = True
-    program, *arguments = ctx.find_root().obj
-    command = f"{program} {shlex.join(arguments)}" + " < the same input" * (actions == "-")
-    command = command.encode(errors="replace").decode()  # a file's name need not be text
-    tell(job, command, as_json=as_json)
-    return job.status
-
-
-async def _work(session: RecallSession, job: Job) -> None:
-    async with session:
-        async for _ in job.work():
-            pass
+        run = session.bulk(file, concurrency=concurrency, journal=journal, max_outage=max_outage)
+        return run_job(ctx, session, run, "bulk", as_json=as_json)
 
 
 def report_errors(errors: Iterator[str]) -> int:

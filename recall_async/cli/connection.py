@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SHARED_WORKSPACE = "default"
 """The workspace's name where a quota or jobs are shared through Redis, and none is given."""
+SMOOTHLY = 60
+"""The part of a window that smooth jobs send at once: a second's worth of a minute."""
 JOB_OPERATIONS = ("calendar_events.schedule_bot", "calendar_events.remove_bot")
 
 
@@ -44,7 +46,7 @@ class Connection:
     ca_file: Path | None = None
     trust_env: bool = False
 
-    def session(self, *, pace: str = "smooth") -> RecallSession:
+    def session(self, *, pace: str = "auto") -> RecallSession:
         """A session, not opened yet. Raises `click.UsageError` or `ConfigurationError` for invalid options."""
         from ..session import RecallSession, Region
 
@@ -63,13 +65,13 @@ class Connection:
             self._api_key(),
             base_url=base_url,
             workspace=self.shared_workspace if self.redis else self._named_workspace,
-            quotas=self.quotas(pace) if self.quota_scale is not None or pace == "greedy" else None,
+            quotas=self.quotas(pace) if self.quota_scale is not None or pace != "auto" else None,
             quota_store=self._quota_store(),
             timeout=30.0 if self.timeout is None else self.timeout,
             http=self._http(base_url),
         )
 
-    def quotas(self, pace: str = "smooth") -> dict[str, Quota]:
+    def quotas(self, pace: str = "auto") -> dict[str, Quota]:
         """The quotas of all operations, as `--quota-scale` and a job's pace make them."""
         return quotas_for(pace, 1.0 if self.quota_scale is None else self.quota_scale)
 
@@ -244,7 +246,10 @@ def read_secret(path: Path, option: str) -> str:
 
 
 def quotas_for(pace: str, scale: float) -> dict[str, Quota]:
-    """The base quota of every operation times `scale`; with `pace` "greedy" jobs take a whole window at once."""
+    """The base quota of every operation times `scale`, for jobs of this pace.
+
+    "greedy" jobs take a whole window at once, "smooth" ones spread all of it, "auto" is the library's default.
+    """
     from ..limits.quota import Quota, base_quota
     from ..operations import OPERATIONS
 
@@ -253,4 +258,8 @@ def quotas_for(pace: str, scale: float) -> dict[str, Quota]:
         # A job that has the workspace to itself leaves no reserve to others.
         for name in JOB_OPERATIONS:
             quotas[name] = Quota(quotas[name].limit, quotas[name].per, burst=quotas[name].limit, reserve=0)
+    if pace == "smooth":
+        for name in JOB_OPERATIONS:
+            quota = quotas[name]
+            quotas[name] = Quota(quota.limit, quota.per, burst=max(1, quota.limit // SMOOTHLY))
     return quotas

@@ -38,8 +38,8 @@ LABELS = {
     "--events", default=150, show_default=True, type=click.IntRange(0), help="Calendar events in the sandbox."
 )
 @click.option("--seed", default=7, show_default=True, type=int, help="The same seed makes the same events.")
-@click.option("--pace", type=click.Choice(["smooth", "greedy"]), default="smooth", show_default=True,
-              help="smooth: 300 at once, then paced. greedy: 600 at once.")  # fmt: skip
+@click.option("--pace", type=click.Choice(["auto", "smooth", "greedy"]), default="auto", show_default=True,
+              help="auto: 300 at once, then paced. smooth: 10 a second. greedy: 600 at once.")  # fmt: skip
 @json_option
 def demo(events: int, seed: int, pace: str, as_json: bool) -> Status:
     """Schedule bots on a local sandbox at the API's real quotas, and compare what server and client have counted.

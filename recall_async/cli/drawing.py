@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
     from ..bulk.progress import Progress
+    from ..outage import Outage
     from .failures import Failures
 
 
@@ -76,6 +77,8 @@ class _Lines:
 
 
 def _figures(progress: Progress) -> str:
+    if progress.outage is not None:
+        return _outage(progress, progress.outage)
     parts = [str(progress.finished) if progress.total is None else f"{progress.finished}/{progress.total}"]
     if progress.failed:
         parts.append(f"{progress.failed} failed")
@@ -89,6 +92,12 @@ def _figures(progress: Progress) -> str:
     if progress.eta:
         parts.append(f"{duration(progress.eta)} left")
     return ", ".join(parts)
+
+
+def _outage(progress: Progress, outage: Outage) -> str:
+    when = f"next try in {duration(outage.next_try)}" if outage.next_try else "trying now"
+    waits = "the rest waits" if progress.total is None else f"{progress.total - progress.finished} actions wait"
+    return f"server unavailable for {duration(outage.seconds)} ({outage.cause}); {when}; {waits}"
 
 
 def draw_failures(failures: Failures, *, err: bool) -> None:

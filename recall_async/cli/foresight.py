@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -14,28 +15,43 @@ from ..bulk.actions import over_since
 from ..bulk.history import History
 from ..bulk.journal import Journal, JournalFile
 from ..bulk.progress import operation_of
+from ..errors import JournalError
+from ..limits.quota import Quota
 from .interrupt import run
-from .text import duration, print_json
+from .status import Status, describe
+from .text import duration, print_json, say
 
 if TYPE_CHECKING:
-    from ..limits.quota import Quota
     from .actions_file import ActionsFile
 
 
-def foresee(actions: ActionsFile, journal: Journal, quotas: Mapping[str, Quota], *, as_json: bool) -> None:
-    """Say what a job would do, and how long that takes at the least. Raises `JournalError`."""
-    counts = run(_count(actions, journal if Path(journal.path).exists() else None))
+def foresee(actions: ActionsFile, journal: Journal, quotas: Mapping[str, Quota], *, as_json: bool) -> Status:
+    """Say what a job would do, and how long that takes at the least; the exit status that the job would begin with."""
+    path = Path(journal.path)
+    try:
+        counts = run(_count(actions, journal if path.exists() else None))
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise JournalError(f"the journal {path} cannot be written: permission denied, or no such directory")
+    except JournalError as error:
+        say(f"Error: {describe(error)}")
+        return Status.USAGE
     requests = {name: counts[name] for name in quotas}
     seconds = max(quotas[name].seconds_for(number) for name, number in requests.items())
+    at_once = {name: Quota(quota.limit, quota.per, burst=quota.limit, reserve=0) for name, quota in quotas.items()}
+    least = max(at_once[name].seconds_for(number) for name, number in requests.items())
     if as_json:
         found = {"resumed": counts["resumed"], "skipped": counts["skipped"]}
-        print_json({"total": len(actions), **found, "requests": requests, "seconds": seconds})
-        return
+        pacing = {"seconds": seconds, "seconds_of_quota": least, "seconds_of_pacing": seconds - least}
+        print_json({"total": len(actions), **found, "requests": requests, **pacing})
+        return Status.DONE
     known, over = counts["resumed"], counts["skipped"]
     click.echo(f"{len(actions)} actions: {known} known from an earlier run, {over} for meetings that are over")
     for name, number in requests.items():
         click.echo(f"{number} requests of {name}")
-    click.echo(f"The quota allows that in {duration(seconds)}. Nothing was sent.")
+    paced = seconds - least
+    why = f" ({duration(least)} by the quota, {duration(paced)} by the pacing: see --pace)" if paced >= 0.5 else ""
+    click.echo(f"The quota allows that in {duration(seconds)}{why}. Nothing was sent.")
+    return Status.DONE
 
 
 async def _count(actions: ActionsFile, journal: Journal | None) -> Counter[str]:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import JournalError, RecallError
-from .drawing import Display, draw_failures
+from .drawing import Display, display, draw_failures
 from .failures import Failures
+from .interrupt import run
+from .resume import resume_command
 from .status import Status, describe, status_of
 from .text import duration, print_json, say
 
@@ -21,6 +23,24 @@ if TYPE_CHECKING:
     from ..bulk.progress import Progress
     from ..bulk.run import BulkRun
     from ..session import RecallSession
+
+
+def run_job(ctx: click.Context, session: RecallSession, bulk: BulkRun, title: str, *, as_json: bool) -> Status:
+    """Do a job to its end, show how it gets on, and say how it went; the exit status."""
+
+    async def work(job: Job) -> None:
+        async with session:
+            async for _ in job.work():
+                pass
+
+    with display(title) as shown:
+        job = Job(session, bulk, shown)
+        try:
+            run(work(job), gently=job.stop)
+        except KeyboardInterrupt:
+            job.interrupted = True
+    tell(job, resume_command(ctx), as_json=as_json)
+    return job.status
 
 
 class Job:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import asdict
 from functools import wraps
-from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -16,14 +17,16 @@ import click
 from .bulk import report_errors
 from .command import Group
 from .connection import SHARED_WORKSPACE, Connection, connection_options, prefix_option, redis_option
+from .drawing import display, draw_failures
 from .events import read_config
 from .interrupt import run
+from .job_options import job_options
 from .status import Status
-from .text import json_option, line, print_json, say
+from .text import columns, fitted, json_option, line, print_json, say
+from .watching import Pace, WatchedWork
 
 if TYPE_CHECKING:
-    from ..jobs import JobQueue, JobStatus
-    from ..session import RecallSession
+    from ..jobs import JobQueue, JobStatus, WorkSummary
 
 T = TypeVar("T")
 
@@ -99,9 +102,7 @@ def submit(
 @jobs.command()
 @click.option("--once/--forever", default=True, show_default=True,
               help="End when all jobs are finished, or wait for others.")  # fmt: skip
-@click.option("--pace", type=click.Choice(["smooth", "greedy"]), default="smooth", show_default=True,
-              help="greedy: the whole quota at once, for jobs that have their workspace to themselves.")  # fmt: skip
-@click.option("--concurrency", type=click.IntRange(1), metavar="N", help="Actions of a chunk at work at once.")
+@job_options
 @click.option("--chunks", type=click.IntRange(1), default=2, show_default=True, metavar="N",
               help="Chunks at work at once.")  # fmt: skip
 @click.option("--lease", type=click.FloatRange(1), default=30.0, show_default=True, metavar="SECONDS",
@@ -113,6 +114,7 @@ def work(
     once: bool,
     pace: str,
     concurrency: int | None,
+    max_outage: float,
     chunks: int,
     lease: float,
     as_json: bool,
@@ -120,45 +122,73 @@ def work(
     """Work on the jobs of a workspace, together with all its other workers.
 
     All of them share the quota through the same Redis: give them the same --workspace, --prefix, --pace and
-    --quota-scale. Ctrl-C finishes what is on its way, and leaves the rest to others; twice stops at once.
+    --quota-scale. Ctrl-C finishes what is in flight, and leaves the rest to others; twice stops at once.
     """
     from ..jobs import JobQueue
+    from ..stopping import StopSignal
 
     redis, prefix = _required(connection.redis), connection.prefix
     session = connection.session(pace=pace)
-    worker = Worker(session)
+    stop = StopSignal()
 
-    async def serve() -> Status:
-        async with JobQueue.from_url(redis, prefix=prefix, workspace=session.workspace, lease=lease) as queue, session:
-            worker.queue = queue
-            if worker.interrupted:
-                return Status.INTERRUPTED
-            worked = await queue.work(session, concurrency=concurrency, chunks=chunks, forever=not once)
-        if as_json:
-            print_json(asdict(worked))
-        else:
-            click.echo(f"{worked.done} done, {worked.failed} failed, {worked.skipped} skipped by this worker")
-        if worker.interrupted:
-            return Status.INTERRUPTED
-        return Status.FAILED if worked.failed else Status.DONE
+    def stop_gently() -> None:
+        say("Finishing what is in flight. Ctrl-C once more stops at once.")
+        stop.set()
 
-    return run(serve(), gently=worker.stop)
+    async def serve(watched: WatchedWork) -> WorkSummary:
+        queued = JobQueue.from_url(redis, prefix=prefix, workspace=session.workspace, lease=lease)
+        async with queued as queue, session, watched:
+            return await queue.work(
+                session,
+                concurrency=concurrency,
+                chunks=chunks,
+                forever=not once,
+                max_outage=max_outage,
+                on_outcome=watched.add,
+                stop=stop,
+            )
+
+    with display("jobs") as shown:
+        watched = WatchedWork(session, shown)
+        try:
+            worked = run(serve(watched), gently=stop_gently)
+        finally:
+            draw_failures(watched.failures, err=True)
+    if as_json:
+        print_json({**asdict(worked), "failures": [asdict(cause) for cause in watched.failures.causes()]})
+    else:
+        click.echo(f"{worked.done} done, {worked.failed} failed, {worked.skipped} skipped by this worker")
+    if stop.is_set:
+        return Status.INTERRUPTED
+    return Status.FAILED if worked.failed else Status.DONE
 
 
-class Worker:
-    """A worker that can be asked to end well."""
+@jobs.command("list")
+@json_option
+@workspace_option
+@redis_options
+def list_(as_json: bool, workspace: str | None, redis: str, prefix: str) -> None:
+    """List the jobs of a workspace, the earliest first."""
+    found = _ask(redis, prefix, workspace, lambda queue: queue.list())
+    if as_json:
+        print_json([{**asdict(status), "finished": status.finished} for status in found])
+        return
+    for status in found:
+        _tell(status, as_json=False)
+    if not found:
+        say("no jobs in this workspace")
 
-    def __init__(self, session: RecallSession) -> None:
-        self.session = session
-        self.queue: JobQueue | None = None
-        self.interrupted: bool = False
 
-    def stop(self) -> None:
-        """Finish what is on its way, and begin nothing more."""
-        self.interrupted = True
-        say("Finishing what is on its way. Ctrl-C once more stops at once.")
-        if self.queue is not None:
-            self.queue.stop()
+@jobs.command()
+@name_argument
+@click.option("--chunk-size", type=click.IntRange(1), default=200, show_default=True, metavar="N",
+              help="Actions that a worker takes at once.")  # fmt: skip
+@json_option
+@workspace_option
+@redis_options
+def retry(name: str, chunk_size: int, as_json: bool, workspace: str | None, redis: str, prefix: str) -> None:
+    """Submit again what failed of a job, or was given up, with its configuration. What is done stays done."""
+    _tell(_ask(redis, prefix, workspace, lambda queue: queue.retry(name, chunk_size=chunk_size)), as_json=as_json)
 
 
 @jobs.command()
@@ -168,16 +198,27 @@ class Worker:
 @workspace_option
 @redis_options
 def status(name: str, watch: bool, as_json: bool, workspace: str | None, redis: str, prefix: str) -> Status:
-    """Show where a job is. The exit status is 1 if it is finished and something failed."""
+    """Show where a job is. The exit status is 1 if it is finished and something failed.
+
+    With --watch a terminal shows one line, with the rate and the time that is left at this rate.
+    """
 
     async def look(queue: JobQueue) -> JobStatus:
+        pace = Pace()
+        drawn = watch and not as_json and sys.stdout.isatty()
         shown = None
         while True:
             status = await queue.status(name)
-            if status != shown:
-                _tell(status, as_json=as_json)
+            pace.note(status, monotonic())
+            if drawn:
+                width = columns(sys.stdout) or 80
+                click.echo("\r\x1b[K" + fitted(_line_of(status) + pace.text(status), width - 1), nl=False)
+            elif status != shown:
+                _tell(status, as_json=as_json, more=pace.text(status) if watch else "")
                 shown = status
             if status.finished or not watch:
+                if drawn:
+                    click.echo("")
                 return status
             await asyncio.sleep(1.0)
 
@@ -187,21 +228,23 @@ def status(name: str, watch: bool, as_json: bool, workspace: str | None, redis: 
 
 @jobs.command()
 @name_argument
-@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), metavar="RESULTS.jsonl",
-              help="The file that is written, a line for each finished action; what was in it is replaced.")  # fmt: skip
+@click.option("--out", required=True, type=click.Path(dir_okay=False, allow_dash=True), metavar="RESULTS.jsonl",
+              help="The file that is written, a line for each finished action; what was in it is replaced. - is "
+              "standard output.")  # fmt: skip
 @workspace_option
 @redis_options
-def results(name: str, out: Path, workspace: str | None, redis: str, prefix: str) -> None:
+def results(name: str, out: str, workspace: str | None, redis: str, prefix: str) -> None:
     """Write what became of each action of a job, as `bulk` does."""
     import msgspec
 
     async def fetch(queue: JobQueue) -> int:
         count = 0
         await queue.status(name)  # what is in the file stays if there is no such job
-        with out.open("wb") as file:
+        with click.open_file(out, "wb") as file:
             async for outcome in queue.results(name):
                 file.write(msgspec.json.encode(outcome) + b"\n")
                 count += 1
+            file.flush()
         return count
 
     say(f"{_ask(redis, prefix, workspace, fetch)} results")
@@ -236,15 +279,19 @@ def _ask(redis: str, prefix: str, workspace: str | None, question: Callable[[Job
     return run(ask())
 
 
-def _tell(status: JobStatus, *, as_json: bool) -> None:
-    if as_json:
-        print_json({**asdict(status), "finished": status.finished})
-        return
+def _line_of(status: JobStatus) -> str:
     standing = "cancelled" if status.cancelled else "finished" if status.finished else "under way"
     chunks = {"open": status.chunks_open, "in work": status.chunks_in_work, "given up": status.chunks_dead}
-    click.echo(
+    return (
         f"{line(status.name)}: {standing}, {status.done} done, {status.failed} failed, {status.skipped} skipped "
         f"of {status.total}; chunks: " + ", ".join(f"{count} {what}" for what, count in chunks.items())
     )
+
+
+def _tell(status: JobStatus, *, as_json: bool, more: str = "") -> None:
+    if as_json:
+        print_json({**asdict(status), "finished": status.finished})
+        return
+    click.echo(_line_of(status) + more)
     if not status.submitted and not status.cancelled:
         say("Not all of it was submitted: the same submit command writes the rest.")

@@ -10,6 +10,7 @@ from ..errors import (
     InsufficientCreditError,
     RecallError,
     RequestBlockedError,
+    ServerUnavailableError,
 )
 from .text import printable
 
@@ -21,6 +22,7 @@ class Status(IntEnum):
     FAILED = 1
     USAGE = 2
     REFUSED = 3
+    UNAVAILABLE = 4
     CHANGES = 10
     INTERRUPTED = 130
 
@@ -30,6 +32,8 @@ def status_of(error: Exception) -> Status:
     match error:
         case AuthenticationError() | InsufficientCreditError() | RequestBlockedError():
             return Status.REFUSED
+        case ServerUnavailableError():
+            return Status.UNAVAILABLE
         case ConfigurationError():
             return Status.USAGE
     return Status.FAILED

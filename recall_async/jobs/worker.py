@@ -166,6 +166,10 @@ class Worker:
                     self._on_outcome(outcome)
 
     async def _give_back(self, lease: Lease, keeper: asyncio.Task[None], *, wait: bool) -> None:
-        await end_tasks({keeper})
         with suppress(JobError):  # then the chunk is another's when its lease is over
+            if wait:  # a renewal that is cut off could arrive after the release
+                lease.end()
+                await keeper
+            else:
+                await end_tasks({keeper})
             await lease.close(patience=None if wait else GIVE_BACK_TIMEOUT)

@@ -65,7 +65,7 @@ def test_every_command_of_the_table_is_there(name: str) -> None:
         ("ca", ["calendars"]),
         ("calendars c", ["create"]),
         ("bulk --pa", ["--pace"]),
-        ("bulk --pace ", ["smooth", "greedy"]),
+        ("bulk --pace ", ["auto", "smooth", "greedy"]),
     ],
 )
 def test_completion(typed: str, offered: list[str]) -> None:
@@ -127,7 +127,9 @@ def walk(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[t
         yield from walk(found, (*path, name))
 
 
-OFFLINE = {("demo",), ("sandbox",), ("jobs", "submit"), ("jobs", "status"), ("jobs", "results"), ("jobs", "cancel")}
+OFFLINE = {("demo",), ("sandbox",)} | {
+    ("jobs", name) for name in ("submit", "list", "retry", "status", "results", "cancel")
+}
 
 
 def test_connection_options_are_the_same_everywhere() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
+import recall_async
 from recall_async.cli.interrupt import run as run_interruptible
 from recall_async.sandbox import RecallSandbox
 
@@ -46,12 +48,35 @@ def test_once_finishes_what_is_on_its_way(start, wait_until, command, recall_san
     assert 10 <= done(command) == answered(recall_sandbox) < 85
     assert out.startswith(f"{done(command)} done, 0 failed, 0 skipped of 85")
     assert "Finishing what is on its way" in told
-    assert f"bulk {command[1]} --results '{command[3]}' --concurrency 10\n" in told
+    assert f"bulk {command[1]} --results '{command[3]}' --concurrency 10 --base-url http" in told
     recall_sandbox.set_latency(0, 0)
     process = start(*command, "--pace", "greedy", "--json")
     summary = json.loads(process.communicate(timeout=20)[0])
     assert process.returncode == 0
     assert summary["done"] == 85
+    assert answered(recall_sandbox) == 85
+
+
+def test_resume_command_works_when_pasted(
+    start, wait_until, command, recall_sandbox: RecallSandbox, environment
+) -> None:
+    """The command that is printed would be of no use in another shell, or for a file whose name has a blank."""
+    recall_sandbox.set_latency(0.3, 0.3)
+    process = start(*command, "--concurrency", "10", "--json")
+    wait_until(lambda: done(command) >= 5)
+    process.send_signal(signal.SIGINT)
+    resume = json.loads(process.communicate(timeout=30)[0])["resume"]
+    recall_sandbox.set_latency(0, 0)
+    bare = {name: value for name, value in environment.items() if not name.startswith("RECALL_")}
+    shell = {
+        **bare,
+        "RECALL_API_KEY": recall_sandbox.api_key,
+        "PYTHONPATH": str(Path(recall_async.__file__).parents[1]),
+    }
+    result = subprocess.run(
+        resume, shell=True, cwd="/", env=shell, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert json.loads(result.stdout)["done"] == 85
     assert answered(recall_sandbox) == 85
 
 
@@ -69,7 +94,7 @@ def test_twice_stops_now(start, arrived, wait_until, command, recall_sandbox: Re
     assert process.returncode == 130
     summary = json.loads(out)
     assert (summary["status"], summary["done"]) == ("interrupted", 0)
-    assert summary["resume"].endswith(f"--results '{command[3]}' --json")
+    assert f"--results '{command[3]}' --json --base-url http" in summary["resume"]
     assert done(command) == 0
 
 

@@ -131,3 +131,21 @@ def test_refused_key_leaves_the_job_to_others(start: Start, file: Path, actions:
     status, _, err = run(start, "work", "--quota-scale", "100", RECALL_API_KEY="wrong")
     assert status == 3, err
     assert run(start, "work", "--quota-scale", "100")[1].startswith(f"{len(actions)} done, 0 failed")
+
+
+def test_everyday(start: Start, file: Path, sandbox: RecallSandbox, actions: list[ScheduleBot]) -> None:
+    """Would need one to know the names of jobs, to submit a file again for what failed, or to look into Redis."""
+    assert run(start, "list")[0] == 0
+    assert run(start, "submit", str(file), "--name", "tonight")[0] == 0
+    sandbox.fault("calendar_events.schedule_bot", status=400, times=3)
+    status, out, err = run(start, "work", "--quota-scale", "100")
+    assert (status, out.strip()) == (1, f"{len(actions) - 3} done, 3 failed, 0 skipped by this worker")
+    assert "3 x 400 bad request" in err
+    assert "tonight: finished" in run(start, "list")[1]
+    assert json.loads(run(start, "list", "--json")[1])[0]["failed"] == 3
+    assert "under way" in run(start, "retry", "tonight")[1]
+    assert run(start, "work", "--quota-scale", "100")[0] == 0
+    assert run(start, "status", "tonight", "--watch")[0] == 0
+    lines = run(start, "results", "tonight", "--out", "-")[1].splitlines()
+    assert {json.loads(line)["status"] for line in lines} == {"done"}
+    assert len(lines) == len(actions)

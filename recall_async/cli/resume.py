@@ -1,0 +1,57 @@
+"""The command that goes on with a job: the one that was given, in a form that works when it is pasted into a shell."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import stat
+import sys
+from pathlib import Path
+
+import click
+
+ENVIRONMENT = {
+    "RECALL_BASE_URL": "--base-url",
+    "RECALL_REGION": "--region",
+    "RECALL_WORKSPACE": "--workspace",
+}
+"""Variables that say where a job is done, and the options that say the same. Secrets are in neither."""
+
+
+def program() -> str:
+    """This program, as a shell finds it from anywhere."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m recall_async"
+    found = str(called) if called.parent != Path() and called.exists() else shutil.which(called.name)
+    return shlex.quote(os.path.abspath(found) if found else called.name)
+
+
+def resume_command(ctx: click.Context) -> str:
+    """The command that was given, with what the environment said about the connection."""
+    _, *arguments = ctx.find_root().obj
+    options = {option for parameter in ctx.command.params for option in parameter.opts}
+    words = {word.partition("=")[0] for word in arguments}
+    told_where = bool(words & {"--base-url", "--region"})
+    for variable, option in ENVIRONMENT.items():
+        value = os.environ.get(variable)
+        if not value or option not in options or option in words or (told_where and option != "--workspace"):
+            continue
+        if option == "--region" and os.environ.get("RECALL_BASE_URL"):
+            continue
+        arguments += [option, value]
+    text = f"{program()} {shlex.join(arguments)}" + _input(arguments)
+    return text.encode(errors="replace").decode()  # a file's name need not be text
+
+
+def _input(arguments: list[str]) -> str:
+    """Where standard input comes from, if it is used and that can be said."""
+    if "-" not in arguments or sys.stdin is None:
+        return ""
+    try:
+        if stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode):
+            return f" < {shlex.quote(os.readlink(f'/proc/self/fd/{sys.stdin.fileno()}'))}"
+    except (OSError, ValueError):
+        pass
+    return "   # with the same input"
