@@ -14,7 +14,7 @@ import socket
 import ssl
 import sys
 import warnings
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any
@@ -70,11 +70,12 @@ class SendOnce:
 
     __slots__ = ("_on_head", "_request", "headers", "status", "used", "wire")
 
+    used: WeakSet[object]
+    """Connections over which requests were sent before."""
+
     def __init__(self, on_head: Callable[[int, Mapping[str, str]], None] | None = None) -> None:
         self._on_head = on_head
         self._request: aiohttp.ClientRequest | None = None
-        self.used: WeakSet[object] = WeakSet()
-        """Connections over which requests were sent before."""
         self.wire: asyncio.BaseTransport | None = None
         """The connection that the request went over."""
         self.status: int | None = None
@@ -118,15 +119,16 @@ class _Response(aiohttp.ClientResponse):
         super().__init__(*args, **options)
         self._attempt = attempt
 
-    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-        protocol, used = connection.protocol, self._attempt.used
-        self._attempt.wire = connection.transport
+    def start(self, connection: Connection) -> Coroutine[Any, Any, aiohttp.ClientResponse]:
+        protocol, attempt = connection.protocol, self._attempt
+        attempt.wire = connection.transport
         if protocol is not None:
+            if protocol not in attempt.used:
+                attempt.used.add(protocol)
             # Nothing of the response can be there yet: the loop has not turned since the request was written.
-            if protocol in used and protocol.should_close and protocol.exception() is None:
+            elif protocol.should_close and protocol.exception() is None:
                 raise aiohttp.ClientConnectionError("the connection held a response that no request had asked for")
-            used.add(protocol)
-        return await super().start(connection)
+        return super().start(connection)
 
 
 class Transport:

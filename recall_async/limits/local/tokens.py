@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from aiolimiter import AsyncLimiter
 
 AGAIN = 1e-6
@@ -31,8 +29,10 @@ class Tokens:
         if self._kept:
             self._kept -= 1
         elif self._bucket.has_capacity():
-            with suppress(StopIteration):
-                self._bucket.acquire().send(None)  # it ends without waiting where there is capacity
+            try:  # noqa: SIM105  # on the path of every call
+                self._bucket.acquire().send(None)
+            except StopIteration:
+                pass  # it ends without waiting where there is capacity
         else:
             return max(self.earliest(now, 1), now + AGAIN)
         self._full_at = max(self._full_at, now) + 1 / self._rate
