@@ -34,8 +34,8 @@ Delay = float | tuple[float, float]
 """Seconds: a number, or a range from which they are drawn."""
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 3600.0
-_AT_A_STRETCH = 0.02
-"""Seconds of mutating after which other requests are served."""
+_AT_A_STRETCH, _BREATH = 0.01, 0.002
+"""Seconds of mutating at a stretch, and seconds after it in which other requests are served."""
 
 
 class Server:
@@ -87,7 +87,7 @@ class Server:
             made.append(change)
             if loop.time() - began > _AT_A_STRETCH:
                 self._tell(workspace)
-                await asyncio.sleep(0)
+                await asyncio.sleep(_BREATH)
                 began = loop.time()
                 if workspace is not self.workspace:
                     break
