@@ -87,12 +87,12 @@ class Attendance:
     def has_outsiders(self, internal_domains: Collection[str] = ()) -> bool:
         """Tell whether somebody takes part whose email domain is neither the owner's nor one of `internal_domains`.
 
-        Where the platform gives no attendees, or the calendar has no address to compare with, nobody is known to be from
-        elsewhere.
+        Where the platform gives neither attendees nor the owner's answer, or the calendar has no address to compare with,
+        nobody is known to be from elsewhere.
         """
         home = {domain_of(email) for email in self._known} | set(internal_domains)
         home |= {domain_of(email) for email in self._own} - _PUBLIC
-        if not self._attendees or not home - {None}:
+        if not (self._attendees or self.own_response) or not home - {None}:
             return False
         return any(domain is not None and domain not in home for domain in map(domain_of, self._others))
 

@@ -154,3 +154,22 @@ async def test_an_unreliable_network():
             await syncer.aclose()
         check(sandbox)
         assert errors
+
+
+@pytest.mark.parametrize("shared_bots", ["detach", "update"])
+@pytest.mark.parametrize("by_calendar", [False, True])
+async def test_unusual_invitations_and_bots_that_are_updated_in_place(shared_bots, by_calendar):
+    """Odd payloads, or bots that the server changes for all events that share them, make plans that never get empty."""
+    policy = RecordingPolicy(**POLICY)
+    options = {"unusual": 0.3, "shared_bots": shared_bots, "quota_scale": SCALE}
+    async with RecallSandbox(events=300, calendars=6, **options) as sandbox, connected(sandbox) as recall:
+        calendars = [[calendar["id"]] for calendar in sandbox.snapshot()["calendars"]] if by_calendar else [None]
+        for changes in (0, 60, 60, 60, 0):
+            sandbox.mutate(changes)
+            for scope in calendars:
+                await apply(recall, await recall.plan(policy=policy, calendars=scope))
+        await apply(recall, await recall.plan(policy=policy))
+        plan = await recall.plan(policy=policy)
+        assert (len(plan), plan.flapping) == (0, ())
+        keys = [bot["key"] for bot in sandbox.snapshot()["bots"]]
+        assert len(keys) == len(set(keys)) > 50

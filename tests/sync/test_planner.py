@@ -301,6 +301,16 @@ async def test_a_plan_is_its_own(recall):
     assert type(plan).from_json(plan.to_json()) == plan
 
 
+async def test_a_configuration_is_kept_once(recall):
+    """A plan of many events holds an image in its configuration as often."""
+    image = "x" * 100_000
+    plan = await recall.plan(
+        policy=lambda event, calendar: BotSpec(event.id, {"image": image}) if event.meeting_url else None
+    )
+    assert len({id(change.bot_config) for change in plan}) == 1 < len(plan)
+    assert plan.to_json().count(image) == 1
+
+
 async def test_a_session_that_is_closed():
     """A plan with a closed session hangs or says something else."""
     async with RecallSandbox(events=20, calendars=1) as sandbox:

@@ -135,6 +135,9 @@ OUTSIDERS = {
     "Outlook, two of outlook.com": (True, outlook(COLLEAGUE, "eve@outlook.com", **held_by(MASKED), isOrganizer=True)),
     "Outlook, owner under an alias domain": (False, outlook(COLLEAGUE, **held_by(ALIAS), isOrganizer=True)),
     "Outlook, a guest": (True, outlook(GUEST, **held_by(ALIAS), isOrganizer=True)),
+    "Outlook, invited by a guest, no list": (True, outlook(**held_by(GUEST), **top("accepted", isOrganizer=False))),
+    "Outlook, invited by a colleague, no list": (False, outlook(**held_by(COLLEAGUE), **top("accepted"))),
+    "Outlook, alone": (False, outlook(**held_by(OWN), **top("organizer", isOrganizer=True))),
     "Outlook, a room of elsewhere": (
         False,
         outlook(them("accepted"), COLLEAGUE, them("none", "room@other.example", type="Resource")),
