@@ -77,6 +77,7 @@ class JournalFile:
         self._fsync_every = journal.fsync_every
         self._unsynced = 0
         self._readonly = readonly
+        self._locked = False
         try:
             self._raw = FileIO(os.fspath(self.path), "r" if readonly else "a+")
         except (OSError, ValueError) as error:
@@ -88,6 +89,7 @@ class JournalFile:
                 raise JournalError(f"the journal {self.path} is not a file that can be read again: name another")
             if journal.lock:
                 self._lock()
+                self._locked = True
             self._inode = found.st_dev, found.st_ino
             self._size = os.fstat(self._raw.fileno()).st_size
             if not self._size and not readonly:
@@ -237,6 +239,9 @@ class JournalFile:
             if self._unsynced:
                 self._sync()
         finally:
+            if self._locked and sys.platform != "win32":
+                with suppress(OSError):
+                    fcntl.flock(self._raw, fcntl.LOCK_UN)  # also where a child has just been forked
             self._let_go()
 
     def _let_go(self) -> None:

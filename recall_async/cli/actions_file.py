@@ -6,11 +6,13 @@ each action: where it stands, which event it is for, and when that starts.
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
+from .. import checks
 from ..bulk.actions import Action, RemoveBot, ScheduleBot, event_of, start_of
 from ..errors import ConfigurationError
 from ..resources.fields import check_deduplication_key, check_id, parse_time
@@ -37,9 +39,11 @@ class ActionsFile:
         self._offsets = array("q")
         self._starts = array("d")
         self._events = array("q")
+        self._checked = self._state()
 
     def check(self) -> Iterator[str]:
         """Everything that is wrong, as `file:line: field and problem`."""
+        self._checked = self._state()
         for record in self._records.all():
             try:
                 action = self._action(record.fields)
@@ -61,10 +65,25 @@ class ActionsFile:
             if events[later] == events[earlier]:
                 starts[earlier] = min(starts[earlier], starts[later])
         for place in array("q", sorted(range(len(self)), key=starts.__getitem__)):
+            if self._state() != self._checked:
+                raise self._changed("it was written to")
             try:
-                yield self._action(self._records.at(self._offsets[place]))
+                action = self._action(self._records.at(self._offsets[place]))
             except Invalid as error:
-                raise ConfigurationError(f"{self.name} was changed while it was being read: {error}") from None
+                raise self._changed(str(error)) from None
+            if hash(event_of(action)) != events[place]:
+                raise self._changed("another action stands where one was")
+            yield action
+
+    def _state(self) -> tuple[int, int]:
+        found = os.fstat(self._file.fileno())
+        return found.st_size, found.st_mtime_ns
+
+    def _changed(self, how: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"{self.name} was changed while the job was at work ({how}), so the job stopped. Start it again: its results "
+            "say what is done."
+        )
 
     def close(self) -> None:
         """Close the file."""
@@ -74,7 +93,7 @@ class ActionsFile:
         if isinstance(fields, Invalid):
             raise fields
         known = REQUIRED + OPTIONAL
-        problems = [f"{name!r:.80} is no field; there are {', '.join(known)}" for name in fields if name not in known]
+        problems = [f"unknown field {name!r:.80}; there are {', '.join(known)}" for name in fields if name not in known]
 
         def check(name: str, how: Callable[[Any], object], *, required: bool = True) -> Any:
             value = fields.get(name)
@@ -85,7 +104,12 @@ class ActionsFile:
             try:
                 how(value)
             except ConfigurationError as error:
-                problems.append(str(error))
+                text = str(error)
+                if "must have a time zone" in text:  # the advice is for Python
+                    text = (
+                        f"{text.partition(': use')[0]}: add it, as in 2025-06-10T18:54:18Z or 2025-06-10T18:54:18+02:00"
+                    )
+                problems.append(text)
             return value
 
         kind = check("action", _check_action)
@@ -103,9 +127,9 @@ class ActionsFile:
 
 def _check_action(value: object) -> None:
     if value not in ("schedule", "remove"):
-        raise ConfigurationError(f"action is {value!r:.80}: it is schedule or remove")
+        raise checks.invalid("action", "schedule or remove", value)
 
 
 def _check_config(value: object) -> None:
     if not isinstance(value, dict):
-        raise ConfigurationError(f"bot_config is {value!r:.80}: it is a JSON object")
+        raise checks.invalid("bot_config", "a JSON object", value)

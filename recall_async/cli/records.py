@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import errno
+import json
+import re
 import shutil
 import sys
 import tempfile
@@ -12,7 +14,12 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import msgspec
 
+from ..bulk.records import why_not_json
+
 BOM = b"\xef\xbb\xbf"
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+MAX_CELL = 2**27
+"""Characters of a cell; a picture in a `bot_config` has more than the 131,072 that Python allows by itself."""
 
 
 class Invalid(Exception):
@@ -49,7 +56,7 @@ class JSONLines:
         offset = _skip_bom(self._file)
         for number, text in enumerate(self._file, 1):
             if text.strip():
-                yield Record(offset, number, _json_object(text))
+                yield Record(offset, number, _json_object(text, strictly=True))
             offset += len(text)
 
     def at(self, offset: int) -> Mapping[str, Any] | Invalid:
@@ -58,7 +65,11 @@ class JSONLines:
 
 
 class CSV:
-    """One record per row, under a row of column names; empty cells are left out, and those of `json` columns decoded."""
+    """One record per row, under a row of column names; empty cells are left out, and those of `json` columns decoded.
+
+    Excel's dialects are understood: semicolons or tabs in place of commas, a first line `sep=;`, and empty columns at the
+    end.
+    """
 
     def __init__(
         self, file: BinaryIO, *, required: Collection[str], optional: Collection[str], json: Collection[str]
@@ -68,9 +79,17 @@ class CSV:
         self._known = (*required, *optional)
         self._json = json
         self._columns: list[str] = []
+        self._delimiter = ","
+        csv.field_size_limit(MAX_CELL)
 
     def all(self) -> Iterator[Record]:
+        self._file.seek(0)
+        if self._file.read(2) in UTF_16:
+            yield Record(0, 1, Invalid("this is CSV in UTF-16: save it in UTF-8 (in Excel: CSV UTF-8)"))
+            return
         offset = _skip_bom(self._file)
+        skipped = self._find_delimiter(offset)
+        offset = self._file.seek(offset + skipped)
 
         def lines() -> Iterator[str]:
             nonlocal offset
@@ -78,13 +97,13 @@ class CSV:
                 offset += len(text)
                 yield text.decode()
 
-        reader = csv.reader(lines(), strict=True)
+        reader = self._reader(lines())
         while True:
-            start, line = offset, reader.line_num + 1
+            start, line = offset, reader.line_num + 1 + bool(skipped)
             try:
                 cells = next(reader, None)
             except (csv.Error, UnicodeDecodeError) as error:
-                yield Record(start, line, Invalid(f"this is no CSV in UTF-8: {error}"))
+                yield Record(start, line, Invalid(_why_no_csv(error)))
                 return
             if cells is None:
                 return
@@ -94,6 +113,8 @@ class CSV:
                 yield Record(start, line, self._fields(cells))
                 continue
             self._columns = [cell.strip() for cell in cells]
+            while self._columns and not self._columns[-1]:
+                self._columns.pop()
             if problems := list(self._problems_of_header()):
                 yield Record(start, line, Invalid(*problems))
                 return
@@ -101,14 +122,29 @@ class CSV:
     def at(self, offset: int) -> Mapping[str, Any] | Invalid:
         self._file.seek(offset)
         try:
-            return self._fields(next(csv.reader((text.decode() for text in self._file), strict=True), []))
+            return self._fields(next(self._reader(text.decode() for text in self._file), []))
         except (csv.Error, UnicodeDecodeError) as error:
-            return Invalid(f"this is no CSV in UTF-8: {error}")
+            return Invalid(_why_no_csv(error))
+
+    def _reader(self, lines: Iterator[str]) -> Any:
+        return csv.reader(lines, strict=True, delimiter=self._delimiter)
+
+    def _find_delimiter(self, offset: int) -> int:
+        """See what stands between cells; how many bytes of the file say so and nothing else."""
+        first = self._file.readline(4096)
+        self._file.seek(offset)
+        told = re.fullmatch(rb"sep=([;,\t|:])\r?\n?", first)
+        if told:
+            self._delimiter = told[1].decode(errors="replace")
+            return len(first)
+        if b"," not in first:
+            self._delimiter = ";" if b";" in first else "\t" if b"\t" in first else ","
+        return 0
 
     def _problems_of_header(self) -> Iterator[str]:
         for name in dict.fromkeys(self._columns):
             if name not in self._known:
-                yield f"{name!r:.80} is no column; there are {', '.join(self._known)}"
+                yield f"unknown column {name!r:.80}; there are {', '.join(self._known)}"
             elif self._columns.count(name) > 1:
                 yield f"column {name} is there twice"
         for name in self._required:
@@ -116,6 +152,8 @@ class CSV:
                 yield f"column {name} is missing"
 
     def _fields(self, cells: list[str]) -> Mapping[str, Any] | Invalid:
+        while len(cells) > len(self._columns) and not cells[-1]:
+            cells.pop()
         if len(cells) != len(self._columns):
             return Invalid(f"the row has {len(cells)} cells, and the header {len(self._columns)}")
         fields: dict[str, Any] = {name: cell for name, cell in zip(self._columns, cells, strict=True) if cell}
@@ -123,17 +161,35 @@ class CSV:
             if name in fields:
                 try:
                     fields[name] = msgspec.json.decode(fields[name])
-                except ValueError as error:
-                    return Invalid(f"{name} is no JSON: {error}")
+                except (ValueError, RecursionError) as error:
+                    return Invalid(f"{name}: {why_not_json(error)}")
         return fields
 
 
-def _json_object(text: bytes) -> Mapping[str, Any] | Invalid:
+def _why_no_csv(error: Exception) -> str:
+    what = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+    return f"invalid CSV: {what}"
+
+
+def _json_object(text: bytes, *, strictly: bool = False) -> Mapping[str, Any] | Invalid:
+    """The object; `strictly`, a name that stands twice in one is an error."""
     try:
         fields = msgspec.json.decode(text)
+        if strictly:
+            json.loads(text, object_pairs_hook=_no_name_twice)
+    except Invalid as problem:
+        return problem
     except (ValueError, RecursionError) as error:
-        return Invalid(f"this is no JSON: {error}")
-    return fields if isinstance(fields, dict) else Invalid("this is no JSON object; each line is one")
+        return Invalid(why_not_json(error))
+    return fields if isinstance(fields, dict) else Invalid("each line must be a JSON object")
+
+
+def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = next(name for number, (name, _) in enumerate(pairs) if name in dict(pairs[:number]))
+        raise Invalid(f"{twice!r:.80} stands twice in one object")
+    return found
 
 
 def open_twice(path: str) -> BinaryIO:
