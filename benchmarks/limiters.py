@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from aiolimiter import AsyncLimiter
 
-from recall_async import Quota, RecallSession
+from recall_async import Priority, Quota, RecallSession
 
 from .peers import KEY, Peer, connections
 
@@ -72,8 +72,13 @@ PEERS: dict[str, Callable[[int, float], Acquire]] = {
     "limits, moving window": _limits,
     "throttled-py": _throttled,
 }
-SMOOTH, GREEDY = "recall_async, smooth", "recall_async, greedy"
-NAMES = (SMOOTH, GREEDY, *PEERS)
+AUTO, SMOOTH, GREEDY = "recall_async", "recall_async, smooth", "recall_async, greedy"
+OURS: dict[str, Callable[[int, float], Quota]] = {
+    AUTO: Quota,
+    SMOOTH: lambda limit, per: Quota(limit, per, burst=max(1, limit // 10)),
+    GREEDY: lambda limit, per: Quota(limit, per, burst=limit, reserve=0),
+}
+NAMES = (*OURS, *PEERS)
 
 
 async def _ours(url: str, quota: Quota, calls: int) -> int:
@@ -83,7 +88,12 @@ async def _ours(url: str, quota: Quota, calls: int) -> int:
             for _ in range(calls):
                 event_id = uuid4()
                 tasks.create_task(
-                    schedule(event_id, deduplication_key=f"key-{event_id}", bot_config={"bot_name": "Notes"})
+                    schedule(
+                        event_id,
+                        deduplication_key=f"key-{event_id}",
+                        bot_config={"bot_name": "Notes"},
+                        priority=Priority.BULK,
+                    )
                 )
         return recall.statistics()["calendar_events.schedule_bot"].throttled
 
@@ -100,10 +110,8 @@ async def _theirs(url: str, acquire: Acquire, calls: int) -> int:
 async def drive(url: str, name: str, calls: int, limit: int, per: float) -> tuple[float, int]:
     """Seconds until all calls were accepted, and how many requests were refused on the way."""
     began = time.perf_counter()
-    if name == SMOOTH:
-        rejected = await _ours(url, Quota(limit, per), calls)
-    elif name == GREEDY:
-        rejected = await _ours(url, Quota(limit, per, burst=limit), calls)
+    if name in OURS:
+        rejected = await _ours(url, OURS[name](limit, per), calls)
     else:
         rejected = await _theirs(url, PEERS[name](limit, per), calls)
     return time.perf_counter() - began, rejected

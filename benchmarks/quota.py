@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from .charts import LIMIT, OTHERS, OURS, chart
-from .limiters import GREEDY, NAMES, SMOOTH
+from .limiters import AUTO, GREEDY, NAMES
+from .limiters import OURS as MODES
 from .processes import measured, told
 from .report import Report, Table, Target
 from .throttle import DELAY, strict_server
@@ -77,7 +78,7 @@ def _report(found: dict[tuple[str, int], Outcome], settings: tuple[tuple[int, fl
         least = ideal(limit, per, calls)
         for axes, (name, outcome) in zip(row, outcomes.items(), strict=True):
             moments, seen = outcome.trailing(per, per / 100)
-            colour = OURS if name in (SMOOTH, GREEDY) else OTHERS[0]
+            colour = OURS if name in MODES else OTHERS[0]
             axes.plot(moments, seen, color=colour)
             axes.fill_between(moments, seen, limit, where=[count > limit for count in seen], color=colour, alpha=0.3)
             axes.axhline(limit, color=LIMIT, linewidth=1.0)
@@ -91,7 +92,7 @@ def _report(found: dict[tuple[str, int], Outcome], settings: tuple[tuple[int, fl
                 ("", "429s", "time", "over ideal", f"most in {per:g} s"),
                 [
                     (
-                        f"**{name}**" if name in (SMOOTH, GREEDY) else name,
+                        f"**{name}**" if name in MODES else name,
                         str(outcome.rejected),
                         f"{outcome.seconds:.1f} s",
                         f"{outcome.seconds / least:.3f}",
@@ -102,12 +103,13 @@ def _report(found: dict[tuple[str, int], Outcome], settings: tuple[tuple[int, fl
                 f"{calls:,} calls at {limit} per {per:g} s (ideal: {least:g} s):",
             )
         )
-        smooth, greedy = outcomes[SMOOTH], outcomes[GREEDY]
+        auto, greedy = outcomes[AUTO], outcomes[GREEDY]
+        refused = [outcomes[name].rejected for name in MODES]
         targets += [
             Target(
-                f"{limit} per {per:g} s: no rejection, smooth and greedy",
-                f"{smooth.rejected} and {greedy.rejected}",
-                not smooth.rejected and not greedy.rejected,
+                f"{limit} per {per:g} s: no rejection, by default, smooth and greedy",
+                ", ".join(map(str, refused)),
+                not any(refused),
             ),
             Target(
                 f"{limit} per {per:g} s: greedy takes ≤ {times:g} × the ideal time",
@@ -120,11 +122,11 @@ def _report(found: dict[tuple[str, int], Outcome], settings: tuple[tuple[int, fl
         faster = [
             f"{name} in {outcome.seconds:.1f} s (with {outcome.rejected} rejections)"
             for name, outcome in outcomes.items()
-            if name != SMOOTH and outcome.seconds < smooth.seconds
+            if name != AUTO and outcome.seconds < auto.seconds
         ]
         if faster:
             losses.append(
-                f"smooth pacing, the default, takes {smooth.seconds:.1f} s for {calls:,} calls at {limit} per {per:g} s "
+                f"automatic pacing, the default, takes {auto.seconds:.1f} s for {calls:,} calls at {limit} per {per:g} s "
                 f"with which nobody competes; quicker: {', '.join(faster)}."
             )
     return Report(
@@ -133,7 +135,8 @@ def _report(found: dict[tuple[str, int], Outcome], settings: tuple[tuple[int, fl
         f"sliding window, behind 0 to {DELAY * 1e3:.0f} ms of random delay each way. Each limiter is used as its "
         "documentation shows, over aiohttp with as many connections as it takes, with a server of its own; a request that "
         "is rejected waits for its `Retry-After` and asks its limiter again, so that all do the same work. The ideal time "
-        "is what the window alone imposes. Smooth is our default, greedy is `Quota(limit, per, burst=limit)`.",
+        "is what the window alone imposes. Ours are bulk calls by default, "
+        "with `burst=limit // 10` (smooth) and with `burst=limit, reserve=0` (greedy).",
         figure=figure,
         alt="Requests in the trailing window over time, for each limiter, with the quota as a line",
         tables=tables,

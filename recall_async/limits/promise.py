@@ -47,7 +47,7 @@ from collections import deque
 from .quota import Quota
 from .window import Window
 
-FOLLOWED = 1.5
+FOLLOWED = 1.6
 """How much is promised of what interactive calls used lately."""
 WINDOWS = 3
 """How many windows of demand are remembered, the running one included."""

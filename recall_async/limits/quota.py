@@ -29,7 +29,7 @@ class Quota:
     """At most `limit` requests in any `per` seconds, as the server counts them.
 
     Interactive calls use every slot that is free. Bulk calls leave `reserve` slots free for them at any moment: by default
-    one in 200, or two if `limit` is 60 or more. `burst` is how many requests bulk calls may send at once, by default half
+    one in 300, or two if `limit` is 60 or more. `burst` is how many requests bulk calls may send at once, by default half
     of `limit`; the rest of their window they spread out, so that slots for interactive calls come back all the time. With
     `burst=limit` ("greedy") bulk calls send a whole window at once, for a job that is alone; with a small `burst`
     ("smooth") they spread all of it. A `burst` that is named also limits how many interactive calls go at once.
@@ -60,7 +60,7 @@ class Quota:
         """Slots that bulk calls leave free at any moment: `reserve`, or its default."""
         if self.reserve is not None:
             return self.reserve
-        return min(max(math.ceil(self.limit / 200), min(2, self.limit // 30)), self.limit - 1)
+        return min(max(math.ceil(self.limit / 300), min(2, self.limit // 30)), self.limit - 1)
 
     @property
     def promised(self) -> float:

@@ -137,7 +137,9 @@ class WatchedLane(LocalLane):
     def could_go(self, now: float, priority: Priority) -> bool:
         """Whether there is a slot for a call of this priority, token aside, by the sentences of the documentation."""
         quota, per = self._quota, self._window.per
-        places = lane_module.MAX_IN_FLIGHT if priority is Priority.INTERACTIVE else lane_module.MAX_BULK_IN_FLIGHT
+        places = lane_module.MAX_IN_FLIGHT
+        if priority is Priority.BULK:
+            places = lane_module.MAX_BULK_IN_FLIGHT
         if now < max(self._paused_until, self._pace.next) or self._window.in_flight >= places:
             return False
         answers = [answer for answer in self._window._answered if answer + per > now]

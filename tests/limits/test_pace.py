@@ -160,7 +160,7 @@ def test_two_lanes_share_and_the_one_that_stays_takes_all(seed: int) -> None:
     run(main())
 
 
-@pytest.mark.parametrize("idle", [1.0, 5.0])
+@pytest.mark.parametrize("idle", [1.0, 5.0, 20.0])
 def test_job_that_was_killed_carries_on(idle: float) -> None:
     """Would take minutes to get going again, because the server still counts what the killed process sent."""
 
@@ -176,4 +176,4 @@ def test_job_that_was_killed_carries_on(idle: float) -> None:
         await asyncio.gather(*(call(lane, server, Priority.BULK) for _ in range(1200)))
         return asyncio.get_running_loop().time() - begin
 
-    assert run(main()) <= 1.5 * 120
+    assert run(main()) <= 3.5 * 60

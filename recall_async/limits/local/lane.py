@@ -199,12 +199,14 @@ class LocalLane:
         Where there is none, return a time at which to try again, or `inf` to wait for an answer.
         """
         window = self._window
-        if window.in_flight >= (MAX_IN_FLIGHT if priority is Priority.INTERACTIVE else MAX_BULK_IN_FLIGHT):
-            return math.inf
         if priority is Priority.INTERACTIVE:
+            places = MAX_IN_FLIGHT
             opens = window.opens(now, self._quota.limit)
         else:
+            places = MAX_BULK_IN_FLIGHT
             opens = self._promise.opens(now)
+        if window.in_flight >= places:
+            return math.inf
         opens = max(opens, self._paused_until, self._pace.next)
         if opens > now:
             return opens
