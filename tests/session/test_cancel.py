@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from recall_async import Quota, RecallSession, SessionClosedError
+from recall_async import BotSpec, Quota, RecallSession, RemoveBot, RetryPolicy, ScheduleBot, SessionClosedError
 from recall_async.workspace import workspaces
-from tests.session.scripted_server import EVENT, Behaviour, ScriptedServer, raw, reply, reset
+from tests.session.scripted_server import CALENDAR, EVENT, Behaviour, ScriptedServer, raw, reply, reset
 
 EVENT_ID = "497f6eca-6276-4993-bfeb-53cbbbba6f08"
-SCHEDULE = "calendar_events.schedule_bot"
+OTHER_ID = EVENT_ID[:-1] + "9"
+SCHEDULE, REMOVE = "calendar_events.schedule_bot", "calendar_events.remove_bot"
 PLENTY = {SCHEDULE: Quota(10_000_000, 60.0)}
 SLOW = {SCHEDULE: Quota(50_000, 60.0, burst=1)}  # the next token is there 1.2 ms later
 
@@ -22,7 +23,7 @@ async def schedule(recall: RecallSession, key: str = "k", **options: Any) -> str
     return (await recall.calendar_events.schedule_bot(EVENT_ID, deduplication_key=key, **options)).id
 
 
-async def assert_nothing_is_held(recall: RecallSession, server: ScriptedServer, operation: str = SCHEDULE) -> None:
+async def assert_nothing_is_held(recall: RecallSession, server: ScriptedServer, *operations: str) -> None:
     """Once the loop has come to rest: no slot in flight, no place in a queue, no key, no task, no call to be awaited."""
     client = recall._client
     async with asyncio.timeout(5):
@@ -35,7 +36,8 @@ async def assert_nothing_is_held(recall: RecallSession, server: ScriptedServer, 
         assert (lane.in_flight, lane.waiting_interactive, lane.waiting_bulk) == (0, 0, 0)
         assert lane.taken <= lane.admitted
     # Slots come back a minute after the answer: none of these has, so each request must still have one.
-    assert len(server.requests) <= recall.statistics()[operation].taken
+    taken = sum(recall.statistics()[operation].taken for operation in operations or (SCHEDULE,))
+    assert len(server.requests) <= taken
 
 
 def tasks_of_the_client() -> list[asyncio.Task[Any]]:
@@ -105,6 +107,44 @@ async def test_cancelled_while_reading_pages(server: ScriptedServer, connect: An
         assert len([event async for event in recall.calendar_events.list()]) == 4
 
     await at_every_iteration(read, lambda: assert_nothing_is_held(recall, server, "calendar_events.list"))
+
+
+async def test_a_bulk_job_cancelled_at_every_iteration(server: ScriptedServer, connect: Any) -> None:
+    """Would leave a task of the job, a slot or a socket behind, in one of the moments of three actions and a retry."""
+    recall = connect(quotas=PLENTY | {REMOVE: Quota(10_000_000, 60.0)}, retry=RetryPolicy(backoff=0.0001, budget=10**9))
+
+    async def job() -> None:
+        server._script.clear()
+        server.script(reply(409), reply(404))
+        actions = [ScheduleBot(EVENT_ID, "k"), ScheduleBot(OTHER_ID, "k"), RemoveBot(OTHER_ID)]
+        assert len([outcome async for outcome in recall.bulk(actions, concurrency=2)]) == 3
+
+    async def check() -> None:
+        await assert_nothing_is_held(recall, server, SCHEDULE, REMOVE)
+
+    assert await at_every_iteration(job, check) > 10
+
+
+async def test_a_plan_applied_and_cancelled_at_every_iteration(server: ScriptedServer, connect: Any) -> None:
+    """Would leave a listing, a task or a slot behind when the application of a plan is cancelled."""
+    lists = "calendar_events.list"
+    recall = connect(quotas=PLENTY | {lists: Quota(10_000_000, 60.0)}, retry=RetryPolicy(backoff=0.0001, budget=10**9))
+    times = {"start_time": "2099-01-01T10:00:00Z", "end_time": "2099-01-01T11:00:00Z"}
+    event = EVENT | times | {"bots": [], "is_deleted": False, "calendar_id": CALENDAR["id"]}
+    listing = reply(200, {"next": None, "previous": None, "results": [event]})
+    server.script(reply(200, CALENDAR), listing)
+    plan = await recall.plan(policy=lambda event, calendar: BotSpec(deduplication_key="k"), calendars=[CALENDAR["id"]])
+    assert len(plan) == 1
+
+    async def application() -> None:
+        server._script.clear()
+        server.script(reply(200, event))
+        assert len([outcome async for outcome in recall.apply(plan)]) == 1
+
+    async def check() -> None:
+        await assert_nothing_is_held(recall, server, *recall.statistics())
+
+    assert await at_every_iteration(application, check) > 10
 
 
 async def test_cancelled_while_waiting_for_a_key(server: ScriptedServer, connect: Any) -> None:

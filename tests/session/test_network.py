@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -42,7 +43,7 @@ CUTS: dict[str, Behaviour] = {
 }
 GARBLED: dict[str, tuple[Behaviour, str]] = {
     "no compression": (reply(200, body=BODY, Content_Encoding="gzip"), "can not decode content-encoding"),
-    "no http": (raw(b"220 mail.example.com ESMTP\r\n"), "bad status line"),
+    "no http": (raw(b"220 mail.example.com ESMTP\r\n"), "not valid HTTP"),
     "garbage": (raw(bytes(range(256)) * 40), "not valid HTTP"),
     "endless head": (raw(b"HTTP/1.1 200 OK\r\n" + b"X: " + b"y" * 100_000), "got more than"),
     "no chunk": (raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"xyz\r\nsecret"), "not valid HTTP"),
@@ -91,7 +92,7 @@ async def test_garbled_answers(name: str, server: ScriptedServer, recall: Recall
         await schedule(recall)
     said = str(caught.value)
     assert flaw in said
-    assert "400" not in said
+    assert not re.search(r"\b400\b", said)
     assert "secret" not in said
     assert "may have taken effect" in said
     assert (caught.value.operation, caught.value.attempts) == (SCHEDULE, 1)
