@@ -11,18 +11,16 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import sys
 import time
 import warnings
 from collections.abc import Mapping
-from logging import DEBUG, INFO, WARNING
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from . import checks
 from .advice import api_error, effect_of
 from .answers import UNPROVEN, decode, keep_extra, retry_after, told
+from .call import Account, Call, Done
 from .errors import (
-    APIError,
     AttemptTimeoutError,
     ConfigurationError,
     ConnectionFailedError,
@@ -30,100 +28,21 @@ from .errors import (
     RecallError,
     SessionClosedError,
 )
-from .events import (
-    AttemptEnded,
-    BulkParked,
-    BulkResumed,
-    CallEnded,
-    CallStarted,
-    Observers,
-    PaceChanged,
-    Paused,
-    RetryScheduled,
-    SlotGranted,
-    next_call,
-    request_id_of,
-)
+from .events import Observers
 from .limits.contract import LaneStatistics, QuotaLane, QuotaStore, Slot
 from .limits.quota import Priority, Quota, base_quota
 from .operations import OPERATIONS, Request
 from .outage import Outage, Passage
+from .reporting import Reporter
 from .retry import GiveUp, Retry, RetryPolicy, decide, pause_after
-from .stopping import Stopped, StopSignal
-from .transport import SendOnce, Transport, new_idempotency_key
+from .stopping import Stopped
+from .transport import SendOnce, Transport
 from .workspace import Workspace, Workspaces, workspaces
 
 T = TypeVar("T")
 
 CLOSING_TIME = 1.0
 """Seconds for which `aclose` waits for calls to end before it closes the connections under those that go on."""
-
-
-class Account:
-    """What one call has cost so far."""
-
-    __slots__ = ("attempts", "in_flight", "stop", "waited")
-
-    def __init__(self, stop: StopSignal | None = None) -> None:
-        self.stop: StopSignal | None = stop
-        """Is asked before each request."""
-        self.in_flight: bool = False
-        """Whether a request is on its way."""
-        self.attempts: int = 0
-        self.waited: float = 0.0
-        """Seconds spent waiting for keys, slots, pauses and backoffs, and not for the server."""
-
-
-class Call(Generic[T]):
-    """A request that is to be answered, and what has become of it so far."""
-
-    __slots__ = (
-        "account", "begun", "idempotency_key", "in_doubt", "key_wait", "number", "policy", "priority", "request", "status",
-        "until",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        request: Request[T],
-        priority: Priority,
-        until: float,
-        policy: RetryPolicy,
-        idempotency_key: str | None = None,
-        account: Account | None = None,
-    ) -> None:
-        self.request: Request[T] = request
-        self.priority: Priority = priority
-        self.until: float = until
-        """The time of the loop's clock by which it must be through."""
-        self.policy: RetryPolicy = policy
-        self.idempotency_key = idempotency_key
-        self.in_doubt: bool = False
-        """Whether an attempt that was not answered may have taken effect."""
-        self.account: Account = account or Account()
-        self.begun: float = 0.0
-        self.number: int = 0
-        """In the process, once somebody is told of it."""
-        self.key_wait: float = 0.0
-        """Seconds that it waited for its deduplication key."""
-        self.status: int | None = None
-        """Of the last response."""
-
-    @property
-    def operation(self) -> str:
-        """The name of its operation."""
-        return self.request.operation.name
-
-    def renew_key(self) -> None:
-        """Take a new idempotency key, if the operation has one: what came before is settled."""
-        if self.request.operation.keyed:
-            self.idempotency_key = new_idempotency_key()
-            self.in_doubt = False
-
-
-class Done(NamedTuple, Generic[T]):
-    """The answer is the one that was asked for."""
-
-    answer: T
 
 
 class Client:
@@ -142,7 +61,7 @@ class Client:
     ) -> None:
         self._keep_extra = keep_extra
         self.observers: Observers = observers or Observers()
-        self._paces: dict[str, float | None] = {}
+        self._report = Reporter(workspace, self.observers, transport.mask)
         self.transport = transport
         self.policy = policy
         self.workspace = workspace
@@ -168,7 +87,7 @@ class Client:
             self._workspaces = workspaces()
             self._shared = self._workspaces.join(self.workspace)
             if self.observers.listening:
-                self._shared.breakers.listeners.add(self._parked)
+                self._shared.breakers.listeners.add(self._report)
         elif self._loop is not loop:
             raise ConfigurationError("the session belongs to another event loop: open one session in each loop")
         return self._shared
@@ -241,19 +160,11 @@ class Client:
     def _leave(self) -> None:
         self.closed = True
         if self._shared is not None:
-            self._shared.breakers.listeners.discard(self._parked)
+            self._shared.breakers.listeners.discard(self._report)
         if self._workspaces is not None:
             self._workspaces.leave(self.workspace)
         for name, lane in self._lanes.items():
             lane.leave(self._quotas.get(name))
-
-    def _parked(self, operation: str, cause: str | None, seconds: float) -> None:
-        """Tell of an outage, which the log has already."""
-        told = {"workspace": self.workspace, "operation": operation}
-        if cause is None:
-            self.observers.tell(BulkResumed(**told, seconds=seconds), log=False)
-        else:
-            self.observers.tell(BulkParked(**told, cause=cause, next_try=seconds), log=False)
 
     def _abandon(self) -> None:
         if not self.closed:
@@ -293,10 +204,10 @@ class Client:
 
     async def perform(self, call: Call[T]) -> T:
         """Make a call, which keeps what it costs. Raises any `RecallError`."""
-        if not self.observers.wants(DEBUG):
+        if not self._report.listening:
             return await self._perform(call)
         begun = time.monotonic()
-        self.observers.tell(CallStarted(**self._about(call), priority=getattr(call.priority, "name", "?")))
+        self._report.started(call)
         error: BaseException | None = None
         try:
             return await self._perform(call)
@@ -304,23 +215,8 @@ class Client:
             error = raised
             raise
         finally:
-            self.observers.tell(
-                CallEnded(
-                    **self._about(call),
-                    attempts=call.account.attempts,
-                    waited=call.account.waited,
-                    duration=time.monotonic() - begun,
-                    error=None if error is None else type(error).__name__,
-                    status=call.status,
-                )
-            )
+            self._report.ended(call, time.monotonic() - begun, error)
             del error
-
-    def _about(self, call: Call[Any]) -> dict[str, Any]:
-        """What all events of a call say."""
-        if not call.number:
-            call.number = next_call()
-        return {"workspace": self.workspace, "operation": call.operation, "call": call.number}
 
     async def _perform(self, call: Call[T]) -> T:
         scope: asyncio.Timeout | None = None
@@ -403,7 +299,7 @@ class Client:
                 raise DeadlineExceededError(
                     f"{call.operation}: the deadline has passed before a request could be sent: allow a longer one."
                 )
-            before = lane.statistics() if self.observers.wants(INFO) else None
+            before = self._report.before(lane)
             slot = await lane.admit(call.priority, call.request.start, call.until, retry=account.attempts > 0)
             account.waited += loop.time() - asked
             if self.closed:
@@ -417,8 +313,7 @@ class Client:
                 slot.unused()
                 continue
             account.attempts += 1
-            if before is not None:
-                self._granted(call, loop.time() - asked, before, lane)
+            self._report.granted(call, loop.time() - asked, before, lane)
             if passage is None:
                 number = account.attempts
                 verdict = await self._attempt(call, slot, number)
@@ -458,17 +353,7 @@ class Client:
                 now = loop.time()
             if verdict.new_key:
                 call.renew_key()
-            if self.observers.wants(INFO):
-                after = max(verdict.after, verdict.pause or 0.0)
-                self.observers.tell(
-                    RetryScheduled(
-                        **self._about(call),
-                        attempt=account.attempts,
-                        reason=_reason(error),
-                        after=after,
-                        new_key=verdict.new_key,
-                    )
-                )
+            self._report.retried(call, verdict)
             if verdict.after:
                 account.waited += verdict.after
                 await asyncio.sleep(verdict.after)
@@ -482,8 +367,7 @@ class Client:
                 after = retry_after(told(headers.items(), self.transport.mask.text))
                 pause = pause_after(policy, number, after, jitter)
                 slot.rejected(pause)
-                if self.observers.wants(WARNING):
-                    self.observers.tell(Paused(**self._about(call), seconds=pause))
+                self._report.paused(call, pause)
 
         attempt = SendOnce(on_head)
         mistaken = False
@@ -527,55 +411,8 @@ class Client:
             else:
                 slot.unused()
             call.status = attempt.status
-            if self.observers.wants(DEBUG):
-                self._attempt_ended(call, attempt, begun)
-            if attempt.status == 429 or self._paces.get(call.operation) is not None:
-                self._look_at_pace(call)
+            self._report.attempt_ended(call, attempt, begun, self.lane(call.operation))
             attempt.close()
-
-    def _granted(self, call: Call[Any], wait: float, before: LaneStatistics, lane: QuotaLane) -> None:
-        attempts = call.account.attempts
-        if attempts == 1 and call.key_wait > wait:
-            why = "key"
-        elif wait < 0.001:
-            why = "nothing"
-        else:
-            why = "pause" if before.paused else "pace" if before.pace is not None else "quota"
-        if attempts == 1:
-            wait += call.key_wait
-        now = lane.statistics()
-        self.observers.tell(
-            SlotGranted(
-                **self._about(call), attempt=attempts, wait=wait, why=why, taken=now.taken, limit=now.quota.limit
-            )
-        )
-
-    def _attempt_ended(self, call: Call[Any], attempt: SendOnce, begun: float) -> None:
-        headers = told(attempt.headers.items(), self.transport.mask.text)
-        raised = sys.exc_info()[0]
-        self.observers.tell(
-            AttemptEnded(
-                **self._about(call),
-                attempt=call.account.attempts,
-                status=attempt.status,
-                error=raised.__name__ if raised is not None else None if attempt.status else "ConnectionFailedError",
-                duration=time.monotonic() - begun,
-                request_id=request_id_of(headers),
-                headers=headers,
-            )
-        )
-
-    def _look_at_pace(self, call: Call[Any]) -> None:
-        pace = self._lanes[call.operation].statistics().pace
-        if (self._paces.get(call.operation) is None) is not (pace is None) and self.observers.wants(WARNING):
-            self.observers.tell(PaceChanged(**self._about(call), pace=pace))
-        self._paces[call.operation] = pace
-
-
-def _reason(error: RecallError) -> str:
-    if isinstance(error, APIError):
-        return str(error.status)
-    return "timeout" if isinstance(error, AttemptTimeoutError) else "no answer"
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
@@ -586,6 +423,3 @@ def running_loop() -> asyncio.AbstractEventLoop:
         raise ConfigurationError(
             "there is no running asyncio event loop: a RecallSession is used from coroutines under asyncio, not trio"
         ) from None
-
-
-Caller = Client

@@ -17,7 +17,8 @@ import random
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
+from weakref import WeakSet
 
 from .checks import Backoff
 from .errors import (
@@ -322,20 +323,26 @@ class Breaker:
             self._waiting[chosen].set_result(None)
 
 
+class Listener(Protocol):
+    """Who is told of outages, for as long as it lives."""
+
+    def parked(self, operation: str, cause: str | None, seconds: float) -> None:
+        """Bulk calls of an operation wait because of `cause`, and the next try is in so many seconds; or, if `cause` is
+        `None`, they go on after so many seconds without the server."""
+
+
 class Breakers:
     """The breakers of one workspace in one event loop."""
 
     def __init__(self) -> None:
         self._breakers: dict[str, Breaker] = {}
         self.probe: tuple[Breaker, Passage] | tuple[None, None] = (None, None)
-        self.listeners: set[Callable[[str, str | None, float], None]] = set()
-        """Are called when an operation is parked, with its name, the cause and the seconds until the next try, and when it
-        is opened again, with its name, `None` and the seconds for which the server was away."""
+        self.listeners: WeakSet[Listener] = WeakSet()
 
     def tell(self, operation: str, cause: str | None, seconds: float) -> None:
         """Tell the listeners."""
         for listener in tuple(self.listeners):
-            listener(operation, cause, seconds)
+            listener.parked(operation, cause, seconds)
 
     def passage(self, operation: str, policy: RetryPolicy) -> Passage:
         """Let a bulk call of an operation go through its breaker."""

@@ -34,6 +34,8 @@ FLOORS = [
     {"retry", "limits"},
     {"outage"},
     {"transport", "workspace"},
+    {"call"},
+    {"reporting"},
     {"caller"},
     {"resources"},
     {"bulk"},

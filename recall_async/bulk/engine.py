@@ -14,14 +14,15 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from enum import Enum, auto
 
-from ..caller import Account, Caller
+from ..call import Account
+from ..caller import Client
 from ..errors import EventEndedError, RecallError
 from ..limits.contract import LaneStatistics, QuotaLane
 from ..limits.quota import Priority
 from ..models import CalendarEvent
 from ..operations import REMOVE_BOT, SCHEDULE_BOT
 from ..outage import SCOPE, Outage, Scope
-from ..resources.calendar_events import CalendarEvents
+from ..resources.calendar_events import remove_request, schedule_request
 from ..stopping import Stopped, StopSignal, end_tasks
 from .actions import Action, Outcome, ScheduleBot, over_since
 from .doubts import Doubts
@@ -56,7 +57,7 @@ class Engine:
 
     def __init__(
         self,
-        caller: Caller,
+        caller: Client,
         actions: Iterable[Action | Outcome] | AsyncIterable[Action | Outcome],
         concurrency: int,
         journal: Journal | None,
@@ -69,7 +70,6 @@ class Engine:
     ) -> None:
         self._scope = Scope(max_outage, self._on_failure)
         self._caller = caller
-        self._events = CalendarEvents(caller)
         self._actions = actions
         self._soonest_first = soonest_first
         self._concurrency = concurrency
@@ -318,20 +318,12 @@ class Engine:
 
     async def _send(self, item: Item) -> CalendarEvent:
         # Without a deadline, the policy's would count the time for which a long job waits for the quota.
-        action, priority, deadline = item.action, Priority.BULK, math.inf
+        action = item.action
         if isinstance(action, ScheduleBot):
-            return await self._events.schedule_bot(
-                action.event_id,
-                deduplication_key=action.deduplication_key,
-                bot_config=action.bot_config,
-                start_time=action.start_time,
-                priority=priority,
-                deadline=deadline,
-                account=item.account,
-            )
-        return await self._events.remove_bot(
-            action.event_id, start_time=action.start_time, priority=priority, deadline=deadline, account=item.account
-        )
+            request = schedule_request(action.event_id, action.deduplication_key, action.bot_config, action.start_time)
+        else:
+            request = remove_request(action.event_id, action.start_time)
+        return await self._caller.call(request, priority=Priority.BULK, account=item.account)
 
     def _on_failure(self, error: RecallError) -> None:
         if self._phase is not Phase.STOPPED and (end := self._doubts.unanswered(error)) is not None:

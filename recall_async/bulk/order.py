@@ -7,7 +7,7 @@ import math
 from collections import deque
 from collections.abc import Iterable
 
-from ..caller import Account
+from ..call import Account
 from ..errors import ConfigurationError
 from .actions import Action, RemoveBot, ScheduleBot, event_of, start_of
 from .records import conflict_keys

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from .. import checks
-from ..caller import Caller
+from ..caller import Client
 from ..errors import RecallError
 from ..events import JobProgressed
 from ..stopping import StopSignal
@@ -46,7 +46,7 @@ class BulkRun(AsyncIterator[Outcome]):
 
     def __init__(
         self,
-        caller: Caller,
+        caller: Client,
         actions: Iterable[Action | Outcome] | AsyncIterable[Action | Outcome],
         *,
         concurrency: int | None = None,

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from .. import checks
-from ..caller import Account, Client
+from ..caller import Client
 from ..limits.quota import Priority
 from ..models import CalendarEvent, Page
 from ..operations import LIST_EVENTS, REMOVE_BOT, RETRIEVE_EVENT, SCHEDULE_BOT, Request
@@ -72,7 +72,6 @@ class CalendarEvents:
         deadline: float | None = None,
         retry: RetryPolicy | None = None,
         idempotency_key: str | None = None,
-        account: Account | None = None,
     ) -> CalendarEvent:
         """Schedule a bot on a calendar event, replacing any existing one, and return the event.
 
@@ -90,7 +89,6 @@ class CalendarEvents:
             until=self._client.until(deadline),
             retry=retry,
             idempotency_key=idempotency_key,
-            account=account,
         )
 
     async def remove_bot(
@@ -101,7 +99,6 @@ class CalendarEvents:
         priority: Priority = Priority.INTERACTIVE,
         deadline: float | None = None,
         retry: RetryPolicy | None = None,
-        account: Account | None = None,
     ) -> CalendarEvent:
         """Remove the bots of a calendar event and return the event; removing them again does nothing.
 
@@ -113,7 +110,6 @@ class CalendarEvents:
             priority=priority,
             until=self._client.until(deadline),
             retry=retry,
-            account=account,
         )
 
     async def retrieve(

@@ -15,7 +15,7 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from .. import checks
-from ..caller import Caller
+from ..caller import Client
 from ..errors import ConfigurationError, NotFoundError
 from ..events import PlanMade
 from ..limits.quota import Priority
@@ -44,7 +44,7 @@ class Planner:
 
     def __init__(
         self,
-        caller: Caller,
+        caller: Client,
         policy: Policy,
         *,
         refresh: bool = False,

@@ -18,8 +18,9 @@ import time
 from uuid import uuid4
 
 from recall_async import Priority, Quota, RecallError, RecallSession
-from recall_async.caller import Account
+from recall_async.call import Account
 from recall_async.limits.redis import RedisQuotaStore
+from recall_async.resources.calendar_events import schedule_request
 
 
 async def main() -> None:
@@ -50,9 +51,8 @@ async def main() -> None:
             account = Account()
             line: dict[str, object] = {}
             try:
-                await recall.calendar_events.schedule_bot(
-                    uuid4(),
-                    deduplication_key=str(uuid4()),
+                await recall._client.call(
+                    schedule_request(uuid4(), str(uuid4())),
                     priority=Priority.BULK if options.bulk else Priority.INTERACTIVE,
                     account=account,
                 )
