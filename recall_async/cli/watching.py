@@ -25,7 +25,7 @@ class WatchedWork:
     """What a worker does, shown while it does it. Use it with `async with`."""
 
     def __init__(self, session: RecallSession, shown: Display) -> None:
-        self.failures = Failures()
+        self.failures: Failures = Failures()
         self._session = session
         self._display = shown
         self._tally: Tally | None = None

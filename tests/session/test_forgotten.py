@@ -42,8 +42,9 @@ def dropped(recall: list[Any]) -> list[warnings.WarningMessage]:
 
 async def test_never_closed(server: ScriptedServer) -> None:
     """Would not tell, tell twice, or let aiohttp tell too, in words that mean nothing to our users."""
+    (watched,) = dropped([await used(server, on_event=lambda event: None)])
     (warned,) = dropped([await used(server)])
-    assert warned.category is ResourceWarning
+    assert warned.category is watched.category is ResourceWarning
     assert "RecallSession" in str(warned.message)
     assert "async with" in str(warned.message)
     assert API_KEY not in str(warned.message)
