@@ -17,7 +17,7 @@ def test_lowest_versions_are_those_of_the_metadata() -> None:
     extras = PROJECT["optional-dependencies"]
     wanted = [*PROJECT["dependencies"], *(line for name in USERS for line in extras.get(name, []))]
     bounds = dict(re.match(r"([\w-]+)>=([\d.]+)", line).groups() for line in wanted)  # type: ignore[union-attr]
-    lines = (ROOT / "constraints/lowest.txt").read_text().splitlines()
+    lines = (ROOT / ".ci/lowest.txt").read_text().splitlines()
     constraints = dict(line.split("==") for line in lines if line and not line.startswith("#"))
 
     def parts(version: str) -> list[int]:
