@@ -25,7 +25,7 @@ class Limit(NamedTuple):
     percent: float | None
 
     def allows(self, removals: int, bots: int) -> bool:
-        """Whether so many of the bots may go without a word."""
+        """Tell whether so many of the bots may go without a word."""
         few = self.number is not None and removals <= self.number
         small = self.percent is not None and removals * 100 <= self.percent * bots
         return few or small or not removals
@@ -66,7 +66,7 @@ class TooManyRemovals(click.ClickException):
 
 
 def may_remove(removals: int, bots: int, *, yes: bool, limit: Limit, ask: bool = True, what: str = "") -> bool:
-    """Whether a command may remove so many of so many bots: it is few, `--yes` says so, or a person does.
+    """Tell whether a command may remove so many of so many bots: it is few, `--yes` says so, or a person does.
 
     Asks on a terminal if `ask`, also about what else it does, if that is given. Raises `TooManyRemovals` where nobody can be
     asked.

@@ -186,7 +186,7 @@ class SyncJob(Job):
 
 
 def _is_settled(job: SyncJob) -> bool:
-    """Whether the next round need look only at what changes from here on: a permanent refusal changes nothing."""
+    """Tell whether the next round need look only at what changes from here on: a permanent refusal changes nothing."""
     return job.error is None and not job.unsettled and not (job.interrupted and job.unfinished)
 
 

@@ -79,8 +79,10 @@ def _is_at(details: Mapping[str, str], address: str) -> bool:
         if subdomain and host.partition(".")[0] != subdomain:
             return False
     ids = [details[name] for name in _IDS if name in details]
+    if not ids:
+        return hosts is None or any(_is_in(host, each) for each in hosts)
     parts = [_plain(part) for part in (*path, *(value for _, value in query))]
-    return not ids or any(_occurs([_plain(part) for part in text.strip("/").split("/")], parts) for text in ids)
+    return any(_occurs([_plain(part) for part in text.strip("/").split("/")], parts) for text in ids)
 
 
 def _is_in(host: str, domain: str) -> bool:

@@ -212,14 +212,14 @@ class Planner:
         return decision
 
     async def _has_twin(self, event_id: str, bot: CalendarEventBot) -> bool:
-        """Whether another event has another bot with the same key: one of the two is too many. The greater id goes."""
+        """Tell whether another event has another bot with the same key: one is too many, and the greater id goes."""
         for other, twin in self._memory.holders(bot.deduplication_key).items():
             if twin < bot.bot_id and (other in self._right.get(twin, ()) or await self._still_has(other, twin)):
                 return True
         return False
 
     async def _still_has(self, event_id: str, bot_id: str) -> bool:
-        """Whether an event that was seen in another plan has a bot now."""
+        """Tell whether an event that was seen in another plan has a bot now."""
         try:
             event = await self._events.retrieve(event_id, priority=Priority.BULK)
         except NotFoundError:

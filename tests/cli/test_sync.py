@@ -58,6 +58,26 @@ def test_applying_again_sends_nothing(run, policy: str, tmp_path: Path, recall_s
     assert accepted(recall_sandbox) == first["done"] > 40
 
 
+def test_a_plan_from_elsewhere(run, policy: str, tmp_path: Path, recall_sandbox: RecallSandbox) -> None:
+    """A plan that an editor saved cannot be applied, or one of another version does something else than it says."""
+    stored = tmp_path / "plan.json"
+    run("plan", "--policy", policy, "--out", str(stored))
+    text = stored.read_text()
+    for wrong, said in (
+        (text.replace('"version":2', '"version":9'), "use a newer recall_async"),
+        (text.replace('"kind":"schedule"', '"kind":"scedule"', 1), "$.decisions["),
+        (text.replace('"lead_time"', '"leadtime"'), "unknown field `leadtime`"),
+    ):
+        stored.write_text(wrong)
+        result = run("apply", str(stored))
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert said in result.stderr
+    assert accepted(recall_sandbox) == 0
+    stored.write_text("\ufeff" + text, "utf-8")
+    assert run("apply", str(stored), "--pace", "greedy", *FAST).exit_code == 0
+    assert accepted(recall_sandbox) == len(Plan.from_json(text))
+
+
 def test_plan_as_json(run, policy: str) -> None:
     """Another program cannot read a plan."""
     result = run("plan", "--policy", policy, "--json")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from recall_async import Outcome, Plan, RecallSession, RecordingPolicy, RetryPolicy
+from recall_async import CalendarSyncer, Outcome, Plan, Quota, RecallSession, RecordingPolicy, RetryPolicy
 from recall_async.sync.memory import SETTLING_TIME
 from tests.sync import api as behaviour
 from tests.sync.api import Api
@@ -324,3 +324,38 @@ async def test_a_calendar_that_goes_and_comes_is_not_flapping() -> None:
                 api.revoke(calendar_id)
                 await asyncio.sleep(0.002)
                 api.reconnect(calendar_id)
+
+
+# Ends
+
+
+async def test_a_syncer_whose_quota_is_used_up_closes_in_time(caplog: pytest.LogCaptureFixture) -> None:
+    """A program cannot end before its orchestrator kills it, because its bots wait for the quota."""
+    quotas = {**GREEDY, "calendar_events.schedule_bot": Quota(1, 3600, burst=1)}
+    async with Api(20) as api, talking_to(api, quotas=quotas) as recall:
+        syncer = CalendarSyncer(recall, EVERYTHING)
+        await syncer.catch_up(api.calendars)
+        async with asyncio.timeout(20):
+            while not api.asked:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        before = asyncio.get_running_loop().time()
+        await syncer.aclose(timeout=0.1)
+        assert asyncio.get_running_loop().time() - before < 10
+        assert len(api.asked) == 1
+        assert [calendar_id for calendar_id in api.calendars if calendar_id in caplog.text] == list(api.calendars)
+
+
+async def test_no_log_shows_the_key(caplog: pytest.LogCaptureFixture) -> None:
+    """An API key stands in the log of every sync that fails."""
+    secret = "a-key-that-nobody-may-see"
+    caplog.set_level(logging.DEBUG)
+    async with Api(3) as api:
+        api.down = 1.0
+        async with RecallSession(secret, base_url=api.url, retry=RetryPolicy(attempts=1)) as recall:
+            syncer = CalendarSyncer(recall, EVERYTHING, backoff=0.01)
+            await syncer.catch_up(api.calendars)
+            async with asyncio.timeout(20):
+                while "the sync failed" not in caplog.text:  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+            await syncer.aclose(timeout=0)
+    assert secret not in caplog.text

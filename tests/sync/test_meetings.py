@@ -58,6 +58,7 @@ OTHER: list[tuple[Any, Any]] = [
     (webex(meeting_personal_room_id="ada"), "https://acme.webex.com/meet/adam"),
     (webex(meeting_personal_room_id="ada"), "https://other.webex.com/meet/ada"),
     (MeetingURL(platform="zoom", meeting_id="abc"), "https://meet.google.com/abc"),
+    (MeetingURL(platform="goto_meeting"), "https://anything.example/x"),
     (MeetingURL(platform="zoom", meeting_id="831"), MeetingURL(platform="zoom", meeting_id="832")),
     ({"meeting_id": "831", "meeting_password": "x"}, {"meeting_id": "831", "meeting_password": "y"}),
     (webex(meeting_mtid="m0a1"), webex(meeting_path="meet/ada")),
