@@ -16,7 +16,9 @@ import subprocess
 import sys
 import tempfile
 import termios
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +47,7 @@ INTRODUCTION = """\
 | 1 | something failed; the message says what |
 | 2 | invalid usage or input; nothing was sent |
 | 3 | the API refused the key or the workspace, or a firewall the request |
+| 4 | the API was away for longer than `--max-outage`; what was not finished can be resumed |
 | 10 | `plan`: there are changes to make |
 | 130 | interrupted |
 
@@ -84,7 +87,7 @@ bot_name = "Notes"
 class Terminal:
     """Runs commands in a terminal of 80 columns, and keeps what is on its screen at the end."""
 
-    def __init__(self, sandbox: RecallSandbox, folder: str) -> None:
+    def __init__(self, sandbox: RecallSandbox, folder: str, redis: str) -> None:
         own = {name: value for name, value in os.environ.items() if not name.startswith("RECALL_")}
         self._environment = own | {
             "RECALL_BASE_URL": sandbox.url,
@@ -94,6 +97,7 @@ class Terminal:
             "PYTHONPATH": str(DOCS.parent),
         }
         self._folder = folder
+        self._redis = redis
 
     def run(self, command: str, *, stop_after: str | None = None) -> str:
         """The screen after `recall-async ...`; with `stop_after`, Ctrl-C is pressed once that text has appeared."""
@@ -109,11 +113,15 @@ class Terminal:
         stream = pyte.Stream(screen)
         leader, follower = pty.openpty()
         fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
+        environment = self._environment
+        if command.startswith("recall-async jobs") or "$REDIS" in command:
+            environment = environment | {"RECALL_REDIS_URL": self._redis}
+            command = command.replace("$REDIS", self._redis)
         words = [sys.executable, "-c", "from recall_async.cli import main; main()", *shlex.split(command)[1:]]
         # The program is called by its name, as the shell would.
         words[2] = f"import sys; sys.argv[0] = 'recall-async'; {words[2]}"
         with subprocess.Popen(
-            words, stdin=follower, stdout=follower, stderr=follower, env=self._environment, cwd=self._folder
+            words, stdin=follower, stdout=follower, stderr=follower, env=environment, cwd=self._folder
         ) as process:
             os.close(follower)
             seen = ""
@@ -153,8 +161,34 @@ def examples(sandbox: RecallSandbox) -> dict[str, list[str]]:
         "apply": ["apply plan.json --results applied.jsonl"],
         "sync": ["sync --policy policy.toml"],
         "bulk": ["bulk actions.jsonl --results results.jsonl --dry-run", "bulk actions.jsonl --results results.jsonl"],
-        "quota": ["quota"],
+        "quota": ["quota", "quota --redis $REDIS"],
+        "demo": ["demo"],
+        "sandbox": ["sandbox --port 0 --events 200"],
+        "calendars token": [f"calendars token {calendar}"],
+        "calendars update": [f"calendars update {calendar} \\\n    --webhook-url https://notes.example/webhooks"],
+        "calendars delete": [f"calendars delete {sandbox.snapshot()['calendars'][-1]['id']} --yes"],
+        "bots list": ["bots --limit 5"],
+        "jobs submit": ["jobs submit actions.jsonl --name tonight"],
+        "jobs work": ["jobs work"],
+        "jobs status": ["jobs status tonight"],
+        "jobs list": ["jobs list"],
+        "jobs results": ["jobs results tonight --out tonight.jsonl"],
+        "jobs cancel": ["jobs cancel tonight"],
     }
+
+
+ORDER = (
+    "bots list",
+    "jobs submit",
+    "jobs work",
+    "jobs status",
+    "jobs list",
+    "jobs results",
+    "jobs cancel",
+    "quota",
+    "calendars delete",
+)
+"""Commands whose screens come last, in this order, because each shows what the one before it did."""
 
 
 def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
@@ -181,20 +215,25 @@ def page(terminal: Terminal, sandbox: RecallSandbox) -> Iterator[str]:
     shared = helps["events"].partition(f"{CONNECTION}:\n")[2]
     yield INTRODUCTION.replace("CONNECTION_HELP", shared.rstrip())
     shown = examples(sandbox)
+    order = {name: place for place, name in enumerate(ORDER)}
+    screens = {
+        name: [f"```text\n$ recall-async {command}\n{run(terminal, command)}\n```\n" for command in shown.get(name, [])]
+        for name in sorted(helps, key=lambda name: order.get(name, -1))
+    }
     for name, text in helps.items():
         own, _, connection = text.partition(f"\n{CONNECTION}:\n")
         takes_connection = connection == shared
         own = own if takes_connection else text
         remark = "\nand the [connection options](#connection-options).\n" if takes_connection else ""
         yield f"## {name}\n\n```text\n{own.rstrip()}\n```\n{remark}"
-        for command in shown.get(name, []):
-            yield f"```text\n$ recall-async {command}\n{run(terminal, command)}\n```\n"
+        yield from screens[name]
 
 
 def run(terminal: Terminal, command: str) -> str:
     """The screen of a command, which may be followed by others of the shell."""
-    first, *others = command.split(" | ")
-    text = terminal.run(f"recall-async {first}") if not others else ""
+    first, *others = command.replace("\\\n", " ").split(" | ")
+    stop_after = "Ctrl-C ends it" if first.startswith("sandbox") else None
+    text = terminal.run(f"recall-async {first}", stop_after=stop_after) if not others else ""
     if others:
         line = f"{shlex.quote(sys.executable)} -m recall_async {first} 2>/dev/null | {' | '.join(others)}"
         text = subprocess.run(
@@ -276,10 +315,25 @@ def main() -> None:
     ):
         (Path(folder) / "policy.toml").write_text(POLICY)
         write_actions(Path(folder) / "actions.jsonl", sandbox)
-        terminal = Terminal(sandbox, folder)
-        text = "\n".join(page(terminal, sandbox))
+        with redis_server(folder) as redis:
+            terminal = Terminal(sandbox, folder, redis)
+            text = "\n".join(page(terminal, sandbox))
         (DOCS / "cli.md").write_text(text)
         (DOCS / "demo.svg").write_text(picture(terminal))
+
+
+@contextmanager
+def redis_server(folder: str) -> Iterator[str]:
+    """The URL of a Redis server that runs meanwhile; `redis-server` must be on the PATH."""
+    socket = f"{folder}/redis.sock"
+    options = ("--port", "0", "--unixsocket", socket, "--save", "", "--dir", folder, "--maxmemory-policy", "noeviction")
+    with subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL) as process:
+        while not Path(socket).exists():
+            time.sleep(0.02)
+        try:
+            yield f"unix://{socket}"
+        finally:
+            process.terminate()
 
 
 def write_actions(path: Path, sandbox: RecallSandbox) -> None:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from ..bot_models import Bot
     from ..session import RecallSession
 
-_COLUMNS = "{:<16}  {:<36}  {:<21}  {}"
-"""79 columns before the reason."""
+_COLUMNS = "{:<16}  {:<36}  {:<17}  {}"
+"""75 columns before the reason."""
 
 
 @click.group(cls=ListByDefault)
@@ -80,7 +80,7 @@ def list_(
                     print_json(document_of(bot))
                 else:
                     if not count and sys.stdout.isatty():
-                        click.echo(_COLUMNS.format("JOINS (UTC)", "BOT", "STATUS", "REASON"))
+                        click.echo(_COLUMNS.format("JOINS (UTC)", "BOT", "STATUS", "WHY"))
                     click.echo(_in_one_line(bot))
                 count += 1
                 if count == limit or reader_gone():

@@ -22,7 +22,7 @@ from .events import read_config
 from .interrupt import run
 from .job_options import job_options
 from .status import Status
-from .text import columns, fitted, json_option, line, print_json, say
+from .text import columns, fitted, json_option, line, print_json, print_prose, say
 from .watching import Pace, WatchedWork
 
 if TYPE_CHECKING:
@@ -148,11 +148,13 @@ def work(
                 stop=stop,
             )
 
-    with display("jobs") as shown:
-        watched = WatchedWork(session, shown)
-        try:
+    watched = None
+    try:
+        with display("jobs") as shown:
+            watched = WatchedWork(session, shown)
             worked = run(serve(watched), gently=stop_gently)
-        finally:
+    finally:
+        if watched is not None:  # below the bar, which has been drawn for the last time
             draw_failures(watched.failures, err=True)
     if as_json:
         print_json({**asdict(worked), "failures": [asdict(cause) for cause in watched.failures.causes()]})
@@ -292,6 +294,6 @@ def _tell(status: JobStatus, *, as_json: bool, more: str = "") -> None:
     if as_json:
         print_json({**asdict(status), "finished": status.finished})
         return
-    click.echo(_line_of(status) + more)
+    print_prose(_line_of(status) + more, indent="  ")
     if not status.submitted and not status.cancelled:
         say("Not all of it was submitted: the same submit command writes the rest.")
