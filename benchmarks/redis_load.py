@@ -59,7 +59,7 @@ def busy_server(workspaces: int) -> Iterator[tuple[RedisProcess, list[Workspace]
             pipeline = client.pipeline(transaction=False)
             for one in keys:
                 pipeline.zadd(one.slots, slots)
-                pipeline.evalsha(*evalsha(_ask(one, "", 0, 0))[1:])
+                pipeline.evalsha(*evalsha(slot_asked_for(Workspace(one, ""), 0, 0))[1:])
             grants = [decode(reply) for reply in pipeline.execute()[1::2]]
         yield (
             server,
@@ -69,18 +69,22 @@ def busy_server(workspaces: int) -> Iterator[tuple[RedisProcess, list[Workspace]
         server.close()
 
 
-def _ask(keys: Keys, epoch: str, number: int, slots: int) -> Command:
-    ask = Ask(number, slots, 0, 0.0)
-    return acquire(
-        keys, "0123456789ab", number, ask, again=False, run="0123456789abcdef", epoch=epoch, age=0.0, terms=TERMS
-    )
+def slot_asked_for(workspace: Workspace, number: int, slots: int = 1) -> Command:
+    """Ask for a slot, as a lane does."""
+    ask = Ask(number, slots, 0, 0.0, slots)
+    who = (workspace.keys, "0123456789ab", number, ask)
+    return acquire(*who, again=False, run="0123456789abcdef", epoch=workspace.epoch, age=0.0, terms=TERMS)
+
+
+def end_reported(workspace: Workspace, number: int) -> Command:
+    """Report the end of a slot."""
+    return settle(workspace.keys, "0123456789ab", [(number, Ending.ANSWERED, 0.0)], 0.0, TERMS)
 
 
 def request(workspace: Workspace, number: int) -> bytes:
     """What one request costs at the least: a slot asked for, and its end reported."""
-    asked = _ask(workspace.keys, workspace.epoch, number, 1)
-    ended = settle(workspace.keys, "0123456789ab", [(number, Ending.ANSWERED, 0.0)], 0.0, TERMS)
-    return b"".join(_packer.pack_commands([evalsha(asked), evalsha(ended)]))
+    commands = slot_asked_for(workspace, number), end_reported(workspace, number)
+    return b"".join(_packer.pack_commands([evalsha(command) for command in commands]))
 
 
 class Pipe:

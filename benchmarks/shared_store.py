@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from functools import partial
 from random import Random
 
 from redis import Redis
+from redis.asyncio import Redis as ClientOfAsyncio
 
 from recall_async.limits.quota import Quota
 from recall_async.limits.redis import RedisQuotaStore
+from recall_async.limits.redis.wire import Wire, evalsha
 from tests.redis.server import executable
 
 from .charts import OURS, chart
 from .redis_cluster import Demand, masters_needed, slots_of, spread
-from .redis_load import Pipe, busy_server, request
+from .redis_load import Pipe, busy_server, end_reported, request, slot_asked_for
 from .report import Report, Table, Target, Unavailable
 from .rounds import quantile, turns
 
@@ -115,6 +118,34 @@ def _lanes(lanes: int, seconds: float) -> tuple[float, float, float, int]:
         return used / admitted * 1e6, redis_used / admitted * 1e6, admitted / seconds, size
 
 
+def _messages(count: int) -> dict[str, float]:
+    """Microseconds of this process' CPU for a message of one request: over the held connection, and by a pipeline."""
+    with busy_server(1) as (server, busy_ones):
+        commands = [slot_asked_for(busy_ones[0], 1), end_reported(busy_ones[0], 1)]
+
+        async def measure() -> dict[str, float]:
+            found: dict[str, list[float]] = {"held connection": [], "pipeline": []}
+            async with ClientOfAsyncio.from_url(server.url) as client:
+                wire = await Wire.open(client)
+
+                async def by_pipeline() -> None:
+                    pipeline = client.pipeline(transaction=False)
+                    for command in commands:
+                        pipeline.execute_command(*evalsha(command))
+                    await pipeline.execute()
+
+                for _ in range(ROUNDS):
+                    for way, send in (("held connection", partial(wire.exchange, commands)), ("pipeline", by_pipeline)):
+                        began = time.process_time()
+                        for _ in range(count):
+                            await send()
+                        found[way].append((time.process_time() - began) / count * 1e6)
+                await wire.aclose()
+            return {way: min(rounds) for way, rounds in found.items()}
+
+        return asyncio.run(measure())
+
+
 def run(quick: bool) -> Report:
     """The report on the shared quota."""
     try:
@@ -126,6 +157,7 @@ def run(quick: bool) -> Report:
     capacity = _capacity(workspaces, seconds)
     waits, rate, share = _latency(workspaces, seconds)
     own, redis_own, through, size = _lanes(50 if quick else 200, seconds)
+    ways = _messages(50 if quick else 1000)
     cost = capacity[16][1] / 1e6
     reached = 1 / cost / RATE
     slots = slots_of(2000 if quick else 100_000)
@@ -180,6 +212,10 @@ def run(quick: bool) -> Report:
                 ("", "value"),
                 [
                     ("admissions per second, in one process", f"{through:,.0f}"),
+                    *(
+                        (f"CPU of the client for a message of one, by {way}", f"{micros:.0f} µs")
+                        for way, micros in ways.items()
+                    ),
                     ("CPU of the process for each", f"{own:.0f} µs"),
                     ("CPU of Redis for each", f"{redis_own:.0f} µs"),
                     ("memory of 590 slots in Redis", f"{size / 1024:.0f} KiB"),
