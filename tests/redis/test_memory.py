@@ -8,12 +8,13 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
 from redis.asyncio import Redis
 
-from recall_async import DeadlineExceededError, Quota, RecallError
+from recall_async import DeadlineExceededError, Priority, Quota, RecallError
 from recall_async.limits.redis import RedisQuotaStore
 from recall_async.limits.redis.lane import RedisLane
 from tests.redis.opened import OPERATION, answered, impatient, opened
@@ -163,3 +164,40 @@ print(json.dumps(sent))
         return out
 
     assert json.loads(asyncio.run(run())) == [2, 3, 0, 0]
+
+
+async def test_idle_workspaces_are_forgotten(shared_redis: RedisProcess, prefix: str) -> None:
+    """Would keep some kilobytes for ever for each workspace that a process has ever used."""
+    store = RedisQuotaStore.from_url(shared_redis.url, prefix=prefix)
+    async with opened(shared_redis.url) as open_lane:
+        open_lane(QUOTA, store=store)  # keeps the connection
+        for number in range(300):
+            lane = store.open(f"w{number}", OPERATION, None)
+            (await lane.admit()).answered()
+            lane.leave(None)
+            await lane.flush()
+        loop = store._loops.get()
+        assert len(loop.lanes) < 12
+        assert len(loop.idle) < 12
+        assert len(loop.link._awake) < 12
+
+
+async def test_answers_of_429_cost_the_same_however_many_wait(shared_redis: RedisProcess, prefix: str) -> None:
+    """Would look at all calls that wait, with every 429 of a crowd, and block the loop for a minute."""
+    loop, quota = asyncio.get_running_loop(), Quota(256, 60.0, burst=256)
+    store = RedisQuotaStore.from_url(shared_redis.url, prefix=prefix)
+    async with opened(shared_redis.url) as open_lane:
+        lane = open_lane(quota, store=store)
+        slots = [await lane.admit() for _ in range(250)]
+        waiting = [
+            loop.create_task(lane.admit(Priority.BULK, until=loop.time() + 1000 + number % 7))
+            for number in range(20_000)
+        ]
+        await asyncio.sleep(0.2)
+        began = time.process_time()
+        for slot in slots:
+            slot.rejected(30.0)
+        assert time.process_time() - began < 5.0  # it was 3 s for each 1,000 who wait
+        for call in waiting:
+            call.cancel()
+        await asyncio.wait(waiting)

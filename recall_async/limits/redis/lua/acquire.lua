@@ -37,8 +37,8 @@ if tonumber(redis.call('HGET', fences, client) or '0') > seq then
 end
 if again then
   redis.call('HSET', fences, client, seq)
-  if redis.call('PTTL', fences) < lease / 1000 then
-    redis.call('PEXPIRE', fences, math.ceil(lease / 1000))
+  if redis.call('PTTL', fences) < lease / 1000 + 60000 then
+    redis.call('PEXPIRE', fences, math.ceil(lease / 1000) + 60000)
   end
 end
 
