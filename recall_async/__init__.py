@@ -39,6 +39,7 @@ __all__ = [
     "MemoryLatest",
     "MemoryWatermarks",
     "NotFoundError",
+    "Outage",
     "Outcome",
     "Page",
     "Plan",
@@ -63,6 +64,7 @@ __all__ = [
     "ServerError",
     "ServerUnavailableError",
     "SessionClosedError",
+    "StopSignal",
     "WebhookDecodeError",
     "WebhookEvent",
     "WebhookVerificationError",
@@ -83,9 +85,11 @@ _HOMES = {
     "models": "Calendar CalendarAccessToken CalendarEvent CalendarEventBot MeetingURL Page",
     "platforms": "Attendee",
     "resources.tags": "tagged",
+    "outage": "Outage",
     "retry": "RetryPolicy",
     "sandbox.embedded": "RecallSandbox",
     "session": "RecallSession Region",
+    "stopping": "StopSignal",
     "sync.decide": "Decision",
     "sync.deduplication": "Deduplication KeyTemplate",
     "sync.plan": "Plan",
@@ -136,11 +140,13 @@ if TYPE_CHECKING:
     from .limits.quota import Priority, Quota
     from .limits.redis import RedisQuotaStore as RedisQuotaStore
     from .models import Calendar, CalendarAccessToken, CalendarEvent, CalendarEventBot, MeetingURL, Page
+    from .outage import Outage
     from .platforms import Attendee
     from .resources.tags import tagged
     from .retry import RetryPolicy
     from .sandbox.embedded import RecallSandbox
     from .session import RecallSession, Region
+    from .stopping import StopSignal
     from .sync.decide import Decision
     from .sync.deduplication import Deduplication, KeyTemplate
     from .sync.plan import Plan
