@@ -17,6 +17,7 @@ NAMES = (
     "calls",
     "tls",
     "quota",
+    "alone",
     "latency",
     "shared",
     "lane",
