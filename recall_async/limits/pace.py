@@ -30,9 +30,12 @@ GROWTH = 1.08
 """By how much the pace grows in the first window."""
 
 
-def report_pause(operation: str, seconds: float) -> None:
-    """Log a pause that no sane server asks for: it is kept, and only an operator can end it."""
-    if seconds > LONGEST_USUAL_PAUSE:
+def report_pause(operation: str, seconds: float, left: float) -> None:
+    """Log a pause that no sane server asks for, once: it is kept, and only an operator can end it.
+
+    `left` is how many seconds of an earlier pause are left.
+    """
+    if seconds > LONGEST_USUAL_PAUSE >= left:
         logger.error(
             "%s was answered 429 with a Retry-After of %.0f s: nothing is sent for that long. If the server cannot mean it, "
             "end the pause: `await store.resume(workspace)`, or `recall-async quota --resume`",

@@ -268,7 +268,7 @@ class LocalLane:
 
     def _pause(self, slot: Slot, now: float, seconds: float) -> None:
         self._throttled += 1
-        report_pause(self._name, seconds)
+        report_pause(self._name, seconds, self._paused_until - now)
         self._paused_until = max(self._paused_until, now + seconds)
         self._pace.rejected(now, slot.granted_at, self._paused_until, self._jitter())
         self._calls.fail_hopeless(lambda priority: self._paused_until)

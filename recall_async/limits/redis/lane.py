@@ -333,7 +333,7 @@ class RedisLane:
 
     def _pause(self, now: float, seconds: float, granted_at: float) -> None:
         self._throttled += 1
-        report_pause(self._name, seconds)
+        report_pause(self._name, seconds, self._paused_until - now)
         self._paused_until = max(self._paused_until, now + seconds)
         self._outbox.pause(Pause(seconds, now, int(granted_at), random.random()))
         self._link.wake(self)
