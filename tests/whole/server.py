@@ -224,8 +224,6 @@ class Server:
             self._broke_until = now + 1
         if now < self._broke_until:
             return Reply(402, {"code": "insufficient_credit"})
-        if asked.fault is Fault.FULL_POOL:
-            return self._remember(asked, Reply(507, {"detail": "No bot is free."}, 1))
         if asked.key is None:
             return await self._perform(asked)
         name = (asked.operation, asked.target, asked.key)
@@ -240,12 +238,9 @@ class Server:
             self._answers[name] = reply
         return reply
 
-    def _remember(self, asked: Asked, reply: Reply) -> Reply:
-        if asked.key is not None:
-            reply = self._answers.setdefault((asked.operation, asked.target, asked.key), reply) or reply
-        return reply
-
     async def _perform(self, asked: Asked) -> Reply:
+        if asked.fault is Fault.FULL_POOL:
+            return Reply(507, {"detail": "No bot is free."}, 1)
         key = asked.body.get("deduplication_key")
         if key is not None and (other := self._keys.get(key)) is not None:
             if all(each.status is None and each.end.closed_at is None for each in (other, asked)):
