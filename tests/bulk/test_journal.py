@@ -389,3 +389,14 @@ async def test_a_long_journal_does_not_block_the_loop(
     await anext(recall.bulk(iter([schedule(0)]), journal=path))
     counting.cancel()
     assert turns > 70, f"{turns} turns in {time.monotonic() - started:.2f} s"
+
+
+async def test_actions_that_cannot_be_sent_are_told_of_again(run: Callable[..., Any]) -> None:
+    """Would end a job that is started again with an action that is no JSON, or has a time that is none."""
+    over = RemoveBot(event_id(0), "2001-01-01T00:00:00Z")
+    wrong = ScheduleBot(event_id(1), "key", {"meeting": object()})
+    (first, second), asked = await run(over, wrong)
+    assert (first.status, second.status, asked) == ("skipped", "failed", [])
+    (first, second), asked = await run(RemoveBot(event_id(0), "soon"), wrong)
+    assert (first.status, second.status, asked) == ("failed", "failed", [])
+    assert isinstance(second.error, ConfigurationError)

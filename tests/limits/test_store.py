@@ -338,3 +338,9 @@ def test_a_workspace_leaves_a_kibibyte(workspace: str) -> None:
         assert run(main()) < MAX_RESTING * 2**14 + 5_000 * 1024
     finally:
         tracemalloc.stop()
+
+
+def test_loop_that_told_another_time_is_no_help(workspace: str) -> None:
+    """Would take times of a clock that is ahead for ours, and hold a slot until that time comes."""
+    assert run(take(workspace, 5), start=5000.0) == 5
+    assert run(take(workspace, 5), start=1000.0) == 5
