@@ -26,13 +26,13 @@ QUOTAS = {name: Quota(100_000, 60, burst=100_000) for name in OPERATIONS}
 FEW, ALL = range(12), range(200)
 
 
-def random_api(rng: Random) -> Api:
+def random_api(rng: Random, calendars: int) -> Api:
     """An API with habits of its own."""
     url = rng.choice([lambda url: url, behaviour.without_fragment, behaviour.lower_host, behaviour.as_object])
     start = rng.choice([lambda start: start, behaviour.to_the_minute, behaviour.to_the_second])
     return Api(
         0,
-        calendars=rng.choice([1, 2, 3]),
+        calendars=calendars,
         seed=rng.randrange(1000),
         url=url,
         start=start,
@@ -46,13 +46,14 @@ def random_api(rng: Random) -> Api:
 class World:
     """An API, people who change their calendars, and a program that is restarted now and then."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, events: int = 0, calendars: int = 0) -> None:
         self.rng = Random(seed)
-        self.api = random_api(self.rng)
+        self.api = random_api(self.rng, calendars or self.rng.choice([1, 2, 3]))
         self.store = MemoryWatermarks()
         self.starts = 0
         self.policy_fails = 0.0
-        for _ in range(self.rng.randrange(5, 30)):
+        events = events or self.rng.randrange(5, 30)
+        while len(self.api.events) < events:
             self.create()
 
     def policy(self, event: Any, calendar: Any) -> BotSpec | None:
@@ -182,6 +183,21 @@ async def test_bots_end_up_where_they_belong(seed: int, caplog: pytest.LogCaptur
     """On some API, after some accident, a bot stays behind, never comes, comes twice, or is asked for for ever."""
     caplog.set_level(logging.CRITICAL, "recall_async")
     await simulate(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+async def test_two_thousand_events_and_three_hundred_changes(seed: int, caplog: pytest.LogCaptureFixture) -> None:
+    """What holds for a few events does not for many, which take several pages and quotas."""
+    caplog.set_level(logging.CRITICAL, "recall_async")
+    world = World(seed, events=2000, calendars=8)
+    async with world.api:
+        for _ in range(6):
+            world.api.down = world.rng.choice([0.0, 0.02])
+            await world.live(50)
+        await world.settle()
+        world.check()
+        assert len(world.api.bots) > 500
 
 
 async def test_the_simulation_would_notice() -> None:
