@@ -145,6 +145,23 @@ def test_clock_set_back_in_a_hold_holds_for_one_lease(clock: Clock, process: Mak
     assert len(one.ask(1)) == 1
 
 
+def test_flush_before_the_clock_was_set_back_holds_for_one_lease(
+    clock: Clock, process: MakeProcess, shared_redis: RedisProcess
+) -> None:
+    """Would hold for days: until a lease after the moment at which the new state was born, by the clock of then."""
+    one, other = process(Quota(60, 60.0)), process(Quota(60, 60.0))
+    one.ask(1)
+    other.ask(1)
+    with Redis(port=shared_redis.port) as client:
+        client.delete(one.keys.state, one.keys.slots)
+    clock.advance(1)
+    one.ask(1)
+    clock.advance(-1e6)
+    assert other.ask(1) == []
+    clock.advance(126)
+    assert len(other.ask(1)) == 1
+
+
 def test_clock_set_back_in_a_pause_keeps_the_pause(clock: Clock, process: MakeProcess) -> None:
     """Would pause for hours, or not at all, when the clock was set back during a pause."""
     one = process(Quota(60, 60.0, burst=60))

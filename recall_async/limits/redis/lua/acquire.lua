@@ -63,6 +63,7 @@ end
 local epoch, fresh_life = known, not born
 if born ~= true or per > span or now < seen - SECOND then
   local function hold(moment)
+    moment = math.min(moment, now + longest)  -- by then all has passed, whatever the clock was when it was sent
     if moment > held then
       held, cold = moment, true
     end
