@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from recall_async import AuthenticationError, ConfigurationError, RecallSession, RemoveBot, ScheduleBot
+from recall_async import AuthenticationError, ConfigurationError, Quota, RecallSession, RemoveBot, ScheduleBot
 from recall_async.jobs import JobError, JobQueue
 from recall_async.jobs.store import Chunk
 from recall_async.jobs.worker import Worker
@@ -88,7 +88,7 @@ async def test_lease_is_renewed_while_the_quota_is_waited_for(
 ) -> None:
     """Would give a chunk away because its worker waits for the quota for longer than a lease."""
     await jobs.submit("n", actions, chunk_size=1000)
-    async with session(quotas=None) as recall:
+    async with session(quotas={SCHEDULE: Quota(10, 600.0)}) as recall:
         work = asyncio.create_task(jobs.work(recall))
         await until(lambda: recall.statistics()[SCHEDULE].in_flight)
         for _ in range(10):
