@@ -9,8 +9,6 @@ from typing import Any, Self
 
 try:
     from redis.asyncio import Redis
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
 except ImportError as _error:  # pragma: no cover
     raise ImportError("JobQueue needs the extra redis: pip install 'recall-async[redis]'") from _error
 
@@ -20,6 +18,7 @@ from .. import checks
 from ..bulk.actions import Action, Outcome
 from ..bulk.records import Result
 from ..errors import ConfigurationError
+from ..limits.redis.connect import redis_connect
 from ..session import MAX_OUTAGE, RecallSession
 from ..stopping import StopSignal
 from .chunks import chunks_of, digest_of, gathered, read_actions, soonest_first
@@ -89,13 +88,7 @@ class JobQueue:
         **options: Any,
     ) -> JobQueue:
         """A queue that connects to `redis://`, `rediss://` or `unix://` by itself; `options` are those of redis-py."""
-        settings = {"retry": Retry(NoBackoff(), 0), "socket_timeout": 5.0, "socket_connect_timeout": 5.0, **options}
-        try:
-            client: Redis = Redis.from_url(url, **settings)
-            pool: Any = client.connection_pool
-            pool.make_connection()
-        except (ValueError, TypeError) as error:
-            raise ConfigurationError(f"Redis cannot be connected to like this: {error}") from None
+        client = redis_connect(url, **{"socket_timeout": 5.0, "socket_connect_timeout": 5.0, **options})
         queue = cls(client, prefix=prefix, workspace=workspace, lease=lease, deliveries=deliveries, patience=patience)
         queue._owned = True
         return queue

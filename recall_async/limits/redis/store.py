@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 
 try:
     from redis.asyncio import Redis
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
 except ImportError as _error:  # pragma: no cover
     raise ImportError("RedisQuotaStore needs the extra redis: pip install 'recall-async[redis]'") from _error
 
@@ -20,6 +18,7 @@ from ...operations import OPERATIONS
 from ..contract import LaneStatistics
 from ..loops import PerLoop, clock_of
 from ..quota import Quota, base_quota
+from .connect import redis_connect
 from .failures import Failure, advice, meaning
 from .greeter import StateGreeter
 from .lane import RedisLane
@@ -103,16 +102,9 @@ class RedisQuotaStore:
         """A store that connects to `redis://`, `rediss://` or `unix://` by itself; `options` are those of redis-py."""
 
         def connect() -> Redis:
-            # The link tries again by itself, and says that it does.
-            client: Redis = Redis.from_url(url, **{"retry": Retry(NoBackoff(), 0), **options})
-            return client
+            return redis_connect(url, **options)
 
-        try:
-            client = connect()
-            pool: Any = client.connection_pool
-            pool.make_connection()
-        except (ValueError, TypeError) as error:
-            raise ConfigurationError(f"Redis cannot be connected to like this: {error}") from None
+        client = connect()
         store = cls(
             client,
             prefix=prefix,
