@@ -90,7 +90,7 @@ async def test_lease_is_renewed_while_the_quota_is_waited_for(
     await jobs.submit("n", actions, chunk_size=1000)
     async with session(quotas={SCHEDULE: Quota(10, 600.0)}) as recall:
         work = asyncio.create_task(jobs.work(recall))
-        await until(lambda: recall.statistics()[SCHEDULE].in_flight)
+        await until(lambda: recall.statistics()[SCHEDULE].waiting_bulk)
         for _ in range(10):
             await asyncio.sleep(0.2)  # real: what is tried is that time passes
             assert await jobs._store.take("thief", jobs._lease, 5) == 1
