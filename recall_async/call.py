@@ -32,8 +32,8 @@ class Call(Generic[T]):
     """A request that is to be answered, and what has become of it so far."""
 
     __slots__ = (
-        "account", "begun", "idempotency_key", "in_doubt", "key_wait", "number", "policy", "priority", "request", "status",
-        "until",
+        "account", "begun", "idempotency_key", "in_doubt", "key_wait", "number", "operation", "policy", "priority",
+        "request", "status", "until", "watched",
     )  # fmt: skip
 
     def __init__(
@@ -46,6 +46,7 @@ class Call(Generic[T]):
         account: Account | None = None,
     ) -> None:
         self.request: Request[T] = request
+        self.operation: str = request.operation.name
         self.priority: Priority = priority
         self.until: float = until
         """The time of the loop's clock by which it must be through."""
@@ -57,15 +58,12 @@ class Call(Generic[T]):
         self.begun: float = 0.0
         self.number: int = 0
         """In the process, once somebody is told of it."""
+        self.watched: bool = False
+        """Whether somebody is told of it."""
         self.key_wait: float = 0.0
         """Seconds that it waited for its deduplication key."""
         self.status: int | None = None
         """Of the last response."""
-
-    @property
-    def operation(self) -> str:
-        """The name of its operation."""
-        return self.request.operation.name
 
     def renew_key(self) -> None:
         """Take a new idempotency key, if the operation has one: what came before is settled."""

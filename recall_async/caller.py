@@ -14,6 +14,7 @@ import random
 import time
 import warnings
 from collections.abc import Mapping
+from logging import DEBUG, INFO
 from typing import Any, TypeVar
 
 from . import checks
@@ -204,7 +205,8 @@ class Client:
 
     async def perform(self, call: Call[T]) -> T:
         """Make a call, which keeps what it costs. Raises any `RecallError`."""
-        if not self._report.listening:
+        call.watched = self.observers.wants(INFO)
+        if not call.watched or not self.observers.wants(DEBUG):
             return await self._perform(call)
         begun = time.monotonic()
         self._report.started(call)
@@ -299,7 +301,7 @@ class Client:
                 raise DeadlineExceededError(
                     f"{call.operation}: the deadline has passed before a request could be sent: allow a longer one."
                 )
-            before = self._report.before(lane)
+            before = lane.statistics() if call.watched else None
             slot = await lane.admit(call.priority, call.request.start, call.until, retry=account.attempts > 0)
             account.waited += loop.time() - asked
             if self.closed:
@@ -313,7 +315,8 @@ class Client:
                 slot.unused()
                 continue
             account.attempts += 1
-            self._report.granted(call, loop.time() - asked, before, lane)
+            if before is not None:
+                self._report.granted(call, loop.time() - asked, before, lane)
             if passage is None:
                 number = account.attempts
                 verdict = await self._attempt(call, slot, number)

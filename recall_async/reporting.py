@@ -39,11 +39,6 @@ class Reporter:
         self._paces: dict[str, float | None] = {}
         self.observers: Observers = observers
 
-    @property
-    def listening(self) -> bool:
-        """Whether anybody wants to know of each call."""
-        return self.observers.wants(DEBUG)
-
     def started(self, call: Call[Any]) -> None:
         """A call begins."""
         self.observers.tell(CallStarted(**self._about(call), priority=getattr(call.priority, "name", "?")))
@@ -61,14 +56,8 @@ class Reporter:
             )
         )
 
-    def before(self, lane: QuotaLane) -> LaneStatistics | None:
-        """The lane before a call waits for it, for `granted`; `None` if nobody wants to know."""
-        return lane.statistics() if self.observers.wants(INFO) else None
-
-    def granted(self, call: Call[Any], wait: float, before: LaneStatistics | None, lane: QuotaLane) -> None:
-        """A call has its slot after so many seconds."""
-        if before is None:
-            return
+    def granted(self, call: Call[Any], wait: float, before: LaneStatistics, lane: QuotaLane) -> None:
+        """A call has its slot after so many seconds; `before` is the lane when it began to wait."""
         attempts = call.account.attempts
         if attempts == 1 and call.key_wait > wait:
             why = "key"
@@ -92,7 +81,7 @@ class Reporter:
 
     def attempt_ended(self, call: Call[Any], attempt: SendOnce, begun: float, lane: QuotaLane) -> None:
         """An attempt is over; it began at this time of the monotonic clock."""
-        if self.observers.wants(DEBUG):
+        if call.watched and self.observers.wants(DEBUG):
             headers = told(attempt.headers.items(), self._mask.text)
             raised = sys.exc_info()[0]
             self.observers.tell(
