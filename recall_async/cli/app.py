@@ -91,14 +91,20 @@ class Application(Group):
     cls=Application,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=(
-        "Exit status: 0 done, 1 something failed, 2 invalid usage or input, 3 refused (API key, credit, firewall), "
-        "4 server unavailable for longer than --max-outage, 10 changes to make (plan), 130 interrupted. Shell completion: "
-        'eval "$(_RECALL_ASYNC_COMPLETE=bash_source recall-async)", or zsh_source, fish_source.'
+        "\b\n"
+        "Exit status: 0 done, 1 something failed, 2 invalid usage or input, 3 refused\n"
+        "(API key, credit, firewall), 4 server unavailable for longer than\n"
+        "--max-outage, 10 changes to make (plan), 130 interrupted.\n\n"
+        "\b\n"
+        "Completion, here for bash (also zsh_source and fish_source):\n"
+        '  eval "$(_RECALL_ASYNC_COMPLETE=bash_source recall-async)"'
     ),
 )
 @click.version_option(package_name="recall-async")
 def app() -> None:
     """Schedule Recall.ai meeting bots on calendar events, within the API's quotas.
 
-    The API key is read from RECALL_API_KEY or from the file given with --api-key-file.
+    \b
+    The API key is read from RECALL_API_KEY, or from the file that is given with
+    --api-key-file.
     """
