@@ -261,7 +261,10 @@ class Client:
         if not shared.keys.take(key):
             try:
                 async with asyncio.timeout_at(None if call.until == math.inf else call.until):
-                    await shared.keys.wait(key)
+                    if call.priority is Priority.INTERACTIVE:
+                        await shared.keys.wait(key, shared.check_for_outage, call.policy.patience)
+                    else:
+                        await shared.keys.wait(key)
             except TimeoutError as error:
                 raise DeadlineExceededError(
                     f"{call.operation}: another call with the same deduplication key took until the deadline. Nothing "

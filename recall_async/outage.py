@@ -117,8 +117,7 @@ class Passage:
         if self._scope is not None:
             limit = breaker.since + self._scope.patience
         else:
-            policy = self._policy
-            limit = max(breaker.since, self._begun) + sum(policy.delay(n, 1.0) for n in range(1, policy.attempts))
+            limit = max(breaker.since, self._begun) + self._policy.patience
         while breaker.parked and breaker.prober is not self:
             turn = breaker.queue(self)
             try:

@@ -93,6 +93,11 @@ class RetryPolicy:
         """Seconds to wait after the attempt with this number, from 1; `jitter` is a random number from 0 to 1."""
         return checks.Backoff(self.backoff, self.backoff_cap).delay(attempt, jitter)
 
+    @property
+    def patience(self) -> float:
+        """Seconds that a call waits between its attempts in all, at the most, for a server that does not say when."""
+        return sum(self.delay(attempt, 1.0) for attempt in range(1, min(self.attempts, 100)))
+
 
 class RetryBudget:
     """A token bucket of retries. Times are in seconds and never go back."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
+from .errors import ServerUnavailableError
 from .limits.loops import PerLoop
 from .outage import Breakers
 from .retry import RetryBudget
@@ -30,14 +32,16 @@ class KeyLocks:
         self._queues[key] = None
         return True
 
-    async def wait(self, key: str) -> None:
-        """Wait until the key, which somebody holds, is ours."""
+    async def wait(self, key: str, check: Callable[[], object] | None = None, every: float = 1.0) -> None:
+        """Wait until the key, which somebody holds, is ours. `check` is called every so many seconds; it may raise."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue = self._queues[key]
         if queue is None:
             queue = self._queues[key] = deque()
         queue.append(turn)
         try:
+            while check is not None and not (await asyncio.wait({turn}, timeout=max(every, 0.1)))[0]:
+                check()
             await turn
         except BaseException:
             if not turn.cancelled() and not turn.cancel():
@@ -69,6 +73,15 @@ class Workspace:
         self.keys: KeyLocks = KeyLocks()
         self.budget: RetryBudget = RetryBudget()
         self.sessions: int = 0
+
+    def check_for_outage(self) -> None:
+        """Raise `ServerUnavailableError` if bulk calls wait for the server: those that hold a key will for long."""
+        outage = self.breakers.outage()
+        if outage is not None:
+            raise ServerUnavailableError(
+                f"the server has been unavailable for {outage.seconds:.0f} s ({outage.cause}), and a bulk call with the "
+                "same deduplication key waits for it. Nothing was sent for this one: try again when the server is back."
+            )
 
 
 class Workspaces:

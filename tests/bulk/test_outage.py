@@ -228,6 +228,8 @@ async def test_interactive_calls_fail_fast(world: World, recall: RecallSession) 
         await recall.calendar_events.schedule_bot(event_id(50), deduplication_key="own")
     with pytest.raises(ServerUnavailableError):  # a bulk call that is no job's has the patience of its policy
         await recall.calendar_events.schedule_bot(event_id(51), deduplication_key="own", priority=Priority.BULK)
+    with pytest.raises(ServerUnavailableError, match="same deduplication key"):
+        await recall.calendar_events.schedule_bot(event_id(5), deduplication_key="key-5")
     weather.away = False
     await recall.calendar_events.schedule_bot(event_id(50), deduplication_key="own")
     assert [outcome.status for outcome in await rest] == ["done"] * 30
