@@ -56,10 +56,17 @@ class WaitingCalls:
         """How many are certainly before a newcomer."""
         return self._queue.ahead(priority, start)
 
-    def next(self) -> Priority | None:
-        """The priority of the call whose turn is next; `None` if nobody waits."""
-        ticket = self._next(self._now())
-        return None if ticket is None else ticket.priority
+    def next(self, now: float) -> Ticket[Turn] | None:
+        """The call whose turn is next at `now`; `None` if nobody waits."""
+        while (ticket := self._queue.head(now)) is not None:
+            if ticket.until < now:
+                self._expire(ticket)
+            elif ticket.holder.done():
+                self._queue.leave(ticket)  # cancelled, and has not run on yet
+            else:
+                break
+        self._expected = ticket
+        return ticket
 
     async def wait(self, priority: Priority, start: float, until: float, on_change: Callable[[], None]) -> Slot:
         """Wait for a slot.
@@ -72,7 +79,8 @@ class WaitingCalls:
         now = self._now()
         ticket = self._queue.push(priority, start, turn, now, until)
         timer = None if until == math.inf else self._loop.call_at(until, self._expire, ticket)
-        if self._queue.count(priority) == 1 or self._queue.head(now) is ticket:
+        # A newcomer without a start time goes behind all of its priority.
+        if self._queue.count(priority) == 1 or (start != math.inf and self._queue.head(now) is ticket):
             on_change()
         try:
             slot = await turn
@@ -87,30 +95,23 @@ class WaitingCalls:
         finally:
             if timer is not None:
                 timer.cancel()
-        if self._now() > until:
+        if until != math.inf and self._now() > until:
             slot.unused()
             raise self._deadline_error(priority)
         return slot
 
     def serve(self, slot: Slot, lowest: Priority = Priority.BULK) -> bool:
         """Give a slot to the next call, if it has `lowest` priority or a higher one. Returns `False` if there is none."""
-        ticket = self._next(self._now())
+        ticket = self.next(self._now())
         if ticket is None or ticket.priority > lowest:
             return False
-        self._queue.leave(ticket)
-        ticket.holder.set_result(slot)
+        self.give(ticket, slot)
         return True
 
-    def _next(self, now: float) -> Ticket[Turn] | None:
-        while (ticket := self._queue.head(now)) is not None:
-            if ticket.until < now:
-                self._expire(ticket)
-            elif ticket.holder.done():
-                self._queue.leave(ticket)  # cancelled, and has not run on yet
-            else:
-                break
-        self._expected = ticket
-        return ticket
+    def give(self, ticket: Ticket[Turn], slot: Slot) -> None:
+        """Give a slot to the call whose turn is next."""
+        self._queue.leave(ticket)
+        ticket.holder.set_result(slot)
 
     def fail_hopeless(self, not_before: Callable[[Priority], float]) -> None:
         """Fail the calls whose deadline is before the time at which one of their priority can go, and look at no other."""

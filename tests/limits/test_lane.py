@@ -101,11 +101,10 @@ class WatchedCalls(WaitingCalls):
         super().__init__(lane._deadline_error)
         self.queue = self._queue = WatchedQueue()
 
-    def serve(self, slot: Slot, lowest: Priority = Priority.BULK) -> bool:
-        served = super().serve(slot, lowest)
-        alive = [rank for ticket, rank in self.queue.ranks.items() if not ticket.holder.done()]
-        assert not served or not alive or self.queue.left < min(alive)
-        return served
+    def give(self, ticket: Ticket[Turn], slot: Slot) -> None:
+        super().give(ticket, slot)
+        alive = [rank for other, rank in self.queue.ranks.items() if not other.holder.done()]
+        assert not alive or self.queue.left < min(alive)
 
 
 class WatchedLane(LocalLane):
@@ -156,11 +155,12 @@ class WatchedLane(LocalLane):
 
     def check_nobody_is_forgotten(self) -> None:
         """At rest, whoever waits waits for something that will come, and could not go now, nor before it is looked at."""
-        priority = self._calls.next()
-        if priority is None:
+        now = self._now()
+        ticket = self._calls.next(now)
+        if ticket is None:
             assert self._timer is None
             return
-        now = self._now()
+        priority = ticket.priority
         looks = math.inf if self._timer is None else self._timer.when()
         if looks == math.inf:
             assert self._window.in_flight

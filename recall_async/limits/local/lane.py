@@ -218,14 +218,13 @@ class LocalLane:
 
     def _dispatch(self) -> None:
         """Let everybody go whose turn it is, and set the timer for the next."""
-        while (priority := self._calls.next()) is not None:
-            now = self._now()
-            opens = self._take(now, priority)
+        calls, now = self._calls, self._now()
+        while (ticket := calls.next(now)) is not None:
+            opens = self._take(now, ticket.priority)
             if opens > now:
                 return self._wake_at(opens)
-            slot = Slot(self._end, now, number=priority)
-            if not self._calls.serve(slot, priority):
-                slot.unused()
+            calls.give(ticket, Slot(self._end, now, number=ticket.priority))
+            now = self._now()
         return self._wake_at(math.inf)
 
     def _wake_at(self, when: float) -> None:

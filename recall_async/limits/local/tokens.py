@@ -35,7 +35,8 @@ class Tokens:
                 pass  # it ends without waiting where there is capacity
         else:
             return max(self.earliest(now, 1), now + AGAIN)
-        self._full_at = max(self._full_at, now) + 1 / self._rate
+        full_at = self._full_at
+        self._full_at = (full_at if full_at > now else now) + 1 / self._rate
         return now
 
     def earliest(self, now: float, tokens: int) -> float:
