@@ -11,9 +11,9 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from .. import checks
 from ..errors import ConfigurationError, RecallError
 from ..models import CalendarEvent
-from ..resources.fields import parse_time
 
 ASSUMED_LENGTH = 3600.0
 """Seconds after its start from which a meeting whose end is not known is taken to be over."""
@@ -81,7 +81,7 @@ def event_of(action: Action) -> str:
 def start_of(action: Action) -> float:
     """When the event starts, in seconds of the Unix epoch; `inf` where that is not known."""
     try:
-        return math.inf if action.start_time is None else parse_time(action.start_time, "start_time").timestamp()
+        return math.inf if action.start_time is None else checks.moment("start_time", action.start_time).timestamp()
     except ConfigurationError:
         return math.inf  # to be raised when the action's turn comes
 
@@ -91,9 +91,9 @@ def over_since(action: Action, now: float) -> str | None:
 
     Raises `ConfigurationError` for a time that is none.
     """
-    start = None if action.start_time is None else parse_time(action.start_time, "start_time")
+    start = None if action.start_time is None else checks.moment("start_time", action.start_time)
     if action.end_time is not None:
-        end = parse_time(action.end_time, "end_time")
+        end = checks.moment("end_time", action.end_time)
         return f"the meeting ended at {end.isoformat()}" if end.timestamp() <= now else None
     if start is not None and start.timestamp() + ASSUMED_LENGTH <= now:
         return f"the meeting started at {start.isoformat()}, so that it is taken to be over; end_time would tell"

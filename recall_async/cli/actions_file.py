@@ -15,7 +15,7 @@ from typing import Any
 from .. import checks
 from ..bulk.actions import Action, RemoveBot, ScheduleBot, event_of, start_of
 from ..errors import ConfigurationError
-from ..resources.fields import check_deduplication_key, check_id, parse_time
+from ..resources.fields import check_deduplication_key
 from .records import CSV, Invalid, JSONLines, Records, is_csv, open_twice
 
 REQUIRED = ("action", "event_id")
@@ -113,9 +113,9 @@ class ActionsFile:
             return value
 
         kind = check("action", _check_action)
-        event_id = check("event_id", lambda value: check_id(value, "event_id"))
-        start = check("start_time", lambda value: parse_time(value, "start_time"), required=False)
-        end = check("end_time", lambda value: parse_time(value, "end_time"), required=False)
+        event_id = check("event_id", lambda value: checks.uuid("event_id", value))
+        start = check("start_time", lambda value: checks.moment("start_time", value), required=False)
+        end = check("end_time", lambda value: checks.moment("end_time", value), required=False)
         key = check("deduplication_key", check_deduplication_key, required=kind != "remove")
         config = check("bot_config", _check_config, required=False)
         if problems:

@@ -92,19 +92,9 @@ def encode_query(known: Mapping[str, Check], filters: Mapping[str, Any]) -> dict
     return {name: known[name](name, value) for name, value in filters.items() if value is not None}
 
 
-def check_id(value: str | UUID, name: str) -> str:
-    """Write an id as it stands in a path. Raises `ConfigurationError` for anything but a UUID."""
-    return checks.uuid(name, value)
-
-
 def check_deduplication_key(value: str) -> str:
     """Check a deduplication key as the API does. Raises `ConfigurationError`."""
     return checks.text("deduplication_key", value, at_most=MAX_DEDUPLICATION_KEY)
-
-
-def parse_time(value: datetime | str, name: str) -> datetime:
-    """Read a time as an aware datetime. Raises `ConfigurationError` for a naive one, or text that is not a time."""
-    return checks.moment(name, value)
 
 
 def start_of(start_time: datetime | str | None) -> float:

@@ -31,9 +31,9 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
+from .. import checks
 from ..bulk.actions import Action, RemoveBot, ScheduleBot
 from ..models import CalendarEvent, CalendarEventBot, MeetingURL, Time
-from ..resources.fields import parse_time
 from ..resources.tags import tagged
 from .meetings import is_same_meeting as is_same_meeting
 from .meetings import is_same_start
@@ -176,7 +176,7 @@ def is_right(bot: CalendarEventBot, event: CalendarEvent, spec: BotSpec) -> bool
 def _starts(event: CalendarEvent, spec: BotSpec) -> list[datetime]:
     """When the event's bot may be said to start: the API does not document whether `join_at` shows."""
     join_at = spec.bot_config.get("join_at")
-    return [event.start_time] if join_at is None else [event.start_time, parse_time(join_at, "join_at")]
+    return [event.start_time] if join_at is None else [event.start_time, checks.moment("join_at", join_at)]
 
 
 def _difference(bot: CalendarEventBot, key: str, starts: list[datetime], meeting_url: object) -> Reason | None:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recall_async import ConfigurationError, RecallSession, Region
-from recall_async.resources.fields import check_id
+from recall_async.checks import uuid
 from tests.session.scripted_server import ScriptedServer
 
 EVENT_ID = "497f6eca-6276-4993-bfeb-53cbbbba6f08"
@@ -109,7 +109,7 @@ async def test_hostile_ids(name: str, unsent: RecallSession) -> None:
 def test_only_uuids_are_ids(text: str) -> None:
     """Would let a text through that is not a UUID in its usual form, or change one that is."""
     try:
-        checked = check_id(text, "event_id")
+        checked = uuid("event_id", text)
     except ConfigurationError:
         assert not _is_uuid(text)
     else:
