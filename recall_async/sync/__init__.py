@@ -1,1 +1,1 @@
-"""Keeping bots where they belong: what should be, what is, and the requests that make up the difference."""
+"""Compare the bots that events should have with those they have, and send the requests that remove the difference."""

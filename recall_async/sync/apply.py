@@ -1,4 +1,4 @@
-"""Applying a plan: its requests as a bulk job, each checked at the moment at which its turn comes."""
+"""Apply a plan as a bulk job. Each request is checked again just before it is sent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FLAPPING = (
 
 
 class Application:
-    """One run over a plan: gives what is to be done, and remembers what was.
+    """One run of a plan: yields the requests to send, and records their outcomes.
 
     Raises `ConfigurationError` for a plan with two decisions about one event.
     """
@@ -42,18 +42,18 @@ class Application:
         self._resumable = resumable
 
     def __len__(self) -> int:
-        """How many outcomes there will be."""
+        """Return the number of outcomes that the run will yield."""
         return sum(len(decision.actions) or 1 for decision in self._decisions.values())
 
     async def __aiter__(self) -> AsyncIterator[Action | Outcome]:
-        """The requests of the plan, soonest event first, and skipped outcomes of those that are out of date."""
+        """Yield the plan's requests, soonest event first, and a skipped outcome for each request that is outdated."""
         for decision in self._decisions.values():
             if decision.reason == "flapping":
                 yield _skipped(_unwanted(decision), FLAPPING)
                 continue
             reason = self._why_superseded(decision) or await self._freshness.why_outdated(decision)
             if reason is ALREADY and self._resumable:
-                # The journal knows it, or else it is the last that was done before a crash.
+                # Either the journal has its outcome, or it was the last request before a crash.
                 *others, last = decision.actions
                 for action in others:
                     yield _skipped(action, ALREADY)
@@ -63,7 +63,7 @@ class Application:
                 yield action if reason is None else _skipped(action, reason)
 
     def note(self, outcome: Outcome) -> None:
-        """Remember what was done."""
+        """Record an outcome in the workspace's memory."""
         decision = self._decisions.get(event_of(outcome.action))
         if decision is None or outcome.status != "done" or outcome.action != decision.action:
             return
@@ -75,7 +75,7 @@ class Application:
         )
 
     def _look_at_bots(self, decision: Decision, event: CalendarEvent | None) -> None:
-        """Learn from an answer which bot the event has now, and whether it is one that it had under another key."""
+        """Record which bot the response shows for the event, and whether the API changed the key of an existing bot."""
         memory, key = memory_of(self._workspace), decision.deduplication_key
         memory.not_in_order(decision.event_id)
         if event is None or key is None or decision.kind == "remove":
@@ -95,12 +95,12 @@ class Application:
 
 
 def id_of(plan: Plan) -> str:
-    """Return what tells one plan from another; an equal plan has the same."""
+    """Return an identifier of the plan's content: equal plans have the same."""
     return blake2b(plan.to_json().encode(), digest_size=8).hexdigest()
 
 
 def _unwanted(decision: Decision) -> Action:
-    """The request that is not made for an event that is flapping."""
+    """Return the request that is skipped because its event is flapping."""
     times = (decision.start_time, decision.end_time)
     if decision.deduplication_key is None:
         return RemoveBot(decision.event_id, *times)

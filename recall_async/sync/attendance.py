@@ -1,6 +1,6 @@
-"""Who takes part in an event: the calendar's owner, colleagues, and people from elsewhere.
+"""The participants of an event: the calendar's owner, colleagues, and people from outside.
 
-What the calendar platform's payload says of the owner goes before a comparison of addresses: owners take part under
+The calendar platform's own mark of the owner takes precedence over a comparison of addresses, because owners use
 aliases that the API does not know.
 """
 
@@ -15,9 +15,9 @@ from ..platforms import Attendee
 from .wording import address_of, domain_of
 
 _GOOGLE = "calendar.google.com"
-"""The domain of what Google puts in the place of people: rooms, shared calendars, unknown organizers."""
+"""The domain of Google's placeholder addresses: rooms, shared calendars, unknown organizers."""
 _MASKED = re.compile(r"outlook_[0-9a-f]+@outlook\.com")
-"""How Outlook writes the owner of a mailbox whose address is not Microsoft's."""
+"""The address that Outlook shows for a mailbox owner whose own address is not at Microsoft."""
 _PUBLIC = frozenset(
     {
         "aol.com", "gmail.com", "gmx.de", "gmx.net", "googlemail.com", "hotmail.com", "icloud.com", "live.com", "mac.com",
@@ -25,16 +25,16 @@ _PUBLIC = frozenset(
         "yandex.com", "zoho.com", "163.com",
     }
 )  # fmt: skip
-"""Hosts whose users are no colleagues of each other."""
+"""Public mail hosts: two users of one are not colleagues."""
 
 
 def own_addresses(calendar: Calendar) -> tuple[str, ...]:
-    """Return the addresses of the calendar's owner in lower case, the calendar platform's first."""
+    """Return the owner's addresses in lower case, beginning with that of the calendar platform."""
     return tuple(filter(None, map(address_of, (calendar.platform_email, calendar.oauth_email))))
 
 
 class Attendance:
-    """The people of one event, as seen from the calendar that it is in."""
+    """The participants of one event, as seen from its calendar."""
 
     def __init__(self, event: CalendarEvent, calendar: Calendar) -> None:
         self._event = event
@@ -44,20 +44,20 @@ class Attendance:
 
     @cached_property
     def owner_organizes(self) -> bool:
-        """Whether the calendar's owner holds the meeting."""
+        """True if the calendar's owner organizes the meeting."""
         said = self._event.is_organizer
         return self._organizer in self._known if said is None else said
 
     @cached_property
     def own_response(self) -> str | None:
-        """What the calendar's owner answered, in the terms of `Attendee.response`; `None` if they are not invited.
+        """The owner's reply to the invitation, as in `Attendee.response`; `None` if the owner is not invited.
 
-        The owner takes part in the meetings that they organize, unless they answered otherwise.
+        An organizer counts as accepted, unless they replied otherwise.
         """
         said = [self._event.own_response]
         if not any(person.is_self for person in self._attendees):
             said += [person.response for person in self._attendees if _address(person) in self._known]
-        # Lists go stale: where two answers differ, the more cautious one holds.
+        # Attendee lists can be outdated: if two replies differ, the more cautious one counts.
         for answer in ("declined", "tentative", "accepted"):
             if answer in said:
                 return answer
@@ -67,7 +67,7 @@ class Attendance:
 
     @cached_property
     def _own(self) -> set[str]:
-        """Every address that is the owner's in this event."""
+        """All addresses of the owner in this event."""
         own = {_address(person) for person in self._attendees if person.is_self} | set(self._known)
         if self.owner_organizes:
             own.add(self._organizer)
@@ -79,16 +79,16 @@ class Attendance:
 
     @cached_property
     def _others(self) -> set[str]:
-        """Who takes part beside the owner, by address, or by name where there is no address."""
+        """The participants other than the owner, by address, or by name if they have no address."""
         listed = [person for person in self._attendees if not person.is_resource and not person.is_self]
         people = {self._organizer, *(_address(person) or person.name or "" for person in listed)} - self._own
         return {person for person in people if person and not _is_placeholder(person)}
 
     def has_outsiders(self, internal_domains: Collection[str] = ()) -> bool:
-        """Tell whether somebody takes part whose email domain is neither the owner's nor one of `internal_domains`.
+        """Return whether a participant has an email domain that is neither the owner's nor one of `internal_domains`.
 
-        Where the platform gives neither attendees nor the owner's answer, or the calendar has no address to compare with,
-        nobody is known to be from elsewhere.
+        Returns False if the platform gives neither attendees nor the owner's reply, or if the calendar has no address
+        to compare with.
         """
         home = {domain_of(email) for email in self._known} | set(internal_domains)
         home |= {domain_of(email) for email in self._own} - _PUBLIC
@@ -98,7 +98,7 @@ class Attendance:
 
     @property
     def count(self) -> int:
-        """How many people take part, the owner and the organizer included."""
+        """The number of participants, including the owner and the organizer."""
         return len(self._others) + (self.own_response is not None)
 
     @property

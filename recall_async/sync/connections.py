@@ -1,4 +1,4 @@
-"""Whether a calendar is connected, and since when."""
+"""Read from a calendar whether it is connected, and since when."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from ..models import Calendar
 
 
 def is_connected(calendar: Calendar | None) -> bool:
-    """Tell whether the API can read a calendar."""
+    """Return whether the API can read a calendar."""
     return calendar is not None and calendar.status != "disconnected"
 
 
 def status_changed_at(calendar: Calendar) -> datetime | None:
-    """Return when a calendar's status changed last; `None` if it does not say."""
+    """Return when a calendar's status last changed; `None` if unknown."""
     return max((change.created_at for change in calendar.status_changes if change.created_at is not None), default=None)
 
 
 def was_connected_since(calendar: Calendar, moment: datetime) -> bool:
-    """Tell whether a calendar may have been connected after `moment`, and so have lost the bots that it had."""
+    """Return whether a calendar may have been connected after `moment`, and so has lost its earlier bots."""
     return is_connected(calendar) and (status_changed_at(calendar) or calendar.updated_at) >= moment

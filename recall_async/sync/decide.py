@@ -1,4 +1,4 @@
-"""What is to be done about one event: a pure function of the event, the bot it should have, and the time.
+"""Decide what to do about one event: a pure function of the event, the bot it should have, and the time.
 
     | the event                | has no bot to come | its bot is right | has only wrong ones |
     | ------------------------ | ------------------ | ---------------- | ------------------- |
@@ -9,16 +9,16 @@
     | starts within lead_time  | skip               | keep             | reschedule          |
     | otherwise                | schedule           | keep             | reschedule          |
 
-Four rules keep it true:
+Four rules:
 
-* A bot is right if it has the key, the start and the meeting URL that the event's bot should have now. Where the right
-  bot is, others beside it are left alone: scheduling again would not take them away, and removing would take the right
-  one too.
-* A bot whose key the policy's scheme cannot have made is foreign: somebody else put it there. It is removed only on
-  request. Scheduling a bot replaces it, for a reason of its own.
-* A bot whose start has passed is out, and nobody can change it: an event that is moved forward again and again collects
-  them. Such a bot counts only if it is right.
-* Scheduling an event again replaces the bot that it has, whatever key that had, so that every change is one request.
+* A bot is right if it has the key, the start and the meeting URL that the event's bot should have now. If an event
+  has the right bot, its other bots are left alone: scheduling again would not remove them, and removing would also
+  remove the right bot.
+* A bot is foreign if the policy's key scheme cannot have made its key: another program scheduled it. It is removed
+  only on request. Scheduling a bot replaces it, with a reason of its own.
+* A bot whose start has passed has been dispatched and cannot be changed. An event that is moved forward repeatedly
+  collects such bots. They count only if they are right.
+* Scheduling an event again replaces its bot, whatever the bot's key, so every change is one request.
 
 Documentation: https://docs.recall.ai/docs/scheduling-guide
 """
@@ -61,11 +61,11 @@ Reason: TypeAlias = Literal[
 ]
 KINDS: tuple[Kind, ...] = ("schedule", "reschedule", "remove", "keep", "skip")
 CHANGES = frozenset(KINDS[:3])
-"""Those that take a request."""
+"""The kinds that send a request."""
 
 
 class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is to be done about one event, and why."""
+    """What to do about one event, and why."""
 
     kind: Kind
     reason: Reason | None = None
@@ -74,20 +74,20 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
     start_time: Time
     end_time: Time
     updated_at: Time
-    """The version of the event that was looked at."""
+    """The event's `updated_at` when it was read."""
     title: str | None = None
     deduplication_key: str | None = None
-    """The key that the event's bot should have, if it should have one."""
+    """The key that the event's bot should have; `None` if the event should have no bot."""
     bot_config: dict[str, Any] = {}
-    """What the bot is scheduled with, where it is."""
+    """The configuration to schedule the bot with; empty if no bot is scheduled."""
     meeting_url: str | MeetingURL | None = None
-    """Where the meeting took place when the event was looked at, for decisions that take a request."""
+    """The event's meeting URL when it was read, for decisions that send a request."""
     bots: tuple[CalendarEventBot, ...] = ()
-    """The bots to come that the event had then, for decisions that take a request."""
+    """The event's upcoming bots when it was read, for decisions that send a request."""
     detach: bool = False
-    """Whether the event's bot is another event's right one, so that it must be let go of first: two requests."""
+    """True if the event's bot is right for another event, so it must be removed from this one first: two requests."""
     tag: bool = False
-    """Whether the bot is scheduled with tags in its `metadata`, as `recall_async.tagged` writes them."""
+    """True if the bot is scheduled with the tags of `recall_async.tagged` in its `metadata`."""
 
     def __post_init__(self) -> None:
         if self.kind in ("schedule", "reschedule") and not self.deduplication_key:
@@ -95,12 +95,12 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def action(self) -> Action | None:
-        """The request that it takes, if it takes one; the last, if it takes two."""
+        """The request to send, or `None`. Of two requests, the last."""
         return self.actions[-1] if self.kind in CHANGES else None
 
     @property
     def actions(self) -> tuple[Action, ...]:
-        """The requests that it takes, in their order."""
+        """The requests to send, in order."""
         if self.kind not in CHANGES:
             return ()
         remove = RemoveBot(self.event_id, self.start_time, self.end_time)
@@ -124,11 +124,11 @@ def decide(
     is_ours: Callable[[str], bool] | None = None,
     remove_foreign: bool = False,
 ) -> tuple[Kind, Reason | None]:
-    """Decide what is to be done about an event that should have the bot `spec`, and why; the table above.
+    """Decide what to do about an event that should have the bot `spec`, and why, by the table above.
 
-    `lead_time` is in seconds. With `refresh`, bots that are right are scheduled again, for what the API does not show.
-    `is_ours` tells whether a key may be the workspace's own; without it all are. Foreign bots are removed only with
-    `remove_foreign`.
+    `lead_time` is in seconds. `refresh` schedules bots again that are right, to update settings that the API does not
+    show. `is_ours` returns whether a key may be the workspace's own; without it, all keys are. Foreign bots are
+    removed only with `remove_foreign`.
     """
     if event.is_deleted:
         return "skip", "deleted"
@@ -143,7 +143,7 @@ def decide(
         if not coming:
             return "skip", reason
         if is_ours is not None and not remove_foreign and not all(is_ours(bot.deduplication_key) for bot in coming):
-            return "skip", "foreign bot"  # removing takes all bots that an event has
+            return "skip", "foreign bot"  # a removal removes all bots of an event
         return "remove", reason
     starts = _starts(event, spec)
     wrong: list[Reason] = []
@@ -168,13 +168,13 @@ def bots_to_come(event: CalendarEvent, now: datetime) -> tuple[CalendarEventBot,
 
 
 def is_right(bot: CalendarEventBot, event: CalendarEvent, spec: BotSpec) -> bool:
-    """Tell whether a bot is the one that the event should have now."""
+    """Return whether a bot is the one that the event should have now."""
     meeting_url = spec.bot_config.get("meeting_url") or event.meeting_url
     return _difference(bot, spec.deduplication_key, _starts(event, spec), meeting_url) is None
 
 
 def _starts(event: CalendarEvent, spec: BotSpec) -> list[datetime]:
-    """When the event's bot may be said to start: the API does not document whether `join_at` shows."""
+    """Return the possible `start_time`s of the event's bot: the API does not document whether it is `join_at`."""
     join_at = spec.bot_config.get("join_at")
     return [event.start_time] if join_at is None else [event.start_time, checks.moment("join_at", join_at)]
 

@@ -1,7 +1,7 @@
-"""Deduplication keys: which events share one bot.
+"""Deduplication keys: events with the same key share one bot.
 
-A key is made of the start time and the meeting's address, so that an event that moves or gets a new link needs another
-bot. The scheme must stay the same for a workspace, so what stands here never changes.
+A key contains the start time and the meeting URL, so an event that moves or gets a new link needs another bot. A
+workspace must keep its scheme, so the schemes in this file never change.
 
 Documentation: https://docs.recall.ai/docs/scheduling-guide
 """
@@ -25,10 +25,10 @@ from .attendance import own_addresses
 from .wording import domain_of
 
 KeyScheme = Callable[[CalendarEvent, Calendar], str]
-"""Gives an event in a calendar the key of its bot."""
+"""Returns the deduplication key for an event in a calendar."""
 
 FIELDS = ("start_time", "meeting_url", "event_id", "calendar_id", "email_domain", "ical_uid", "platform_id")
-"""What a template may name."""
+"""The fields of a template."""
 _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _DOMAIN = r"\w[\w-]*(?:\.[\w-]+)+"
@@ -52,23 +52,23 @@ _ADDRESS_FIELDS = (
     "tenant_id",
     "thread_id",
 )
-"""In alphabetical order. A field more would change the keys of scheduled bots."""
+"""In alphabetical order. Adding a field would change the keys of scheduled bots."""
 
 
 class Deduplication(StrEnum):
     """The key schemes that the API's documentation recommends. Each is a function: `Deduplication.MEETING(event)`.
 
-    Times are written in UTC with milliseconds; a `meeting_url` that is an object as JSON, its fields sorted. A key that
-    would be longer than the API takes has the SHA-256 of the address in place of the address. An event without a
-    `meeting_url` shares its bot with no other.
+    Times are written in UTC with milliseconds, and a `meeting_url` object as JSON with sorted fields. If a key would
+    be longer than the API accepts, the SHA-256 of the meeting URL replaces the URL. An event without a `meeting_url`
+    never shares its bot.
     """
 
     MEETING = "meeting"
-    """`{start_time}-{meeting_url}`: one bot for each meeting, whoever invites it."""
+    """`{start_time}-{meeting_url}`: one bot per meeting."""
     COMPANY = "company"
-    """`{start_time}-{meeting_url}-{email domain of the calendar}`: one bot for each company in a meeting."""
+    """`{start_time}-{meeting_url}-{email domain of the calendar}`: one bot per company in a meeting."""
     EVENT = "event"
-    """`{start_time}-{meeting_url}-{event id}`: one bot for each event, nothing is shared."""
+    """`{start_time}-{meeting_url}-{event id}`: one bot per event, never shared."""
 
     def __call__(self, event: CalendarEvent, calendar: Calendar | None = None) -> str:
         """Return the deduplication key of the event's bot. Only `COMPANY` needs the calendar.
@@ -91,7 +91,7 @@ class Deduplication(StrEnum):
         return key
 
     def could_make(self, key: str, event: CalendarEvent) -> bool:
-        """Tell whether this scheme may have made a key for the event, at whatever time and address it was."""
+        """Return whether this scheme may have made `key` for the event, at any start time and meeting URL."""
         ends = {
             Deduplication.MEETING: "",
             Deduplication.COMPANY: f"(?:-{_DOMAIN}|(?<={_UUID}))",
@@ -101,13 +101,14 @@ class Deduplication(StrEnum):
 
 
 class KeyTemplate:
-    """A key scheme written as a text, such as `{start_time}-{meeting_url}`, for teams that have one of their own.
+    """A custom key scheme, written as a template such as `{start_time}-{meeting_url}`.
 
-    The fields are `start_time`, `meeting_url`, `event_id`, `calendar_id`, `email_domain`, `ical_uid` and `platform_id`.
-    `{start_time}` is written as `Deduplication` does, in UTC; `{start_time:%Y-%m-%dT%H:%M:%SZ}` as `strftime` does. Events
-    with one key share a bot, so a template names `event_id`, or `start_time` with `meeting_url` or `ical_uid`.
+    The fields are `start_time`, `meeting_url`, `event_id`, `calendar_id`, `email_domain`, `ical_uid` and
+    `platform_id`. `{start_time}` is written as in `Deduplication`, in UTC; `{start_time:%Y-%m-%dT%H:%M:%SZ}` is
+    written with `strftime`. Events with the same key share a bot, so a template must contain `event_id`, or
+    `start_time` with `meeting_url` or `ical_uid`.
 
-    Raises `ConfigurationError` for a text that is not such a template.
+    Raises `ConfigurationError` for an invalid template.
     """
 
     __slots__ = ("_parts", "text")
@@ -130,7 +131,7 @@ class KeyTemplate:
         return key if len(key) <= MAX_DEDUPLICATION_KEY else self._filled(event, calendar, _hashed(address))
 
     def could_make(self, key: str, event: CalendarEvent) -> bool:
-        """Tell whether this template may have made a key for the event, at whatever time and address it was."""
+        """Return whether this template may have made `key` for the event, at any start time and meeting URL."""
         patterns = {"start_time": _TIME, "event_id": re.escape(event.id), "calendar_id": _UUID}
         parts = [
             re.escape(literal) + ("" if name is None else _times(spec) if spec else patterns.get(name, ".+"))
@@ -172,7 +173,7 @@ class KeyTemplate:
 
 
 def _parse(text: str) -> list[tuple[str, str | None, str]]:
-    """Split a template into literal texts, each with the field and the format that follow it."""
+    """Split a template into literal texts, each with the following field and format."""
     check_text("deduplication", text)
     try:
         parts = list(Formatter().parse(text))
@@ -193,7 +194,7 @@ def _parse(text: str) -> list[tuple[str, str | None, str]]:
 
 
 def _formats(spec: str) -> bool:
-    """Tell whether a format of `strftime` keeps different starts apart: minutes, hours, days, months and years."""
+    """Return whether a `strftime` format distinguishes start times: by minute, hour, day, month and year."""
     first = datetime(2025, 1, 1, tzinfo=UTC)
     apart = (timedelta(0), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1), timedelta(31), timedelta(365))
     try:
@@ -203,7 +204,7 @@ def _formats(spec: str) -> bool:
 
 
 def _times(spec: str) -> str:
-    """Write a format of `strftime` as a pattern of the times that it makes."""
+    """Return a regular expression for the times that a `strftime` format produces."""
     parts = re.split("(%.)", spec)
     return "".join(_DIRECTIVES.get(part, ".+") if part.startswith("%") else re.escape(part) for part in parts)
 
@@ -211,7 +212,7 @@ def _times(spec: str) -> str:
 def _company(calendar: Calendar | None, scheme: str) -> str:
     if calendar is None:
         raise ConfigurationError(f"{scheme} needs the event's calendar: pass it as the second argument")
-    # A calendar that has no address yet must not share with every other that has none.
+    # Calendars without an address must not share bots with each other.
     return next(filter(None, map(domain_of, own_addresses(calendar))), calendar.id)
 
 
@@ -220,7 +221,7 @@ def _hashed(address: str) -> str:
 
 
 def time_text(moment: datetime) -> str:
-    """Write a time as it stands in a key: `2025-06-10T18:54:18.951Z`."""
+    """Format a time as in a key: `2025-06-10T18:54:18.951Z`."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

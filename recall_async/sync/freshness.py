@@ -1,4 +1,4 @@
-"""Whether a decision still holds when its turn comes: the clock, the event and its bots against what the plan knew."""
+"""Check a decision before its request is sent: compare the time, the event and its bots with those in the plan."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from .meetings import is_same_meeting, is_same_start
 from .plan import Plan
 
 CHUNK = 100
-"""Decisions whose events are looked at together: about a page."""
+"""Number of decisions whose events are read together: about one page."""
 PAGE = 100
 COST_OF_LISTING = 5
-"""Listing a page takes as much time at the quota as so many events one by one."""
+"""Listing one page takes as much quota time as retrieving this number of events one by one."""
 RESENDS = ("refresh", "new configuration")
-"""Reasons to schedule a bot again that looks right."""
+"""Reasons to schedule a bot again although it looks right."""
 ALREADY = "the event is as the plan wants it already"
 
 
 class Freshness:
-    """What became of a plan's events since it was made.
+    """Finds out which events changed since the plan was made.
 
-    Events are looked at shortly before their turn: listed where the plan has many changes close together, and else one by
-    one. What was looked at more than `recheck` seconds ago is looked at again; with `None`, only the clock is.
+    Events are read shortly before their requests are sent: in a list if the plan has many changes close together,
+    otherwise one by one. An event that was read more than `recheck` seconds ago is read again. With `None`, only the
+    clock is checked.
     """
 
     def __init__(self, plan: Plan, events: CalendarEvents, recheck: float | None) -> None:
@@ -40,11 +41,11 @@ class Freshness:
         self._places = {decision.event_id: place for place, decision in enumerate(self._changes)}
         self._starts = sorted(decision.start_time for decision in plan.decisions)
         self._seen: dict[str, CalendarEvent | None] = {}
-        """The events of one chunk; `None` for what is gone."""
+        """The events of one chunk by id; `None` for an event that no longer exists."""
         self._looked_at = -math.inf
 
     async def why_outdated(self, decision: Decision) -> str | None:
-        """Say why a decision does not hold any more; `None` if it does, as far as was seen."""
+        """Return why a decision is outdated; `None` if no reason is known."""
         if self._recheck is not None:
             clock = asyncio.get_running_loop().time
             if decision.event_id not in self._seen or clock() - self._looked_at >= self._recheck:
@@ -84,12 +85,12 @@ class Freshness:
         if decision.kind == "remove":
             return "the bot is out already" if decision.bots and not coming else None
         if coming:
-            return None  # it follows its meeting until the end
+            return None  # a scheduled bot can be changed until the meeting ends
         left = (decision.start_time - now).total_seconds()
         if left <= 0:
             return (
                 "the meeting has begun" if decision.end_time > now else None
-            )  # of which the job has a word of its own
+            )  # the job reports an ended meeting itself
         if left < self._plan.lead_time:
             return f"the meeting begins in {left:.0f} s, within the lead time of {self._plan.lead_time:g} s"
         return None
@@ -119,8 +120,8 @@ def _why_changed(decision: Decision, event: CalendarEvent | None, now: datetime)
 def _is_reached(decision: Decision, event: CalendarEvent, coming: tuple[CalendarEventBot, ...]) -> bool:
     if decision.kind == "remove":
         there = {bot.bot_id for bot in event.bots}
-        return not coming and there.isdisjoint(bot.bot_id for bot in decision.bots)  # else it is out
-    # Where the policy names a link or a time of its own, the event's say nothing.
+        return not coming and there.isdisjoint(bot.bot_id for bot in decision.bots)  # otherwise it was dispatched
+    # A policy may set its own link or time in `bot_config`: then the event's are not compared.
     join_at, link = decision.bot_config.get("join_at"), decision.bot_config.get("meeting_url")
     return any(
         bot.deduplication_key == decision.deduplication_key

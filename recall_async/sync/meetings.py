@@ -1,4 +1,4 @@
-"""Whether a bot goes where its meeting takes place, on an API that writes addresses and times in a form of its own."""
+"""Compare a bot's meeting URL and start with those of its event: the API may write the same value in another form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from ..models import MeetingURL
 
 _TOLERANCE = timedelta(seconds=1)
-"""No meeting moves by less, whatever precision the API writes its times with."""
+"""Times that differ by less are equal, so that the precision of the API's times does not matter."""
 _MINUTE = timedelta(minutes=1)
 _PORTS = {"http": 80, "https": 443}
 _IDS = ("meeting_id", "thread_id", "business_meeting_id", "meeting_mtid", "meeting_path", "meeting_personal_room_id")
@@ -24,17 +24,17 @@ _HOSTS = {
 
 
 def is_same_start(bot: datetime, meeting: datetime) -> bool:
-    """Tell whether a bot that starts at `bot` was scheduled for `meeting`: the API may have cut the seconds off."""
+    """Return whether a bot that starts at `bot` was scheduled for `meeting`: the API may have cut off the seconds."""
     apart = abs(bot - meeting)
     return apart < _TOLERANCE or (apart < _MINUTE and not bot.second and not bot.microsecond)
 
 
 def is_same_meeting(one: object, other: object) -> bool:
-    """Tell whether two values of `meeting_url` name one meeting.
+    """Return whether two values of `meeting_url` name the same meeting.
 
-    URLs are the same whatever the case of scheme and host, with or without a fragment, a slash at the end, an empty query
-    and percent-encoding. An object and a URL are the same if one of the object's ids is a part of the URL's path or query,
-    as a whole. Two objects are the same if they share an id, and differ in nothing that both of them say.
+    The comparison of URLs ignores the case of scheme and host, the fragment, a trailing slash, an empty query and
+    percent-encoding. An object and a URL match if one of the object's ids is a complete part of the URL's path or
+    query. Two objects match if they have an id in common and no field in which both have different values.
     """
     if isinstance(one, str) and isinstance(other, str):
         return one == other or _normal(one) == _normal(other)
@@ -55,7 +55,7 @@ def _normal(address: str) -> tuple[object, ...]:
 def _split(
     address: str,
 ) -> tuple[str, str, str, int | None, tuple[str, ...], tuple[tuple[str, str], ...]]:
-    """Take a URL apart: scheme, user, host, port, the parts of its path, and its query in a fixed order."""
+    """Split a URL into scheme, user, host, port, the parts of its path, and its sorted query."""
     text = address.strip()
     try:
         parts = urlsplit(text if "://" in text else f"https://{text}")
@@ -69,7 +69,7 @@ def _split(
 
 
 def _is_at(details: Mapping[str, str], address: str) -> bool:
-    """Tell whether the meeting that an object names is at this URL. Passwords and tenants are written too differently."""
+    """Return whether an object names the meeting at this URL. Passwords and tenants have too many forms to compare."""
     _, _, host, _, path, query = _split(address)
     hosts = _HOSTS.get(details.get("platform", "").casefold())
     if hosts is not None and any(_is_in(host, each) for known in _HOSTS.values() for each in known):
@@ -90,14 +90,14 @@ def _is_in(host: str, domain: str) -> bool:
 
 
 def _plain(part: str) -> str:
-    """Write an id as it compares: numbers are also written in groups."""
+    """Normalize an id for comparison: numbers may be written in groups."""
     text = unquote(part).strip().casefold()
     digits = text.replace(" ", "").replace("-", "")
     return digits if digits.isdecimal() else text
 
 
 def _occurs(wanted: list[str], parts: list[str]) -> bool:
-    """Tell whether the parts hold the wanted ones, one after the other."""
+    """Return whether `parts` contains `wanted` as consecutive parts."""
     return any(parts[place : place + len(wanted)] == wanted for place in range(len(parts) - len(wanted) + 1))
 
 
@@ -110,7 +110,7 @@ def _agree(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
 
 
 def _fields(meeting_url: object) -> dict[str, str]:
-    """Read the fields that say something; a bot's configuration may hold the object as a plain mapping."""
+    """Return the fields that have a value. In a bot's configuration the object may be a plain mapping."""
     return dict(_pairs(meeting_url))
 
 

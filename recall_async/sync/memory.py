@@ -1,9 +1,9 @@
-"""What one process remembers of a workspace's events between its plans, so that plans come to an end on any API.
+"""What one process remembers of a workspace's events between plans, so that repeated plans converge on any API.
 
-An API may show a bot some seconds after its answer, write keys or addresses in a form of its own, change a bot that two
-events share, or take a removal back. Of each event on which something was done it is remembered what was done last, how
-often for which reason, and until when its effect is awaited; of each event that is in order, which bot it has. Nothing of
-it outlives the process.
+An API may show a bot some seconds after its response, write keys or URLs in another form, change a bot that two
+events share, or undo a removal. For each event that was changed, this module stores the last change, how often it was
+made for which reason, and until when its effect may still appear. For each event that is in order, it stores the bot.
+The memory ends with the process.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from ..resources.tags import digest_of
 from .decide import Decision, Kind, Reason
 
 Target = tuple[object, ...]
-"""What an event should have: nothing has changed as long as it is the same."""
+"""What an event should have. While it stays the same, the same change counts as repeated."""
 
 SETTLING_TIME = 60.0
-"""Seconds for which a bot that the answer did not show may still appear."""
+"""Seconds in which a bot that the response did not show may still appear."""
 PATIENCE = 2
-"""Times that the same is done to an event for the same reason; the next one is flapping."""
+"""How many times an event is changed in the same way for the same reason; after that it is flapping."""
 
 
 class _Past:
@@ -38,32 +38,32 @@ class _Past:
 
 
 class Memory:
-    """The past of a workspace's events. Moments are in seconds of the event loop's clock."""
+    """The history of a workspace's events. Times of type `float` are seconds of the event loop's clock."""
 
     def __init__(self) -> None:
         self._events: dict[str, _Past] = {}
         self._connections: dict[str, datetime | None] = {}
         self._bots: dict[str, tuple[str, str, datetime]] = {}
-        """By event that is in order: its key, its bot, and its start."""
+        """For each event that is in order: its key, its bot, and its start."""
         self._holders: dict[str, set[str]] = {}
-        """By key, the events that are in order."""
+        """For each key, the events that are in order."""
         self.in_place = False
-        """Whether the API was seen to change the key of a bot that is there."""
+        """True after the API was seen to change the key of an existing bot."""
 
     def forget(self, before: datetime) -> None:
-        """Forget events that started before."""
+        """Forget events that started before `before`."""
         self._events = {key: past for key, past in self._events.items() if past.start_time >= before}
         for event_id in [event_id for event_id, (_, _, start) in self._bots.items() if start < before]:
             self.not_in_order(event_id)
 
     def in_order(self, event_id: str, key: str, bot_id: str, start_time: datetime) -> None:
-        """Note which bot an event has that is as it should be."""
+        """Record the bot of an event that is in order."""
         self.not_in_order(event_id)
         self._bots[event_id] = key, bot_id, start_time
         self._holders.setdefault(key, set()).add(event_id)
 
     def not_in_order(self, event_id: str) -> None:
-        """Note that an event has no such bot, as far as is known."""
+        """Record that an event is not known to be in order."""
         if (known := self._bots.pop(event_id, None)) is not None:
             holders = self._holders[known[0]]
             holders.discard(event_id)
@@ -71,23 +71,24 @@ class Memory:
                 del self._holders[known[0]]
 
     def key_of(self, event_id: str) -> str | None:
-        """Return the key of an event that is in order."""
+        """Return the key of an event; `None` if it is not known to be in order."""
         known = self._bots.get(event_id)
         return known[0] if known else None
 
     def holders(self, key: str) -> dict[str, str]:
-        """By event that is in order with this key, its bot."""
+        """Return the bots of the events that are in order with this key, by event."""
         return {event_id: self._bots[event_id][1] for event_id in self._holders.get(key, ())}
 
     def connection(self, calendar_id: str, connected_at: datetime | None, *, connected: bool) -> None:
-        """Note since when a calendar is connected. One that was connected anew has lost its bots: its past is forgotten."""
+        """Record since when a calendar is connected. A reconnected calendar has lost its bots: its history is
+        dropped."""
         known = self._connections.get(calendar_id, connected_at)
         self._connections[calendar_id] = connected_at
         if not connected or known != connected_at:
             self._events = {key: past for key, past in self._events.items() if past.calendar_id != calendar_id}
 
     def reconsider(self, decision: Decision, now: float) -> tuple[Kind, Reason | None]:
-        """Decide again about an event that seems to need a request, in the light of what was done to it."""
+        """Decide again about an event that seems to need a request, considering its earlier changes."""
         past = self._events.get(decision.event_id)
         if past is None or past.target != target_of(decision) or decision.reason == "refresh":
             return decision.kind, decision.reason
@@ -98,12 +99,12 @@ class Memory:
         return decision.kind, decision.reason
 
     def is_repeated(self, decision: Decision) -> bool:
-        """Tell whether the same was done to the event before, and did not last."""
+        """Return whether the event was changed in the same way before, without lasting effect."""
         past = self._events.get(decision.event_id)
         return past is not None and past.target == target_of(decision)
 
     def done(self, decision: Decision, planned_at: datetime, *, awaited_until: float) -> None:
-        """Note what was done to an event, by a plan of which time, and until when its effect may still appear."""
+        """Record a change of an event, when its plan was made, and until when its effect may still appear."""
         past, target = self._events.get(decision.event_id), target_of(decision)
         if past is None or past.target != target:
             past = self._events[decision.event_id] = _Past(decision, target)
@@ -112,13 +113,13 @@ class Memory:
             past.reasons[decision.kind, decision.reason] += 1
 
     def planned_at(self, event_id: str) -> datetime | None:
-        """Return when the plan was made by which something was done last to an event."""
+        """Return when the plan that last changed an event was made; `None` if no plan changed it."""
         past = self._events.get(event_id)
         return past.planned_at if past else None
 
 
 def target_of(decision: Decision) -> Target:
-    """Return what a decision wants for its event."""
+    """Return what the event should have according to a decision."""
     key = None if decision.kind == "remove" else decision.deduplication_key
     config = digest_of(decision.bot_config) if decision.tag else None
     return key, decision.start_time, decision.meeting_url, config

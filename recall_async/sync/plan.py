@@ -1,4 +1,4 @@
-"""`Plan`: what is to be done about every event, as a value that can be looked at, stored, and applied later."""
+"""`Plan`: what to do about each event, as a value that can be read, stored, and applied later."""
 
 from __future__ import annotations
 
@@ -13,38 +13,40 @@ from .decide import CHANGES, KINDS, Decision, Kind
 from .plan_file import PLAN_FIELDS, decode_plan, encode_plan
 
 CLOCK_ERROR = timedelta(minutes=5)
-"""By how much this computer's clock may differ from the API's; webhooks rest on the same."""
+"""The largest accepted difference between this computer's clock and the API's, as for webhooks."""
 
 
 def watermark_of(newest: datetime, began: datetime) -> datetime:
-    """Before which moment no change can be missing in a list of events that began to be read at `began`.
+    """Return the time before which a list of events, read from `began` on, contains every change.
 
-    `newest` is the latest `updated_at` in it. An event on the first page that changes while the second is read is missing.
+    `newest` is the latest `updated_at` in the list. The list misses an event of the first page that changes while the
+    second page is read.
     """
     return min(newest, began - CLOCK_ERROR)
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """What is to be done about every event that was looked at.
+    """What to do about each event that was read.
 
-    Iterating gives the decisions that take a request, soonest event first, and `len` counts them: a plan without changes
-    is empty and falsy. `str` gives a table. docs/sync.md
+    Iterating yields the decisions that send a request, soonest event first, and `len` counts them: a plan without
+    changes is empty and false. `str` returns a table. docs/sync.md
     """
 
     decisions: tuple[Decision, ...]
-    """Every event that was looked at, `keep` and `skip` included, soonest first."""
+    """One decision per event, including `keep` and `skip`, soonest event first."""
     made_at: Time
-    """When, by this computer's clock."""
+    """When the plan was made, by this computer's clock."""
     watermark: Time | None
-    """Every earlier change is in the plan, by the API's clock: `updated_since` of the next. `None` if nothing was there."""
+    """The plan contains every change before this time of the API's clock: pass it as `updated_since` to the next plan.
+    `None` if there were no events."""
     calendars: tuple[str, ...] | None = None
-    """The calendars that were looked at; `None` for all."""
+    """The calendars that were read; `None` for all."""
     disconnected: tuple[str, ...] = ()
-    """Calendars whose events were left alone because the API can no longer read them."""
+    """Calendars that the API can no longer read. Their events are left alone."""
     lead_time: float = 0.0
-    """Seconds that must be left before a meeting begins for it to get a new bot, also when the plan is applied."""
+    """A meeting gets a new bot only if it begins in at least this number of seconds, also when the plan is applied."""
     seconds: float = 0.0
-    """How long the requests take at the quota, if nobody else uses it."""
+    """How long the requests take at the quota, if no other client uses it."""
 
     def __iter__(self) -> Iterator[Decision]:
         return (decision for decision in self.decisions if decision.kind in CHANGES)
@@ -54,28 +56,28 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     @property
     def requests(self) -> int:
-        """How many requests the plan takes, retries aside."""
+        """The number of requests in the plan, without retries."""
         return sum(len(decision.actions) for decision in self)
 
     @property
     def removals(self) -> int:
-        """How many events lose their bot."""
+        """The number of events that lose their bot."""
         return self.counts["remove"]
 
     @property
     def events_with_bots(self) -> int:
-        """How many events have a bot to come before the plan is applied."""
+        """The number of events that have an upcoming bot before the plan is applied."""
         counts = self.counts
         return counts["keep"] + counts["reschedule"] + counts["remove"] + self.skipped.get("foreign bot", 0)
 
     @property
     def flapping(self) -> tuple[Decision, ...]:
-        """Events that are left alone because the same was done to them again and again, and did not last."""
+        """Events that are left alone because the same change was made repeatedly and did not last."""
         return tuple(decision for decision in self.decisions if decision.reason == "flapping")
 
     @property
     def counts(self) -> dict[Kind, int]:
-        """How many decisions there are of each kind."""
+        """The number of decisions of each kind."""
         counts: dict[Kind, int] = dict.fromkeys(KINDS, 0)
         for decision in self.decisions:
             counts[decision.kind] += 1
@@ -83,7 +85,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     @property
     def skipped(self) -> dict[str, int]:
-        """How many events are skipped, by reason, the most frequent first."""
+        """The number of skipped events by reason, the most frequent first."""
         counts: dict[str, int] = {}
         for decision in self.decisions:
             if decision.kind == "skip":
@@ -91,14 +93,14 @@ class Plan(Struct, frozen=True, kw_only=True):
         return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
     def to_json(self) -> str:
-        """Write the plan as a JSON document, from which `from_json` makes an equal plan."""
+        """Return the plan as a JSON document, which `from_json` reads."""
         return encode_plan(self.decisions, {name: getattr(self, name) for name in PLAN_FIELDS})
 
     @classmethod
     def from_json(cls, document: str | bytes) -> Self:
-        """Read the plan that `to_json` wrote, or what a person made of it.
+        """Read a plan that `to_json` wrote. It may have been edited by hand.
 
-        Raises `ConfigurationError` for anything else, also for a plan of another version.
+        Raises `ConfigurationError` for an invalid plan, or one of another version.
         """
         decisions, fields = decode_plan(document)
         return cls(decisions=decisions, **fields)
@@ -120,7 +122,7 @@ class Plan(Struct, frozen=True, kw_only=True):
         return "\n".join([*(lines if len(rows) > 1 else []), self.summary()])
 
     def summary(self) -> str:
-        """The plan in a line or two."""
+        """Return the plan in one or two lines."""
         counts = self.counts
         skipped = ", ".join(f"{number} {reason}" for reason, number in self.skipped.items())
         lines = [
@@ -142,6 +144,6 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 def _line(title: str | None) -> str:
-    """A title as it fits into a table: on one line, without what a terminal would obey, 60 characters at the most."""
+    """Return a title for a table: on one line, without terminal control characters, at most 60 characters."""
     text = "".join(letter if letter.isprintable() else " " for letter in title or "")
     return text if len(text) <= 60 else text[:59] + "…"

@@ -1,4 +1,4 @@
-"""The stored form of a plan: JSON that people read and edit, with each bot configuration written once."""
+"""The stored form of a plan: JSON that people can read and edit, with each bot configuration written once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..resources.fields import check_deduplication_key, encode_bot_config
 from .decide import Decision, Kind, Reason
 
 VERSION = 2
-"""Counts the changes that older programs would misread."""
+"""The version of the format. It increases with each change that older programs would misread."""
 
 
 class _StoredDecision(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -30,7 +30,7 @@ class _StoredDecision(Struct, kw_only=True, omit_defaults=True, forbid_unknown_f
     title: str | None = None
     deduplication_key: str | None = None
     config: int | None = None
-    """The place of the bot's configuration in the plan's `configs`."""
+    """The index of the bot's configuration in the plan's `configs`."""
     meeting_url: str | MeetingURL | None = None
     bots: tuple[CalendarEventBot, ...] = ()
     detach: bool = False
@@ -52,13 +52,13 @@ class _StoredPlan(Struct, kw_only=True, forbid_unknown_fields=True):
 _SAME = tuple(name for name in _StoredDecision.__struct_fields__ if name != "config")
 _encode = msgspec.json.Encoder().encode
 PLAN_FIELDS = ("made_at", "watermark", "calendars", "disconnected", "lead_time", "seconds")
-"""What there is in a plan beside its decisions."""
+"""The fields of a plan other than its decisions."""
 
 
 def encode_plan(decisions: Iterable[Decision], fields: dict[str, Any]) -> str:
-    """Write a plan as JSON: its decisions, and its `PLAN_FIELDS` by name."""
+    """Encode a plan as JSON: its decisions, and its `PLAN_FIELDS` by name."""
     places: dict[int, int] = {}
-    """By identity: the decisions of a plan share what is equal."""
+    """By `id()`: the decisions of a plan share equal configurations."""
     by_content: dict[bytes, int] = {}
     configs: list[dict[str, Any]] = []
 
@@ -80,7 +80,8 @@ def encode_plan(decisions: Iterable[Decision], fields: dict[str, Any]) -> str:
 
 
 def decode_plan(document: str | bytes) -> tuple[tuple[Decision, ...], dict[str, Any]]:
-    """Read a plan's decisions and its `PLAN_FIELDS` from JSON. Raises `ConfigurationError` that says where it is wrong."""
+    """Decode a plan's decisions and its `PLAN_FIELDS`. Raises `ConfigurationError` that names the place of the
+    fault."""
     try:
         stored = _read(document)
         decisions = _decisions(stored)

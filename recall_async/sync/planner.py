@@ -1,4 +1,4 @@
-"""Making a plan: read what is, ask the policy what should be, and note the difference."""
+"""Make a plan: read the events, ask the policy which bots they should have, and record the difference."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from .policy import UNDECIDED, BotSpec, Policy, Undecided, ask, check_setting
 logger: logging.Logger = logging.getLogger("recall_async")
 
 LOOKBACK = timedelta(days=1)
-"""Events of a calendar are kept up to date from so long ago on: https://docs.recall.ai/docs/scheduling-guide"""
+"""The API keeps events up to date from this long ago on: https://docs.recall.ai/docs/scheduling-guide"""
 
 
 class Planner:
@@ -70,16 +70,16 @@ class Planner:
         self._known: dict[str, Calendar | None] = {}
         self._configs: dict[bytes, dict[str, Any]] = {}
         self._right: dict[str, set[str]] = {}
-        """By bot that is where it should be, the events that have it."""
+        """For each bot that is right, the events that have it."""
         self._kept: dict[str, list[tuple[CalendarEvent, BotSpec]]] = {}
-        """By bot to come that is kept, the events that have it, and what it should be."""
+        """For each upcoming bot that is kept, the events that have it, with the bot that each should have."""
 
     async def plan(
         self,
         calendars: Iterable[str | UUID | Calendar] | None = None,
         updated_since: datetime | str | None = None,
     ) -> Plan:
-        """Decide what is to be done about every event. An event that cannot be listed fails the plan as a whole."""
+        """Decide what to do about each event. If an event cannot be listed, the whole plan fails."""
         since = None if updated_since is None else checks.moment("updated_since", updated_since)
         self._memory.forget(self._now - LOOKBACK)
         scope = await self._read_calendars(calendars)
@@ -87,7 +87,7 @@ class Planner:
         newest: datetime | None = None
         async with aclosing(self._listed(scope, since)) as listed:
             async for event in listed:
-                # An event that moves while the list is read may come twice: the later version holds.
+                # An event that moves while the list is read may appear twice: the later version counts.
                 if event.id in decisions and decisions[event.id].updated_at > event.updated_at:
                     continue
                 newest = event.updated_at if newest is None else max(newest, event.updated_at)
@@ -169,9 +169,9 @@ class Planner:
         )
 
     async def _note_new_configurations(self, decisions: dict[str, Decision]) -> None:
-        """Schedule bots again whose tags tell that their configuration is none of those that their events should have.
+        """Reschedule bots whose tags show a configuration that none of their events should have.
 
-        One event for each bot: the API updates it for all. Bots without tags are kept.
+        One event per bot is rescheduled: the API updates the bot for all its events. Bots without tags are kept.
         """
         async for bot in Bots(self._caller).list(join_at_after=self._now, priority=Priority.BULK):
             kept = [(event, spec) for event, spec in self._kept.get(bot.id, ()) if decisions[event.id].kind == "keep"]
@@ -190,7 +190,7 @@ class Planner:
             )
 
     def _reconsidered(self, decision: Decision) -> Decision:
-        """What is to be done about an event, in the light of all others and of what was done before."""
+        """Decide again about an event, considering all other events and earlier changes."""
         if decision.kind not in CHANGES:
             return decision
         kind, reason = self._memory.reconsider(decision, asyncio.get_running_loop().time())
@@ -212,14 +212,14 @@ class Planner:
         return decision
 
     async def _has_twin(self, event_id: str, bot: CalendarEventBot) -> bool:
-        """Tell whether another event has another bot with the same key: one is too many, and the greater id goes."""
+        """Return whether another event has a second bot with the same key. The bot with the greater id is removed."""
         for other, twin in self._memory.holders(bot.deduplication_key).items():
             if twin < bot.bot_id and (other in self._right.get(twin, ()) or await self._still_has(other, twin)):
                 return True
         return False
 
     async def _still_has(self, event_id: str, bot_id: str) -> bool:
-        """Tell whether an event that was seen in another plan has a bot now."""
+        """Return whether an event of an earlier plan still has a bot."""
         try:
             event = await self._events.retrieve(event_id, priority=Priority.BULK)
         except NotFoundError:
@@ -231,7 +231,7 @@ class Planner:
         return False
 
     async def _read_calendars(self, calendars: Iterable[str | UUID | Calendar] | None) -> list[str] | None:
-        """Read the calendars to look at; return their ids, or `None` for all."""
+        """Read the calendars to plan for. Return their ids, or `None` for all."""
         if calendars is None:
             async for calendar in self._calendars.list(priority=Priority.BULK):
                 self._note(calendar.id, calendar)
@@ -246,10 +246,10 @@ class Planner:
         return list(self._known)
 
     async def _listed(self, scope: list[str] | None, since: datetime | None) -> AsyncGenerator[CalendarEvent, None]:
-        """Every event that may matter, the deleted ones included: one that is not seen cannot be decided on.
+        """Yield every event that may need a decision, including deleted ones.
 
-        A calendar that was connected since then has lost its bots, which no event's `updated_at` tells: it is looked at as
-        a whole.
+        A calendar that was connected after `since` has lost its bots, but its events' `updated_at` did not change:
+        all its events are listed.
         """
         connected = [calendar for calendar in self._known.values() if calendar is not None and is_connected(calendar)]
         anew = {each.id for each in connected if since is not None and was_connected_since(each, since)}
@@ -266,7 +266,7 @@ class Planner:
                 yield event
 
     async def _calendar(self, calendar_id: str, *, must_exist: bool = False) -> Calendar | None:
-        """The calendar of an event, which may be none of those that were listed: events change hands."""
+        """Return the calendar of an event. It may not have been listed: events can change calendars."""
         if calendar_id not in self._known:
             try:
                 self._note(calendar_id, await self._calendars.retrieve(calendar_id, priority=Priority.BULK))
@@ -281,7 +281,10 @@ class Planner:
         self._memory.connection(calendar_id, status_changed_at(calendar), connected=is_connected(calendar))
 
     def _config(self, spec: BotSpec) -> dict[str, Any]:
-        """A copy as plain JSON, so that the plan does not change with what the policy gave; one for all that are equal."""
+        """Return a copy as plain JSON, so that changes of the policy's object do not reach the plan.
+
+        Equal configurations share one copy.
+        """
         if not spec.bot_config:
             return {}
         encoded = encode_bot_config(spec.bot_config)
@@ -290,7 +293,7 @@ class Planner:
         return self._configs[encoded]
 
     def _seconds(self, decisions: Iterable[Decision]) -> float:
-        """How long the requests take: schedule and remove have a quota each."""
+        """Return how long the requests take. Schedule and remove have separate quotas."""
         numbers = {SCHEDULE_BOT.name: 0, REMOVE_BOT.name: 0}
         for decision in decisions:
             if decision.kind in CHANGES:

@@ -1,4 +1,4 @@
-"""Which events get a bot: as data, or as any function of an event and its calendar."""
+"""Policies decide which events get a bot: as data, or as a function of an event and its calendar."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from .wording import folded
 
 @dataclass(frozen=True, slots=True)
 class BotSpec:
-    """The bot that an event should have. `bot_config` is complete: what it leaves out gets the API's defaults.
+    """The bot that an event should have. Pass the complete `bot_config`: missing settings get the API's defaults.
 
-    Raises `ConfigurationError` for a key that the API would not take. https://docs.recall.ai/reference/bot_create
+    Raises `ConfigurationError` for a key that the API would reject. https://docs.recall.ai/reference/bot_create
     """
 
     deduplication_key: str
@@ -35,24 +35,27 @@ class BotSpec:
 
 
 class Undecided(Enum):
-    """What a policy may answer beside a bot or none."""
+    """A policy's return value for an event on which it cannot decide."""
 
     UNDECIDED = "undecided"
-    """Leave the event as it is: whether it should have a bot is not known."""
+    """Leave the event as it is: it is not known whether it should have a bot."""
 
 
 UNDECIDED = Undecided.UNDECIDED
 
 Policy = Callable[[CalendarEvent, Calendar], BotSpec | Undecided | Awaitable[BotSpec | Undecided | None] | None]
-"""Says which bot an event should have, or `None` for none. May be a coroutine function.
+"""Returns the bot that an event should have, or `None` for no bot. May be a coroutine function.
 
-An object that is called may have two attributes: `lead_time`, in seconds, and `deduplication`, whose method `could_make`
-tells foreign bots from one's own. `RecordingPolicy` has both.
+A callable object may have two attributes: `lead_time`, in seconds, and `deduplication`, whose method `could_make`
+distinguishes foreign bots from the workspace's own. `RecordingPolicy` has both.
 """
 
 
 async def ask(policy: Policy, event: CalendarEvent, calendar: Calendar) -> BotSpec | Undecided | None:
-    """Return what the policy says of an event. Raises what it raises, and `ConfigurationError` for another answer."""
+    """Call the policy for an event and return its result.
+
+    Raises what the policy raises, and `ConfigurationError` for a result of another type.
+    """
     answer = policy(event, calendar)
     spec: object = await answer if isawaitable(answer) else answer
     if spec is None or isinstance(spec, BotSpec | Undecided):
@@ -64,25 +67,26 @@ async def ask(policy: Policy, event: CalendarEvent, calendar: Calendar) -> BotSp
 class RecordingPolicy:
     """A policy as data: an event gets a bot if it is not cancelled, has a `meeting_url`, and passes every rule given.
 
-    Rules about people and titles read the calendar platform's own payload; where it does not say, the answer is no.
-    Addresses, domains and titles compare without regard to case, Unicode normalization and kind of white space.
+    Rules about people and titles read the calendar platform's own payload; an event fails a rule whose data is
+    missing. The comparison of addresses, domains and titles ignores case, Unicode normalization and the kind of white
+    space.
 
-    - `external_only`: somebody takes part whose email domain is not the owner's; rooms and groups do not count.
+    - `external_only`: a participant has an email domain other than the owner's; rooms and groups do not count.
     - `internal_domains`: further domains of the owner's company, for `external_only`.
     - `accepted_only`: the calendar's owner accepted, or organizes the meeting.
-    - `skip_declined`: the calendar's owner did not decline. Without an answer the event passes.
+    - `skip_declined`: the calendar's owner did not decline. Without a reply the event passes.
     - `skip_kinds`: the event is of none of these kinds: `focus_time`, `out_of_office`, `working_location`, `birthday`,
       `from_gmail`, `all_day`, `free`.
     - `organizers`: the organizer has one of these addresses, or an address in one of these domains.
     - `title_includes`, `title_excludes`: the title contains at least one of these texts, none of these texts.
-    - `series`: the event belongs to one of these recurring series, by the platform's id of it or by `ical_uid`.
+    - `series`: the event belongs to one of these recurring series, by the platform's id or by `ical_uid`.
     - `platforms`: the meeting is on one of these platforms, such as `zoom` or `google_meet`.
     - `calendars`: the event is in one of these calendars, by id or by its owner's address.
-    - `min_attendees`: at least so many people take part, the owner and the organizer included; rooms do not count.
-    - `lead_time`: seconds, or a `timedelta`, that must be left before a meeting begins for it to get a new bot.
+    - `min_attendees`: the least number of participants, including the owner and the organizer; rooms do not count.
+    - `lead_time`: a meeting gets a new bot only if it begins in at least this many seconds (or this `timedelta`).
     - `deduplication`: which events share a bot: a `Deduplication`, a template such as `{start_time}-{meeting_url}` (see
       `KeyTemplate`), or a function of an event and its calendar.
-    - `bot_config`: what each bot is scheduled with.
+    - `bot_config`: the configuration to schedule each bot with.
 
     Raises `ConfigurationError` for invalid values. docs/sync.md
     """
@@ -109,24 +113,24 @@ class RecordingPolicy:
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> Self:
-        """The policy in a TOML file, whose keys are named as the parameters; `bot_config` is a table.
+        """Read a policy from a TOML file. Its keys are the parameters' names; `bot_config` is a table.
 
-        Raises `ConfigurationError` that names the line of each key or value that cannot be, and `OSError`.
+        Raises `ConfigurationError` that names the line of each invalid key or value, and `OSError`.
         """
-        from .policy_file import read_policy_file  # whose parser most programs do not need
+        from .policy_file import read_policy_file  # most programs do not need the TOML parser
 
         return cls(**read_policy_file(path, [rule.name for rule in fields(cls)], check_setting))
 
     def __call__(self, event: CalendarEvent, calendar: Calendar) -> BotSpec | None:
-        """The bot that the event should have, if any."""
+        """Return the bot that the event should have, or `None`."""
         if event.meeting_url is None or not self.wants(event, calendar):
             return None
         scheme: Any = self.deduplication
         return BotSpec(scheme(event, calendar), self.bot_config)
 
     def wants(self, event: CalendarEvent, calendar: Calendar) -> bool:
-        """Tell whether the event passes every rule."""
-        # Rules that need no look into the platform's payload come first.
+        """Return whether the event passes every rule."""
+        # Rules that do not parse the platform's payload come first.
         return (
             not event.is_deleted
             and (not self.platforms or event.meeting_platform in self.platforms)
@@ -163,7 +167,7 @@ _EXACT = frozenset({"series", "platforms", "skip_kinds"})
 
 
 def check_setting(name: str, value: Any) -> Any:
-    """Check a parameter of `RecordingPolicy`, and return it in the form in which it is compared.
+    """Check a parameter of `RecordingPolicy`, and return it normalized for comparisons.
 
     Raises `ConfigurationError`.
     """

@@ -1,4 +1,4 @@
-"""Reading settings from a TOML file, with the line of whatever is wrong with it."""
+"""Read settings from a TOML file. Errors name the line."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from ..errors import ConfigurationError
 def read_policy_file(
     path: str | os.PathLike[str], known: Sequence[str], check: Callable[[str, Any], Any]
 ) -> dict[str, Any]:
-    """The settings in a file, each accepted by `check(name, value)`.
+    """Read the settings in a file. `check(name, value)` checks and returns each value.
 
-    Raises `ConfigurationError` that names every key that is unknown and every value that `check` does not accept, each
-    with its line.
+    Raises `ConfigurationError` that names each unknown key and each value that `check` rejects, with its line.
     """
     try:
         text = Path(path).read_text("utf-8-sig")
         settings = tomllib.loads(text)
-    except ValueError as error:  # also what tomllib and the decoding of UTF-8 raise
+    except ValueError as error:  # tomllib and the UTF-8 decoder raise subclasses
         raise ConfigurationError(f"{os.fspath(path)} is no TOML file: {error}") from error
     lines = text.replace("\r\n", "\n").split("\n")
     wrong = []
@@ -46,13 +45,13 @@ def _unknown(name: str, known: Sequence[str]) -> str:
 
 
 def _line_of(name: str, lines: Sequence[str]) -> int:
-    """The line, from 1, on which a top-level key first stands."""
+    """Return the first line, counted from 1, with a top-level key."""
     begun = 0
     for number in range(1, len(lines) + 1):
         try:
             settings = tomllib.loads("\n".join(lines[:number]))
         except tomllib.TOMLDecodeError:
-            continue  # in the middle of a value
+            continue  # inside a value of several lines
         if name in settings:
             break
         begun = number

@@ -1,8 +1,8 @@
-"""`CalendarSyncer`: webhooks in, bots where they belong.
+"""`CalendarSyncer`: receive webhooks, and keep the bots of the calendars as the policy says.
 
-A delivery only says from when on a calendar has changes, and deliveries are repeated, late, lost and out of order. So each
-calendar has at most one sync at work and one waiting: what comes in the meantime makes the waiting one look further back.
-Whatever was missed is found by full rounds: one after each start, and one every few hours.
+A delivery only says from when on a calendar has changes, and deliveries can be repeated, late, lost and out of order.
+So each calendar has at most one running sync and one waiting sync: further deliveries make the waiting sync look
+further back. Full rounds, one after each start and one every few hours, find what deliveries missed.
 """
 
 from __future__ import annotations
@@ -30,40 +30,41 @@ from .watermarks import MemoryWatermarks, WatermarkStore
 logger: logging.Logger = logging.getLogger("recall_async")
 
 ALWAYS = datetime.min.replace(tzinfo=UTC)
-"""Since when everything changed: look at all events."""
+"""As `since`: read all events."""
 AT_ONCE = 32
-"""Calendars that are synced at the same time: more would only wait for the quota, with everything they hold."""
+"""Number of calendars that are synced at the same time. More would only wait for the quota and use memory."""
 FULL_EVERY = 6 * 3600.0
 AGAIN_AFTER = 0.5
-"""Seconds after which a sync that was cancelled and goes on is cancelled again."""
+"""Seconds after which a cancelled sync that still runs is cancelled again."""
 
 
 class PlansAndApplies(Protocol):
-    """What a syncer needs of a `RecallSession`; with its `calendars`, full rounds look at all of them."""
+    """The methods of a `RecallSession` that a syncer uses. If it has `calendars`, full rounds read all calendars."""
 
     async def plan(self, *, policy: Policy, calendars: Iterable[str] | None, updated_since: datetime | None) -> Plan:
-        """As `RecallSession.plan`."""
+        """Make a plan, as `RecallSession.plan` does."""
 
     def apply(self, plan: Plan, *, recheck: float | None) -> AsyncIterator[Outcome]:
-        """As `RecallSession.apply`."""
+        """Apply a plan, as `RecallSession.apply` does."""
 
 
 class CalendarSyncer:
-    """Keeps the bots of calendars where `policy` says, driven by webhooks.
+    """Keep the bots of calendars as `policy` says, driven by webhooks.
 
-    `await syncer.handle(event)` from a web handler returns at once. Use it with `async with`, or `await aclose()` it.
+    `await syncer.handle(event)` returns at once, so a web handler can await it. Use `async with`, or call `await
+    aclose()` at the end.
 
-    - `watermarks`: remembers for each calendar until when all changes were applied; by default in memory.
-    - `on_outcome`: is called with each `Outcome`, in the order in which requests are finished.
-    - `on_error`: is called with a calendar's id and the exception that a sync of it met, or a policy that it asked.
-    - `backoff`: seconds until a sync that failed is tried again, at the most; twice as many after each further failure, up
-      to `backoff_cap`. It is tried until the calendar no longer exists or the session is closed.
-    - `full_every`: seconds between full rounds, which look at every event of every calendar. There is one after each start,
-      too. With `None` there are none, and a calendar is first looked at from its stored watermark on.
+    - `watermarks`: stores for each calendar until when all changes were applied; by default in memory.
+    - `on_outcome`: called with each `Outcome`, in the order in which the requests finish.
+    - `on_error`: called with a calendar's id and the exception that its sync or the policy raised.
+    - `backoff`: the most seconds before a failed sync is retried. It doubles after each further failure, up to
+      `backoff_cap`. The syncer retries until the calendar no longer exists or the session is closed.
+    - `full_every`: seconds between full rounds, which read every event of every calendar. The first follows the
+      start. With `None` there are no full rounds, and a calendar's first sync begins at its stored watermark.
     - `remove_foreign`: as in `RecallSession.plan`.
 
-    A policy that raises leaves its event as it is, and no other. Events of calendars that are disconnected are left alone;
-    `disconnected` names the calendars. docs/webhooks.md
+    If the policy raises for an event, the syncer leaves that event as it is and continues with the others. It leaves
+    alone the events of disconnected calendars, which `disconnected` names. docs/webhooks.md
     """
 
     def __init__(
@@ -90,11 +91,11 @@ class CalendarSyncer:
         self._full_every = None if full_every is None else checks.seconds("full_every", full_every)
         self._options = {"remove_foreign": True} if checks.flag("remove_foreign", remove_foreign) else {}
         self._waiting: dict[str, datetime] = {}
-        """By calendar, from when on the next sync has to look."""
+        """For each calendar, the time from which the next sync must read changes."""
         self._watermarks: dict[str, datetime] = {}
-        """By calendar that was looked at as a whole since the start, until when all changes were applied."""
+        """For each calendar that was fully read since the start, the time until which all changes were applied."""
         self._behind: dict[str, datetime] = {}
-        """By calendar, since when changes could not be decided on."""
+        """For each calendar, the time since which some changes are undecided."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._closing = asyncio.Event()
@@ -105,48 +106,48 @@ class CalendarSyncer:
 
     @property
     def disconnected(self) -> frozenset[str]:
-        """Calendars that were disconnected when they were last looked at: their owners must connect them again."""
+        """Calendars that were disconnected when they were last read: their owners must reconnect them."""
         return frozenset(self._disconnected)
 
     @property
     def busy(self) -> frozenset[str]:
-        """Calendars that have changes which are not applied yet."""
+        """Calendars with changes that are not applied yet."""
         return frozenset(self._tasks)
 
     async def handle(self, event: WebhookEvent) -> None:
-        """Take a delivery; what it asks for is done in the background. Kinds that do not concern calendars are ignored.
+        """Accept a delivery and sync its calendar in the background. Events that do not concern calendars are ignored.
 
-        Raises `SessionClosedError` once the syncer is closed: answer with a 5xx, and the delivery will be repeated.
+        Raises `SessionClosedError` once the syncer is closed: respond with a 5xx, and the delivery will be repeated.
         """
         match event.data:
             case CalendarSyncEvents(calendar_id, last_updated_ts):
                 self._want(calendar_id, last_updated_ts)
             case CalendarUpdate(calendar_id):
-                # A calendar that was connected again has lost its bots, and nothing says so of each event.
+                # A reconnected calendar has lost its bots, but its events' `updated_at` did not change.
                 self._want(calendar_id, ALWAYS)
 
     async def catch_up(self, calendar_ids: Iterable[str]) -> None:
-        """Look at these calendars without being asked: at everything the first time, and later at what changed since."""
+        """Sync these calendars without a delivery: all events the first time, later those that changed since."""
         for calendar_id in calendar_ids:
             self._want(calendar_id, self._watermarks.get(calendar_id) or await self._stored(calendar_id) or ALWAYS)
 
     async def drain(self) -> None:
-        """Return once nothing is waiting or at work."""
+        """Wait until no sync is waiting or running."""
         while tasks := self._all_tasks():
             await asyncio.wait(tasks)
 
     async def aclose(self, timeout: float | None = None) -> None:
-        """Take no more deliveries, and finish those that came. What fails now is logged and not tried again.
+        """Accept no more deliveries, and finish the accepted ones. Failures are logged and not retried.
 
-        After `timeout` seconds what is unfinished is cut short, and a log line names its calendars: the next start looks at
-        all of them.
+        After `timeout` seconds, unfinished syncs are cancelled and their calendars logged: the next start syncs them
+        all.
         """
         limit = None if timeout is None else checks.seconds("timeout", timeout, zero=True)
         self._closing.set()
         if self._next_round is not None:
             self._next_round.cancel()
         try:
-            # Not asyncio.timeout, which could not tell its own cancellation from one that comes from outside.
+            # Not asyncio.timeout: it could not distinguish its own cancellation from one by the caller.
             if limit is None:
                 await self.drain()
             elif tasks := self._all_tasks():
@@ -173,7 +174,7 @@ class CalendarSyncer:
         return {task for task in (*self._tasks.values(), self._round) if task is not None and not task.done()}
 
     async def _end(self, *, bounded: bool) -> None:
-        """Cancel what is at work and wait for its end. A cancellation may be swallowed on its way, and is repeated."""
+        """Cancel all tasks and wait for them. The cancellation is repeated, because code may swallow it."""
         left, rounds = self._all_tasks(), 0
         while left and not (bounded and rounds == 4):
             for task in left:
@@ -182,10 +183,10 @@ class CalendarSyncer:
             rounds += 1
         if left:
             logger.error("%s: cancelled %d times, and still at work", ", ".join(map(str, left)), rounds)
-        self._tasks.clear()  # of those that were cancelled before they began
+        self._tasks.clear()  # tasks that were cancelled before they began do not remove themselves
 
     def _start(self) -> None:
-        """Begin the first full round, once."""
+        """Begin the first full round, unless it has begun."""
         if self._full_every is not None and self._round is None:
             self._begin_round()
 
@@ -197,7 +198,7 @@ class CalendarSyncer:
         self._next_round = asyncio.get_running_loop().call_later(self._full_every, self._begin_round)
 
     async def _look_at_all(self) -> None:
-        """Want all events of all calendars to be looked at."""
+        """Request a sync of all events of all calendars."""
         listed: Any = getattr(self._recall, "calendars", None)
         failures = 0
         while listed is not None:
@@ -240,13 +241,13 @@ class CalendarSyncer:
                 del self._tasks[calendar_id]
 
     async def _attempt(self, calendar_id: str) -> bool:
-        """Sync a calendar; return whether there is nothing to try again."""
+        """Sync a calendar. Return False if it must be retried."""
         async with self._slots:
             since = self._waiting.pop(calendar_id)
             try:
                 return await self._sync(calendar_id, since)
             except Exception as error:
-                # Whatever it is, nobody else would see it.
+                # This task has no caller that would see the exception.
                 logger.exception("calendar %s: the sync failed", calendar_id)
                 self._report(calendar_id, error)
                 if not _is_hopeless(error):
@@ -265,7 +266,7 @@ class CalendarSyncer:
                 logger.exception("calendar %s: on_error failed", calendar_id)
 
     async def _may_retry(self, failures: int) -> bool:
-        """Wait; return whether to try again."""
+        """Wait for the backoff. Return whether to retry."""
         if self._closing.is_set():
             return False
         with suppress(TimeoutError):
@@ -274,9 +275,9 @@ class CalendarSyncer:
         return True
 
     async def _sync(self, calendar_id: str, since: datetime) -> bool:
-        """Plan and apply what changed; return whether there is nothing to try again."""
+        """Plan and apply the changes. Return False if the sync must be retried."""
         watermark = self._watermarks.get(calendar_id) or await self._stored(calendar_id)
-        # The first look is at everything: what was done before the start is not known for certain.
+        # The first sync reads everything: it is not certain what was applied before the start.
         since = ALWAYS if watermark is None else min(since, watermark, self._behind.get(calendar_id, since))
         policy = _Guarded(self._policy)
         plan = await self._recall.plan(
@@ -293,12 +294,12 @@ class CalendarSyncer:
             reached = min(reached, *undecided)
         await self._advance(calendar_id, watermark, reached)
         if connected_again and since != ALWAYS:
-            # It has lost its bots, and nothing says so of each event.
+            # The calendar has lost its bots, but its events' `updated_at` did not change.
             self._waiting[calendar_id] = ALWAYS
         return self._report_failures(calendar_id, policy.failures)
 
     def _report_failures(self, calendar_id: str, failures: Mapping[str, Exception]) -> bool:
-        """Report what the policy raised; return whether asking it again would change nothing."""
+        """Report what the policy raised. Return True if asking it again would change nothing."""
         for event_id, error in failures.items():
             logger.error("event %s: the policy failed, so the event is left as it is", event_id, exc_info=error)
             self._report(calendar_id, error)
@@ -309,9 +310,9 @@ class CalendarSyncer:
         return False
 
     async def _apply(self, calendar_id: str, plan: Plan) -> RecallError | None:
-        """Apply a plan; return an error that may pass, if there was one."""
+        """Apply a plan. Return a temporary error, if there was one."""
         unfinished: RecallError | None = None
-        # Changes from here on come with a delivery of their own, so the run need not look for them.
+        # Later changes have deliveries of their own, so the run need not recheck events.
         run: Any = self._recall.apply(plan, recheck=None)
         try:
             async for outcome in run:
@@ -324,7 +325,7 @@ class CalendarSyncer:
                 else:
                     logger.warning("calendar %s, event %s: %s", calendar_id, outcome.action.event_id, error)
         finally:
-            # A sync that is cancelled here sends nothing more.
+            # After a cancellation, the run must send nothing more.
             if hasattr(run, "aclose"):
                 await run.aclose()
         return unfinished
@@ -337,7 +338,7 @@ class CalendarSyncer:
                 logger.exception("event %s: on_outcome failed", outcome.action.event_id)
 
     async def _advance(self, calendar_id: str, watermark: datetime | None, reached: datetime) -> None:
-        """Remember until when all changes were applied; never an earlier moment than before."""
+        """Store until when all changes were applied. The watermark never moves back."""
         if watermark is not None and reached <= watermark:
             return
         self._watermarks[calendar_id] = reached
@@ -346,11 +347,11 @@ class CalendarSyncer:
         try:
             await self._store.set(calendar_id, reached)
         except Exception:
-            # The next start looks at everything, whatever the store says.
+            # Harmless: the first sync after the next start reads everything.
             logger.exception("calendar %s: its watermark could not be stored", calendar_id)
 
     async def _stored(self, calendar_id: str) -> datetime | None:
-        """The watermark of an earlier process, for a syncer that makes no full rounds."""
+        """Return the watermark of an earlier process, for a syncer without full rounds."""
         if self._full_every is not None:
             return None
         try:
@@ -363,7 +364,7 @@ class CalendarSyncer:
         self._behind[calendar_id] = min(since, self._behind.get(calendar_id, since))
 
     def _note_connection(self, calendar_id: str, *, connected: bool) -> bool:
-        """Note whether a calendar is connected; return whether it is connected again."""
+        """Record whether a calendar is connected. Return True if it was reconnected."""
         if connected:
             again = calendar_id in self._disconnected
             self._disconnected.discard(calendar_id)
@@ -375,14 +376,14 @@ class CalendarSyncer:
 
 
 def _is_hopeless(error: Exception) -> bool:
-    """Tell whether a sync that ended with this error would do so again."""
+    """Return whether a retry of the sync would fail with the same error."""
     if isinstance(error, NotFoundError):
-        return error.operation != "calendar_events.list"  # whose cursor was forgotten by the server
+        return error.operation != "calendar_events.list"  # there it means that the server dropped the cursor
     return isinstance(error, ConfigurationError | SessionClosedError)
 
 
 class _Guarded:
-    """A policy that leaves an event as it is where it raises, and remembers what it raised."""
+    """A policy that leaves an event as it is if the wrapped policy raises, and stores the exception."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
@@ -393,7 +394,7 @@ class _Guarded:
     async def __call__(self, event: CalendarEvent, calendar: Calendar) -> BotSpec | Undecided | None:
         try:
             spec = await ask(self._policy, event, calendar)
-        except Exception as error:  # noqa: BLE001  # whatever a policy raises: the syncer logs it
+        except Exception as error:  # noqa: BLE001  # a policy may raise anything: the syncer logs it
             self.failures[event.id] = error
             return UNDECIDED
         self.failures.pop(event.id, None)

@@ -1,4 +1,4 @@
-"""Where a `CalendarSyncer` remembers how far each calendar is in order: in memory, in a file, or in Redis."""
+"""Where a `CalendarSyncer` stores how far each calendar is synced: in memory, in a file, or in Redis."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ..errors import ConfigurationError
 
 
 class WatermarkStore(Protocol):
-    """Remembers a moment for each calendar. What its methods raise is logged, and harms nobody."""
+    """Stores one time per calendar. The syncer logs the exceptions of its methods and continues."""
 
     async def get(self, calendar_id: str) -> datetime | None:
-        """The moment that was set last, or `None`."""
+        """Return the time that was set last, or `None`."""
 
     async def set(self, calendar_id: str, moment: datetime) -> None:
-        """Remember this moment."""
+        """Store this time."""
 
 
 class MemoryWatermarks:
-    """Watermarks that are gone with the process."""
+    """Watermarks in memory, lost when the process ends."""
 
     def __init__(self) -> None:
         self._moments: dict[str, datetime] = {}
@@ -38,9 +38,9 @@ class MemoryWatermarks:
 
 
 class FileWatermarks:
-    """Watermarks in a JSON file that belongs to one process. It is replaced as a whole, so that a crash leaves it whole.
+    """Watermarks in a JSON file, for one process. The file is replaced atomically, so a crash cannot damage it.
 
-    Raises `ConfigurationError` for a file that holds something else.
+    Raises `ConfigurationError` if the file has another content.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -68,7 +68,7 @@ class FileWatermarks:
 
     def _write(self, moments: dict[str, datetime]) -> None:
         document = {calendar_id: moment.isoformat() for calendar_id, moment in sorted(moments.items())}
-        # A name of its own each time: a write that was cancelled goes on in its thread.
+        # A new name each time: a cancelled write continues in its thread.
         descriptor, new = mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
         try:
             with open(descriptor, "w") as file:
@@ -82,17 +82,17 @@ class FileWatermarks:
 
 
 class RedisClient(Protocol):
-    """What is needed of `redis.asyncio.Redis`, or of any client like it."""
+    """The methods of `redis.asyncio.Redis` that `RedisWatermarks` uses."""
 
     def get(self, name: str) -> Awaitable[bytes | str | None]:
-        """The value of a key."""
+        """Return the value of a key."""
 
     def set(self, name: str, value: str) -> Awaitable[object]:
         """Set a key."""
 
 
 class RedisWatermarks:
-    """Watermarks in Redis, one key for each calendar. The client is the caller's to close."""
+    """Watermarks in Redis, one key per calendar. The caller closes the client."""
 
     def __init__(self, client: RedisClient, prefix: str = "recall:watermark:") -> None:
         self._client = client

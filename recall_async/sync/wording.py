@@ -1,4 +1,4 @@
-"""Texts and addresses in the one form in which they compare: as people read them, however they are written."""
+"""Normalize texts and email addresses for comparison."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ _PROTOCOL = re.compile(r"(?:smtp|mailto):")
 
 
 def folded(text: str) -> str:
-    """Write `text` in the form in which it compares.
+    """Normalize `text` for comparison.
 
-    Case, Unicode normalization, the kind and amount of white space, and invisible characters make no difference.
+    The result ignores case, Unicode normalization, the kind and amount of white space, and invisible characters.
     """
     visible = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
-    # Folding can undo the normalization.
+    # `casefold` can undo the normalization.
     normal = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", visible).casefold())
     return re.sub(r"\s+", " ", normal)
 
 
 def address_of(email: str | None) -> str:
-    """Write an email address in the form in which it compares; empty if there is none."""
+    """Normalize an email address for comparison; empty if there is none."""
     return _PROTOCOL.sub("", folded(email or "").strip(), count=1)
 
 
 def domain_of(email: str | None) -> str | None:
-    """Return the domain of an email address in lower case; `None` for what is not an address."""
+    """Return the domain of an email address in lower case; `None` for an invalid address."""
     name, _, domain = address_of(email).rpartition("@")
     return domain if name and domain else None
