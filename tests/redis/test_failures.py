@@ -237,6 +237,22 @@ async def test_cancelled_close_leaves_no_connection(own_redis: StartRedis) -> No
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+async def test_session_that_never_closed_its_lane_leaves_no_connection_and_no_slot(own_redis: StartRedis) -> None:
+    """Would keep connection and slots of a session whose closing was cancelled before it came to its lanes."""
+    server = own_redis()
+    async with Redis.from_url(server.url) as client:
+        before = len(await client.client_list())
+        lane = RedisQuotaStore.from_url(server.url).open("w", OPERATION, Quota(100, 1.0))
+        await answered(lane)
+        lane.leave(Quota(100, 1.0))
+        async with asyncio.timeout(5):
+            while len(await client.client_list()) > before:  # noqa: ASYNC110 - the server tells nobody
+                await asyncio.sleep(0.01)
+        now, _ = await client.time()
+        slots = await client.zrange(f"recall:{{w/{OPERATION}}}:slots", 0, -1, withscores=True)
+        assert all(back < (now + 3) * 1e6 for _, back in slots)
+
+
 async def test_closing_the_store_loses_no_end_of_a_slot(own_redis: StartRedis) -> None:
     """Would leave slots to their leases whose ends were on their way when the store was closed."""
     server = own_redis()

@@ -41,7 +41,7 @@ RETRY_REFUSED = 0.1
 """Seconds until a server that refused the connection is asked again, if somebody has something to say."""
 MAX_BATCH = 256
 """Lanes that share a message: Redis is busy with it for some ten milliseconds at the most."""
-UNUSED_AT_MOST = 2.0
+UNUSED_AT_MOST = 0.2
 """Seconds for which a connection that nobody uses is left open by a session whose closing was cancelled."""
 BEAT = 0.5
 """Seconds between two looks at whether Redis still has its data."""
@@ -347,7 +347,17 @@ class Link:
     def _abandoned(self) -> None:
         self._unused = None
         if self._wire is not None or self._task is not None:
-            self._closing = self._loop.create_task(self.aclose_unused(), name="recall_async quota store: closing")
+            self._closing = self._loop.create_task(self._close_abandoned(), name="recall_async quota store: closing")
+
+    async def _close_abandoned(self) -> None:
+        """Say what there is to say, in a second at most, and close."""
+        self.join()
+        try:
+            if self._task is not None:
+                await asyncio.wait({self._task}, timeout=1.0)
+        finally:
+            self.users -= 1
+            await self.aclose_unused()
 
     async def aclose_unused(self) -> None:
         """Close, unless a lane is used."""
