@@ -10,6 +10,8 @@ from typing import Any, Final
 MAX_MESSAGE: Final = 500
 """Characters of a message."""
 MASK: Final = "***"
+MIN_KEY: Final = 6
+"""Characters of a key that is hidden where a server sent it back: shorter ones are part of ordinary words."""
 
 
 class Secret(str):
@@ -50,7 +52,8 @@ class KeyMask:
         for start in ("", "Token ", "token:", "Bearer "):
             coded = b64encode(f"{start}{key}".encode()).decode().rstrip("=")
             forms.append(Secret(coded[:-1]))
-        self._plain = tuple(forms)
+        # Real keys are long; hiding every letter of one that is not would hide what went wrong.
+        self._plain = tuple(form for form in forms if len(form) >= MIN_KEY and len(key) >= MIN_KEY)
 
     def text(self, text: str) -> str:
         """The text without the key."""
@@ -58,7 +61,7 @@ class KeyMask:
         for form in self._plain:
             if form.lower() in lower:
                 text = re.sub(re.escape(form), MASK, text, flags=re.IGNORECASE)
-        if _ESCAPED.search(text) and self._key.lower() in _unescaped(text).lower():
+        if self._plain and _ESCAPED.search(text) and self._key.lower() in _unescaped(text).lower():
             text = re.sub("".join(map(_written, self._key)), MASK, text, flags=re.IGNORECASE)
         return text
 
@@ -68,7 +71,7 @@ class KeyMask:
         masked = self.text(text)
         tail = masked[-6 * len(self._key) :]
         end = _unescaped(tail)
-        if any(end.endswith(self._key[:length]) for length in range(4, len(self._key))):
+        if self._plain and any(end.endswith(self._key[:length]) for length in range(4, len(self._key))):
             masked = masked[: len(masked) - len(tail)]
         return body if masked == text else masked.encode("latin-1", "replace")
 
