@@ -60,7 +60,7 @@ ROUNDING = 1e-6
 class Promise:
     """When a bulk call may take a slot of `window`."""
 
-    __slots__ = ("_answers", "_busiest", "_counts", "_keys", "_quota", "_reserve", "_since", "_window", "rho")
+    __slots__ = ("_answers", "_counts", "_enough", "_keys", "_quota", "_reserve", "_since", "_window", "rho")
 
     def __init__(self, window: Window, quota: Quota) -> None:
         self._window = window
@@ -81,7 +81,7 @@ class Promise:
         """An interactive call asks for a slot."""
         self._roll(now)
         self._counts[-1] += 1
-        if self._counts[-1] > self._busiest:
+        if self._counts[-1] > self._enough:
             self._follow()
 
     def answered(self, now: float) -> None:
@@ -144,10 +144,13 @@ class Promise:
 
     def _follow(self) -> None:
         """Let `rho` be what the demand calls for."""
-        self._busiest = max(self._counts)
         step = self._quota.rate / STEPS
-        wanted = step * math.ceil(FOLLOWED * self._busiest / self._quota.per / step)
-        rho = min(self._quota.promised_at_most, max(self._quota.promised, wanted))
+        wanted = step * math.ceil(FOLLOWED * max(self._counts) / self._quota.per / step)
+        most = self._quota.promised_at_most
+        rho = min(most, max(self._quota.promised, wanted))
+        # The calls of one window up to which it stays like that.
+        steps = math.floor(rho / step + ROUNDING)
+        self._enough = math.inf if rho >= most else steps * step * self._quota.per / FOLLOWED
         if rho != self.rho:
             self.rho = rho
             self._keys: deque[tuple[float, float]] = deque()

@@ -137,3 +137,15 @@ def test_greedy_promises_nothing_by_itself() -> None:
         assert promise.opens(0.0) == 0.0
         window.take()
     assert promise.opens(0.0) > 0.0
+
+
+@given(quotas(), st.integers(1, 200))
+def test_demand_is_followed_at_every_call(quota: Quota, calls: int) -> None:
+    """Would look at the demand too seldom, because that is not done at each call."""
+    promise = Promise(Window(quota.per), quota)
+    step = quota.rate / STEPS
+    for number in range(1, calls + 1):
+        promise.wanted(0.0)
+        wanted = FOLLOWED * number / quota.per
+        assert promise.rho >= min(wanted, quota.promised_at_most) - 1e-9
+        assert promise.rho <= max(quota.promised, wanted + step) + 1e-9
