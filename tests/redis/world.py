@@ -89,8 +89,8 @@ class World:
         reply = self._run(command)
         if command.script is ACQUIRE:
             client, seq = str(command.arguments[0]), int(command.arguments[1])
-            if seq < self._seqs.get(client, 0) and reply[0] >= 0:
-                self.problems.append("void: a message was heard after its repetition")
+            if seq < self._seqs.get(client, 0) and (reply[0] > 0 or any(count > 0 for count in reply[1:2])):
+                self.problems.append("void: a message was granted slots after its repetition")
             self._seqs[client] = max(seq, self._seqs.get(client, 0))
         return reply
 
