@@ -14,6 +14,7 @@ import msgspec
 from . import errors
 from .answers import UNPROVEN, Response
 from .errors import APIError
+from .models import SECRET_FIELDS
 from .operations import (
     CREATE_ACCESS_TOKEN,
     CREATE_CALENDAR,
@@ -103,15 +104,22 @@ def api_error(
     mask: KeyMask | None = None,
     *,
     cursor: bool = False,
+    sent: bytes | None = None,
 ) -> APIError:
     """Make the exception for a response that is not a success; `mask` hides the API key should it be in there.
 
+    `sent` is the body of the request: the secrets in it are hidden in the response, too.
     `cursor` says that the request was for a further page of a list.
     """
-    body = response.body if mask is None else mask.body(response.body)
+    masks = [] if mask is None else [mask]
+    if operation.secret and sent is not None:
+        masks += [KeyMask(Secret(value)) for value in _secrets_in(sent)]
+    body = response.body
+    for hidden in masks:
+        body = hidden.body(body)
     code, detail, complaints = _explain(body)
-    if mask is not None:
-        code, detail, complaints = mask.document([code, detail, complaints])
+    for hidden in masks:
+        code, detail, complaints = hidden.document([code, detail, complaints])
     kind = _kind(operation, response.status, code, detail)
     said = ""
     named = code is not None and (not operation.secret or _FIELD.fullmatch(code) is not None)
@@ -195,6 +203,11 @@ def _advice(
     if status in UNPROVEN or (status >= 500 and operation.method != "GET" and kind is errors.ServerError):
         return f"{_BY_STATUS.get(status, ADVICE[errors.ServerError])} {effect_of(operation)}"
     return ADVICE.get(kind) or _BY_STATUS.get(status, "")
+
+
+def _secrets_in(sent: bytes) -> list[str]:
+    fields = msgspec.json.decode(sent)
+    return [value for name, value in fields.items() if name in SECRET_FIELDS and isinstance(value, str)]
 
 
 def _secret(value: Any) -> Any:

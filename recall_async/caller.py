@@ -406,6 +406,7 @@ class Client:
                     response,
                     retry_after(response.headers),
                     self.transport.mask,
+                    sent=request.body,
                     cursor=request.link is not None or bool({"cursor", "page"} & set(dict(request.query or ()))),
                 )
             return decide(policy, number, error, jitter=jitter, in_doubt=call.in_doubt)
