@@ -1,6 +1,6 @@
-"""A local server that behaves like the API: for the demo, for tests, and for users' own test suites.
+"""A local server that behaves like the API: for the demo, for this package's tests, and for users' test suites.
 
-It shares no logic with the client, so that it can prove the client wrong.
+It shares no code with the client, so its tests can find the client's faults.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ __all__ = ["Fault", "RecallSandbox", "serve"]
 
 
 def __getattr__(name: str) -> object:
-    # pytest imports this package in every project that has the client installed: the server can wait until it is used.
+    # pytest imports this package in every project that has the client installed: import the server only when it is
+    # used.
     if name == "Fault":
         from .faults import Fault
 

@@ -1,4 +1,4 @@
-"""Request bodies as Django REST Framework reads them: JSON, forms, compressed ones, and 400 or 415 for all others."""
+"""Decode request bodies as Django REST Framework does: JSON, forms and compressed bodies; 400 or 415 for all others."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from aiohttp import web
 from .replies import detail, field_error, printable
 
 LARGEST = 64 * 1024 * 1024
-"""Largest body in bytes, after decompression. A `bot_config` may hold pictures."""
+"""Largest body in bytes, after decompression. A `bot_config` may contain pictures."""
 _MOST_FIELDS = 1000
 _DEEPEST = 200
-"""Levels of nesting in JSON that are accepted: the document is written again inside other objects."""
+"""The most accepted levels of nesting in JSON: responses nest the document in other objects."""
 _JSON_FIELDS = ("bot_config", "metadata")
 """Fields whose value in a form is JSON."""
 

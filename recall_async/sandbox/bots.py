@@ -1,4 +1,4 @@
-"""The operations on bots: what became of them, lists by page number, and the end of a call."""
+"""The operations on bots: retrieve, list by page number, and leave a call."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CONFIGURED = (
     "recording_config", "output_media", "automatic_video_output", "automatic_audio_output", "chat", "automatic_leave",
     "variant", "zoom", "google_meet", "breakout_room",
 )  # fmt: skip
-"""Fields of a `bot_config` that a bot shows unchanged."""
+"""Fields of a `bot_config` that a bot contains unchanged."""
 _HOSTS = {
     "zoom.us": "zoom",
     "meet.google.com": "google_meet",
@@ -82,7 +82,7 @@ def _page_number(text: str, pages: int) -> int:
 
 
 def _accept(request: Request) -> Callable[[Bot], bool]:
-    """Make a test for all filters of the query. Empty and unknown filters are ignored."""
+    """Return a predicate for all filters of the query. Empty and unknown filters are ignored."""
     query = request.query
     tests: list[Callable[[Bot], bool]] = []
     if (after := _time("join_at_after", query)) is not None:
@@ -119,7 +119,7 @@ def _choices(name: str, request: Request, known: tuple[str, ...]) -> set[str]:
 
 
 def _document(bot: Bot) -> dict[str, Any]:
-    """Write a bot as the API sends it."""
+    """Return a bot as the API sends it."""
     config = bot.config
     return {
         "id": bot.id,
@@ -136,7 +136,7 @@ def _document(bot: Bot) -> dict[str, Any]:
 
 
 def meeting_of(url: MeetingURL) -> MeetingURL:
-    """Convert a meeting URL to the object that bots use. A URL of an unknown form stays a text."""
+    """Convert a meeting URL to the object that bots use. A URL of an unknown form stays a string."""
     if not isinstance(url, str):
         return url
     try:

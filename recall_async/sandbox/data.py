@@ -1,8 +1,8 @@
-"""Calendars and events that look like those of two companies, the same for the same seed, at times relative to now.
+"""Generate calendars and events like those of two companies, reproducible by seed, at times relative to now.
 
-About three quarters are upcoming meetings with a URL: one-off, recurring, shared by several calendars, and a few perpetual
-ones, which are moved forward again and again. The rest has ended, was deleted, has no URL, lasts all day, or is under way.
-Events lie between one day back and 28 days ahead, as in the API.
+About three quarters are upcoming meetings with a URL: one-off, recurring, shared by several calendars, and a few
+perpetual ones, which are moved forward repeatedly. The others have ended, were deleted, have no URL, last all day, or
+are in progress. Events start between one day ago and 28 days ahead, as in the API.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Generator:
         )
 
     def _upcoming(self, calendars: list[CalendarDocument]) -> Iterator[Event]:
-        """Generate one-off and recurring meetings without end, each in one or several calendars."""
+        """Yield one-off and recurring meetings endlessly, each in one or several calendars."""
         rng = self.rng
         while True:
             sharers = rng.choices((1, 2, 3), weights=(6, 3, 1))[0]

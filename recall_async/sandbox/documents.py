@@ -1,4 +1,4 @@
-"""The documents that the sandbox keeps and sends, written from the API's reference and not from the client."""
+"""The documents that the sandbox stores and sends, defined from the API's reference, not from the client."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Person(NamedTuple):
 
 
 class Meeting(Struct, gc=False):
-    """What all events of one meeting share, in every calendar and occurrence."""
+    """The values that all events of one meeting share, in every calendar and occurrence."""
 
     title: str
     agenda: str

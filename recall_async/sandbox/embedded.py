@@ -26,20 +26,20 @@ _NOT_STARTED = "the sandbox has not been started: use it as a context manager"
 
 
 class RecallSandbox:
-    """Run a local server that behaves like the API, with data of its own.
+    """Run a local server that behaves like the API, with generated data.
 
-    `async with RecallSandbox() as sandbox:` serves in the running event loop, `with` in a thread, for code that is not
-    asynchronous. Every method may be called from any thread.
+    `async with RecallSandbox() as sandbox:` serves in the running event loop; `with` serves in a thread, for
+    synchronous code. Every method may be called from any thread.
 
-    - `events`, `calendars`, `seed`: how much data, and which.
-    - `api_key`, `api_keys`: the keys that are accepted. `host`, `port`: where to listen; port 0 takes a free one.
-    - `quota_scale`: a factor for the API's quotas. `quotas` replaces some: `{operation: (requests, seconds)}`.
+    - `events`, `calendars`: the number of each to generate. `seed`: selects the data.
+    - `api_key`, `api_keys`: the accepted keys. `host`, `port`: where to listen; port 0 selects a free port.
+    - `quota_scale`: a factor for the API's quotas. `quotas` replaces some of them: `{operation: (requests, seconds)}`.
     - `latency`: seconds before and after the point where a request is counted, each a number or a `(low, high)` range.
     - `faults`: the faults at the start and after each reset. `connect_after`: seconds for which a calendar is `connecting`.
     - `clock`: returns the seconds for quotas and idempotency keys. `now`: returns the time for data and bots.
-    - `webhook_url`: where webhooks are sent, signed with `webhook_secret`, with headers that begin with `webhook_headers`
-      (`webhook` or `svix`).
-    - `url_objects`: whether some meeting URLs are objects. `unusual`: the share of events with unusual invitations.
+    - `webhook_url`: where to send webhooks, signed with `webhook_secret`, with headers that begin with
+      `webhook_headers` (`webhook` or `svix`).
+    - `url_objects`: make some meeting URLs objects. `unusual`: the share of events with unusual invitations.
     - `shared_bots`: what happens when one of several events that share a bot is scheduled with another key: `detach` gives
       the event a bot of its own, `update` updates the bot in place, key included.
 
@@ -73,7 +73,7 @@ class RecallSandbox:
         self.api_key = api_key
         """The first API key that the sandbox accepts."""
         self.webhook_secret = webhook_secret
-        """The secret with which webhooks are signed."""
+        """The secret that signs webhooks."""
         self._webhooks = webhook_url, webhook_secret, webhook_headers
         Webhooks(*self._webhooks)
         self._settings = Settings(
@@ -108,7 +108,7 @@ class RecallSandbox:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def report(self) -> dict[str, Any]:
-        """Return what the server saw, as `GET /_sandbox/report` does. It also works after the sandbox has stopped."""
+        """Return the server's counters, as `GET /_sandbox/report` does. Also works after the sandbox has stopped."""
         return self._in_loop(lambda server: server.workspace.report())
 
     def snapshot(self) -> dict[str, Any]:
@@ -185,14 +185,14 @@ class RecallSandbox:
         self._in_loop(lambda server: server.revoke(calendar_id))
 
     def advance(self, seconds: float) -> None:
-        """Move the sandbox's clocks forward by so many seconds. Bots join and leave, and calendars connect, at their times.
+        """Move the sandbox's clocks forward by `seconds`. Bots join and leave, and calendars connect, at their times.
 
-        Raises `ValueError` for a negative number, NaN, or a time that no clock can show.
+        Raises `ValueError` for a negative number, NaN, or a time beyond the largest date.
         """
         self._in_loop(lambda server: server.advance(seconds))
 
     def fail_bot(self, bot_id: str, sub_code: str = "meeting_not_started") -> None:
-        """Make a bot fail in the waiting room with this `sub_code`, unless it has been let in already."""
+        """Make a bot fail in the waiting room with this `sub_code`, unless it has already been admitted."""
         self._in_loop(lambda server: server.fail_bot(bot_id, sub_code))
 
     def write_raw(self, event_id: str, raw: Any) -> None:
@@ -205,7 +205,7 @@ class RecallSandbox:
         self._in_loop(lambda server: setattr(server.webhooks, "url", url))
 
     def webhooks(self) -> dict[str, int]:
-        """Return how many webhooks were `delivered`, were given up (`failed`), and are `pending`."""
+        """Return how many webhooks were `delivered`, `failed` after all repeats, and are `pending`."""
         return self._in_loop(lambda server: server.webhooks.report())
 
     async def __aenter__(self) -> Self:
@@ -273,7 +273,7 @@ class RecallSandbox:
         await self._runner.cleanup()
 
     def _in_loop(self, work: Callable[[Server], T]) -> T:
-        """Run `work` in the sandbox's event loop, where no request is handled at the same time."""
+        """Run `work` in the sandbox's event loop, so that no request is handled at the same time."""
         server, loop = self._server, self._loop
         if server is None:
             raise RuntimeError(_NOT_STARTED)

@@ -18,7 +18,7 @@ _LONGEST_NAME = 100
 
 
 def contended_keys(operation: table.Operation[Any], state: State, request: Request) -> frozenset[str]:
-    """Return the deduplication keys that the request works on. Other requests on them conflict meanwhile."""
+    """Return the deduplication keys that the request uses. Concurrent requests with them conflict."""
     try:
         if operation.name == table.SCHEDULE_BOT.name:
             key = request.document().get("deduplication_key")
@@ -26,7 +26,7 @@ def contended_keys(operation: table.Operation[Any], state: State, request: Reque
         if operation.name == table.REMOVE_BOT.name:
             return state.keys_of(identifier(request.id))
     except Refusal:
-        pass  # the operation will say it
+        pass  # the operation raises it again
     return frozenset()
 
 
@@ -87,7 +87,7 @@ def _bot_of(body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _is_meeting(url: Any) -> bool:
-    """Tell whether a `bot_config` may name this meeting, or none."""
+    """Return whether a `bot_config` may have this `meeting_url`; `None` is allowed."""
     if isinstance(url, dict):
         return isinstance(url.get("platform"), str) and all(
             part is None or isinstance(part, str) for part in url.values()

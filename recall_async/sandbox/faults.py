@@ -1,4 +1,4 @@
-"""Faults on purpose, by operation: error responses, resets, truncated bodies and requests that hang."""
+"""Injected faults, by operation: error responses, resets, truncated bodies and hanging requests."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ FaultKind = Literal["status", "reset", "truncate", "hang"]
 
 @dataclass(slots=True)
 class Fault:
-    """A fault that happens `times` times (`None`: always) with `probability`, at `operation` (`None`: at all).
+    """A fault that happens `times` times (`None`: always) with `probability`, at `operation` (`None`: at all of them).
 
     Kinds: `status` responds with `status`, `headers` and `body` (JSON, or text or bytes as they are; by default an error
     with `code`). `reset` resets the connection without a response. `truncate` announces the complete body, sends half of it
     and closes the connection. `hang` does not respond until the sandbox releases its hanging requests or stops.
 
-    - `applied`: whether the request takes effect first; by default only for `truncate`. A hanging request that is not
-      applied takes effect when it is released.
-    - `counted`: whether the quota counts the request.
+    - `applied`: if true, the request takes effect first; the default is true only for `truncate`. A hanging request
+      that is not applied takes effect when it is released.
+    - `counted`: if true, the quota counts the request.
     """
 
     operation: str | None = None

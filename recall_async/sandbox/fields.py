@@ -1,4 +1,4 @@
-"""A request as the operations see it, and how they read ids, times and texts."""
+"""A request as the operations see it, and functions to read ids, times and texts."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .bodies import Body
 from .replies import field_error, not_found
 
 LONGEST_TEXT = 2000
-"""Characters that the API accepts in a deduplication key or a credential."""
+"""The most characters that the API accepts in a deduplication key or a credential."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What an operation uses of a request."""
+    """The parts of a request that operations use."""
 
     url: str
     """Scheme, host and path, without the query."""
@@ -53,7 +53,7 @@ def moment(text: str) -> datetime:
     try:
         return when.astimezone(UTC)
     except OverflowError:
-        # At either end of what a datetime can be: nothing lies beyond it.
+        # The time is beyond the first or last datetime: use that.
         return (datetime.min if when.year == 1 else datetime.max).replace(tzinfo=UTC)
 
 

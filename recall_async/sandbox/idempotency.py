@@ -1,6 +1,6 @@
-"""`Idempotency-Key`: the first answer for an hour, whatever the repeat's body says; 409 while there is no answer yet.
+"""`Idempotency-Key`: repeats within an hour get the first response, whatever their body; 409 while it is pending.
 
-A key counts for one method and path: on another path it is another key.
+A key belongs to one method and path: the same text on another path is another key.
 
 Documentation: https://docs.recall.ai/reference/idempotency
 """
@@ -14,12 +14,12 @@ from typing import NamedTuple
 from .replies import Refusal, Reply
 
 LIFETIME = 3600.0
-"""Seconds for which a response is kept."""
+"""Seconds for which a response is stored."""
 _NOT_KEPT = frozenset({401, 409, 429})
 
 
 class Key(NamedTuple):
-    """An idempotency key with the method and path for which it counts."""
+    """An idempotency key with its method and path."""
 
     method: str
     path: str
@@ -35,7 +35,7 @@ class ReplyCache:
         self._in_progress: set[Key] = set()
 
     def begin(self, key: Key) -> Reply | None:
-        """Return the kept response; `None` if the caller must perform the request, then call `finish`."""
+        """Return the stored response. If `None`, the caller must perform the request, then call `finish`."""
         self._forget()
         if key in self._in_progress:
             raise Refusal(
@@ -47,12 +47,12 @@ class ReplyCache:
         return None
 
     def keep(self, key: Key, reply: Reply) -> None:
-        """Keep the response for `key`: what the application said, including 507, but no other 5xx."""
+        """Store the response for `key`, unless it is a 5xx other than 507."""
         if reply.status not in _NOT_KEPT and (reply.status < 500 or reply.status == 507):
             self._replies[key] = (self._clock(), reply)
 
     def finish(self, key: Key) -> None:
-        """The request with this key is no longer in progress."""
+        """Mark the request with this key as no longer in progress."""
         self._in_progress.discard(key)
 
     def _forget(self) -> None:

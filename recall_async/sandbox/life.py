@@ -1,8 +1,8 @@
-"""The life of a bot: it waits, joins, records, leaves and is done, or fails on its way.
+"""The life of a bot: it waits, joins, records, leaves and is done, or fails in the waiting room.
 
-A bot joins when its start time has come and leaves when its meeting ends; the steps between take seconds. A bot that was
-told to fail does so in the waiting room. Every step is a status change that `bot.*`, `recording.*` and, where a
-transcript was asked for, `transcript.*` webhooks tell.
+A bot joins at its start time and leaves when its meeting ends; the steps between take seconds. `fail_bot` makes a bot
+fail in the waiting room. Each step is a status change with `bot.*`, `recording.*` and, if a transcript was requested,
+`transcript.*` webhooks.
 
 Documentation: https://docs.recall.ai/docs/bot-status-change-events
 """
@@ -30,7 +30,7 @@ _STEPS = {
     "recording_permission_allowed": ("in_call_recording", 3),
     "call_ended": ("done", 30),
 }
-"""What comes after a status, and after how many seconds."""
+"""The status that follows each status, and after how many seconds."""
 
 
 class BotStatus(Struct, gc=False):
@@ -78,7 +78,7 @@ class Bot:
     status_changes: list[BotStatus] = field(default_factory=list)
     recordings: list[Recording] = field(default_factory=list)
     fails_with: str | None = None
-    """The `sub_code` with which the bot is to fail; `None` if it is not to fail."""
+    """The `sub_code` with which the bot will fail; `None` if it will not fail."""
 
     @property
     def code(self) -> str:
@@ -87,12 +87,12 @@ class Bot:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What `bot_config` named as `metadata`."""
+        """The `metadata` of `bot_config`."""
         return self.config.get("metadata") or {}
 
     @property
     def is_transcribed(self) -> bool:
-        """Tell whether `bot_config` asks for a transcript."""
+        """True if `bot_config` requests a transcript."""
         recording = self.config.get("recording_config")
         return isinstance(recording, dict) and bool(recording.get("transcript"))
 
@@ -106,7 +106,7 @@ class Notice(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A status, and when a bot takes it."""
+    """A status, and when a bot gets it."""
 
     moment: datetime
     code: str
@@ -114,7 +114,7 @@ class Step(NamedTuple):
 
 
 def next_step(bot: Bot) -> Step | None:
-    """Return the next step of a bot, or `None` if the bot is over."""
+    """Return the next step of a bot, or `None` if it has finished."""
     code = bot.code
     if code in OVER:
         return None
@@ -154,7 +154,7 @@ def take(bot: Bot, step: Step, identify: Callable[[], str]) -> list[Notice]:
 
 
 def _medium(recording: Recording, moment: datetime, form: str) -> dict[str, Any]:
-    """Make a video or a transcript that is ready."""
+    """Return a finished video or transcript."""
     data = {"download_url": f"https://media.example/{recording.id}.{form}"}
     medium = {
         "id": str(uuid5(UUID(recording.id), form)),

@@ -1,4 +1,4 @@
-"""Listings: filters, pages of 100, and cursors that name a position, so that they survive changes of the data."""
+"""Lists: filters, pages of 100, and cursors that name a position, so they stay valid when the data changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DIRECTIONS: dict[str, Direction] = {"next": "next", "previous": "previous"}
 
 
 class Cursor(NamedTuple):
-    """A position in a list; the page after it (`next`) or before it (`previous`) is meant."""
+    """A position in a list. It selects the page after it (`next`) or before it (`previous`)."""
 
     direction: Direction
     position: Position
@@ -33,7 +33,7 @@ class Cursor(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """A query parameter: how its value is read, and which documents pass."""
+    """A query parameter: how to read its value, and which documents pass."""
 
     parse: Callable[[str, str], Any]
     test: Callable[[Any, Any], bool]
@@ -103,7 +103,7 @@ def _read_cursor(text: str | None) -> Cursor | None:
 
 
 def _accept(filters: Mapping[str, Filter], query: Mapping[str, str]) -> Callable[[Any], bool]:
-    """Make a test for all filters of the query. Empty and unknown parameters are ignored."""
+    """Return a predicate for all filters of the query. Empty and unknown parameters are ignored."""
     wanted = [
         (filters[name].test, filters[name].parse(name, text))
         for name, text in query.items()

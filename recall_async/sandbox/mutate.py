@@ -1,4 +1,4 @@
-"""Changes that people make to their calendars: meetings move, get a new link, are declined, deleted, created."""
+"""Change the calendars as people do: move meetings, change their links, decline, delete and create them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def mutate(state: State, number: int, now: datetime) -> list[dict[str, Any]]:
 def changes(state: State, number: int, now: datetime) -> Iterator[dict[str, Any]]:
     """Make `number` changes, one by one, and yield each with its `kind`, `event_ids` and `calendar_ids`.
 
-    Between two of them, requests may be served.
+    Requests may be served between two changes.
 
-    Moves and new links are the organizer's and reach all calendars that share the meeting; declining and deleting
-    concern one calendar's event. Only meetings that have not started change, and perpetual ones at any time. Without a
-    connected calendar nothing changes.
+    The organizer moves meetings and changes links, in all calendars that share the meeting; a decline or deletion
+    affects one calendar's event. Only meetings that have not started change; perpetual ones change at any time.
+    Without a connected calendar nothing changes.
     """
     rng = state.generator.rng
     copies: dict[tuple[str, datetime], list[Event]] = {}
@@ -60,7 +60,7 @@ def changes(state: State, number: int, now: datetime) -> Iterator[dict[str, Any]
 
 
 def _is_guest(event: Event) -> bool:
-    """Tell whether the calendar's owner is a guest, who can decline."""
+    """Return whether the calendar's owner is a guest and so can decline."""
     return event.meeting.attendees is not None and event.meeting.organizer.email != event.owner.email
 
 

@@ -30,7 +30,7 @@ def render(event: Event) -> msgspec.Raw:
 
 
 def link(url: MeetingURL) -> str | None:
-    """Return the URL that people click, also for a `meeting_url` that is an object."""
+    """Return the URL to join a meeting, also for a `meeting_url` that is an object."""
     if isinstance(url, dict):
         path = url.get("meeting_id") or url.get("thread_id")
         return f"https://{url['platform'].replace('_', '-')}.example/{path}"
@@ -38,7 +38,7 @@ def link(url: MeetingURL) -> str | None:
 
 
 def _answers(event: Event) -> list[tuple[Person, str]]:
-    """Return everybody's reply: the owner's from the event, the others' by their place in the list."""
+    """Return the replies of all attendees: the owner's from the event, the others' by their place in the list."""
     others = ("accepted", "needsAction", "accepted", "tentative", "accepted", "declined")
     return [
         (person, event.response if person.email == event.owner.email else others[place % len(others)])

@@ -1,4 +1,4 @@
-"""The pytest fixture `recall_sandbox`: a sandbox of its own for each test, in a thread, for tests of any kind."""
+"""The pytest fixture `recall_sandbox`: a separate sandbox for each test, in a thread, for tests of any kind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def recall_sandbox(request: pytest.FixtureRequest) -> Iterator[RecallSandbox]:
     """Run a `RecallSandbox` for one test: `url`, `api_key`, `report()`, `advance()`, `fault(...)` and more.
 
-    `@pytest.mark.recall_sandbox(events=50, quota_scale=20)` passes arguments; the closest marker counts. docs/testing.md
+    `@pytest.mark.recall_sandbox(events=50, quota_scale=20)` passes arguments; the closest marker is used.
+    docs/testing.md
     """
     from .embedded import RecallSandbox
 

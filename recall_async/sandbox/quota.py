@@ -1,6 +1,6 @@
 """The server's quota: a strict sliding window, as in Django REST Framework's throttles.
 
-A request at time t is counted if fewer than `limit` were counted in (t - per, t]; a throttled one is not counted.
+A request at time t is counted if fewer than `limit` were counted in (t - per, t]. A throttled request is not counted.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A finished response, which can be sent more than once."""
+    """A finished response. It can be sent more than once."""
 
     status: int
     body: bytes
@@ -64,5 +64,5 @@ def not_found() -> Refusal:
 
 
 def printable(text: str) -> str:
-    """Replace what JSON cannot hold: headers and URLs may contain bytes that are not UTF-8."""
+    """Replace characters that JSON cannot encode: headers and URLs may contain bytes that are not UTF-8."""
     return text.encode("utf-8", "replace").decode()

@@ -1,7 +1,7 @@
-"""The sandbox over HTTP: API keys, latency, quotas, faults, and what happens by itself.
+"""The sandbox over HTTP: API keys, latency, quotas, faults, and the bots' and calendars' own steps.
 
-The order for one request: authenticate (401) · latency before · count (429) · faults · `Idempotency-Key` and deduplication
-keys (409, or the kept response) · perform · latency after · respond.
+The order for one request: authenticate (401) · latency before · count (429) · faults · `Idempotency-Key` and
+deduplication keys (409, or the stored response) · perform · latency after · respond.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from .webhooks import Webhooks
 from .workspace import Settings, Workspace
 
 Delay = float | tuple[float, float]
-"""Seconds: a number, or a range from which they are drawn."""
+"""Seconds: a number, or a range for a random number."""
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 3600.0
 _AT_A_STRETCH, _BREATH = 0.01, 0.002
-"""Seconds of mutating at a stretch, and seconds after it in which other requests are served."""
+"""Seconds of mutations in a row, and seconds after them in which other requests are served."""
 
 
 class Server:
@@ -68,7 +68,7 @@ class Server:
         await self.webhooks.aclose()
 
     def reset(self) -> None:
-        """Start over with the same settings. Requests in progress end in the old workspace."""
+        """Start over with the same settings. Requests in progress finish in the old workspace."""
         self.workspace = Workspace(self.workspace.settings)
         self.release()
         self._changed.set()
@@ -80,7 +80,7 @@ class Server:
         return made
 
     async def mutate_slowly(self, number: int) -> list[dict[str, Any]]:
-        """Do the same while other requests are served. A reset ends it."""
+        """Do the same as `mutate` while other requests are served. A reset ends it."""
         loop, workspace = asyncio.get_running_loop(), self.workspace
         made, began = [], loop.time()
         for change in changes(workspace.state, number, workspace.now()):
@@ -95,7 +95,7 @@ class Server:
         return made
 
     def advance(self, seconds: float) -> None:
-        """Move the clocks forward, and do everything that is due meanwhile. Raises `ValueError`."""
+        """Move the clocks forward, and perform every step that becomes due. Raises `ValueError`."""
         self.workspace.advance(seconds)
         self._tell(self.workspace)
 
@@ -108,7 +108,7 @@ class Server:
         self._tell(self.workspace)
 
     def fail_bot(self, bot_id: str, sub_code: str) -> None:
-        """Make a bot fail in the waiting room, unless it has been let in already."""
+        """Make a bot fail in the waiting room, unless it has already been admitted."""
         self.workspace.state.bot(bot_id).fails_with = sub_code
 
     def write_raw(self, event_id: str, raw: Any) -> None:
@@ -137,7 +137,7 @@ class Server:
         try:
             result, fault = await self._serve(workspace, operation, path, identifier, request)
         except ConnectionError:
-            # The client went away before its body was here: nobody is left to answer, and nothing was counted.
+            # The client disconnected before its body was complete. The request was not counted.
             return web.Response()
         if result is not None:
             workspace.tallies[operation.name].add(result.status)
@@ -195,7 +195,7 @@ class Server:
         return (key.strip() if scheme.lower() == "token" else header.strip()) in self._api_keys
 
     def _tell(self, workspace: Workspace) -> None:
-        """Send the webhooks for what happened, and let `_live` look at what is due next."""
+        """Send the pending webhooks, and let `_live` find the next due step."""
         state = workspace.state
         notices, state.notices = state.notices, []
         for notice in notices:
@@ -205,7 +205,7 @@ class Server:
             self._changed.set()
 
     async def _live(self) -> None:
-        """Let bots join and leave, and calendars connect, when their time has come."""
+        """Make bots join and leave, and calendars connect, at their times."""
         while True:
             self._changed.clear()
             workspace = self.workspace
@@ -214,7 +214,7 @@ class Server:
             self._tell(workspace)
             seconds = _LONGEST_WAIT
             if self._wakes_at is not None:
-                # Clocks that a test has made may stand still: then a look now and then is enough.
+                # The clock of a test may stand still: look again after a limited wait.
                 seconds = min(max((self._wakes_at - workspace.now()).total_seconds(), _SHORTEST_WAIT), seconds)
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):

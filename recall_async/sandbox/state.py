@@ -1,14 +1,14 @@
-"""Calendars, events and bots of the sandbox's workspace, and the rules by which bots come and go.
+"""Calendars, events and bots of the sandbox's workspace, and the rules for scheduling and removing bots.
 
-The rules, where the documentation leaves room:
+The rules where the documentation is not precise:
 
-* A bot has one deduplication key, and a live key has one bot: events scheduled with the same key share its `bot_id`.
-* An entry of an event's `bots` is a snapshot of that event (or of what `bot_config` names instead) at its last schedule
-  request, so that each event that shares a bot needs a request of its own when the meeting moves.
+* A bot has one deduplication key, and a key in use has one bot: events scheduled with the same key share its `bot_id`.
+* An entry of an event's `bots` is a snapshot of the event's values (or of those in `bot_config`) at its last schedule
+  request. So when a meeting moves, each event that shares its bot needs a request.
 * Scheduling an event with another key replaces its bot, or updates it in place (`SharedBots`). A bot whose start has
-  passed is out already: it stays in `bots`, which is how an event that is moved forward again and again collects several.
-* Bots are no part of the calendar event: `updated_at` does not change with them.
-* A deleted event has no bots; a bot without events is gone.
+  passed has been dispatched and stays in `bots`, so an event that is moved forward repeatedly collects several.
+* Bots are not part of the calendar event: `updated_at` does not change with them.
+* A deleted event has no bots. A bot without events is deleted.
 
 Documentation: https://docs.recall.ai/docs/scheduling-guide
 """
@@ -62,7 +62,7 @@ class State:
         self._shared_bots = shared_bots
         self._events_of_a_calendar = events // calendars
         self._due: list[tuple[datetime, str]] = []
-        """A heap of times and ids of bots and calendars that are due then. Some entries are outdated."""
+        """A heap of times with the ids of the bots and calendars that are due. Some entries are outdated."""
         self.notices: list[Notice] = []
         """Events for which no webhook has been sent yet."""
 
@@ -81,7 +81,7 @@ class State:
             raise not_found() from None
 
     def count_bots(self, now: datetime) -> int:
-        """Count the bots whose meeting is not over."""
+        """Return the number of bots whose meeting has not ended."""
         return sum(bot.end_time > now for bot in self.bots.values())
 
     def schedule(
@@ -94,7 +94,7 @@ class State:
         meeting_url: MeetingURL,
         now: datetime,
     ) -> None:
-        """Put the bot of `key` on the event. `start_time` and `meeting_url` replace those of the event."""
+        """Schedule the bot of `key` on the event. `start_time` and `meeting_url` replace those of the event."""
         document = event.document
         start_time, meeting_url = start_time or document.start_time, meeting_url or document.meeting_url
         bot = self.bots.get(self._live_bots.get(key, ""))
@@ -134,7 +134,7 @@ class State:
             raise not_found() from None
 
     def leave_call(self, bot: Bot, now: datetime) -> None:
-        """Make a bot leave its call. Raises a refusal: 400 if it has not started, or its call is over."""
+        """Make a bot leave its call. Raises a refusal: 400 if it has not started, or its call has ended."""
         if bot.code == "ready":
             message = "Cannot send a command to a bot which has not been started."
             raise coded_error(400, "cannot_command_unstarted_bot", message)
@@ -144,15 +144,15 @@ class State:
         self._take(bot, life.Step(now, "call_ended", "bot_received_leave_call"))
 
     def connect_later(self, calendar: CalendarDocument, moment: datetime) -> None:
-        """Connect a calendar, which is `connecting`, at that time."""
+        """Connect a `connecting` calendar at `moment`."""
         heappush(self._due, (moment, calendar.id))
 
     def next_due(self) -> datetime | None:
-        """Return when `tick` has something to do next, or `None`."""
+        """Return when the next step is due for `tick`, or `None`."""
         return self._due[0][0] if self._due else None
 
     def tick(self, now: datetime) -> None:
-        """Do everything that is due by now, each at its own time: bots take steps, calendars connect."""
+        """Perform every step that is due by `now`, each at its own time: bots take steps, calendars connect."""
         while self._due and self._due[0][0] <= now:
             moment, identifier = heappop(self._due)
             if (bot := self.bots.get(identifier)) is not None:
@@ -163,11 +163,11 @@ class State:
                 self._connect(calendar, moment)
 
     def tell(self, calendar: CalendarDocument) -> None:
-        """Note a `calendar.update` webhook."""
+        """Queue a `calendar.update` webhook."""
         self.notices.append(Notice("calendar.update", {"calendar_id": calendar.id}, calendar.id))
 
     def tell_of_events(self, calendar_id: str, moment: datetime) -> None:
-        """Note a `calendar.sync_events` webhook: events changed at `moment`."""
+        """Queue a `calendar.sync_events` webhook: events changed at `moment`."""
         data = {"calendar_id": calendar_id, "last_updated_ts": moment}
         self.notices.append(Notice("calendar.sync_events", data, calendar_id))
 
@@ -180,7 +180,7 @@ class State:
             heappush(self._due, (max(step.moment, now), bot.id))
 
     def _connect(self, calendar: CalendarDocument, now: datetime) -> None:
-        """Connect a calendar: set its address, add its events, and note the first `calendar.sync_events`."""
+        """Connect a calendar: set its address, add its events, and queue the first `calendar.sync_events` webhook."""
         calendar.platform_email = self.generator.address_of(calendar)
         self.set_status(calendar, "connected", now)
         for event in self.generator.events_of(calendar, self._events_of_a_calendar, now):
@@ -201,7 +201,7 @@ class State:
         return None
 
     def remove(self, event: Event, now: datetime) -> None:
-        """Remove the event's bot, if it has one. Raises a refusal: 405 if the bot was dispatched already."""
+        """Remove the event's bot, if it has one. Raises a refusal: 405 if the bot has been dispatched."""
         document = event.document
         if document.start_time <= now and any(entry.start_time <= now for entry in document.bots):
             raise coded_error(405, "cannot_delete_bot", "Cannot delete a bot that was already dispatched.")
@@ -216,7 +216,7 @@ class State:
         insort(self.event_order, _position(event))
 
     def move_event(self, event: Event, start_time: datetime, now: datetime) -> None:
-        """Move an event to `start_time`. It keeps its length, and its bot stays where it was."""
+        """Move an event to `start_time`. Its length and its bot do not change."""
         document = event.document
         del self.event_order[bisect_left(self.event_order, _position(event))]
         document.end_time += start_time - document.start_time
@@ -239,7 +239,7 @@ class State:
         event.document.raw = render(event)
 
     def disconnect(self, calendar: CalendarDocument, now: datetime) -> None:
-        """Delete a calendar: it stays as `disconnected`, and its events are marked as deleted."""
+        """Delete a calendar: it becomes `disconnected`, and its events are marked as deleted."""
         self.set_status(calendar, "disconnected", now)
         for event in self.events.values():
             if event.document.calendar_id == calendar.id and not event.document.is_deleted:
@@ -254,7 +254,7 @@ class State:
                 self.remove(event, now)
 
     def set_status(self, calendar: CalendarDocument, status: str, now: datetime) -> None:
-        """Set the status of a calendar, and note when."""
+        """Set the status of a calendar, and record when it changed."""
         if calendar.status != status:
             calendar.status = status
             calendar.status_changes.append(StatusChange(status, now))

@@ -1,6 +1,6 @@
-"""Unusual invitations, as people meet them: aliases, owners who are not on the list, placeholders, odd text.
+"""Unusual but real invitations: aliases, owners missing from the attendees, placeholders, unusual text.
 
-Each kind is a small fact from public payloads of Google Calendar and Microsoft Graph.
+Each kind occurs in public payloads of Google Calendar and Microsoft Graph.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NO_BREAK_SPACE = "\u00a0"
 
 
 def make_unusual(payload: dict[str, Any], event: Event) -> None:
-    """Change a usual payload to the event's unusual kind."""
+    """Change a usual payload in place to the event's unusual kind."""
     google = event.document.platform == "google_calendar"
     if event.unusual == "odd_text":
         # Decomposed letters and a no-break space, as some clients send them.

@@ -1,6 +1,7 @@
-"""Webhooks that the sandbox sends, signed and repeated as the API does it.
+"""Webhooks that the sandbox sends, signed and repeated like those of the API.
 
-The signature follows https://www.standardwebhooks.com and is implemented anew: the sandbox shares no code with the client.
+The signature follows https://www.standardwebhooks.com in an implementation of its own: the sandbox shares no code
+with the client.
 
 Documentation: https://docs.recall.ai/docs/calendar-v2-webhooks
 """
@@ -26,15 +27,15 @@ from .replies import encode
 SECRET = "whsec_c2FuZGJveC13ZWJob29rLXNlY3JldC0yNGI="
 """The default secret."""
 REPEATS = (0.2, 1.0, 5.0, 30.0)
-"""Seconds after which a delivery that was not answered with 2xx is repeated. The API repeats it for 28 hours."""
+"""Seconds after which a delivery without a 2xx response is repeated. The API repeats it for 28 hours."""
 TIMEOUT = aiohttp.ClientTimeout(total=15)
 AT_ONCE = 20
-"""Deliveries that are sent at the same time."""
+"""The most deliveries that are sent at the same time."""
 HeaderNames = Literal["webhook", "svix"]
 
 
 class Delivery(NamedTuple):
-    """A message that is to be sent to a URL."""
+    """A message to send to a URL."""
 
     message_id: str
     url: str
@@ -43,7 +44,7 @@ class Delivery(NamedTuple):
 
 
 class Webhooks:
-    """Send deliveries to one URL, or to none, and to the URLs of calendars."""
+    """Send deliveries to an optional URL and to the URLs of calendars."""
 
     def __init__(self, url: str | None, secret: str, header_names: HeaderNames = "webhook") -> None:
         if header_names not in ("webhook", "svix"):
@@ -52,7 +53,7 @@ class Webhooks:
         self.secret = secret
         self.delivered: int = 0
         self.failed: int = 0
-        """Number of deliveries that were given up."""
+        """Number of deliveries that failed after all repeats."""
         self._header_names = header_names
         self._key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
         self._ready: deque[Delivery] = deque()
@@ -65,7 +66,7 @@ class Webhooks:
     def send(self, notice: Notice, own_url: str | None = None) -> None:
         """Send a webhook, also to the calendar's `own_url` if that is on this machine or on the host of all webhooks.
 
-        Tests create calendars with production URLs, where nobody expects deliveries from a sandbox.
+        Other URLs get nothing: tests may create calendars with production URLs.
         """
         urls = {url for url in (self.url, own_url) if url is not None}
         if own_url is not None and not (_is_local(own_url) or _host(own_url) in {_host(self.url or "")} - {""}):
@@ -75,15 +76,15 @@ class Webhooks:
         body = encode({"event": notice.event, "data": notice.data})
         for url in urls:
             self._pending += 1
-            # Not a number: a receiver that remembers ids must not take a new message for an old one after a restart.
+            # A random id: after a restart, a counter would repeat ids that a receiver already stored.
             self._start(Delivery(f"msg_{token_hex(12)}", url, body, 0))
 
     def report(self) -> dict[str, int]:
-        """Return how many deliveries arrived, were given up, and are pending."""
+        """Return how many deliveries succeeded, failed after all repeats, and are pending."""
         return {"delivered": self.delivered, "failed": self.failed, "pending": self._pending}
 
     async def aclose(self) -> None:
-        """Drop what is pending, and send nothing more."""
+        """Drop the pending deliveries, and send nothing more."""
         self._closed = True
         self._ready.clear()
         for timer in self._timers:
@@ -127,7 +128,7 @@ class Webhooks:
         try:
             async with self._http.post(delivery.url, data=delivery.body, headers=self._headers(delivery)) as answer:
                 return 200 <= answer.status < 300
-        except (aiohttp.ClientError, TimeoutError, ValueError):  # a ValueError for a URL that is none
+        except (aiohttp.ClientError, TimeoutError, ValueError):  # ValueError: an invalid URL
             return False
 
     def _headers(self, delivery: Delivery) -> dict[str, str]:

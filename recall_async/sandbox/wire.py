@@ -1,4 +1,4 @@
-"""Routes, and how a response is sent: complete, truncated, or not at all."""
+"""Route requests, and send responses: complete, truncated, or not at all."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def response(result: Reply) -> web.Response:
 
 
 def reset(request: web.BaseRequest) -> web.Response:
-    """Reset the TCP connection. The response that is returned is not sent."""
+    """Reset the TCP connection. The returned response is not sent."""
     if (transport := request.transport) is not None:
         # Without lingering, closing the socket sends RST instead of FIN.
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

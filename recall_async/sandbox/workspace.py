@@ -1,4 +1,4 @@
-"""One workspace of the sandbox: its data, its quotas, and what it has counted since it started or was reset."""
+"""One workspace of the sandbox: its data, its quotas, and its counters since the start or the last reset."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .replies import Refusal, Reply
 from .state import SharedBots, State
 
 _ROOM = timedelta(days=400)
-"""Kept free between the latest time of the clock and the last possible date."""
+"""Time between the latest allowed time of the clock and the last possible date."""
 
 
 def utc_now() -> datetime:
@@ -29,7 +29,7 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of a workspace, from which it starts after each reset."""
+    """The settings of a workspace, which it keeps after a reset."""
 
     events: int
     calendars: int
@@ -60,7 +60,7 @@ class Settings:
         self.windows()
 
     def windows(self, clock: Callable[[], float] | None = None) -> dict[str, SlidingWindow]:
-        """Make an empty window for each operation: with its own quota, or `quota_scale` times the documented one."""
+        """Return an empty window for each operation: with its own quota, or `quota_scale` times the documented one."""
         quotas = {name: (int(row.limit * self.quota_scale), QUOTA_PERIOD) for name, row in OPERATIONS.items()}
         clock = clock or self.clock
         return {name: SlidingWindow(*quota, clock) for name, quota in {**quotas, **self.quotas}.items()}
@@ -118,7 +118,7 @@ class Workspace:
         return self.settings.now() + timedelta(seconds=self._advanced)
 
     def advance(self, seconds: float) -> None:
-        """Move both clocks forward, and do what is due. Raises `ValueError` for an invalid number of seconds."""
+        """Move both clocks forward, and perform what is due. Raises `ValueError` for an invalid number of seconds."""
         try:
             if not 0 <= seconds < math.inf:
                 raise OverflowError
@@ -129,7 +129,7 @@ class Workspace:
         self.state.tick(self.now())
 
     def report(self) -> dict[str, Any]:
-        """Return what the server saw: events, scheduled bots, and the responses and busiest window of each operation."""
+        """Return the counters: events, scheduled bots, and the responses and busiest window of each operation."""
         return {
             "events": len(self.state.events),
             "bots": self.state.count_bots(self.now()),
@@ -147,7 +147,7 @@ class Workspace:
 
     @contextmanager
     def claim(self, idempotency_key: Key | None, deduplication_keys: frozenset[str]) -> Iterator[Reply | None]:
-        """Hold the keys of a request meanwhile, and give the kept response. Raises a refusal: 409."""
+        """Hold the keys of a request while it is performed, and yield the stored response. Raises a refusal: 409."""
         if not self._deduplication_keys.isdisjoint(deduplication_keys):
             raise Refusal(
                 409,
