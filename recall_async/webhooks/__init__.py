@@ -1,4 +1,4 @@
-"""Webhooks: verify that a delivery is authentic, and read what it says. Nothing here does any I/O.
+"""Webhooks: verify that a delivery is authentic, and decode it.
 
 Documentation: https://docs.recall.ai/docs/authenticating-requests-from-recallai,
 https://docs.recall.ai/docs/calendar-v2-webhooks and https://www.standardwebhooks.com

@@ -1,4 +1,4 @@
-"""What deliveries say: a typed payload for every kind that Recall.ai documents, the JSON object for all others.
+"""The payloads of deliveries: a type for every kind that Recall.ai documents, the JSON object for all others.
 
 Documentation: https://docs.recall.ai/docs/calendar-v2-webhooks and https://docs.recall.ai/docs/bot-status-change-events
 """
@@ -31,11 +31,11 @@ class CalendarUpdate(Struct, frozen=True):
 
 
 class Subject(Struct, frozen=True):
-    """A bot, a recording or a transcript that a delivery is about."""
+    """The bot, recording or transcript that a delivery is about."""
 
     id: str
     metadata: dict[str, Any] = field(default_factory=dict)
-    """What the `bot_config` named as `metadata`; of a recording or transcript, its own."""
+    """The `metadata` of the bot's `bot_config`, or the recording's or transcript's own."""
 
 
 class BotChange(Struct, frozen=True, kw_only=True):
@@ -48,7 +48,7 @@ class BotChange(Struct, frozen=True, kw_only=True):
     code: str
     """The status. New ones may be added."""
     sub_code: str | None = None
-    """Why, where there is a reason: `meeting_not_started`, `bot_kicked_from_waiting_room` and others."""
+    """The reason, if there is one: `meeting_not_started`, `bot_kicked_from_waiting_room` and others."""
     updated_at: datetime
     message: str | None = None
     """Only in `bot.status_change`."""
@@ -90,12 +90,12 @@ Payload = CalendarSyncEvents | CalendarUpdate | BotChange | BotLog | RecordingCh
 
 
 class WebhookEvent(Struct, frozen=True):
-    """An authentic delivery. One that is repeated has the same `id`, and a `timestamp` of its own."""
+    """An authentic delivery. A repeated delivery has the same `id` and a new `timestamp`."""
 
     event: str
-    """What happened, such as `calendar.sync_events` or `bot.done`."""
+    """The kind of event, such as `calendar.sync_events` or `bot.done`."""
     data: Payload
-    """What it is about; for kinds that this version does not know, the JSON object as it came."""
+    """The payload; for kinds that this version does not know, the JSON object as received."""
     id: str = ""
     timestamp: datetime | None = None
 
@@ -118,7 +118,7 @@ def decode(body: bytes, message_id: str, timestamp: datetime) -> WebhookEvent:
     return WebhookEvent(kind, data, message_id, timestamp)
 
 
-# The forms on the wire. Times are text, because the documentation leaves open whether they have an offset.
+# The forms on the wire. Times are text, because the documentation does not say whether they have an offset.
 
 
 class _Envelope(Struct):
@@ -265,7 +265,7 @@ def _present(value: T | None, name: str) -> T:
 
 
 def _moment(text: str) -> datetime:
-    """ISO 8601 with or without an offset, as a time in UTC."""
+    """Parse an ISO 8601 time, with or without an offset, as UTC."""
     moment = datetime.fromisoformat(text)
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 

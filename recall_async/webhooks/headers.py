@@ -1,10 +1,10 @@
-"""The three signed headers of a delivery, in whichever form a web framework passes them.
+"""Read the three signed headers of a delivery, in the form that any web framework passes them.
 
-Headers are a mapping, an object with `items()`, or pairs of name and value (ASGI's `scope["headers"]`). Names may be in any
-case, as bytes, or in the form of a WSGI environment. A value is text, bytes, a list of values, or one value that was split
-at its commas. A header that occurs several times counts with all its values.
+Headers are a mapping, an object with `items()`, or pairs of name and value (ASGI's `scope["headers"]`). Names may
+have any case, be bytes, or have the form of a WSGI environment. A value is text, bytes, a list of values, or one
+value that was split at its commas. If a header occurs several times, all its values are used.
 
-The cost is linear in the size of the headers.
+The time is linear in the size of the headers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Items(Protocol):
     """Headers that can list their names and values."""
 
     def items(self) -> Iterable[tuple[Any, Any]]:
-        """Names and values."""
+        """Return pairs of name and value."""
 
 
 Headers = Items | Iterable[Iterable[Any]]
@@ -33,22 +33,25 @@ _LONGEST_NAME = len("HTTP_WEBHOOK_TIMESTAMP")
 
 
 class Signed(NamedTuple):
-    """What the headers of a delivery say about its signature."""
+    """The signed headers of a delivery."""
 
     message_id: str
     timestamp: str
     signatures: list[bytes]
-    """The base64 of every signature of version v1."""
+    """The base64 text of every v1 signature."""
 
 
 def read_signed(headers: Headers) -> Signed:
-    """Find the signed headers. Raises `WebhookVerificationError` if one is missing, `TypeError` for no headers at all."""
+    """Find the signed headers.
+
+    Raises `WebhookVerificationError` if one is missing, `TypeError` if `headers` has none of the supported forms.
+    """
     found: dict[str, list[str]] = {name: [] for name in _NAMES}
     for name, value in _pairs(headers):
         if (plain := _plain_name(name)) in _NAMES:
             found[plain] += _values(value)
     for prefix in _PREFIXES:
-        # A proxy may repeat a header: what is the same twice counts once, what differs matches no signature.
+        # A proxy may repeat a header: equal values count once, different values match no signature.
         message_id, timestamp = (",".join(dict.fromkeys(found[f"{prefix}-{part}"])) for part in ("id", "timestamp"))
         signature = ",".join(found[f"{prefix}-signature"])
         if message_id and timestamp and signature:
@@ -62,13 +65,13 @@ def read_signed(headers: Headers) -> Signed:
         raise WebhookVerificationError(
             f"{prefix}-timestamp must be a number of seconds since 1970, got {timestamp!r:.40}"
         )
-    # Base64 holds neither commas nor spaces: each v1 is followed by its signature, however the value was split.
+    # Base64 contains neither commas nor spaces, so each v1 is followed by its signature however the value was split.
     words = [word for word in re.split(r"[,\s]+", signature) if word]
     return Signed(message_id, timestamp, [encoded(second) for first, second in pairwise(words) if first == "v1"])
 
 
 def encoded(text: str) -> bytes:
-    """The bytes of a header's text, whatever characters it holds."""
+    """Encode a header's text, whatever characters it contains."""
     return text.encode("utf-8", "backslashreplace")
 
 
@@ -86,14 +89,14 @@ def _pairs(headers: Headers) -> Iterator[tuple[Any, Any]]:
 
 
 def _plain_name(name: object) -> str:
-    """The name in lower case with hyphens; empty for what cannot be a name of interest."""
+    """Return the name in lower case with hyphens; empty if it cannot be one of the signed headers."""
     if not isinstance(name, str | bytes | bytearray) or len(name) > _LONGEST_NAME:
         return ""
     return _text(name).lower().replace("_", "-").removeprefix("http-")
 
 
 def _values(value: object) -> Iterator[str]:
-    """The texts of a value that are not empty."""
+    """Yield the texts of a value that are not empty."""
     if isinstance(value, str | bytes | bytearray | memoryview | int):
         if text := _text(value).strip():
             yield text

@@ -1,7 +1,7 @@
-"""`Latest`: drop deliveries that are older than what is known of their bot, recording or transcript.
+"""`Latest`: drop deliveries that are older than an earlier one about the same bot, recording or transcript.
 
-Deliveries are repeated for more than a day and come out of order, so a handler that writes each status into its database
-ends up with an old one. The times in the deliveries decide, never a clock.
+Deliveries are repeated for more than a day and arrive out of order, so a handler that writes each status into its
+database may end with an old one. `Latest` compares the times in the deliveries and uses no clock.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from ..errors import ConfigurationError
 from .events import BotChange, RecordingChange, TranscriptChange, WebhookEvent
 
 KEEP = timedelta(days=7)
-"""Times that lie this far behind the newest one are forgotten: deliveries repeat for little more than a day."""
+"""Times older than this before the newest one are dropped: deliveries repeat for little more than a day."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _FEW = 1000
 
 
 class LatestStore(Protocol):
-    """Remembers the newest time of each subject."""
+    """Stores the newest time of each subject."""
 
     async def advance(self, subject: str, moment: int) -> bool:
-        """Remember `moment` (microseconds since 1970) unless a later one is known; return whether none is later.
+        """Store `moment` (microseconds since 1970) unless a later one is stored. Return False if there is a later one.
 
-        The comparison and the write are one step, whoever else calls.
+        The comparison and the write are atomic.
         """
 
 
 class Latest:
-    """Tell deliveries that are up to date from those that come too late.
+    """Distinguish deliveries that are up to date from outdated ones.
 
         if not await latest.accepts(event):
             return Response(status_code=204)
 
-    - `store`: where the times are kept: in memory by default, `FileLatest(path)` for one process that restarts, or
+    - `store`: where to store the times: in memory by default, `FileLatest(path)` for one process that restarts, or
       `RedisLatest(client)` for several processes.
 
-    A delivery that is repeated is accepted again, because handling it may have failed the first time.
+    A repeated delivery is accepted again, because the handler may have failed the first time.
     docs/webhooks.md
     """
 
@@ -52,9 +52,9 @@ class Latest:
         self._store = store or MemoryLatest()
 
     async def accepts(self, event: WebhookEvent) -> bool:
-        """Return False if something newer is known of what the delivery is about.
+        """Return False if a newer delivery about the same bot, recording or transcript was accepted.
 
-        Kinds that have no order, such as logs and those of calendars, are always accepted.
+        Kinds without an order, such as logs and calendar events, are always accepted.
         """
         match event.data:
             case BotChange(bot=subject, updated_at=moment):
@@ -69,7 +69,7 @@ class Latest:
 
 
 class MemoryLatest:
-    """Keep the times in memory: they are gone with the process."""
+    """Store the times in memory: they are lost when the process ends."""
 
     def __init__(self) -> None:
         self._moments: dict[str, int] = {}
@@ -87,15 +87,15 @@ class MemoryLatest:
         if len(self._moments) > self._full:
             oldest = self._newest - KEEP // _MICROSECOND
             self._moments = {name: known for name, known in self._moments.items() if known >= oldest}
-            # Looking through all of them when their number has doubled costs a constant share.
+            # Scanning all times only when their number has doubled keeps the average cost constant.
             self._full = max(_FEW, 2 * len(self._moments))
         return True
 
 
 class FileLatest(MemoryLatest):
-    """Keep the times in a JSON file that belongs to one process. A crash leaves the file whole.
+    """Store the times in a JSON file, for one process. A crash cannot damage the file.
 
-    Raises `ConfigurationError` for a file that holds something else.
+    Raises `ConfigurationError` if the file has another content.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -110,13 +110,13 @@ class FileLatest(MemoryLatest):
         if not self._advance(subject, moment):
             return False
         self._unwritten += 1
-        # A handler that is cancelled must not let the next write overtake its own, which goes on in its thread.
+        # The write continues in its thread after a cancellation; without the shield, the next write could overtake it.
         await asyncio.shield(asyncio.create_task(self._flush(self._unwritten)))
         return True
 
     async def _flush(self, number: int) -> None:
         async with self._writing:
-            if self._written < number:  # else the write of another delivery carried this one, too
+            if self._written < number:  # otherwise the write of another delivery included this one
                 upto, text = self._unwritten, json.dumps(self._moments)
                 await asyncio.to_thread(self._write, text)
                 self._written = upto
@@ -146,7 +146,7 @@ class FileLatest(MemoryLatest):
 
 
 class RedisClient(Protocol):
-    """What is needed of `redis.asyncio.Redis`, or of any client like it."""
+    """The method of `redis.asyncio.Redis` that `RedisLatest` uses."""
 
     def eval(self, script: str, numkeys: int, *keys_and_args: str) -> Awaitable[object]:
         """Run a script."""
@@ -161,7 +161,7 @@ return 1
 
 
 class RedisLatest:
-    """Keep the times in Redis, one key for each subject, for a week. Closing the client is up to the caller."""
+    """Store the times in Redis for a week, one key per subject. The caller closes the client."""
 
     def __init__(self, client: RedisClient, prefix: str = "recall:latest:") -> None:
         self._client = client

@@ -1,8 +1,8 @@
-"""`WebhookVerifier`: tell authentic deliveries from others.
+"""`WebhookVerifier`: verify that deliveries are authentic.
 
-Deliveries are signed in the Standard Webhooks way: three headers, `webhook-id`, `webhook-timestamp` and
-`webhook-signature`, or the same with `svix-` for accounts from before December 2025. The signature is the base64 of an
-HMAC-SHA256 of `{id}.{timestamp}.{body}`, over the raw bytes of the body.
+Deliveries are signed as Standard Webhooks defines, with three headers: `webhook-id`, `webhook-timestamp` and
+`webhook-signature`, or the same with `svix-` for accounts from before December 2025. The signature is the base64 of
+the HMAC-SHA256 of `{id}.{timestamp}.{body}`, with the raw bytes of the body.
 
 Documentation: https://docs.recall.ai/docs/authenticating-requests-from-recallai and https://www.standardwebhooks.com
 """
@@ -23,15 +23,15 @@ from .headers import Headers, encoded, read_signed
 
 Prefix = Literal["webhook", "svix"]
 SHORTEST_SECRET = 16
-"""Bytes: the base64 of fewer is a typing mistake, or a secret that can be guessed."""
+"""Bytes. A shorter secret is a typing mistake or can be guessed."""
 
 
 class WebhookVerifier:
     """Verify webhook deliveries, and decode those that are authentic.
 
-    - `secrets`: one secret, or all that are in use while they are rotated. Each is `whsec_` and the base64 of at least
-      16 bytes, as the dashboard shows it.
-    - `tolerance`: seconds by which a delivery's timestamp may be off, in either direction.
+    - `secrets`: one secret, or, during a rotation, all secrets in use. Each is `whsec_` and the base64 of at least 16
+      bytes, as the dashboard shows it.
+    - `tolerance`: the largest difference in seconds between a delivery's timestamp and the clock, in either direction.
     - `clock`: returns the seconds since 1970; for tests.
 
     Raises `ConfigurationError` for an invalid secret or tolerance. docs/webhooks.md
@@ -53,14 +53,14 @@ class WebhookVerifier:
         self._clock = clock
 
     def verify(self, headers: Headers, body: bytes | bytearray | memoryview) -> WebhookEvent:
-        """Verify a delivery and return what it says.
+        """Verify a delivery and return its decoded event.
 
-        `headers` are the request's, in any form that a web framework gives them. `body` is the raw body: JSON that was
-        decoded and encoded again would not match the signature.
+        `headers` are the request's headers, in the form that any web framework passes them. `body` is the raw body:
+        JSON that was decoded and encoded again would not match the signature.
 
-        Raises `WebhookVerificationError` for a delivery that is not authentic: answer it with status 400. Raises
-        `WebhookDecodeError` for an authentic one that cannot be decoded: log it and answer it with status 204, because
-        deliveries that keep failing make Recall.ai disable the endpoint.
+        Raises `WebhookVerificationError` for a delivery that is not authentic: respond with status 400. Raises
+        `WebhookDecodeError` for an authentic delivery that cannot be decoded: log it and respond with status 204,
+        because Recall.ai disables an endpoint whose deliveries keep failing.
         """
         if not isinstance(body, bytes | bytearray | memoryview):
             raise TypeError(f"body must be the raw bytes of the request, got {type(body).__name__}")
@@ -92,7 +92,7 @@ def sign(
     timestamp: float | None = None,
     prefix: Prefix = "webhook",
 ) -> dict[str, str]:
-    """Make the headers that sign `body`, for tests. `timestamp` is in seconds since 1970, by default now.
+    """Return the headers that sign `body`, for tests. `timestamp` is in seconds since 1970, by default now.
 
     Raises `ConfigurationError` for an invalid secret. docs/webhooks.md
     """
@@ -111,7 +111,7 @@ def _key(secret: str) -> bytes:
     except (AttributeError, TypeError, ValueError):
         key = b""
     if len(key) < SHORTEST_SECRET:
-        # The secret itself has no place in a message.
+        # The message must not contain the secret.
         raise ConfigurationError(
             f"a webhook secret must be whsec_ and base64 of at least {SHORTEST_SECRET} bytes, as the dashboard shows it; "
             + (f"this one has {len(key)} bytes" if key else "this one is not")
