@@ -1,4 +1,4 @@
-"""Bots: what became of those that were scheduled, and how to end their calls."""
+"""Bots: read the status of scheduled bots, and make them leave their calls."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from .tags import tags_of
 
 
 class BotFilters(TypedDict, total=False):
-    """The filters of a list of bots; those that are `None` are left out. https://docs.recall.ai/reference/bot_list"""
+    """The filters of a list of bots; `None` means no filter. https://docs.recall.ai/reference/bot_list"""
 
     join_at_after: datetime | str | None
     join_at_before: datetime | str | None
     meeting_url: str | None
     platform: str | Iterable[str] | None
-    """One platform, or several of which a bot must have one."""
+    """One platform, or several: a bot must have one of them."""
     status: str | Iterable[str] | None
-    """One status, or several of which a bot must have one."""
+    """One status, or several: a bot must have one of them."""
     metadata: Mapping[str, str] | None
-    """Texts that the bot's `bot_config` named in its `metadata`."""
+    """Names and values that the `metadata` of the bot's `bot_config` must contain."""
 
 
 class Bots:
     """The bots of a workspace: https://docs.recall.ai/reference/bot_list
 
-    Every method takes `priority` (which calls go first when the quota is short), `deadline` (seconds for the whole call,
-    waiting included) and `retry` (a `RetryPolicy` in place of the session's). It raises `ConfigurationError` for input
-    that the API would refuse, before anything is sent, or any other `RecallError`. docs/did-the-bot-join.md
+    Every method accepts `priority` (which waiting calls go first), `deadline` (seconds for the whole call, including
+    waits) and `retry` (a `RetryPolicy` instead of the session's). It raises `ConfigurationError` for input that the
+    API would reject, before it sends a request, or any other `RecallError`. docs/did-the-bot-join.md
     """
 
     def __init__(self, client: Client) -> None:
@@ -52,7 +52,7 @@ class Bots:
         deadline: float | None = None,
         retry: RetryPolicy | None = None,
     ) -> Bot:
-        """Return one bot. Its id is the `bot_id` of an entry of an event's `bots`.
+        """Return one bot. `bot_id` is in the entries of an event's `bots`.
 
         Raises `NotFoundError`. https://docs.recall.ai/reference/bot_retrieve
         """
@@ -67,10 +67,10 @@ class Bots:
         retry: RetryPolicy | None = None,
         **filters: Unpack[BotFilters],
     ) -> AsyncIterator[Bot]:
-        """Iterate over all bots that pass the filters, page after page; `deadline` is for all pages together.
+        """Iterate over all bots that pass the filters, page by page. `deadline` covers all pages.
 
-        The quota for lists is small and belongs to the whole workspace: to follow your bots, take webhooks instead of
-        polling. Raises `ResponseDecodeError` where the pages lead to another origin or round in a circle.
+        The quota for lists is small and shared by the whole workspace: to follow your bots, use webhooks instead of
+        polling. Raises `ResponseDecodeError` if a `next` link leads to another origin or to an earlier page.
         https://docs.recall.ai/reference/bot_list
         """
         request = LIST_BOTS.request(query=_query(**filters))
@@ -85,9 +85,9 @@ class Bots:
         retry: RetryPolicy | None = None,
         **filters: Unpack[BotFilters],
     ) -> Page[Bot]:
-        """Return one page of bots; the filters are those of `list`, pages are numbered from 1.
+        """Return one page of bots, numbered from 1, with the filters of `list`.
 
-        Raises `NotFoundError` for a page behind the last one.
+        Raises `NotFoundError` for a page after the last one.
         """
         query = _query(**filters)
         if page is not None:
@@ -104,11 +104,11 @@ class Bots:
         deadline: float | None = None,
         retry: RetryPolicy | None = None,
     ) -> tuple[Bot, ...]:
-        """Find the bots that were scheduled with a `tagged` configuration and are not over: one list request.
+        """Find the unfinished bots that were scheduled with a `tagged` configuration: one list request.
 
-        Use it where it is not known whether a bot was scheduled, because the program ended before it could write that
-        down. `event_id` finds the bots that were scheduled for an event last, `deduplication_key` those with a key;
-        with both, a bot must have both. docs/did-the-bot-join.md
+        Use it if you do not know whether a bot was scheduled, because the program ended before it could store the
+        result. `event_id` finds the bots whose last schedule request was for this event, `deduplication_key` those
+        with this key; with both, a bot must match both. docs/did-the-bot-join.md
         """
         tags = tags_of(event_id, deduplication_key)
         if not tags:
@@ -124,10 +124,10 @@ class Bots:
         deadline: float | None = None,
         retry: RetryPolicy | None = None,
     ) -> Bot:
-        """Make a bot leave its call. This cannot be undone: the bot does not come back.
+        """Make a bot leave its call. This cannot be undone: the bot does not return.
 
-        Use it for a bot that `remove_bot` cannot remove any more because it was dispatched. Raises `NotFoundError`, and
-        `BadRequestError` for a bot that has not joined yet or whose call is over.
+        Use it for a dispatched bot, which `remove_bot` can no longer remove. Raises `NotFoundError`, and
+        `BadRequestError` for a bot that has not joined yet or whose call has ended.
         https://docs.recall.ai/reference/bot_leave_call_create
         """
         request = LEAVE_CALL.request(checks.uuid("bot_id", bot_id))

@@ -1,4 +1,4 @@
-"""Calendar events, and the bots on them."""
+"""Calendar events and their bots."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def schedule_request(
     start_time: datetime | str | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> Request[CalendarEvent]:
-    """Make the request of `CalendarEvents.schedule_bot`. Raises `ConfigurationError`."""
+    """Build the request of `CalendarEvents.schedule_bot`. Raises `ConfigurationError`."""
     id = checks.uuid("event_id", event_id)
     key = check_deduplication_key(deduplication_key)
     config = encode_bot_config({} if bot_config is None else bot_config)
@@ -45,16 +45,16 @@ def schedule_request(
 
 
 def remove_request(event_id: str | UUID, start_time: datetime | str | None = None) -> Request[CalendarEvent]:
-    """Make the request of `CalendarEvents.remove_bot`. Raises `ConfigurationError`."""
+    """Build the request of `CalendarEvents.remove_bot`. Raises `ConfigurationError`."""
     return REMOVE_BOT.request(checks.uuid("event_id", event_id), start=start_of(start_time))
 
 
 class CalendarEvents:
     """The events of a workspace's calendars: https://docs.recall.ai/reference/calendar_events_list
 
-    Every method takes `priority` (which calls go first when the quota is short), `deadline` (seconds for the whole call,
-    waiting included) and `retry` (a `RetryPolicy` in place of the session's). It raises `ConfigurationError` for input
-    that the API would refuse, before anything is sent, or any other `RecallError`.
+    Every method accepts `priority` (which waiting calls go first), `deadline` (seconds for the whole call, including
+    waits) and `retry` (a `RetryPolicy` instead of the session's). It raises `ConfigurationError` for input that the
+    API would reject, before it sends a request, or any other `RecallError`.
     """
 
     def __init__(self, client: Client) -> None:
@@ -75,11 +75,12 @@ class CalendarEvents:
     ) -> CalendarEvent:
         """Schedule a bot on a calendar event, replacing any existing one, and return the event.
 
-        Pass the complete `bot_config`: it is not merged. Events with one `deduplication_key` (1 to 2,000 characters) share
-        a bot. `start_time`, the event's, is not sent: among calls that wait, the soonest meeting goes first. `extra` holds
-        further fields of the request's body. `idempotency_key` is made unless it is given; the API honours it for an hour.
+        Pass the complete `bot_config`: it is not merged. Events with the same `deduplication_key` (1 to 2,000
+        characters) share a bot. Pass the event's `start_time` to order waiting calls, soonest meeting first; it is
+        not sent. `extra` contains further fields of the request's body. By default the client generates an
+        `idempotency_key`; the API honours it for an hour.
 
-        Raises `EventEndedError` for a meeting that is over and `BotPoolExhaustedError` for one too near.
+        Raises `EventEndedError` if the meeting has ended, `BotPoolExhaustedError` if it starts too soon to get a bot.
         https://docs.recall.ai/reference/calendar_events_bot_create
         """
         request = schedule_request(event_id, deduplication_key, bot_config, start_time, extra)
@@ -100,10 +101,10 @@ class CalendarEvents:
         deadline: float | None = None,
         retry: RetryPolicy | None = None,
     ) -> CalendarEvent:
-        """Remove the bots of a calendar event and return the event; removing them again does nothing.
+        """Remove the bots of a calendar event and return the event. Without bots, the call does nothing.
 
-        A bot that is shared with other events stays with them. `start_time` is as in `schedule_bot`. Raises
-        `BotAlreadyDispatchedError` for a bot on its way. https://docs.recall.ai/reference/calendar_events_bot_destroy
+        A bot that other events share stays scheduled for them. `start_time` is as in `schedule_bot`. Raises
+        `BotAlreadyDispatchedError` for a dispatched bot. https://docs.recall.ai/reference/calendar_events_bot_destroy
         """
         return await self._client.call(
             remove_request(event_id, start_time),
@@ -132,10 +133,10 @@ class CalendarEvents:
         retry: RetryPolicy | None = None,
         **filters: Unpack[EventFilters],
     ) -> AsyncIterator[CalendarEvent]:
-        """Iterate over all events that pass the filters, page after page; `deadline` is for all pages together.
+        """Iterate over all events that pass the filters, page by page. `deadline` covers all pages.
 
-        `ical_uid` is a prefix. Deleted events are included unless `is_deleted=False`: they are never removed, only marked.
-        Raises `ResponseDecodeError` where the pages lead to another origin or round in a circle.
+        `ical_uid` is a prefix. Deleted events are included unless `is_deleted=False`: the API only marks them. Raises
+        `ResponseDecodeError` if a `next` link leads to another origin or to an earlier page.
         https://docs.recall.ai/reference/calendar_events_list
         """
         request = LIST_EVENTS.request(query=encode_query(EVENT_FILTERS, filters))
@@ -149,6 +150,6 @@ class CalendarEvents:
         retry: RetryPolicy | None = None,
         **filters: Unpack[EventFilters],
     ) -> Page[CalendarEvent]:
-        """Return one page of at most 100 events; the filters are those of `list`, `cursor` is `Page.next_cursor`."""
+        """Return one page of at most 100 events, with the filters of `list`; `cursor` is a `Page.next_cursor`."""
         request = LIST_EVENTS.request(query=encode_query(EVENT_FILTERS, filters))
         return await self._client.call(request, priority=priority, until=self._client.until(deadline), retry=retry)

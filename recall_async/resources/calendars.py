@@ -1,4 +1,4 @@
-"""Calendars: the accounts whose events are read."""
+"""Calendars: the connected accounts whose events the API reads."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ T = TypeVar("T")
 class Calendars:
     """The calendars of a workspace: https://docs.recall.ai/reference/calendars_list
 
-    Every method takes `priority` (which calls go first when the quota is short), `deadline` (seconds for the whole call,
-    waiting included) and `retry` (a `RetryPolicy` in place of the session's). It raises `ConfigurationError` for input
-    that the API would refuse, before anything is sent, or any other `RecallError`. OAuth secrets are shown by no message.
+    Every method accepts `priority` (which waiting calls go first), `deadline` (seconds for the whole call, including
+    waits) and `retry` (a `RetryPolicy` instead of the session's). It raises `ConfigurationError` for input that the
+    API would reject, before it sends a request, or any other `RecallError`. No message contains OAuth secrets.
     """
 
     def __init__(self, client: Client) -> None:
@@ -61,9 +61,10 @@ class Calendars:
     ) -> Calendar:
         """Connect a calendar and return it. `platform` is `google_calendar` or `microsoft_outlook`.
 
-        Pass `oauth_client_secret` or, for Microsoft, `oauth_client_certificate` with `oauth_client_private_key`. `metadata`
-        is kept with the calendar. `extra` holds further fields of the request's body. `idempotency_key` is made unless it
-        is given: with the same key, a call that is repeated within an hour creates nothing more.
+        Pass `oauth_client_secret` or, for Microsoft, `oauth_client_certificate` with `oauth_client_private_key`. The
+        API stores `metadata` with the calendar. `extra` contains further fields of the request's body. By default the
+        client generates an `idempotency_key`: a repeated call with the same key creates no second calendar within an
+        hour.
         https://docs.recall.ai/reference/calendars_create
         """
         secret, token = _sealed(oauth_client_secret), _sealed(oauth_refresh_token)
@@ -113,7 +114,7 @@ class Calendars:
         retry: RetryPolicy | None = None,
         **filters: Unpack[CalendarFilters],
     ) -> AsyncIterator[Calendar]:
-        """Iterate over all calendars that pass the filters, page after page; `deadline` is for all pages together.
+        """Iterate over all calendars that pass the filters, page by page. `deadline` covers all pages.
 
         https://docs.recall.ai/reference/calendars_list
         """
@@ -128,7 +129,7 @@ class Calendars:
         retry: RetryPolicy | None = None,
         **filters: Unpack[CalendarFilters],
     ) -> Page[Calendar]:
-        """Return one page of at most 100 calendars; the filters are those of `list`, `cursor` is `Page.next_cursor`."""
+        """Return one page of at most 100 calendars, with the filters of `list`; `cursor` is a `Page.next_cursor`."""
         request = LIST_CALENDARS.request(query=encode_query(CALENDAR_FILTERS, filters))
         return await self._client.call(request, priority=priority, until=self._client.until(deadline), retry=retry)
 
@@ -151,7 +152,7 @@ class Calendars:
         retry: RetryPolicy | None = None,
         idempotency_key: str | None = None,
     ) -> Calendar:
-        """Change a calendar and return it; what is `None` stays as it is. The parameters are those of `create`.
+        """Change a calendar and return it. The parameters are those of `create`; `None` leaves a field unchanged.
 
         A new client secret or refresh token reconnects a disconnected calendar.
         https://docs.recall.ai/reference/calendars_partial_update
@@ -190,7 +191,7 @@ class Calendars:
     ) -> None:
         """Disconnect and delete a calendar. Raises `NotFoundError`.
 
-        A retry after an answer that was lost finds nothing, and raises `NotFoundError`, too.
+        If a response is lost, the retry raises `NotFoundError` although the calendar was deleted.
         https://docs.recall.ai/reference/calendars_destroy
         """
         request = DELETE_CALENDAR.request(checks.uuid("calendar_id", calendar_id))
@@ -204,7 +205,7 @@ class Calendars:
         deadline: float | None = None,
         retry: RetryPolicy | None = None,
     ) -> CalendarAccessToken:
-        """Return a token for the calendar platform's own API, and when it expires.
+        """Create a token for the calendar platform's own API, and return it with its expiry.
 
         Raises `BadRequestError` with `code` `no_oauth_credentials`, `bad_refresh_token` or `error`.
         https://docs.recall.ai/reference/calendars_access_token_create
@@ -214,7 +215,7 @@ class Calendars:
 
 
 def _sealed(value: T) -> T:
-    """The same text or bytes, so that no traceback shows it."""
+    """Wrap text or bytes so that no traceback shows it."""
     if isinstance(value, str):
         return Secret(value)  # type: ignore[return-value]
     return SecretBytes(value) if isinstance(value, bytes) else value  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Fields that the API knows and this package does not, yet: sent beside those that have a name here."""
+"""Fields of the API that this package does not know yet: sent with the known fields."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def merged(body: bytes, extra: Mapping[str, Any] | None) -> bytes:
-    """Add fields to the JSON object of a request's body. Raises `ConfigurationError` for one that is there already."""
+    """Add fields to the JSON object of a request's body. Raises `ConfigurationError` for a field that it contains."""
     if not extra:
         return body
     added, named = _fields.decode(encode_object("extra", extra)), _fields.decode(body)

@@ -1,4 +1,4 @@
-"""What may be asked of a list, and what a bot is made of: checked before anything is sent."""
+"""Check the filters of lists and the fields of bots before a request is sent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Check = Callable[[str, Any], str]
 
 
 class EventFilters(TypedDict, total=False):
-    """The filters of a list of calendar events; those that are `None` are left out.
+    """The filters of a list of calendar events; `None` means no filter.
 
     https://docs.recall.ai/reference/calendar_events_list
     """
@@ -38,7 +38,7 @@ class EventFilters(TypedDict, total=False):
 
 
 class CalendarFilters(TypedDict, total=False):
-    """The filters of a list of calendars; those that are `None` are left out.
+    """The filters of a list of calendars; `None` means no filter.
 
     https://docs.recall.ai/reference/calendars_list
     """
@@ -85,7 +85,7 @@ CALENDAR_FILTERS: dict[str, Check] = {
 
 
 def encode_query(known: Mapping[str, Check], filters: Mapping[str, Any]) -> dict[str, str]:
-    """Write the filters of a list as they stand in a query. Raises `ConfigurationError`, or `TypeError` for a name."""
+    """Encode the filters of a list for a query. Raises `ConfigurationError`, or `TypeError` for an unknown name."""
     for name in filters:
         if name not in known:
             raise TypeError(f"there is no filter {name!r}; there are {', '.join(known)}")
@@ -98,17 +98,17 @@ def check_deduplication_key(value: str) -> str:
 
 
 def start_of(start_time: datetime | str | None) -> float:
-    """When an event starts, in seconds of the Unix epoch; `inf` if it is not said. Raises `ConfigurationError`."""
+    """Return an event's start in seconds since 1970, `inf` for `None`. Raises `ConfigurationError`."""
     return math.inf if start_time is None else checks.moment("start_time", start_time).timestamp()
 
 
 def encode_bot_config(config: Mapping[str, Any]) -> bytes:
-    """Write a bot configuration as JSON; aware datetimes become RFC 3339 text. Raises `ConfigurationError`."""
+    """Encode a bot configuration as JSON; aware datetimes become RFC 3339 text. Raises `ConfigurationError`."""
     return encode_object("bot_config", config, "a mapping such as {'bot_name': 'Notes'}")
 
 
 def encode_object(name: str, value: Mapping[str, Any], expected: str = "a mapping from names to JSON") -> bytes:
-    """Write a mapping as JSON; aware datetimes become RFC 3339 text. Raises `ConfigurationError`."""
+    """Encode a mapping as JSON; aware datetimes become RFC 3339 text. Raises `ConfigurationError`."""
     if not isinstance(value, dict):
         value = dict(checks.instance(name, value, Mapping, expected))
     try:
@@ -119,7 +119,7 @@ def encode_object(name: str, value: Mapping[str, Any], expected: str = "a mappin
 
 
 def _check_json(where: str, value: object) -> None:
-    """Raise `TypeError` or `ValueError` for what msgspec writes as something else: NaN as null, 1 as a name, bytes."""
+    """Raise `TypeError` or `ValueError` for values that msgspec would convert: NaN, names that are not text, bytes."""
     if isinstance(value, dict):
         for name, part in value.items():
             if not isinstance(name, str):
@@ -139,7 +139,7 @@ def _check_json(where: str, value: object) -> None:
 
 
 def _plain(value: object) -> str | int | float:
-    """The value of a subclass of such a type, which msgspec does not know."""
+    """Return the plain value of an instance of a subclass, which msgspec cannot encode."""
     if isinstance(value, str):
         return str.__str__(value)
     return int(value) if isinstance(value, int) else float(value)  # type: ignore[arg-type]

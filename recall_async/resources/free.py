@@ -1,4 +1,4 @@
-"""Requests that have no method of their own: any path of the API, within a quota that the caller names."""
+"""Requests without a method of their own: any path of the API, with the quota that the caller names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PATH = re.compile(r"/api/[!-~]+")
 def free_request(
     method: str, path: str, query: Mapping[str, str] | None, body: Mapping[str, Any] | None, quota: str
 ) -> Request[Any]:
-    """Make such a request. Raises `ConfigurationError`."""
+    """Build a request to any path. Raises `ConfigurationError`."""
     checks.one_of("method", method, METHODS)
     checks.one_of("quota", quota, (*OPERATIONS, OTHER))
     checks.text("path", path)

@@ -1,4 +1,4 @@
-"""Following a list from page to page."""
+"""Read a list page by page."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ async def follow(
     deadline: float | None,
     retry: RetryPolicy | None = None,
 ) -> AsyncIterator[T]:
-    """Every object of a list. `next` is a full URL, followed as it is: https://docs.recall.ai/reference/pagination
+    """Yield every object of a list. `next` is a full URL: https://docs.recall.ai/reference/pagination
 
-    A list that cannot be read to its end raises; it never just ends.
+    Raises if the list cannot be read to its end; it never ends early.
     """
     until = client.until(deadline)
     seen: set[URL] = {client.transport.url(request)}
     while True:
         page = await client.call(request, priority=priority, until=until, retry=retry)
-        # A server may have put the key into the link, so no frame keeps it where it is shown.
+        # A server may have put the API key into the link: do not keep it in a frame that a traceback shows.
         results, link = page.results, None if page.next is None else Secret(page.next)
         del page
         for item in results:

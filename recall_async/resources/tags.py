@@ -1,4 +1,4 @@
-"""Tags in a bot's `metadata`: by them it is found again after a crash, and a plan sees whether its configuration changed."""
+"""Tags in a bot's `metadata`: they find the bot after a crash, and show a plan that its configuration changed."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from .. import checks
 from .fields import check_deduplication_key, encode_bot_config
 
 EVENT = "recall_async_event"
-"""The metadata that holds the id of the calendar event for which a bot was scheduled last."""
+"""The metadata name for the id of the calendar event for which the bot was last scheduled."""
 KEY = "recall_async_key"
-"""The metadata that holds a digest of a bot's deduplication key, which may be longer than metadata can be."""
+"""The metadata name for a digest of the bot's deduplication key. The key itself may be too long for metadata."""
 
 CONFIG = "recall_async_config"
-"""The metadata that holds a digest of the `bot_config` without these tags, which the API does not show."""
+"""The metadata name for a digest of the `bot_config` without these tags. The API does not show the `bot_config`."""
 
 
 def tagged(bot_config: Mapping[str, Any], *, event_id: str | UUID, deduplication_key: str) -> dict[str, Any]:
-    """Return the configuration with tags in its `metadata`, by which `recall.bots.find` finds the bot again.
+    """Return the configuration with tags in its `metadata`, which `recall.bots.find` uses to find the bot.
 
-    Other metadata stays. Events that share a bot by their key share its tags, too: the event is the one that was scheduled
-    last. Raises `ConfigurationError`. docs/did-the-bot-join.md
+    Other metadata is kept. Events with the same key share one bot and so its tags, which name the event that was
+    scheduled last. Raises `ConfigurationError`. docs/did-the-bot-join.md
     """
     checks.instance("bot_config", bot_config, Mapping, "a mapping such as {'bot_name': 'Notes'}")
     metadata = bot_config.get("metadata") or {}
@@ -35,7 +35,7 @@ def tagged(bot_config: Mapping[str, Any], *, event_id: str | UUID, deduplication
 
 
 def digest_of(bot_config: Mapping[str, Any]) -> str:
-    """Return a digest that is the same for equal configurations, tagged or not. Raises `ConfigurationError`."""
+    """Return a digest, equal for equal configurations, with or without tags. Raises `ConfigurationError`."""
     metadata = bot_config.get("metadata")
     if isinstance(metadata, Mapping):
         rest = {name: value for name, value in metadata.items() if name not in (EVENT, KEY, CONFIG)}
@@ -47,7 +47,7 @@ def digest_of(bot_config: Mapping[str, Any]) -> str:
 
 
 def tags_of(event_id: str | UUID | None, deduplication_key: str | None) -> dict[str, str]:
-    """The tags of a bot, of which those that are not asked for are left out. Raises `ConfigurationError`."""
+    """Return the tags for an event and a key; `None` omits its tag. Raises `ConfigurationError`."""
     tags = {}
     if event_id is not None:
         tags[EVENT] = checks.uuid("event_id", event_id)
