@@ -35,13 +35,14 @@ async def chaos(tmp_path: Path, seed: int, number: int, moments: int) -> None:
     """Send so many signals, each at a random moment of a job that is begun again whenever it has ended."""
     rng = random.Random(seed)
     async with World() as world:
-        away = False
+        back_at = 0.0
 
         def weather(asked: Asked) -> int:
-            nonlocal away
-            if rng.random() < (0.3 if away else 0.02):
-                away = not away
-            return rng.choice([502, 503, 504]) if away else 200
+            nonlocal back_at
+            now = asyncio.get_running_loop().time()
+            if now >= back_at and rng.random() < 0.02:
+                back_at = now + rng.random() * 0.5
+            return rng.choice([502, 503, 504]) if now < back_at else 200
 
         world.statuses, world.latency = weather, 0.003
         finished, asked, sent = 0, 0, 0

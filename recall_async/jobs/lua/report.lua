@@ -10,7 +10,8 @@ if redis.call('EXISTS', job, stream) < 2 then
   return 'gone'
 end
 local pending = redis.call('XPENDING', stream, group, id, id, 1)[1]
-if not (pending and pending[2] == consumer) then
+-- What was released is idle for a year: a renewal that was cut off, and arrives after the release, must not take it back.
+if not (pending and pending[2] == consumer and pending[3] < 31000000000) then
   return redis.call('HGET', job, 'cancelled') and 'cancelled' or 'lost'
 end
 local cancelled = redis.call('HGET', job, 'cancelled')
