@@ -128,11 +128,13 @@ async def test_a_suspended_worker_sends_nothing_when_it_wakes(
 
 
 @pytest.mark.parametrize("status", [503, 507, 429])
-async def test_cancelled_job_sends_no_retry(jobs: JobQueue, world: World, status: int) -> None:
+async def test_cancelled_job_sends_no_retry(shared_redis: RedisProcess, prefix: str, world: World, status: int) -> None:
     """Would send everything that waits for a retry seconds after the job was cancelled."""
     world.statuses, world.retry_after = lambda asked: status, 4
+    # Of its own: what a workspace was granted after a 429 is remembered by the process.
+    jobs = JobQueue.from_url(shared_redis.url, prefix=prefix, workspace=f"cancelled {status}", lease=1.0)
     await jobs.submit("n", on(64))
-    async with sessions(world) as recall:
+    async with sessions(world, workspace=jobs.workspace) as recall:
         work = asyncio.create_task(jobs.work(recall))
         await world.arrived(1 if status == 429 else 5)
         while world.answered < len(world.asked):  # noqa: ASYNC110  # the server tells of arrivals only
@@ -145,6 +147,7 @@ async def test_cancelled_job_sends_no_retry(jobs: JobQueue, world: World, status
         assert len(world.asked) == asked
     assert not any(world.bots.values())
     assert (await jobs.status("n")).chunks_in_work == 0
+    await jobs.aclose()
 
 
 async def test_sick_worker_fails_nothing(jobs: JobQueue, world: World) -> None:
