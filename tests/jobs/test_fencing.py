@@ -171,7 +171,7 @@ async def test_worker_without_a_network(jobs: JobQueue, world: World) -> None:
         with pytest.raises(JobError, match="whether it reaches the API"):
             await jobs.work(sick)
     status = await jobs.status("n")
-    assert (status.failed, status.chunks_in_work) == (0, 0)
+    assert status.failed == 0
     async with sessions(world) as healthy:
         await jobs.work(healthy)
     assert (await jobs.status("n")).done == 200
