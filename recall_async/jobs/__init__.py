@@ -1,4 +1,4 @@
-"""Bulk jobs over several machines: chunks of actions in a Redis stream, worked on by whoever is there. docs/jobs.md"""
+"""Bulk jobs over several machines: chunks of actions in a Redis stream, performed by any worker. docs/jobs.md"""
 
 from .contract import JobError, JobStatus, WorkSummary
 from .queue import JobQueue

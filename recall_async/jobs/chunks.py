@@ -1,7 +1,7 @@
-"""Actions in chunks, as they lie in Redis.
+"""Divide actions into chunks, in the form stored in Redis.
 
-Actions on one event, or with one deduplication key, stay together: two workers that had them at once would get in each
-other's way. A chunk also names these events and keys, so that it waits for earlier jobs that have them.
+Actions on one event, or with one deduplication key, stay in one chunk: two workers must not perform them at the same
+time. A chunk also names these events and keys, so that it waits for earlier jobs with the same ones.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Group(NamedTuple):
-    """Actions that stay together, in order."""
+    """Actions that stay in one chunk, in order."""
 
     numbers: list[int]
-    """Their numbers in what was given."""
+    """The actions' positions in the input."""
     texts: list[bytes]
     tokens: list[bytes]
-    """A short name for each event and each deduplication key."""
+    """A short digest of each event and each deduplication key."""
 
 
 class NewChunk(NamedTuple):
-    """A chunk that is to be written."""
+    """A chunk to be written to Redis."""
 
     first: int
-    """How many actions of the job are in chunks before it."""
+    """The number of the job's actions in earlier chunks."""
     size: int
     actions: bytes
-    """A line for each."""
+    """One line per action."""
     tokens: bytes
 
 
 def read_actions(text: bytes | str) -> list[Action]:
-    """The actions of a chunk."""
+    """Decode the actions of a chunk."""
     return [read_action(_decode(line)) for line in text.splitlines()]
 
 
 def soonest_first(actions: Iterable[Action]) -> list[Group]:
-    """The actions in groups, those of the soonest event first. Raises `ConfigurationError` for one that is none."""
+    """Return the actions in groups, soonest event first. Raises `ConfigurationError` for an invalid action."""
     leaders: dict[object, list[_Entry]] = {}
     groups: dict[int, list[_Entry]] = {}
     members: dict[int, list[object]] = {}
@@ -57,7 +57,7 @@ def soonest_first(actions: Iterable[Action]) -> list[Group]:
         known = {id(leaders[key]): leaders[key] for key in keys if key in leaders}
         group = max(known.values(), key=len, default=[])
         for other in known.values():
-            if other is not group:  # this action joins what were two groups
+            if other is not group:  # this action connects two groups
                 group.extend(other)
                 del groups[id(other)]
                 for key in members.pop(id(other)):
@@ -85,7 +85,7 @@ def _token(key: object) -> bytes:
 
 
 def digest_of(groups: Iterable[Group]) -> str:
-    """What tells one job's actions from another's."""
+    """Return a digest of a job's actions."""
     digest = hashlib.blake2b(digest_size=16)
     for group in groups:
         for text in group.texts:
@@ -94,7 +94,7 @@ def digest_of(groups: Iterable[Group]) -> str:
 
 
 def gathered(groups: Iterable[Group], size: int) -> Iterator[list[Group]]:
-    """The groups in lists of `size` actions, or a little more."""
+    """Yield lists of groups with `size` actions or slightly more."""
     some, count = list[Group](), 0
     for group in groups:
         some.append(group)
@@ -107,7 +107,7 @@ def gathered(groups: Iterable[Group], size: int) -> Iterator[list[Group]]:
 
 
 def chunks_of(groups: Iterable[Group], size: int) -> Iterator[NewChunk]:
-    """Chunks of `size` actions, or a little more."""
+    """Yield chunks of `size` actions or slightly more."""
     first = 0
     for some in gathered(groups, size):
         texts = [text for group in some for text in group.texts]

@@ -1,4 +1,4 @@
-"""What a job over several machines tells of itself."""
+"""The public types of jobs over several machines: status, summary and errors."""
 
 from __future__ import annotations
 
@@ -9,58 +9,58 @@ from .. import checks
 from ..errors import RecallError
 
 MAX_NAME = 200
-"""Characters of a job's name."""
+"""The most characters in a job's name."""
 
 
 class JobError(RecallError):
-    """A job that is not there, is another one, or whose Redis does not answer."""
+    """The job does not exist, has other actions, or Redis does not respond."""
 
     stops_jobs: ClassVar[bool] = True
 
 
 class MissingJobError(JobError):
-    """There is no job of this name."""
+    """No job has this name."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A job at one moment; all of it is of the same moment."""
+    """A consistent snapshot of a job."""
 
     name: str
     total: int
-    """Actions in all."""
+    """The number of actions."""
     done: int
     failed: int
     skipped: int
     chunks_open: int
     """Chunks that wait for a worker."""
     chunks_in_work: int
-    """Chunks that a worker has; if it has died, until their lease is over."""
+    """Chunks that a worker holds. A dead worker's chunks count until their lease expires."""
     chunks_dead: int
-    """Chunks that were given up: one worker after the other died over them, with nothing done."""
+    """Abandoned chunks: several workers in a row died while they held them, without finishing an action."""
     submitted: bool
-    """Whether all of it was written; if not, submitting it again writes the rest."""
+    """True if all actions were written. If not, submit the job again to write the rest."""
     cancelled: bool
 
     @property
     def finished(self) -> bool:
-        """Whether no more will be done."""
+        """True if no worker will perform any more actions."""
         return self.cancelled or (self.submitted and not self.chunks_open and not self.chunks_in_work)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkSummary:
-    """What one worker has done."""
+    """The number of actions and chunks that one worker finished."""
 
     done: int
     failed: int
     skipped: int
     chunks: int
-    """Chunks that it finished."""
+    """Chunks that the worker finished."""
 
 
 def check_name(name: str) -> str:
-    """The name of a job. Raises `ConfigurationError` for what is none."""
+    """Check the name of a job and return it. Raises `ConfigurationError` for an invalid name."""
     if not isinstance(name, str) or not name or not name.isprintable() or len(name) > MAX_NAME:
         raise checks.invalid("the job's name", f"one line of 1 to {MAX_NAME} printable characters", name)
     return name

@@ -1,4 +1,4 @@
-"""A chunk in the hands of a worker: what it has done is written down as it goes, and its lease is renewed."""
+"""A worker's lease of a chunk: renew it, and report finished actions to Redis."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from .contract import JobError
 from .store import Chunk, Ending, JobStore, Report
 
 BATCH_DELAY = 0.1
-"""Seconds for which outcomes are gathered before they are written."""
+"""Seconds for which outcomes are collected before they are written."""
 MAX_BATCH = 500
-"""Outcomes that are written at once at the most."""
+"""The most outcomes in one write."""
 LOOK_AFTER = 2.0
-"""Seconds after which a worker that has nothing to tell asks whether the job was cancelled."""
+"""Seconds after which a worker without outcomes asks whether the job was cancelled."""
 
 if hasattr(time, "CLOCK_BOOTTIME"):
 
     def _now() -> float:
-        return time.clock_gettime(time.CLOCK_BOOTTIME)  # goes on while the machine sleeps, as the lease does
+        return time.clock_gettime(time.CLOCK_BOOTTIME)  # continues while the machine sleeps, as the lease does
 else:
     _now = time.monotonic
 
 
 class Lease(StopSignal):
-    """The right to work on a chunk. It is set as a signal when the chunk is no longer ours: then nothing more is sent.
+    """A worker's right to perform the actions of a chunk. The signal is set when the lease is lost: then nothing is
+    sent.
 
-    Before a request is sent, the lease must be known to hold: a worker that was suspended asks first.
+    A request is sent only while the lease certainly holds: after a suspension, the worker asks Redis first.
     """
 
     def __init__(self, store: JobStore, chunk: Chunk, seconds: float, follows: StopSignal) -> None:
         super().__init__(follows)
         self.chunk = chunk
         self.over: bool = False
-        """Whether the chunk is another worker's now, or its job was cancelled."""
+        """True after the lease was lost: another worker may hold the chunk, or the job was cancelled."""
         self.remaining: set[int] = set(chunk.actions)
-        """Numbers of the actions of which the outcome is not known."""
+        """Numbers of the actions without an outcome."""
         self._store = store
         self._seconds = seconds
         self._reports: list[Report] = []
@@ -47,11 +48,12 @@ class Lease(StopSignal):
         self._sure_until = _now() + seconds
 
     def may_send(self) -> bool:
-        """Whether the lease certainly holds."""
+        """Return whether the lease certainly holds."""
         return super().may_send() and _now() < self._sure_until
 
     async def confirm(self) -> None:
-        """Return once the lease is known to hold. Raises `Stopped` if it does not, `JobError` if Redis does not say."""
+        """Wait until the lease certainly holds. Raises `Stopped` if it is lost, `JobError` if Redis does not
+        respond."""
         await super().confirm()
         if _now() >= self._sure_until:
             await self._report("renew")
@@ -59,13 +61,13 @@ class Lease(StopSignal):
             raise Stopped
 
     def finished(self, report: Report) -> None:
-        """An action is finished."""
+        """Record a finished action, to be written with the next report."""
         self.remaining.discard(report.number)
         self._reports.append(report)
         self._changed.set()
 
     async def keep(self) -> None:
-        """Renew and write, until `end`. Raises `JobError` when Redis has not answered for too long."""
+        """Renew the lease and write outcomes until `end`. Raises `JobError` if Redis does not respond for too long."""
         try:
             while not self._ending.is_set():
                 await _wait(self._changed, min(self._seconds / 3, LOOK_AFTER))
@@ -78,12 +80,12 @@ class Lease(StopSignal):
             raise
 
     def end(self) -> None:
-        """Let `keep` return."""
+        """Make `keep` return."""
         self._ending.set()
         self._changed.set()
 
     async def close(self, *, patience: float | None = None) -> bool:
-        """Settle the chunk if all of it is done, and else release it to others; whether it was settled."""
+        """Settle the chunk if all its actions are finished, otherwise release it. Return whether it was settled."""
         while len(self._reports) > MAX_BATCH:
             await self._report("renew", patience=patience)
         return await self._report("release" if self.remaining else "settle", patience=patience) and not self.remaining
@@ -109,7 +111,7 @@ class Lease(StopSignal):
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
-    """Wait for the event, but not longer than so many seconds."""
+    """Wait for the event, at most `seconds`."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()

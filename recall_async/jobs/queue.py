@@ -1,4 +1,4 @@
-"""`JobQueue`: jobs that any number of workers share."""
+"""`JobQueue`: jobs for any number of workers."""
 
 from __future__ import annotations
 
@@ -35,16 +35,18 @@ _decode = msgspec.json.Decoder(Result).decode
 
 
 class JobQueue:
-    """The jobs of one workspace in Redis, for one event loop: submitted anywhere, worked on wherever a worker runs.
+    """The jobs of one workspace in Redis, for one event loop. Any machine can submit jobs, and any worker performs
+    them.
 
-    - `client`: a `redis.asyncio.Redis`, which stays the caller's to close; `from_url` makes one of its own.
-    - `prefix`: what the names of all keys begin with.
+    - `client`: a `redis.asyncio.Redis`, which the caller closes; `from_url` creates and closes one.
+    - `prefix`: the prefix of all keys.
     - `workspace`: the workspace's name, as in `RecallSession(workspace=...)`.
-    - `lease`: seconds after which the chunk of a worker that died is another's; the same for all workers.
-    - `deliveries`: how many workers in a row may die over a chunk, with nothing of it done, before it is given up.
-    - `patience`: seconds for which an outage of Redis is waited for.
+    - `lease`: seconds after which another worker gets the chunk of a dead one; the same for all workers.
+    - `deliveries`: a chunk is abandoned if this number of workers in a row die while they hold it, without finishing
+      an action.
+    - `patience`: seconds to wait during an outage of Redis.
 
-    Raises `ConfigurationError` for what cannot be; its methods raise `JobError`. docs/jobs.md
+    Raises `ConfigurationError` for invalid arguments; its methods raise `JobError`. docs/jobs.md
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class JobQueue:
         patience: float = 60.0,
         **options: Any,
     ) -> JobQueue:
-        """A queue that connects to `redis://`, `rediss://` or `unix://` by itself; `options` are those of redis-py."""
+        """Create a queue with its own connection to `redis://`, `rediss://` or `unix://`; `options` are redis-py's."""
         client = redis_connect(url, **{"socket_timeout": 5.0, "socket_connect_timeout": 5.0, **options})
         queue = cls(client, prefix=prefix, workspace=workspace, lease=lease, deliveries=deliveries, patience=patience)
         queue._owned = True
@@ -96,11 +98,11 @@ class JobQueue:
     async def submit(
         self, name: str, actions: Iterable[Action] | AsyncIterable[Action], *, chunk_size: int = CHUNK_SIZE
     ) -> JobStatus:
-        """Write a job, soonest event first, in chunks of about `chunk_size` actions; where it is then.
+        """Submit a job, soonest event first, in chunks of about `chunk_size` actions, and return its status.
 
-        Doing it again with the same actions does nothing, or writes the rest if the first time was cut short. Raises
-        `JobError` if there is a job of this name with other actions, `ConfigurationError` for actions that cannot be
-        written: then nothing was.
+        Submitting the same actions again does nothing, or writes the rest if the first call was interrupted. Raises
+        `JobError` if a job of this name has other actions, and `ConfigurationError` for invalid actions, before
+        anything is written.
         """
         check_name(name)
         checks.whole("chunk_size", chunk_size, at_least=1)
@@ -124,20 +126,20 @@ class JobQueue:
         on_outcome: Callable[[Outcome], object] | None = None,
         stop: StopSignal | None = None,
     ) -> WorkSummary:
-        """Work on the workspace's jobs until all of them are finished; what this worker did.
+        """Perform the workspace's jobs until all are finished, and return what this worker did.
 
         - `recall`: an open session of the same `workspace`, with a `RedisQuotaStore` that all workers share.
-        - `concurrency`: actions of a chunk at work at once, 64 by default.
-        - `chunks`: chunks at work at once.
+        - `concurrency`: the most actions of a chunk in progress at once, 64 by default.
+        - `chunks`: the most chunks in progress at once.
         - `forever`: wait for further jobs.
-        - `max_chunks`: end after so many.
-        - `max_outage`: seconds for which a server that is away is waited for.
-        - `on_outcome`: is called with the `Outcome` of each action.
-        - `stop`: a `StopSignal` that ends it gently, as the queue's `stop()` does.
+        - `max_chunks`: return after this number of chunks.
+        - `max_outage`: seconds to wait for a server that is unavailable.
+        - `on_outcome`: called with the `Outcome` of each action.
+        - `stop`: a `StopSignal` that ends the work gently, as the queue's `stop()` does.
 
-        An error with `stops_jobs`, five 402 or 403 in a row, and ten failures of a worker on which nothing ever succeeded
-        end it, and leave the work to others; so does cancelling it, at once, or `stop`, gently. Raises `JobError` also
-        when Redis has lost a job.
+        The worker ends, and leaves its work to others, after an error with `stops_jobs`, after five 402 or 403 in a
+        row, or after ten failures without any success. A cancellation ends it at once, `stop` gently. Raises
+        `JobError`, also if Redis has lost a job.
         """
         if recall.workspace != self.workspace:
             raise ConfigurationError(
@@ -165,15 +167,15 @@ class JobQueue:
             self._workers.discard(worker)
 
     def stop(self, timeout: float | None = None) -> None:
-        """Let `work` finish what is in flight, give back what it has not done, and return.
+        """Make `work` finish the requests in flight, give back its other actions, and return.
 
-        What is still in flight after `timeout` seconds is not waited for.
+        It waits at most `timeout` seconds for the requests in flight.
         """
         for worker in self._workers:
             worker.stop(timeout)
 
     async def list(self) -> Sequence[JobStatus]:
-        """Every job of the workspace, the earliest first."""
+        """Return the status of every job of the workspace, the earliest first."""
         found: list[JobStatus] = []
         for name in await self._store.names():
             try:
@@ -183,9 +185,9 @@ class JobQueue:
         return found
 
     async def retry(self, name: str, *, chunk_size: int = CHUNK_SIZE) -> JobStatus:
-        """Submit what failed of a job, or was given up, again; where the job is then.
+        """Submit a job's failed and abandoned actions again, with their original configuration, and return its status.
 
-        It goes with its configuration as it was submitted. What is done stays done.
+        Finished actions are not repeated.
         """
         checks.whole("chunk_size", chunk_size, at_least=1)
         await self._store.status(check_name(name))
@@ -198,22 +200,22 @@ class JobQueue:
         return await self._store.status(name)
 
     async def status(self, name: str) -> JobStatus:
-        """Where the job is."""
+        """Return the job's status."""
         return await self._store.status(check_name(name))
 
     async def results(self, name: str) -> AsyncIterator[Result]:
-        """What became of each action that is finished, soonest event first, as in a journal."""
+        """Yield the result of each finished action, soonest event first, as in a journal."""
         total = (await self.status(name)).total
         for first in range(0, total, PAGE):
             for line in await self._store.outcomes(name, first, min(PAGE, total - first)):
                 yield _decode(line)
 
     async def cancel(self, name: str) -> None:
-        """Drop what is left of the job: workers begin none of its actions any more."""
+        """Cancel the job: workers begin no more of its actions."""
         await self._store.cancel(check_name(name))
 
     async def aclose(self) -> None:
-        """Close the connection to Redis, if it is the queue's own."""
+        """Close the connection to Redis, if `from_url` opened it."""
         if self._owned:
             await self._client.aclose()
 

@@ -1,4 +1,4 @@
-"""What is said to Redis about jobs; each script is one indivisible step."""
+"""The commands to Redis about jobs. Each script is atomic."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from .contract import JobError, JobStatus, MissingJobError
 
 GROUP = "workers"
 JOB_TTL = 30 * 24 * 3600
-"""Seconds for which a job is kept after its last sign of life."""
+"""Seconds for which Redis keeps a job after its last change."""
 SCRIPTS = ("begin", "status", "sweep")
 ORDERED_SCRIPTS = ("add", "again", "take", "report", "cancel")
-"""Those that add chunks or take them out, which order.lua is for."""
+"""The scripts that add or remove chunks, and so need order.lua."""
 
 Ending: TypeAlias = Literal["renew", "settle", "release"]
 Standing: TypeAlias = Literal["held", "lost", "cancelled", "gone"]
 
 
 class Report(NamedTuple):
-    """What became of one action."""
+    """The result of one action."""
 
     number: int
-    """Its number in the job."""
+    """The action's number in the job."""
     status: Status
     line: bytes
     action: bytes = b""
-    """The action itself, if it failed: for `jobs retry`."""
+    """The action, if it failed: for `jobs retry`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A chunk that a worker has."""
+    """A chunk that a worker holds."""
 
     id: str
     job: str
@@ -50,14 +50,14 @@ class Chunk:
     name: str
     consumer: str
     actions: dict[int, Action]
-    """What is left to do, by number in the job."""
+    """The unfinished actions, by number in the job."""
 
 
 class JobStore:
-    """The jobs of one workspace. `patience`: seconds for which an outage of Redis is waited for."""
+    """The jobs of one workspace. `patience`: seconds to wait during an outage of Redis."""
 
     def __init__(self, client: Redis, prefix: str, workspace: str, patience: float) -> None:
-        # The braces keep all of a workspace on one node of a cluster.
+        # The braces keep all keys of a workspace on one node of a cluster.
         self._stem = f"{prefix}:{{{quote(workspace, safe='')}/jobs}}:"
         self._stream = f"{self._stem}chunks"
         self._jobs = f"{self._stem}job:"
@@ -68,29 +68,29 @@ class JobStore:
         self._scripts |= {name: client.register_script(f"{order}\n{_lua(name)}") for name in ORDERED_SCRIPTS}
 
     async def begin(self, name: str, digest: str, total: int, size: int) -> tuple[int, int]:
-        """Begin a job, or go on with the same one: its chunk size, and how many actions are written."""
+        """Begin or continue a job. Return its chunk size and the number of actions written so far."""
         arguments = (self._stem, GROUP, quote(name, safe=""), name, digest, total, size, JOB_TTL)
         size, written = await self._run("begin", (self._job(name), self._stream), arguments, name=name)
         return size, written
 
     async def add(self, name: str, chunk: NewChunk) -> None:
-        """Write a chunk, unless it is there."""
+        """Write a chunk, unless it exists."""
         arguments = (self._stem, quote(name, safe=""), chunk.first, chunk.size, chunk.actions, chunk.tokens, JOB_TTL)
         await self._run("add", (self._job(name), self._stream), arguments, name=name)
 
     async def failed(self, name: str) -> list[tuple[int, bytes | str]]:
-        """Actions that failed or were given up, with their numbers."""
+        """Return the failed and abandoned actions, with their numbers."""
         client: Any = self._client
         found = await self._patiently(lambda: client.hgetall(f"{self._job(name)}:failed"), self._patience)
         return sorted((int(number), action) for number, action in found.items())
 
     async def again(self, name: str, numbers: Iterable[int], tokens: bytes) -> int:
-        """Write a chunk of failed actions; how many were still failed."""
+        """Write a chunk of failed actions. Return how many were still failed."""
         arguments = (self._stem, quote(name, safe=""), " ".join(map(str, numbers)), tokens, JOB_TTL)
         return int(await self._run("again", (self._job(name), self._stream), arguments, name=name))
 
     async def take(self, consumer: str, lease: float, deliveries: int) -> Chunk | int:
-        """A chunk, or how many chunks others have; -1 if there is no trace of any job."""
+        """Take a chunk. If none is free, return how many chunks other workers hold, or -1 if Redis has no jobs."""
         arguments = (self._stem, GROUP, consumer, int(lease * 1000), deliveries, JOB_TTL)
         reply = await self._run("take", (self._stream,), arguments)
         if isinstance(reply, int):
@@ -103,7 +103,7 @@ class JobStore:
     async def report(
         self, chunk: Chunk, told: Sequence[Report], what: Ending, *, patience: float | None = None
     ) -> Standing:
-        """Tell of finished actions, and what becomes of the chunk."""
+        """Write the results of finished actions, and renew, release or settle the chunk."""
         facts = (self._stem, GROUP, chunk.consumer, chunk.id, chunk.name, what, JOB_TTL)
         arguments = [*facts, *(part for report in told for part in report)]
         keys = (self._stream, f"{self._jobs}{chunk.job}")
@@ -111,34 +111,34 @@ class JobStore:
         return standing
 
     async def status(self, name: str) -> JobStatus:
-        """Where the job is."""
+        """Return the job's status."""
         reply = await self._run("status", (self._job(name), self._stream), (GROUP,))
         if reply is None:
             raise _missing(name)
         return JobStatus(name, *reply[:7], *map(bool, reply[7:]))
 
     async def names(self) -> list[str]:
-        """The names of all jobs, the earliest first."""
+        """Return the names of all jobs, the earliest first."""
         client: Any = self._client
         found = await self._patiently(lambda: client.zrange(f"{self._stem}names", 0, -1), self._patience)
         return [unquote(_text(name)) for name in found]
 
     async def forget(self, name: str) -> None:
-        """Take a job that is gone off the list."""
+        """Remove the name of an expired job from the list."""
         client: Any = self._client
         await self._patiently(lambda: client.zrem(f"{self._stem}names", quote(name, safe="")), self._patience)
 
     async def cancel(self, name: str) -> None:
-        """Drop what is left of the job."""
+        """Drop the job's unfinished actions."""
         if not await self._run("cancel", (self._job(name), self._stream), (self._stem, GROUP, JOB_TTL)):
             raise _missing(name)
 
     async def sweep(self, lease: float) -> None:
-        """Forget workers that are gone."""
+        """Remove workers that no longer run."""
         await self._run("sweep", (self._stream,), (GROUP, int(lease * 1000)))
 
     async def outcomes(self, name: str, first: int, count: int) -> list[bytes | str]:
-        """The lines of those of `count` actions that are finished."""
+        """Return the result lines of the finished ones among `count` actions from `first` on."""
         numbers = [str(number) for number in range(first, first + count)]
         client: Any = self._client
         lines = await self._patiently(lambda: client.hmget(f"{self._job(name)}:outcomes", numbers), self._patience)

@@ -1,4 +1,4 @@
-"""A worker: takes chunks, does what is in them, and tells what became of it."""
+"""A worker: takes chunks, performs their actions, and reports the results."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from .lease import Lease
 from .store import Chunk, JobStore, Report
 
 POLL = 1.0
-"""Seconds between looks for work while there is none, on average three quarters of it."""
+"""The most seconds between polls while there is no work; on average three quarters of it."""
 GIVE_BACK_TIMEOUT = 2.0
-"""Seconds for which Redis is waited for when a worker that was cancelled gives its chunk back."""
+"""Seconds to wait for Redis when a cancelled worker gives its chunk back."""
 
 logger: logging.Logger = logging.getLogger("recall_async")
 _encode = msgspec.json.Encoder().encode
@@ -41,7 +41,7 @@ def _hopeless(error: RecallError) -> JobError:
 
 
 class Worker:
-    """Works on chunks of one workspace; see `JobQueue.work`."""
+    """Performs chunks of one workspace; see `JobQueue.work`."""
 
     def __init__(
         self,
@@ -75,13 +75,13 @@ class Worker:
         self._error: Exception | None = None
 
     def stop(self, timeout: float | None = None) -> None:
-        """Finish what is in flight, give back what is not done, and begin nothing more."""
+        """Finish the requests in flight, give back the other actions, and begin nothing more."""
         self._stop.set()
         for run in self._runs:
             run.stop(timeout)
 
     async def work(self, at_once: int) -> WorkSummary:
-        """Work on `at_once` chunks at a time, so that one begins while another ends."""
+        """Perform `at_once` chunks at a time, so that one begins while another ends."""
         await self._store.sweep(self._lease)
         try:
             async with asyncio.TaskGroup() as lines:
@@ -98,7 +98,7 @@ class Worker:
         consumer = str(uuid4())
         try:
             while not self._stop.is_set and self._allowed:
-                self._allowed -= 1  # before there is one, since the other lines look for one, too
+                self._allowed -= 1  # before `take`, because the other lines also look for a chunk
                 found = await self._store.take(consumer, self._lease, self._deliveries)
                 if isinstance(found, Chunk):
                     self._found_jobs = True
@@ -115,7 +115,7 @@ class Worker:
                 if found <= 0 and not self._forever:
                     return
                 await self._rest()
-        except Exception as error:  # noqa: BLE001  # raised when the other lines have ended well
+        except Exception as error:  # noqa: BLE001  # raised after the other lines have ended
             self._error = self._error or error
             self.stop()
 
@@ -125,7 +125,7 @@ class Worker:
                 await self._stop.wait()
 
     async def _work_on(self, chunk: Chunk) -> bool:
-        """Whether it was finished here."""
+        """Perform a chunk. Return whether this worker finished it."""
         lease = Lease(self._store, chunk, self._lease, self._stop)
         run = self._recall.bulk(
             iter(chunk.actions.values()),
@@ -149,7 +149,7 @@ class Worker:
                 logger.warning("a chunk of job %s was taken away: the job was cancelled, or a lease ran out", chunk.job)
             return settled
         finally:
-            # After an error of another kind the chunk is not given back: it may be what is in it, and that must count.
+            # After another error the chunk is not given back: its content may be the cause, so the delivery must count.
             self._runs.discard(run)
             lease.detach()
             await end_tasks({keeper})
@@ -166,8 +166,8 @@ class Worker:
                     self._on_outcome(outcome)
 
     async def _give_back(self, lease: Lease, keeper: asyncio.Task[None], *, wait: bool) -> None:
-        with suppress(JobError):  # then the chunk is another's when its lease is over
-            if wait:  # a renewal that is cut off could arrive after the release
+        with suppress(JobError):  # another worker gets the chunk when the lease expires
+            if wait:  # a cancelled renewal could arrive after the release
                 lease.end()
                 await keeper
             else:
