@@ -1,1 +1,1 @@
-"""Many actions as one job: in order, at the quota's pace, resumable."""
+"""Bulk jobs: many actions, in order, at the quota's pace, resumable."""

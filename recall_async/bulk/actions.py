@@ -1,4 +1,4 @@
-"""What a bulk job is made of: the actions that go in, and the outcomes that come out."""
+"""The input and output of a bulk job: actions and outcomes."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ..errors import ConfigurationError, RecallError
 from ..models import CalendarEvent
 
 ASSUMED_LENGTH = 3600.0
-"""Seconds after its start from which a meeting whose end is not known is taken to be over."""
+"""A meeting without a known end counts as over this number of seconds after its start."""
 
 Status: TypeAlias = Literal["done", "failed", "skipped"]
 
 
 class ScheduleBot(Struct, frozen=True):
-    """Put a bot on an event, or replace it: `CalendarEvents.schedule_bot` as a value.
+    """Schedule a bot on an event, replacing any existing one: `CalendarEvents.schedule_bot` as a value.
 
-    `start_time` is the event's: the soonest meeting goes first. No request is made for a meeting that is over: one whose
-    `end_time` has passed or, where that is not given, one that started an hour ago or earlier. Nothing is checked here:
-    input that the API could not take makes a failed outcome.
+    `start_time` is the event's: the soonest meeting goes first. No request is sent for a meeting that is over: its
+    `end_time` has passed or, without `end_time`, it started an hour ago or earlier. The constructor checks nothing:
+    invalid input results in a failed outcome.
     """
 
     event_id: str | UUID
@@ -37,7 +37,7 @@ class ScheduleBot(Struct, frozen=True):
 
 
 class RemoveBot(Struct, frozen=True):
-    """Take the bots off an event: `CalendarEvents.remove_bot` as a value. The times are as in `ScheduleBot`."""
+    """Remove the bots of an event: `CalendarEvents.remove_bot` as a value. The times are as in `ScheduleBot`."""
 
     event_id: str | UUID
     start_time: datetime | str | None = None
@@ -49,21 +49,21 @@ Action: TypeAlias = ScheduleBot | RemoveBot
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one action."""
+    """The outcome of one action."""
 
     action: Action
     event: CalendarEvent | None
-    """The event as the API answered it; `None` unless this run has done the action."""
+    """The event from the API's response; `None` unless this run performed the action."""
     error: RecallError | None
-    """Why the action failed, or what the API said of a meeting that is over."""
+    """Why the action failed, or the API's error for a meeting that is over."""
     attempts: int
-    """Requests that this run sent for it."""
+    """Requests that this run sent for the action."""
     waited: float
-    """Seconds that it waited for the quota, for others with its deduplication key, and between attempts."""
+    """Seconds that the action waited for the quota, for others with its deduplication key, and between attempts."""
     reason: str | None = None
     """Why the action was skipped."""
     resumed: bool = False
-    """Whether the journal had it from an earlier run."""
+    """True if the outcome is from an earlier run, read from the journal."""
 
     @property
     def status(self) -> Status:
@@ -74,22 +74,22 @@ class Outcome:
 
 
 def event_of(action: Action) -> str:
-    """The event's id in the one form that compares."""
+    """Return the event's id, normalized for comparison."""
     return str(action.event_id).lower()
 
 
 def start_of(action: Action) -> float:
-    """When the event starts, in seconds of the Unix epoch; `inf` where that is not known."""
+    """Return when the event starts, in seconds since 1970; `inf` if unknown."""
     try:
         return math.inf if action.start_time is None else checks.moment("start_time", action.start_time).timestamp()
     except ConfigurationError:
-        return math.inf  # to be raised when the action's turn comes
+        return math.inf  # the error is raised when the action is performed
 
 
 def over_since(action: Action, now: float) -> str | None:
-    """Why the event is over at `now`, in seconds of the Unix epoch; `None` if it is not, as far as is known.
+    """Return why the event is over at `now`, in seconds since 1970; `None` if it is not known to be over.
 
-    Raises `ConfigurationError` for a time that is none.
+    Raises `ConfigurationError` for an invalid time.
     """
     start = None if action.start_time is None else checks.moment("start_time", action.start_time)
     if action.end_time is not None:

@@ -1,4 +1,4 @@
-"""Failures that may have their cause in who asks, and not in the action: refusals in a row end a job."""
+"""Doubtful failures: the cause may be the client and not the action. Several in a row end a job."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from ..errors import APIError, InsufficientCreditError, NotFoundError, RecallErr
 from .actions import Outcome
 
 MAX_REFUSALS = 5
-"""Refusals (402, 403) in a row that end a job: a firewall may dislike one payload, or the sender's address."""
+"""Number of refusals (402, 403) in a row that end a job: a firewall may block one payload, or the client's address."""
 MAX_TRIAL = 10
-"""Failures in a row that end a worker that never had a success: it may have another workspace's key, or no network."""
+"""Number of failures in a row that end a worker without a success: its key or its network may be wrong."""
 REFUSALS = (RequestBlockedError, InsufficientCreditError)
 
 
 class Doubts:
     """Counts doubtful failures in a row. Several runs can share it.
 
-    `trial` makes the error that ends a worker on which everything fails; without it, only refusals are doubtful.
+    `trial` returns the error that ends a worker without any success; without it, only refusals are doubtful.
     """
 
     def __init__(self, trial: Callable[[RecallError], RecallError] | None = None) -> None:
@@ -26,7 +26,7 @@ class Doubts:
         self._failures = 0
 
     def are_raised_by(self, outcome: Outcome) -> bool:
-        """Whether the outcome is doubtful; it is counted."""
+        """Count the outcome, and return whether it is doubtful."""
         error = outcome.error
         if not outcome.attempts:
             return False
@@ -44,15 +44,15 @@ class Doubts:
         return False
 
     def too_many(self, outcome: Outcome) -> RecallError | None:
-        """What ends the job, if there were too many in a row and this is the last of them."""
+        """Return the error that ends the job, if this is one doubtful failure too many in a row."""
         assert outcome.error is not None
         if self._refusals >= MAX_REFUSALS:
             return outcome.error
         return self._over(outcome.error)
 
     def unanswered(self, error: RecallError) -> RecallError | None:
-        """A request had no answer: what ends the job, if there were too many in a row."""
-        if isinstance(error, APIError):  # something answered: whoever else asks will be told the same
+        """Count a request without a response. Return the error that ends the job, if there were too many in a row."""
+        if isinstance(error, APIError):  # there was a response, and another worker would get the same
             return None
         self._failures += 1
         return self._over(error)

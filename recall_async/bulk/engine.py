@@ -1,7 +1,7 @@
-"""The work of a bulk job.
+"""The engine of a bulk job.
 
-Each action is a task, at most `concurrency` of them at a time. Tasks are started when an outcome is fetched and when one
-has ended, and only while there is room for outcomes: a job from which nobody fetches comes to rest by itself.
+Each action is a task; at most `concurrency` tasks run at a time. A task starts when an outcome is fetched or another
+task ends, and only while there is room for outcomes: a job whose outcomes are not fetched pauses.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from .order import ConflictQueue, Item, check_action, soonest_first
 from .records import result_of
 
 LOOK_AHEAD = 4
-"""For each task, so many actions may be held back at the most because of others on the same event or key."""
+"""The most actions, per task, that may wait for others on the same event or key."""
 BREATH = 64
-"""Outcomes after which a job that had nothing to wait for lets others have the event loop."""
+"""Number of outcomes after which a job that never had to wait yields to the event loop."""
 
 logger: logging.Logger = logging.getLogger("recall_async")
 
 
 class Phase(Enum):
-    """How far a job is."""
+    """The phase of a job."""
 
     NEW = auto()
     READING = auto()
@@ -50,9 +50,9 @@ class Phase(Enum):
 
 
 class Engine:
-    """Performs actions, at most `concurrency` at a time, and hands out what became of them.
+    """Performs actions, at most `concurrency` at a time, and returns their outcomes.
 
-    An `Outcome` in the input is handed out as it is.
+    An `Outcome` in the input is returned unchanged.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Engine:
         self._job = job
         self._doubts = doubts or Doubts()
         self._doubtful: list[Outcome] = []
-        """Failures of which it is not known yet whether they are the action's."""
+        """Failures whose cause is still unknown: the action, or the client."""
         self._file: JournalFile | None = None
         self._history: History | None = None
         self._lanes: dict[str, QuotaLane] = {}
@@ -96,23 +96,23 @@ class Engine:
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def statistics(self, operation: str) -> LaneStatistics:
-        """The lane of an operation."""
+        """Return the statistics of an operation's lane."""
         lane = self._lanes.get(operation)
         return self._caller.statistics()[operation] if lane is None else lane.statistics()
 
     @property
     def known(self) -> int:
-        """How many events the journal tells of whose actions are still to come."""
+        """The number of events in the journal whose actions have not been read yet."""
         return 0 if self._history is None else len(self._history)
 
     def outage(self) -> Outage | None:
-        """The outage that the job waits for."""
+        """The outage whose end the job waits for; `None` if there is none."""
         if self.loop is None or self.loop.is_closed() or asyncio._get_running_loop() is not self.loop:
             return None
         return self._caller.outage()
 
     async def next(self) -> Outcome | None:
-        """The next outcome; `None` when there are no more. Raises what ended the job before its time."""
+        """Return the next outcome; `None` at the end. Raises the error that ended the job early."""
         if self._phase is Phase.NEW:
             async with self._starting:
                 if self.loop is None:
@@ -139,7 +139,7 @@ class Engine:
         self._lanes = {operation.name: self._caller.lane(operation.name) for operation in (SCHEDULE_BOT, REMOVE_BOT)}
         actions = self._actions
         if self._soonest_first and isinstance(actions, Iterable):
-            actions = await soonest_first(actions)  # type: ignore[arg-type]  # which it checks
+            actions = await soonest_first(actions)  # type: ignore[arg-type]  # it checks the types
         if self._journal is not None:
             self._file = JournalFile(self._journal, job=self._job)
             self._history = History(self._file, retry_failed=self._journal.retry_failed)
@@ -176,12 +176,12 @@ class Engine:
             file.close()
 
     def stop(self, error: BaseException | None = None) -> None:
-        """Begin nothing more, and raise `error` when what is on its way is finished."""
+        """Begin nothing more, and raise `error` when the requests in flight are finished."""
         self._error = self._error or error
         self._stop.set()
 
     def _on_stop(self) -> None:
-        """A retry is a new beginning, too: only requests that are in flight at this moment are waited for."""
+        """Cancel all tasks without a request in flight: a retry counts as beginning something."""
         self._phase = Phase.STOPPED
         for task, item in self._tasks.items():
             if not item.account.in_flight:
@@ -191,21 +191,21 @@ class Engine:
         self._changed.set()
 
     def abort(self) -> None:
-        """Wait for requests in flight no longer."""
+        """Stop waiting for requests in flight."""
         self._stop.set()
         for task in self._tasks:
             task.cancel()
 
     def abandon(self) -> None:
-        """End all work at once, from where nothing can be awaited."""
+        """End all work at once, from code that cannot await."""
         self.abort()
         self._error = None
         self._outcomes.clear()
         self._doubtful.clear()
-        self.close()  # who is cancelled has nothing more to write
+        self.close()  # cancelled tasks write nothing more
 
     async def aclose(self) -> None:
-        """End all work at once, and wait until it has ended."""
+        """End all work at once, and wait for the end of the tasks."""
         try:
             self.abandon()
         finally:
@@ -215,7 +215,7 @@ class Engine:
         return self._phase is not Phase.STOPPED and len(self._outcomes) < self._concurrency
 
     def _fill(self) -> None:
-        """Start as much as there is room for."""
+        """Start tasks while there is room."""
         while self._has_room() and len(self._tasks) < self._concurrency:
             if self._queue.ready:
                 item = self._queue.pop()
@@ -232,14 +232,14 @@ class Engine:
                     self._accept(next(self._source))
                 except StopIteration:
                     self._drained()
-                except Exception as error:  # noqa: BLE001  # whatever the caller's iterable raises
+                except Exception as error:  # noqa: BLE001  # the caller's iterable may raise anything
                     self._drained(error)
 
     def _may_read(self) -> bool:
         return self._phase is Phase.READING and self._queue.waiting < LOOK_AHEAD * self._concurrency
 
     async def _read(self, source: AsyncIterator[Action | Outcome]) -> None:
-        """Read on as long as there are idle tasks."""
+        """Read further actions while fewer than `concurrency` tasks run."""
         SCOPE.set(self._scope)
         try:
             while self._has_room() and self._may_read() and len(self._tasks) < self._concurrency:
@@ -248,7 +248,7 @@ class Engine:
                 self._changed.set()
         except StopAsyncIteration:
             self._drained()
-        except Exception as error:  # noqa: BLE001  # whatever the caller's iterable raises
+        except Exception as error:  # noqa: BLE001  # the caller's iterable may raise anything
             self._drained(error)
 
     def _accept(self, given: object) -> None:
@@ -263,7 +263,7 @@ class Engine:
             self._queue.add(Item(action, Account(self._stop)))
 
     def _drained(self, error: Exception | None = None) -> None:
-        """The input has no more; what it gave before it raised `error` is done first."""
+        """Record the end of the input. Actions read before `error` was raised are performed first."""
         if self._phase is Phase.READING:
             self._phase = Phase.DRAINED
         self._error = self._error or error
@@ -312,12 +312,12 @@ class Engine:
                 self.stop(failed)
                 return
             if failed.may_pass and self._stop.is_set:
-                return  # it would have been tried again
+                return  # a retry was due
             error = failed
         self._judge(Outcome(action, event, error, account.attempts, account.waited, reason))
 
     async def _send(self, item: Item) -> CalendarEvent:
-        # Without a deadline, the policy's would count the time for which a long job waits for the quota.
+        # No deadline: the policy's would include the time that a long job waits for the quota.
         action = item.action
         if isinstance(action, ScheduleBot):
             request = schedule_request(action.event_id, action.deduplication_key, action.bot_config, action.start_time)
@@ -330,18 +330,18 @@ class Engine:
             self.stop(end)
 
     def _judge(self, outcome: Outcome) -> None:
-        """Hold a failure back that may be of who asks, and not of the action, until it is known."""
+        """Record an outcome. Hold a doubtful failure back until its cause is known."""
         if self._doubts.are_raised_by(outcome):
             self._doubtful.append(outcome)
             if (error := self._doubts.too_many(outcome)) is not None:
-                self._doubtful.clear()  # these are to be done again
+                self._doubtful.clear()  # not recorded, so a restart repeats these actions
                 self.stop(error)
         else:
             self._settle_doubts()
             self._record(outcome)
 
     def _settle_doubts(self) -> bool:
-        """Whether there were any."""
+        """Record the doubtful failures. Return whether there were any."""
         doubtful, self._doubtful = self._doubtful, []
         for outcome in doubtful:
             self._record(outcome)

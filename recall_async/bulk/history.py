@@ -1,7 +1,7 @@
-"""What earlier runs of a job did, so that this one does not do it again.
+"""The results of a job's earlier runs, so that this run does not repeat their actions.
 
-An action is left out iff it is what the journal says was done last to its event. A job that does several things to one
-event does them again when it is restarted: requests are upserts.
+An action is left out if and only if it is the last action on its event in the journal. A restarted job with several
+actions on one event performs them again: requests are upserts.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from .records import Result, error_in, identity_of
 
 
 class History:
-    """The last result of each event. Takes some 150 bytes for each."""
+    """The last result of each event. Needs about 150 bytes per event."""
 
     def __init__(self, file: JournalFile, *, retry_failed: bool) -> None:
         self._file = file
         self._retry_failed = retry_failed
         self._places: dict[int, int] = {}
-        """By event, the place of its last result in the file."""
+        """For each event, the place of its last result in the file."""
         self._repeated: set[int] = set()
-        """Deduplication keys of actions that are done again: what came after them with the same key is, too."""
+        """Deduplication keys of repeated actions: later actions with the same key must be repeated, too."""
         self._met: set[int] = set()
-        """Events of which an action was left out."""
+        """Events with an action that was left out."""
         self.strangers: int = 0
-        """How many events the journal tells of, until one of them is found in the job."""
+        """The number of events in the journal; 0 once the job contains one of them."""
 
     def __len__(self) -> int:
-        """How many events the journal tells of that this run has not met yet."""
+        """Return the number of events in the journal that this run has not reached yet."""
         return len(self._places) - len(self._met)
 
     async def load(self) -> None:
@@ -45,12 +45,13 @@ class History:
         self.strangers = len(self._places)
 
     def look_for(self, actions: Iterable[Action]) -> None:
-        """See whether the journal tells of any of these actions' events."""
+        """Check whether the journal contains any of these actions' events."""
         if self.strangers and any(hash(event_of(action)) in self._places for action in actions):
             self.strangers = 0
 
     def known(self, action: Action) -> Outcome | None:
-        """The outcome of an action that is left out; `None` for one that is to be done. Raises `JournalError`."""
+        """Return the earlier outcome of an action to leave out; `None` if it must be performed. Raises
+        `JournalError`."""
         event = event_of(action)
         place = self._places.get(hash(event))
         if place is None:
@@ -63,7 +64,7 @@ class History:
         if key not in self._repeated and _identity(action) == result.identity and not self._again(action, result):
             self._met.add(hash(event))
             return _resumed(action, result)
-        # From here on, this run decides what is there.
+        # From now on, this run's actions determine the event's bot.
         del self._places[hash(event)]
         self._met.discard(hash(event))
         if key is not None:
@@ -71,16 +72,16 @@ class History:
         return None
 
     def _again(self, action: Action, result: Result) -> bool:
-        """Whether an action is to be done again that the journal has."""
+        """Return whether to repeat an action that the journal contains."""
         if result.status == "done":
             return False
         if result.status == "skipped":
-            # The meeting may have been postponed; without its times, nothing says so but another request.
+            # The meeting may have been postponed. Without its times, only another request can show it.
             return _over(action) is None and (not result.attempts or _has_times(action))
         if not result.attempts or self._retry_failed:
-            return True  # it took no request to find out, and takes none to find out whether it is still so
+            return True  # it failed without a request, so checking again needs none
         kind = getattr(errors, str((result.error or {}).get("type")), None)
-        # Of what a newer version wrote, it is not known whether it would pass.
+        # An error type of a newer version is unknown: it may be temporary.
         return not (isinstance(kind, type) and issubclass(kind, RecallError)) or kind is RecallError or kind.may_pass
 
 
@@ -88,7 +89,7 @@ def _identity(action: Action) -> object:
     try:
         return identity_of(action)
     except ConfigurationError:
-        return None  # to be raised when the action's turn comes
+        return None  # the error is raised when the action is performed
 
 
 def _has_times(action: Action) -> bool:

@@ -1,7 +1,7 @@
 """The journal of a bulk job: its results and its checkpoint in one file of JSON lines.
 
-A line is appended with a single write as soon as an action is finished, so that killing the process loses none. Of the
-lines of one event the last is what holds.
+A line is appended with a single write as soon as an action is finished, so killing the process loses no result. The
+last line of an event counts.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ else:
     import fcntl
 
 MAX_LINE = 2**27
-"""Bytes: no line of a journal is longer, since no answer of the API is."""
+"""The most bytes in a line of a journal, because no response of the API is longer."""
 _BEGINS = b'{"event_id":"'
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """The file of a bulk job, with options: where it is, and how it is used.
+    """The path and the options of a bulk job's journal file.
 
-    After a power cut, at most the last `fsync_every` actions are missing in it; if the process is killed, none. A job
-    that is started again with the same file repeats failures that may pass by themselves (no answer, 409, 429, 5xx), and
-    with `retry_failed` the others, too. `lock=False` is for file systems that have no locks: then see to it that no other
-    job writes to the file. Raises `ConfigurationError`.
+    A power failure loses at most the last `fsync_every` actions, a killed process none. A job that is restarted with
+    the same file repeats temporary failures (no response, 409, 429, 5xx), and with `retry_failed` the other failures,
+    too. `lock=False` is for file systems without locks: make sure that no other job writes to the file. Raises
+    `ConfigurationError`.
     """
 
     path: str | os.PathLike[str]
@@ -65,10 +65,10 @@ _open_files: weakref.WeakSet[JournalFile] = weakref.WeakSet()
 
 
 class JournalFile:
-    """A journal that is open, and locked against everybody else. Raises `JournalError`.
+    """An open journal, locked against other processes. Raises `JournalError`.
 
-    - `job`: the plan whose results are in it; `None` for a job that is no plan's.
-    - `readonly`: look at it without changing anything.
+    - `job`: the id of the plan whose results it contains; `None` for a job without a plan.
+    - `readonly`: read the file without changing it.
     """
 
     def __init__(self, journal: Journal, *, job: str | None = None, readonly: bool = False) -> None:
@@ -132,10 +132,10 @@ class JournalFile:
         return reader
 
     def results(self) -> Iterator[tuple[int, Result]]:
-        """Every line with its place in the file.
+        """Yield every line with its place in the file.
 
-        A last line that was being written when the process or the power went away is taken out. Raises `JournalError` for
-        any other line that is none, and for lines of another plan; the file stays as it is.
+        An incomplete last line, left by a killed process or a power failure, is removed. Raises `JournalError` for
+        any other invalid line, and for lines of another plan; the file is not changed then.
         """
         place = 0
         with self._open_reader() as file:
@@ -171,7 +171,7 @@ class JournalFile:
         raise JournalError(f"the journal {self.path} is {whose}: {advice}. Nothing was sent.")
 
     def result(self, place: int) -> Result:
-        """The line at a place. Raises `JournalError` if it is not there any more."""
+        """Read the line at a place. Raises `JournalError` if it is no longer there."""
         try:
             self._reader.seek(place)
             return _decode(self._reader.readline())
@@ -179,7 +179,7 @@ class JournalFile:
             raise self._replaced("was changed by somebody else") from error
 
     def append(self, result: Result) -> None:
-        """Write a line. Where the disk is full, the file is left as it was."""
+        """Append a line. If the disk is full, the file keeps its former content."""
         self._check_unchanged()
         self._write(_encode(result) + b"\n")
         self._unsynced += 1
@@ -206,7 +206,7 @@ class JournalFile:
     def _write(self, data: bytes) -> None:
         try:
             written = self._raw.write(data)
-            while written < len(data):  # next to no room: the next write says why
+            while written < len(data):  # after a partial write, the next one raises the reason
                 written += self._raw.write(data[written:])
         except (OSError, ValueError) as error:
             with suppress(OSError, ValueError):
@@ -234,14 +234,14 @@ class JournalFile:
         self._unsynced = 0
 
     def close(self) -> None:
-        """See that all of it is on the disk, and let others use it."""
+        """Flush the file to the disk, and release the lock."""
         try:
             if self._unsynced:
                 self._sync()
         finally:
             if self._locked and sys.platform != "win32":
                 with suppress(OSError):
-                    fcntl.flock(self._raw, fcntl.LOCK_UN)  # also where a child has just been forked
+                    fcntl.flock(self._raw, fcntl.LOCK_UN)  # even if a child has just been forked
             self._let_go()
 
     def _let_go(self) -> None:
@@ -251,7 +251,8 @@ class JournalFile:
 
 
 def _close_in_child() -> None:
-    """A lock belongs to everybody who has the file open: a forked child must not hold it when the job is dead."""
+    """Close the journals in a forked child. A lock lasts while any process has the file open, even if the job is
+    dead."""
     for file in list(_open_files):
         file._let_go()
 
@@ -261,9 +262,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def _is_torn(text: bytes) -> bool:
-    """Whether this is the beginning of a line and nothing else.
+    """Return whether this is only the beginning of a line.
 
-    A file system may leave zeros where data did not arrive.
+    A file system may leave zeros in place of data that was not written.
     """
     text = text.rstrip(b"\0")
     if not text or not (text.startswith(_BEGINS) or _BEGINS.startswith(text)):
@@ -278,9 +279,9 @@ def _is_torn(text: bytes) -> bool:
 
 
 def _sync_directory(path: Path) -> None:
-    """See that a new file's name is on the disk, where the system has a way to."""
+    """Flush a new file's name to the disk, if the system supports it."""
     if sys.platform != "win32":
-        with suppress(OSError):  # some file systems refuse, and a directory need not be readable
+        with suppress(OSError):  # some file systems refuse, and the directory may be unreadable
             directory = os.open(path, os.O_RDONLY)
             try:
                 os.fsync(directory)

@@ -1,4 +1,4 @@
-"""In which order actions go: soonest event first, and never two at once that would get in each other's way."""
+"""The order of actions: soonest event first, and conflicting actions never at the same time."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .records import conflict_keys
 
 
 def check_action(action: object) -> Action:
-    """The action. Raises `ConfigurationError` for anything else."""
+    """Return the action. Raises `ConfigurationError` for any other object."""
     if not isinstance(action, ScheduleBot | RemoveBot):
         raise ConfigurationError(f"a bulk job takes ScheduleBot and RemoveBot, not {type(action).__name__}")
     return action
 
 
 async def soonest_first(given: Iterable[Action]) -> list[Action]:
-    """The actions by start time of their events, those without one last; an event's own actions keep their order."""
-    actions = list(given)  # which it may be possible to read only once
+    """Sort actions by the start of their events, unknown starts last. Actions on one event keep their order."""
+    actions = list(given)  # an iterator can be read only once
     starts: dict[str, float] = {}
     for number, action in enumerate(actions):
         if number % 1024 == 1023:
@@ -34,7 +34,7 @@ async def soonest_first(given: Iterable[Action]) -> list[Action]:
 
 
 class Item:
-    """An action on its way through the job."""
+    """An action in progress."""
 
     __slots__ = ("account", "action", "blockers", "conflict_keys", "followers")
 
@@ -47,17 +47,17 @@ class Item:
 
 
 class ConflictQueue:
-    """Which actions may go now: of those on one event, or with one deduplication key, only the first."""
+    """A queue of actions. Of those on one event, or with one deduplication key, only the first is ready."""
 
     def __init__(self) -> None:
         self._last: dict[object, Item] = {}
         self.ready: deque[Item] = deque()
-        """Those that may go."""
+        """Actions that may begin."""
         self.waiting: int = 0
-        """How many were added and not popped yet."""
+        """The number of actions that were added and not popped yet."""
 
     def add(self, item: Item) -> None:
-        """Put an action behind those that it must wait for."""
+        """Add an action. It waits for earlier actions on its event or key."""
         self.waiting += 1
         for key in item.conflict_keys:
             before = self._last.get(key)
@@ -69,12 +69,12 @@ class ConflictQueue:
             self.ready.append(item)
 
     def pop(self) -> Item:
-        """Take the next action that may go."""
+        """Return the next ready action, and remove it."""
         self.waiting -= 1
         return self.ready.popleft()
 
     def finished(self, item: Item) -> None:
-        """Let those go that waited for this action, which was popped."""
+        """Mark a popped action as finished. Actions that waited for it become ready."""
         for key in item.conflict_keys:
             if self._last.get(key) is item:
                 del self._last[key]

@@ -1,4 +1,4 @@
-"""Where a bulk job is."""
+"""The progress of a bulk job."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ from ..outage import Outage
 from .actions import Action, Outcome, ScheduleBot, Status
 
 RECENT = 256
-"""How many finished actions "lately" is made of."""
+"""The number of finished actions from which recent values are computed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A bulk job at one moment."""
+    """A snapshot of a bulk job."""
 
     done: int
     failed: int
     skipped: int
     resumed: int
-    """How many of these the journal had from an earlier run."""
+    """The number of these that the journal had from an earlier run."""
     total: int | None
-    """Actions in all; `None` where the input does not tell its length."""
+    """The number of actions; `None` if the input has no length."""
     rate: float
-    """Actions per second lately, without those that took no request."""
+    """Recent actions per second, without those that sent no request."""
     taken: int
-    """Slots of the quota that are taken, by anybody: of the operation of which this job has most left to do."""
+    """Used slots of the quota, by all clients, for the operation with the most remaining actions."""
     limit: int
-    """How many there are."""
+    """The number of slots of that quota."""
     waited: float
-    """Seconds that an action waited lately before and between its requests, on average."""
+    """Average seconds that recent actions waited before and between their requests."""
     paused: float
-    """Seconds for which a 429 still holds back all requests."""
+    """Seconds for which a 429 still pauses all requests."""
     eta: float | None
-    """Seconds until the job is done if the quota is what holds it up; `None` while `total` is."""
+    """Seconds until the job is done if only the quota limits it; `None` while `total` is `None`."""
 
     outage: Outage | None = None
-    """The outage for whose end the job waits; `None` while the server is there."""
+    """The outage whose end the job waits for; `None` while the server is available."""
 
     @property
     def finished(self) -> int:
-        """Actions of which the outcome is known."""
+        """The number of actions with an outcome."""
         return self.done + self.failed + self.skipped
 
 
 def operation_of(action: Action) -> str:
-    """The name of the operation that does the action."""
+    """Return the name of the operation that performs the action."""
     return SCHEDULE_BOT.name if isinstance(action, ScheduleBot) else REMOVE_BOT.name
 
 
@@ -65,7 +65,7 @@ class Tally:
         self._waited = 0.0
 
     def count(self, outcome: Outcome, now: float) -> None:
-        """One more."""
+        """Count an outcome at `now`."""
         self._counts[outcome.status] += 1
         self._kinds[operation_of(outcome.action)] += 1
         if outcome.resumed:
@@ -76,11 +76,11 @@ class Tally:
 
     @property
     def counts(self) -> dict[Status, int]:
-        """Outcomes so far, by their status."""
+        """The number of outcomes so far, by status."""
         return self._counts
 
     def at_the_end(self) -> str:
-        """What there is to say when a job was stopped."""
+        """Return the final message of a stopped job."""
         counts = ", ".join(f"{number} {status}" for status, number in self._counts.items())
         left = "the" if self.total is None else max(0, self.total - sum(self._counts.values()))
         return f"The bulk job stopped with {counts}; {left} others remain to be done."

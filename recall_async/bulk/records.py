@@ -1,4 +1,4 @@
-"""Actions and their results as JSON: the form of action files, of journals, and of jobs in Redis."""
+"""Actions and their results as JSON, for action files, journals, and jobs in Redis."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from .actions import Action, Outcome, RemoveBot, ScheduleBot, Status, event_of
 
 
 class Result(msgspec.Struct, omit_defaults=True):
-    """What became of one action: a line of a journal, and of a job's results. docs/bulk.md"""
+    """The result of one action: a line of a journal, and of a job's results. docs/bulk.md"""
 
     event_id: str
     action: Literal["schedule", "remove"]
     deduplication_key: str | None
     status: Status
     bots: msgspec.Raw
-    """The event's bots after the action, as the API answered them."""
+    """The event's bots after the action, from the API's response."""
     error: dict[str, Any] | None
     attempts: int
     at: str
     config: str | None = None
     """A hash of `bot_config`."""
     job: str | None = None
-    """The plan that the action is from."""
+    """The id of the action's plan."""
 
     @property
     def identity(self) -> tuple[str, str, str | None, str | None]:
-        """What makes two actions the same."""
+        """The values that are equal for equal actions."""
         return self.event_id, self.action, self.deduplication_key, self.config
 
 
@@ -42,7 +42,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Written(msgspec.Struct):
-    """The types that an action's JSON has."""
+    """The types of an action's JSON."""
 
     event_id: str
     deduplication_key: str | None = None
@@ -55,7 +55,7 @@ _check = msgspec.json.Decoder(_Written).decode
 
 
 def write_action(action: Action) -> bytes:
-    """Write an action as one JSON object. Raises `ConfigurationError` for one that cannot be written."""
+    """Encode an action as one JSON object. Raises `ConfigurationError` for an invalid action."""
     fields: dict[str, Any] = {"action": "remove", "event_id": str(action.event_id)}
     try:
         if isinstance(action, ScheduleBot):
@@ -66,14 +66,14 @@ def write_action(action: Action) -> bytes:
         fields |= {"start_time": action.start_time} if action.start_time is not None else {}
         fields |= {"end_time": action.end_time} if action.end_time is not None else {}
         text = _encode(fields)
-        _check(text)  # a text that cannot be read again would end every worker that tries
+        _check(text)  # JSON that cannot be decoded again would end every worker that reads it
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ConfigurationError(f"the action on event {action.event_id!s:.80} cannot be written: {error}") from None
     return text
 
 
 def read_action(fields: Mapping[str, Any]) -> Action:
-    """The action that `write_action` wrote, from its decoded JSON. Nothing in it is checked."""
+    """Build an action from the decoded JSON of `write_action`, without checking it."""
     event, start, end = fields["event_id"], fields.get("start_time"), fields.get("end_time")
     if fields["action"] == "remove":
         return RemoveBot(event, start, end)
@@ -81,9 +81,9 @@ def read_action(fields: Mapping[str, Any]) -> Action:
 
 
 def conflict_keys(action: Action) -> list[object]:
-    """What no two actions at work may have in common: the event and the deduplication key.
+    """Return the keys that no two actions in progress may share: the event and the deduplication key.
 
-    The API answers 409 to parallel requests with one key; on one event, the order decides what is there in the end.
+    The API responds with 409 to parallel requests with one key. On one event, the last request determines the bot.
     """
     if isinstance(action, ScheduleBot):
         return [event_of(action), ("key", str(action.deduplication_key))]
@@ -91,7 +91,8 @@ def conflict_keys(action: Action) -> list[object]:
 
 
 def identity_of(action: Action) -> tuple[str, str, str | None, str | None]:
-    """What makes two actions the same: event, kind, deduplication key and configuration; the times do not.
+    """Return the values that are equal for equal actions: event, kind, deduplication key and configuration, not the
+    times.
 
     Raises `ConfigurationError` for a `bot_config` that cannot be serialized.
     """
@@ -104,7 +105,7 @@ def identity_of(action: Action) -> tuple[str, str, str | None, str | None]:
 
 
 def result_of(outcome: Outcome, *, job: str | None = None) -> Result:
-    """The result that tells of an outcome."""
+    """Return the result of an outcome."""
     try:
         event_id, kind, key, config = identity_of(outcome.action)
     except ConfigurationError:
@@ -126,7 +127,7 @@ def result_of(outcome: Outcome, *, job: str | None = None) -> Result:
 
 
 def error_in(result: Result) -> RecallError | None:
-    """The error of a result as an exception."""
+    """Return the error of a result as an exception."""
     if result.error is None:
         return None
     fields = dict(result.error)
@@ -140,7 +141,7 @@ def error_in(result: Result) -> RecallError | None:
 
 
 def why_not_json(error: Exception) -> str:
-    """What is wrong with a text that cannot be decoded, in words that do not depend on the decoder."""
+    """Return why a text cannot be decoded, in words that do not depend on the decoder."""
     if isinstance(error, RecursionError):
         return "invalid JSON: nested too deeply"
     text = str(error)
@@ -154,7 +155,7 @@ def why_not_json(error: Exception) -> str:
 
 
 def _text(value: object) -> str:
-    """What was passed as a text, in a form that can be written, whatever it is."""
+    """Return a value that was passed as text in a form that can be encoded, whatever its type."""
     return str(value).encode(errors="replace").decode()
 
 

@@ -1,4 +1,4 @@
-"""`BulkRun`: what `RecallSession.bulk` returns."""
+"""`BulkRun`, the return value of `RecallSession.bulk`."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from .journal import Journal
 from .progress import Progress, Tally
 
 CONCURRENCY = 64
-"""Actions at work at once, if nothing else is said: enough for 300 requests a second of 0.2 s each."""
+"""The default number of actions in progress at once: enough for 300 requests per second of 0.2 s each."""
 
 MAX_OUTAGE = 3600.0
-"""Seconds for which a job waits for a server that is away."""
+"""Seconds for which a job waits for a server that is unavailable."""
 
 
 class BulkRun(AsyncIterator[Outcome]):
-    """The outcomes of a bulk job, one for each action, as each is finished.
+    """Iterate over the outcomes of a bulk job, one per action, as each action finishes.
 
-    The work begins with the first outcome that is asked for, and goes on while outcomes are fetched. `async with` and
-    `aclose()` end it at once; so does leaving the `async for` over a run that nobody else holds. A run that is held but no
-    longer fetched from finishes what it has begun, and rests.
+    The job begins when the first outcome is fetched, and continues while outcomes are fetched. `aclose()` and the end
+    of an `async with` end it at once; so does leaving the `async for` if no other reference to the run exists. If
+    outcomes are no longer fetched, the job finishes the actions that it has begun, and pauses.
 
-    - `actions`: may hold outcomes, too, of what needs no request; they are handed out as they are.
+    - `actions`: may include outcomes, for actions that need no request; they are returned unchanged.
     - `stop`: a signal that ends the job as `stop()` does.
-    - `total`: how many there are, if `len()` does not tell; `in_order`: a collection is not sorted.
-    - `max_outage`: seconds for which a server that is away is waited for.
-    - `job`: what the journal's lines are marked with; lines of another job are refused.
-    - `on_outcome`: is called with each outcome before it is handed out.
+    - `total`: the number of actions, if the input has no `len()`; `in_order`: do not sort a collection.
+    - `max_outage`: seconds to wait for a server that is unavailable.
+    - `job`: the id that marks the journal's lines; lines of another job are rejected.
+    - `on_outcome`: called with each outcome before it is returned.
     """
 
     def __init__(
@@ -89,15 +89,15 @@ class BulkRun(AsyncIterator[Outcome]):
 
     @property
     def progress(self) -> Progress:
-        """Where the job is."""
+        """A snapshot of the job's progress."""
         return self._tally.progress(
             self._now(), self._engine.statistics, outage=self._engine.outage(), known=self._engine.known
         )
 
     def stop(self, timeout: float | None = None) -> None:
-        """End the job well: nothing more is sent, what is in flight is finished, and the `async for` ends after it.
+        """Stop the job gently: send nothing more, finish the requests in flight, then end the `async for`.
 
-        What is still in flight after `timeout` seconds is not waited for.
+        The job waits at most `timeout` seconds for the requests in flight.
         """
         if timeout is not None and self._engine.loop is not None:
             timeout = checks.seconds("timeout", timeout, zero=True)
@@ -105,7 +105,7 @@ class BulkRun(AsyncIterator[Outcome]):
         self._engine.stop()
 
     async def aclose(self) -> None:
-        """End the job at once; what is finished is in the journal. Doing it again does nothing."""
+        """End the job at once. Finished actions are in the journal. Further calls do nothing."""
         await self._engine.aclose()
 
     async def __aenter__(self) -> Self:
@@ -168,5 +168,5 @@ def _length(actions: object) -> int | None:
         return None
     try:
         return len(actions)
-    except TypeError:  # progress bars have a length only if what they wrap has one
+    except TypeError:  # a progress bar has a length only if the wrapped input has one
         return None
