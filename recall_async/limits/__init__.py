@@ -1,1 +1,1 @@
-"""Quotas: what may be sent when."""
+"""Quotas: when a request may be sent."""

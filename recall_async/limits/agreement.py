@@ -1,4 +1,4 @@
-"""Which quota a lane keeps to: what its open sessions named, or else the API's base value."""
+"""The quota of a lane: the one that its open sessions named, otherwise the API's base value."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from .quota import Quota, base_quota
 
 
 class Agreement:
-    """The sessions that use one lane, and the quota that they agree on.
+    """The sessions that use one lane, and their common quota.
 
-    A quota ends with the last session that named it: the others go back to the base value. When no session is left the
-    quota stays as it is, because what was sent is still reported under it, until the next session joins.
+    A quota applies until the last session that named it leaves: the other sessions return to the base value. If no
+    session is left, the quota stays until the next session joins, because earlier requests are still reported under
+    it.
     """
 
     __slots__ = ("_apply", "_named", "_operation", "_sessions", "quota")
@@ -23,15 +24,15 @@ class Agreement:
         self._apply = apply
         self._sessions = self._named = 0
         self.quota: Quota = quota
-        """What the lane keeps to."""
+        """The quota in force."""
 
     @property
     def in_use(self) -> bool:
-        """Is there an open session?"""
+        """True if there is an open session."""
         return self._sessions > 0
 
     def join(self, quota: Quota | None) -> None:
-        """Add a session. Raises `ConfigurationError` when an open session named another quota."""
+        """Add a session. Raises `ConfigurationError` if an open session named another quota."""
         if quota is not None and self._named and quota != self.quota:
             raise ConfigurationError(
                 f"{self._operation} keeps to {self.quota} in another open session of this workspace, so it cannot keep to "
@@ -47,7 +48,7 @@ class Agreement:
         self._sessions -= 1
         self._named -= quota is not None
         if self._sessions and quota is not None and not self._named:
-            with suppress(ConfigurationError):  # no room for the base value beside what the store sets aside
+            with suppress(ConfigurationError):  # the base value is too small for the store's local reserve
                 self._change(base_quota(self._operation))
 
     def _change(self, quota: Quota) -> None:

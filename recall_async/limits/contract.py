@@ -1,9 +1,9 @@
-"""What a call needs of a quota, wherever the quota is kept: in this process or in a store that several processes share.
+"""The interface between calls and quota stores: in this process, or shared by several processes.
 
-lane = store.open(workspace, operation, quota)     one session more uses the lane
-slot = await lane.admit(priority, start, until)    the right to send one request
+lane = store.open(workspace, operation, quota)     a session begins to use the lane
+slot = await lane.admit(priority, start, until)    wait for the right to send one request
 slot.answered() | rejected(...) | lost(...) | unused()
-lane.leave(quota)                                  that session no longer does
+lane.leave(quota)                                  the session no longer uses the lane
 """
 
 from __future__ import annotations
@@ -21,38 +21,39 @@ from .quota import Priority, Quota
 
 @dataclass(frozen=True, slots=True)
 class LaneStatistics:
-    """One operation of one workspace at one moment. Counters count from the lane's first use."""
+    """A snapshot of one operation of one workspace. The counters begin with the lane's first use."""
 
     quota: Quota
     taken: int = 0
-    """Slots that are taken: in flight, or answered less than `quota.per` seconds ago."""
+    """Slots in use: in flight, or freed less than `quota.per` seconds after their response."""
     free: int = 0
     waiting_interactive: int = 0
     waiting_bulk: int = 0
     in_flight: int = 0
     admitted: int = 0
     throttled: int = 0
-    """Answers 429."""
+    """429 responses."""
     retries: int = 0
     paused: float = 0.0
-    """Seconds for which a 429 still holds back all requests."""
+    """Seconds for which a 429 still pauses all requests."""
     pace: float | None = None
-    """Requests per second while the lane goes slower than its quota, because others use it too; else `None`."""
+    """Requests per second while the lane sends slower than its quota, because other clients use it; otherwise
+    `None`."""
 
     @property
     def waiting(self) -> dict[Priority, int]:
-        """Calls that wait for a slot, by priority."""
+        """The number of calls that wait for a slot, by priority."""
         return {Priority.INTERACTIVE: self.waiting_interactive, Priority.BULK: self.waiting_bulk}
 
     @property
     def paused_until(self) -> float | None:
-        """Deprecated: use `paused`. The time of the event loop's clock until which a 429 holds back all requests."""
+        """Deprecated: use `paused`. The time of the event loop's clock until which a 429 pauses all requests."""
         warnings.warn("LaneStatistics.paused_until is deprecated: use paused", DeprecationWarning, stacklevel=2)
         return time.monotonic() + self.paused if self.paused else None
 
 
 class Ending(StrEnum):
-    """What became of the request for which a slot was taken."""
+    """How the request of a slot ended."""
 
     ANSWERED = "answered"
     REJECTED = "rejected"
@@ -61,7 +62,7 @@ class Ending(StrEnum):
 
 
 class Slot:
-    """The right to send one request. The first of the four endings counts; later ones do nothing."""
+    """The right to send one request. The first call of an ending method counts; later calls do nothing."""
 
     __slots__ = ("_end", "granted_at", "number", "usable_until")
 
@@ -75,26 +76,26 @@ class Slot:
     ) -> None:
         self._end: Callable[[Slot, Ending, float], None] | None = end
         self.granted_at: float = granted_at
-        """By the clock of whoever granted it."""
+        """When the slot was granted, by the clock of the store that granted it."""
         self.usable_until: float = usable_until
-        """The time of the loop's clock after which its request must not begin."""
+        """The time of the loop's clock after which the request must not begin."""
         self.number: int = number
-        """What the lane that granted it calls it."""
+        """The slot's number in its lane."""
 
     def answered(self) -> None:
-        """The response arrived, and the server counted the request."""
+        """End the slot: a response arrived, so the server counted the request."""
         self._close(Ending.ANSWERED, 0.0)
 
     def rejected(self, retry_after: float) -> None:
-        """The response is a 429: no request of the lane is sent for `retry_after` seconds."""
+        """End the slot with a 429: the lane sends no request for `retry_after` seconds."""
         self._close(Ending.REJECTED, retry_after)
 
     def lost(self, grace: float) -> None:
-        """No response came. The server may have counted the request, or may yet within `grace` seconds."""
+        """End the slot without a response. The server may count the request up to `grace` seconds from now."""
         self._close(Ending.LOST, grace)
 
     def unused(self) -> None:
-        """The request was never sent."""
+        """End the slot: the request was never sent."""
         self._close(Ending.UNUSED, 0.0)
 
     def _close(self, ending: Ending, seconds: float) -> None:
@@ -104,11 +105,11 @@ class Slot:
 
 
 class QuotaLane(Protocol):
-    """The requests of one operation of one workspace."""
+    """Admits the requests of one operation of one workspace."""
 
     @property
     def quota(self) -> Quota:
-        """What the lane keeps to."""
+        """The quota in force."""
 
     async def admit(
         self,
@@ -118,36 +119,37 @@ class QuotaLane(Protocol):
         *,
         retry: bool = False,
     ) -> Slot:
-        """Wait for a slot: calls are admitted by (priority, `start` of the event, arrival).
+        """Wait for a slot. Calls are admitted in the order of (priority, `start` of the event, arrival).
 
-        `until` is the call's deadline as a time of the loop's clock; `retry` marks a request that is sent again, for the
-        statistics. Raises `DeadlineExceededError` at once when no slot can be there by then, and at the deadline when
-        others were faster.
+        `until` is the call's deadline, a time of the loop's clock; `retry` marks a repeated request, for the
+        statistics. Raises `DeadlineExceededError` at once if no slot can be free by then, and at the deadline if
+        earlier calls used the slots.
         """
 
     def statistics(self) -> LaneStatistics:
-        """The lane at this moment; cheap."""
+        """Return a snapshot of the lane. Cheap to call."""
 
     def leave(self, quota: Quota | None) -> None:
-        """A session that opened the lane with this quota no longer uses it. Never waits."""
+        """End a session's use of the lane; `quota` is what it passed to `open`. Never waits."""
 
     async def flush(self) -> None:
-        """After `leave`: report how the lane's slots ended, and hold nothing open that no session needs."""
+        """Report how the lane's slots ended, and close what no session needs. Call it after `leave`."""
 
 
 class QuotaStore(Protocol):
-    """Where the state of quotas is kept."""
+    """Stores the state of quotas."""
 
     @property
     def longest_request(self) -> float:
-        """Seconds that a request may take; the `timeout` of a session must not be longer."""
+        """The most seconds that a request may take; the `timeout` of a session must not be longer."""
 
     def open(self, workspace: str, operation: str, quota: Quota | None) -> QuotaLane:
-        """Use a lane in the running event loop: all sessions that name the same workspace get the same one.
+        """Open a lane in the running event loop. All sessions of the same workspace share it.
 
-        Without a `quota` the lane keeps to what other open sessions named, or else to the API's base value. Each call is
-        one session more until `QuotaLane.leave`. Raises `ConfigurationError` when an open session named another quota.
+        Without a `quota`, the lane uses the quota that another open session named, otherwise the API's base value.
+        Each call counts as one session until `QuotaLane.leave`. Raises `ConfigurationError` if an open session named
+        another quota.
         """
 
     async def aclose(self) -> None:
-        """Close what the store holds open."""
+        """Close the store's connections."""

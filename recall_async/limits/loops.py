@@ -1,4 +1,4 @@
-"""What belongs to an event loop: its clock, and a value for each loop that is used, until the loop is closed."""
+"""An event loop's clock, and values per event loop, kept until the loop is closed."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ T = TypeVar("T")
 
 
 def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
-    """The loop's clock, as it runs on within one iteration.
+    """Return a clock that agrees with the loop's and also advances within one iteration.
 
-    The clock of uvloop stands still there, which would date a response back; it shares its zero with the monotonic clock.
+    The clock of uvloop stands still within an iteration, which would date a response too early; it has the same
+    origin as the monotonic clock.
     """
     return time.monotonic if type(loop).__module__.startswith("uvloop") else loop.time
 
 
 class PerLoop(Generic[T]):
-    """One `T` for each event loop. Loops may run in different threads."""
+    """One `T` per event loop. Loops may run in different threads."""
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
@@ -28,7 +29,7 @@ class PerLoop(Generic[T]):
         self._lock = Lock()
 
     def get(self) -> T:
-        """The running loop's value."""
+        """Return the running loop's value."""
         loop = asyncio.get_running_loop()
         with self._lock:
             if loop not in self._values:
@@ -36,7 +37,7 @@ class PerLoop(Generic[T]):
             return self._values[loop]
 
     def others(self, *, running: bool | None = None) -> list[T]:
-        """The values of other loops that are open: of all, or those that run at this moment, or those that do not."""
+        """Return the values of other open loops: all, only running ones (`True`), or only stopped ones (`False`)."""
         ours = asyncio.get_running_loop()
         with self._lock:
             open_loops = [(loop, value) for loop, value in self._values.items() if loop is not ours]
@@ -47,7 +48,7 @@ class PerLoop(Generic[T]):
         ]
 
     def bequeathed(self) -> list[T]:
-        """The values of loops that were closed since this was last asked; they are forgotten."""
+        """Remove and return the values of loops that were closed since the last call."""
         with self._lock:
             closed = [loop for loop in self._values if loop.is_closed()]
             return [self._values.pop(loop) for loop in closed]

@@ -1,15 +1,15 @@
-"""The pace after a `429` that our own window cannot explain: somebody else uses the quota, unseen.
+"""The slower pace after a `429` that the lane's own window cannot explain: another client uses the quota.
 
-The lane then goes on at seven tenths of what it was really granted in the last window, and grows back: by 8 % in the
-first window without a `429`, by more in each further one, until the full quota is reached again. Spreading requests
-evenly is what makes it work: a cap on slots alone would let them out in clumps, which the others' requests meet in
-clumps. Nor do all who met the same `429` begin again at the same moment.
+The lane continues at 70 % of the requests that it was granted in the last window, and then grows: by 8 % in the first
+window without a `429`, by more in each further window, until it reaches the full quota. The requests are spread
+evenly: a limit on slots alone would send them in bursts that collide with the other clients' bursts. For the same
+reason, clients that got the same `429` resume at different times.
 
-A lane that has only just begun was granted little in the last window, and could have been granted more. It goes by the
-age of the oldest request in the server's window, which `Retry-After` tells: had it begun then, it would have got more in
-proportion. So a job that was interrupted and carries on is not held up for long by what it sent before.
+A lane that has just begun was granted few requests in the last window, but could have been granted more. It estimates
+from `Retry-After`, which tells the age of the oldest request in the server's window, how many it would have got if it
+had begun then. So a job that was interrupted and continues is not slowed down for long by its earlier requests.
 
-Nothing here reads a clock, waits or sends: times are parameters, in seconds, and never go back.
+This module reads no clock and does no I/O: times are parameters, in seconds, and never decrease.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from collections import deque
 logger: logging.Logger = logging.getLogger("recall_async")
 
 LONGEST_USUAL_PAUSE = 3600.0
-"""Seconds of a pause beyond which it is reported as an error."""
+"""A pause of more seconds is logged as an error."""
 MODESTY = 0.7
-"""The share of what was granted lately that is asked for at first."""
+"""The share of the recently granted requests with which the slower pace begins."""
 FLOOR = 0.05
-"""The share of the quota that is asked for at the least."""
+"""The slowest pace, as a share of the quota."""
 GROWTH = 1.08
-"""By how much the pace grows in the first window."""
+"""The factor by which the pace grows in the first window."""
 
 
 def report_pause(operation: str, seconds: float, left: float) -> None:
-    """Log a pause that no sane server asks for, once: it is kept, and only an operator can end it.
+    """Log an unusually long pause once. The lane keeps it, and only an operator can end it.
 
-    `left` is how many seconds of an earlier pause are left.
+    `left` is the remaining seconds of an earlier pause.
     """
     if seconds > LONGEST_USUAL_PAUSE >= left:
         logger.error(
@@ -45,7 +45,7 @@ def report_pause(operation: str, seconds: float, left: float) -> None:
 
 
 class Pace:
-    """When the next request of a lane may go, as far as others' use of the quota tells."""
+    """When a lane may send its next request, considering other clients' use of the quota."""
 
     __slots__ = ("_accepted", "_base", "_began", "_full", "_last", "_next", "_per", "_since")
 
@@ -58,18 +58,18 @@ class Pace:
         self._next = -math.inf
 
     def configure(self, limit: int, per: float) -> None:
-        """Grow to another quota from now on. What others use is not forgotten."""
+        """Grow towards another quota from now on. The estimate of other clients' use is kept."""
         self._per = per
         self._full = limit / per
         self._accepted = deque(self._accepted, maxlen=limit)
 
     @property
     def next(self) -> float:
-        """The time before which no request may go."""
+        """The time before which no request may be sent."""
         return self._next
 
     def rate(self, now: float) -> float:
-        """Requests per second at `now`; `inf` when nothing holds us back."""
+        """Return the requests per second at `now`; `inf` if the pace is not reduced."""
         if self._base is math.inf:
             return math.inf
         windows = max(0.0, (now - self._since) / self._per)
@@ -80,7 +80,7 @@ class Pace:
         return math.inf
 
     def admitted(self, now: float) -> None:
-        """A request goes at `now`."""
+        """Record a request that is sent at `now`."""
         if now >= self._last + self._per:
             self._began = now
         self._last = now
@@ -88,16 +88,16 @@ class Pace:
             self._next = now + 1 / self.rate(now)
 
     def accepted(self, now: float) -> None:
-        """The server accepted a request at `now`."""
+        """Record that the server accepted a request at `now`."""
         self._accepted.append(now)
 
     def rejected(self, now: float, admitted: float, resume: float, jitter: float) -> None:
-        """A request that was admitted at `admitted` met a `429` at `now`; the lane goes on at `resume`.
+        """Record a `429` at `now` for a request admitted at `admitted`; the lane resumes at `resume`.
 
         `jitter` is a random number from 0 to 1.
         """
         if admitted < self._since:
-            # It left before the last slowdown could reach it, and tells nothing new but that the pause goes on.
+            # The request was sent before the last slowdown, so it only extends the pause.
             self._since = max(self._since, resume)
             return
         while self._accepted and self._accepted[0] <= now - self._per:

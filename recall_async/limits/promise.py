@@ -1,42 +1,43 @@
-"""The promise to interactive calls: how much of the window bulk calls leave free, now and for as long as a window lasts.
+"""The promise to interactive calls: how many slots bulk calls leave free, now and during the next window.
 
-A bulk call may take a slot at time t only if what remains keeps the promise: `reserve` slots at any moment, and `rho`
-slots a second from now on until the slot that it takes comes back. With `free` slots at t and `released(h)` of the taken
-ones back within h seconds, it may go iff
+A bulk call may take a slot at time t only if the other slots keep the promise: `reserve` slots at any moment, and
+`rho` slots per second until the taken slot is freed. With `free` slots at t, and `released(h)` of the used slots
+freed within h seconds, the call is admitted if and only if
 
     free + released(h) - 1 >= reserve + rho * h        for every h from 0 to per.                             (1)
 
-What is known is when the answered slots come back: `per` seconds after the answer. All other slots that are held, of
-requests in flight or lost, count as not coming back within `per`.
+An answered slot is freed `per` seconds after its response. All other used slots, of requests in flight or lost, count
+as not freed within `per`.
 
-*What it guarantees.* If no more than rho * h interactive calls come in any h seconds after a bulk call was admitted, each
-of them finds a free slot: by (1) that many have come back by then, and the next bulk call has to keep the promise anew.
-Bulk calls lose nothing by it in the long run: a clump that they take at once comes back as a clump, one window later.
+*Guarantee.* If at most rho * h interactive calls arrive in any h seconds after a bulk call was admitted, each of them
+finds a free slot: by (1) enough slots have been freed by then, and each further bulk call must keep the promise, too.
+In the long run bulk calls lose no throughput: slots that they take in a burst are freed in a burst, one window later.
 
-*How it is decided in O(1).* Number the answers 0, 1, 2, … as they arrive; answer k arrived at a[k], K have arrived so far,
-and `held` slots are in flight or lost. (1) is tightest just before a slot comes back, and at h = per. Just before that of
-answer k, what came back before cancels out on both sides, and (1) becomes
+*Decision in O(1).* Number the responses 0, 1, 2, … as they arrive; response k arrived at a[k], K have arrived so far,
+and `held` slots are in flight or lost. (1) is tightest just before a slot is freed, and at h = per. Just before the
+slot of response k is freed, the slots freed earlier cancel out on both sides, and (1) becomes
 
     key[k] - rho * t <= limit - held - K - 1 - reserve    with  key[k] = rho * (a[k] + per) - k               (2)
 
-for every answer k whose slot is not back yet; at h = 0 and h = per it is
+for every response k whose slot is not freed yet; at h = 0 and h = per it is
 
     free >= 1 + reserve                                and   limit - held - 1 - reserve >= rho * per.         (3)
 
-A monotonic queue holds the largest key: an answer appends its key, after it has removed the smaller ones at the end;
-slots that are back leave at the head. If (2) fails for the head, the next moment to look is the sooner of
-t + (key - rho * t - room) / rho, where `room` is the right side of (2), and the moment when the head's slot is back.
+A monotonic queue has the largest key at its head: a response removes the smaller keys at the end and appends its own;
+freed slots leave at the head. If (2) fails for the head, try again at t + (key - rho * t - room) / rho, where `room`
+is the right side of (2), or when the head's slot is freed, whichever is sooner.
 
-*rho follows demand.* Interactive calls are counted by windows of `per` seconds, one after the other. With `busiest` the
-largest count of the running window and the two before it,
+*rho follows demand.* Interactive calls are counted in consecutive windows of `per` seconds. With `busiest`, the
+largest count of the current window and the two before it,
 
     step = limit / per / STEPS
     rho  = min(most, max(least, step * ceil(FOLLOWED * busiest / per / step)))
 
-so rho moves in steps, a few times in a window, and each move computes the keys anew. `least` is `Quota.promised`, what is
-promised without any demand; `most` is `Quota.promised_at_most`, which keeps (3) possible: a lone bulk call always goes.
+so rho changes in steps, a few times per window, and each change recomputes the keys. `least` is `Quota.promised`, the
+promise without any demand; `most` is `Quota.promised_at_most`, which keeps (3) possible: a single bulk call is always
+admitted.
 
-Nothing here reads a clock, waits or sends: times are parameters, in seconds, and never go back.
+This module reads no clock and does no I/O: times are parameters, in seconds, and never decrease.
 """
 
 from __future__ import annotations
@@ -48,17 +49,17 @@ from .quota import Quota
 from .window import Window
 
 FOLLOWED = 1.6
-"""How much is promised of what interactive calls used lately."""
+"""The promise, as a factor of the rate of recent interactive calls."""
 WINDOWS = 3
-"""How many windows of demand are remembered, the running one included."""
+"""The number of windows whose demand is stored, including the current one."""
 STEPS = 20
-"""Steps of `rho` from nothing to the whole quota."""
+"""Steps of `rho` from 0 to the whole quota."""
 ROUNDING = 1e-6
-"""Slots by which floating-point arithmetic may be off."""
+"""The tolerance for floating-point errors, in slots."""
 
 
 class Promise:
-    """When a bulk call may take a slot of `window`."""
+    """Decides when a bulk call may take a slot of `window`."""
 
     __slots__ = ("_answers", "_counts", "_enough", "_keys", "_quota", "_reserve", "_since", "_window", "rho")
 
@@ -70,26 +71,26 @@ class Promise:
         self.configure(quota)
 
     def configure(self, quota: Quota) -> None:
-        """Keep another promise from now on; the window has been told. The demand is not forgotten."""
+        """Keep the promise of another quota from now on. Configure the window first. The demand is kept."""
         self._quota = quota
         self._reserve = quota.reserved
         self.rho: float = -1.0
-        """Slots per second that are promised."""
+        """The promised slots per second."""
         self._follow()
 
     def wanted(self, now: float) -> None:
-        """An interactive call asks for a slot."""
+        """Record that an interactive call asks for a slot."""
         self._roll(now)
         self._counts[-1] += 1
         if self._counts[-1] > self._enough:
             self._follow()
 
     def answered(self, now: float) -> None:
-        """The answer to a request arrived; the window has been told."""
+        """Record a response. Call `Window.answered` first."""
         self._push(now)
 
     def opens(self, now: float) -> float:
-        """When a bulk call may go: `now`, or a time to look again, or `inf` to look at the next answer."""
+        """Return `now` if a bulk call is admitted, otherwise a time to try again, or `inf` for the next response."""
         window = self._window
         opens = window.opens(now, self._quota.limit - self._reserve)
         if opens > now:
@@ -99,7 +100,7 @@ class Promise:
         if not rho:
             return now
         room = self._quota.limit - window.held - 1 - self._reserve
-        looks = min(window.next_lost(), self._next_move)  # the promise may change by itself then
+        looks = min(window.next_lost(), self._next_move)  # the promise may change then
         later = math.nextafter(now, math.inf)
         if room + ROUNDING < rho * self._quota.per:
             return max(later, looks)
@@ -113,7 +114,8 @@ class Promise:
         return max(later, min(now + missing / rho, answer + window.per, looks))
 
     def earliest(self, now: float, ahead: int) -> float:
-        """A time before which a bulk call with `ahead` others before it cannot go, however fast the answers come."""
+        """Return a time before which a bulk call behind `ahead` others cannot be admitted, even with instant
+        responses."""
         self._roll(now)
         self._forget(now)
         if not self.rho or not self._keys:
@@ -124,11 +126,11 @@ class Promise:
 
     @property
     def _next_move(self) -> float:
-        """A time before which `rho` does not fall."""
+        """Return a time before which `rho` does not decrease."""
         return self._since + self._window.per if self.rho > self._quota.promised else math.inf
 
     def _roll(self, now: float) -> None:
-        """Begin the next window of demand if the running one is over."""
+        """Begin the next window of demand if the current one has ended."""
         per = self._window.per
         if now < self._since + per:
             return
@@ -143,12 +145,12 @@ class Promise:
         self._follow()
 
     def _follow(self) -> None:
-        """Let `rho` be what the demand calls for."""
+        """Set `rho` to follow the demand."""
         step = self._quota.rate / STEPS
         wanted = step * math.ceil(FOLLOWED * max(self._counts) / self._quota.per / step)
         most = self._quota.promised_at_most
         rho = min(most, max(self._quota.promised, wanted))
-        # The calls of one window up to which it stays like that.
+        # The number of calls per window up to which `rho` stays the same.
         steps = math.floor(rho / step + ROUNDING)
         self._enough = math.inf if rho >= most else steps * step * self._quota.per / FOLLOWED
         if rho != self.rho:

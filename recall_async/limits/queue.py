@@ -1,9 +1,9 @@
-"""The order of those who wait for a slot: by (priority, start time of the event, arrival).
+"""The order of waiting calls: by (priority, start time of the event, arrival).
 
-There is one exception, so that nobody starves: an interactive call that has waited for `patience` seconds goes before all
-interactive calls that have not, whatever their start times. Such calls go in the order of arrival.
+There is one exception, to prevent starvation: an interactive call that has waited for `patience` seconds precedes all
+interactive calls that have not, whatever their start times. Such calls are ordered by arrival.
 
-Nothing here reads a clock, waits or sends: times are parameters, in seconds.
+This module reads no clock and does no I/O: times are parameters, in seconds.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Ticket(Generic[T]):
         self.holder: T = holder
         self.arrived: float = arrived
         self.until: float = until
-        """Its deadline."""
+        """The call's deadline."""
         self.waits: bool = True
 
 
 class _Line(Generic[T]):
-    """The tickets of one priority. Those that left are only marked; the marked are skipped, and now and then removed."""
+    """The tickets of one priority. Removed tickets are marked, skipped, and deleted from time to time."""
 
     __slots__ = ("deadlines", "elders", "numbers", "starts", "undated", "waiting")
 
@@ -45,13 +45,13 @@ class _Line(Generic[T]):
 
     def clear(self) -> None:
         self.undated: deque[Ticket[T]] = deque()
-        """Those without a start time, as they came."""
+        """Tickets without a start time, in the order of arrival."""
         self.starts: list[tuple[float, int, Ticket[T]]] = []
-        """A heap of those with a start time, the soonest first."""
+        """A heap of tickets with a start time, soonest first."""
         self.elders: deque[Ticket[T]] = deque()
-        """Those with a start time, as they came."""
+        """Tickets with a start time, in the order of arrival."""
         self.deadlines: list[tuple[float, int, Ticket[T]]] = []
-        """A heap of those with a deadline, the nearest first."""
+        """A heap of tickets with a deadline, nearest first."""
 
     def push(self, ticket: Ticket[T], start: float) -> None:
         self.numbers += 1
@@ -75,7 +75,7 @@ class _Line(Generic[T]):
             self.deadlines = _sifted(self.deadlines)
 
     def first(self, patient: float) -> Ticket[T] | None:
-        """Whose turn is next. Those who came at `patient` or before go before the others."""
+        """Return the next ticket. Tickets that arrived at `patient` or before precede the others."""
         starts, undated, elders = self.starts, self.undated, self.elders
         while undated and not undated[0].waits:
             undated.popleft()
@@ -109,7 +109,7 @@ def _sifted(heap: list[tuple[float, int, Ticket[T]]]) -> list[tuple[float, int, 
 
 
 class WaitQueue(Generic[T]):
-    """A priority queue that anybody may leave.
+    """A priority queue with removal of any ticket.
 
     Adding or removing a ticket is O(log n) if it has a start time or a deadline, and O(1) if it has neither.
     """
@@ -120,54 +120,54 @@ class WaitQueue(Generic[T]):
         self._lines: tuple[_Line[T], ...] = tuple(_Line() for _ in Priority)
         self._size = 0
         self.patience: float = patience
-        """Seconds after which an interactive call goes before the others of its class."""
+        """Seconds after which an interactive call precedes the other interactive calls."""
 
     def __len__(self) -> int:
         return self._size
 
     def __iter__(self) -> Iterator[Ticket[T]]:
-        """Everybody who waits, in no particular order."""
+        """Yield all waiting tickets, in no particular order."""
         for line in self._lines:
             yield from (ticket for ticket in line.undated if ticket.waits)
             yield from (ticket for ticket in line.elders if ticket.waits)
 
     def count(self, priority: Priority) -> int:
-        """How many of this priority wait."""
+        """Return the number of waiting tickets of this priority."""
         return self._lines[priority].waiting
 
     @property
     def waiting(self) -> dict[Priority, int]:
-        """How many wait, by priority."""
+        """Return the number of waiting tickets, by priority."""
         return {priority: self._lines[priority].waiting for priority in Priority}
 
     def push(
         self, priority: Priority, start: float, holder: T, arrived: float = 0.0, until: float = math.inf
     ) -> Ticket[T]:
-        """Take a place. `start` is the event's start time as a number, `inf` where it is not known."""
+        """Add a ticket. `start` is the event's start time as a number, `inf` if unknown."""
         ticket = Ticket(priority, holder, arrived, until)
         self._lines[priority].push(ticket, start)
         self._size += 1
         return ticket
 
     def head(self, now: float = -math.inf) -> Ticket[T] | None:
-        """Whose turn is next at `now`."""
+        """Return the next ticket at `now`."""
         for priority, line in enumerate(self._lines):
             if line.waiting:
                 return line.first(now - self.patience if priority == Priority.INTERACTIVE else -math.inf)
         return None
 
     def overdue(self, priority: Priority, moment: float) -> Ticket[T] | None:
-        """Somebody of this priority whose deadline is before `moment`."""
+        """Return a ticket of this priority whose deadline is before `moment`, or `None`."""
         return self._lines[priority].overdue(moment)
 
     def leave(self, ticket: Ticket[T]) -> None:
-        """Give up a place, because of its turn or before it."""
+        """Remove a ticket, whether or not it is next."""
         if ticket.waits:
             ticket.waits = False
             self._size -= 1
             self._lines[ticket.priority].leave()
 
     def ahead(self, priority: Priority, start: float) -> int:
-        """How many are certainly before a newcomer. Exact without a start time, else the fewest there can be."""
+        """Return how many tickets certainly precede a new one: exact without a start time, otherwise a lower bound."""
         last = priority if start == math.inf else priority - 1
         return sum(line.waiting for rank, line in enumerate(self._lines) if rank <= last)

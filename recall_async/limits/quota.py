@@ -1,4 +1,4 @@
-"""`Quota`: how many requests an operation is granted, and how they are spread."""
+"""`Quota`: how many requests an operation may send, and how they are spread."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from ..errors import ConfigurationError
 from ..operations import OPERATIONS, OTHER, OTHER_LIMIT, QUOTA_PERIOD
 
 PROMISED_AT_MOST = 0.9
-"""The share of the quota that bulk calls leave to interactive ones at the most."""
+"""The largest share of the quota that bulk calls leave to interactive calls."""
 
 
 class Priority(IntEnum):
-    """Who goes first when the quota is short: lower values first."""
+    """The order of waiting calls: lower values first."""
 
     INTERACTIVE = 0
-    """Somebody waits for the answer. The default."""
+    """A person waits for the response. The default."""
     BULK = 1
-    """One of many: leaves `Quota.reserve` slots to interactive calls and goes behind them."""
+    """One of many requests: waits behind interactive calls, and leaves `Quota.reserve` slots to them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
     """At most `limit` requests in any `per` seconds, as the server counts them.
 
-    Interactive calls use every slot that is free. Bulk calls leave `reserve` slots free for them at any moment: by default
-    one in 300, or two if `limit` is 60 or more. `burst` is how many requests bulk calls may send at once, by default half
-    of `limit`; the rest of their window they spread out, so that slots for interactive calls come back all the time. With
-    `burst=limit` ("greedy") bulk calls send a whole window at once, for a job that is alone; with a small `burst`
-    ("smooth") they spread all of it. A `burst` that is named also limits how many interactive calls go at once.
+    Interactive calls may use every free slot. Bulk calls always leave `reserve` slots free for them: by default one
+    in 300, or two if `limit` is 60 or more. `burst` is the number of requests that bulk calls may send at once, by
+    default half of `limit`. They spread the rest of the window, so that slots for interactive calls are freed all the
+    time. With `burst=limit` ("greedy") bulk calls send a whole window at once, for a job without interactive calls;
+    with a small `burst` ("smooth") they spread all of it. An explicit `burst` also limits how many interactive calls
+    are sent at once.
 
     Raises `ConfigurationError` for invalid values. The limits: https://docs.recall.ai/reference/rate-limits
     """
@@ -52,45 +53,46 @@ class Quota:
 
     @property
     def rate(self) -> float:
-        """Requests per second in the long run."""
+        """The average number of requests per second."""
         return self.limit / self.per
 
     @property
     def reserved(self) -> int:
-        """Slots that bulk calls leave free at any moment: `reserve`, or its default."""
+        """The slots that bulk calls always leave free: `reserve`, or its default."""
         if self.reserve is not None:
             return self.reserve
         return min(max(math.ceil(self.limit / 300), min(2, self.limit // 30)), self.limit - 1)
 
     @property
     def promised(self) -> float:
-        """Slots per second that bulk calls leave to interactive ones whatever these use; see `Promise`."""
+        """The least slots per second that bulk calls leave to interactive calls, whatever their use; see `Promise`."""
         return min((self.limit - self.at_once(Priority.BULK)) / self.per, self.promised_at_most)
 
     @property
     def promised_at_most(self) -> float:
-        """Slots per second that bulk calls leave to interactive ones that use a lot. A lone bulk call can always go."""
+        """The most slots per second that bulk calls leave to interactive calls. A single bulk call is always
+        admitted."""
         return min(PROMISED_AT_MOST * self.limit, self.limit - 1 - self.reserved) / self.per
 
     def at_once(self, priority: Priority) -> int:
-        """How deep the token bucket is: requests of this priority that may go at once."""
+        """Return how many requests of this priority may be sent at once: the depth of the token bucket."""
         if self.burst is not None:
             return self.burst
         return self.limit if priority is Priority.INTERACTIVE else max(1, self.limit // 2)
 
     def seconds_for(self, requests: int, priority: Priority = Priority.BULK) -> float:
-        """Seconds until the last of so many requests can be sent, when nobody else uses the quota."""
+        """Return the seconds until the last of `requests` can be sent, if no other client uses the quota."""
         share, rate = self.limit, 0.0
         if priority is Priority.BULK:
             share, rate = self.limit - self.reserved, self.promised
         windows, last = divmod(max(requests - 1, 0), share)
-        # Of its window, this is what the promise and what the token bucket allow for.
+        # The limits by the promise and by the token bucket within the last window.
         kept = (last + 1 - share) / rate + self.per if rate else 0.0
         refilled = (max(requests, 1) - self.at_once(priority)) / self.rate
         return max(windows * self.per + max(kept, 0.0), refilled)
 
     def scaled(self, factor: float) -> Quota:
-        """The same quota with `factor` times the requests, for workspaces whose limits the provider raised."""
+        """Return this quota with `factor` times the requests, for workspaces whose limits the provider raised."""
         if not 0 < factor < math.inf:
             raise ConfigurationError(f"a quota cannot be scaled by {factor!r}")
 
@@ -103,12 +105,13 @@ class Quota:
 
 
 def base_quota(operation: str) -> Quota:
-    """What the API grants every workspace for an operation."""
+    """Return the API's base quota for an operation."""
     return Quota(OTHER_LIMIT if operation == OTHER else OPERATIONS[operation].limit, QUOTA_PERIOD)
 
 
 def check_quotas(quotas: Mapping[str, Quota] | None) -> dict[str, Quota]:
-    """The quotas that a session names, by operation. Raises `ConfigurationError` for a name or value that is none."""
+    """Check a session's quotas by operation and return them. Raises `ConfigurationError` for an invalid name or
+    value."""
     named = dict(quotas or {})
     for name, quota in named.items():
         if name not in OPERATIONS and name != OTHER:

@@ -1,4 +1,4 @@
-"""How many requests may be on their way at once before the process runs out of sockets."""
+"""The number of requests in flight, limited so that the process does not run out of sockets."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ else:
     _SOCKETS = 1024 if _soft == resource.RLIM_INFINITY else max(128, min(_soft, 1024))
 
 MAX_IN_FLIGHT = min(_SOCKETS // 2, 100)
-"""Requests of one lane, and so its connections: at most 100, and half of what the process may have open.
+"""The most requests in flight of one lane, and so its connections: 100, or half of the process's file limit if lower.
 
-A burst of more calls goes over these, in the lane's order, instead of opening a connection and shaking hands for each.
+A larger burst of calls shares these connections, in the lane's order, instead of opening a connection for each call.
 """
 MAX_BULK_IN_FLIGHT = MAX_IN_FLIGHT - MAX_IN_FLIGHT // 8
-"""Of these, requests that may be on their way when a bulk call is admitted: the other places are for interactive calls."""
+"""The limit for bulk calls: the remaining connections are for interactive calls."""

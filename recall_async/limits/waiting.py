@@ -1,8 +1,8 @@
-"""The calls that wait for a slot in one event loop: who is next, who leaves, and who is too late.
+"""The calls that wait for a slot in one event loop.
 
-Each waiting call ends in exactly one of three ways: it gets a slot (`serve`), it fails (at its deadline, or before it when
-the deadline cannot be kept), or it is cancelled. A slot that was given to a call that no longer wants it is handed back
-unused, so a cancelled call never costs anything.
+Each waiting call ends in exactly one of three ways: it gets a slot (`serve`), it fails (at its deadline, or earlier
+if the deadline cannot be kept), or it is cancelled. A cancelled call returns a slot that it got as unused, so it
+never uses up the quota.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Turn = asyncio.Future[Slot]
 
 
 class WaitingCalls:
-    """Calls in the order of `WaitQueue`.
+    """Waiting calls in the order of `WaitQueue`.
 
-    `deadline_error` makes the exception for a call of some priority whose deadline cannot be kept; it must not change
-    anything. `patience` is the queue's, in seconds.
+    `deadline_error` returns the exception for a call of a priority whose deadline cannot be kept; it must have no
+    side effects. `patience` is the queue's, in seconds.
     """
 
     def __init__(self, deadline_error: Callable[[Priority], RecallError], patience: float = math.inf) -> None:
@@ -33,14 +33,14 @@ class WaitingCalls:
         self._loop = asyncio.get_running_loop()
         self._now = clock_of(self._loop)
         self._queue: WaitQueue[Turn] = WaitQueue(patience)
-        self._expected: Ticket[Turn] | None = None  # who was next when that was asked last
+        self._expected: Ticket[Turn] | None = None  # the result of the last `next`
 
     def __len__(self) -> int:
         return len(self._queue)
 
     @property
     def patience(self) -> float:
-        """Seconds after which an interactive call goes before the others of its class."""
+        """Seconds after which an interactive call precedes the other interactive calls."""
         return self._queue.patience
 
     @patience.setter
@@ -49,20 +49,20 @@ class WaitingCalls:
 
     @property
     def waiting(self) -> dict[Priority, int]:
-        """How many wait, by priority."""
+        """Return the number of waiting calls, by priority."""
         return self._queue.waiting
 
     def ahead(self, priority: Priority, start: float) -> int:
-        """How many are certainly before a newcomer."""
+        """Return how many calls certainly precede a new one."""
         return self._queue.ahead(priority, start)
 
     def next(self, now: float) -> Ticket[Turn] | None:
-        """The call whose turn is next at `now`; `None` if nobody waits."""
+        """Return the next call at `now`; `None` if no call waits."""
         while (ticket := self._queue.head(now)) is not None:
             if ticket.until < now:
                 self._expire(ticket)
             elif ticket.holder.done():
-                self._queue.leave(ticket)  # cancelled, and has not run on yet
+                self._queue.leave(ticket)  # cancelled, but its task has not run yet
             else:
                 break
         self._expected = ticket
@@ -71,15 +71,15 @@ class WaitingCalls:
     async def wait(self, priority: Priority, start: float, until: float, on_change: Callable[[], None]) -> Slot:
         """Wait for a slot.
 
-        `on_change` is called when the newcomer is the next call or the first of its priority, and when the next call or the
-        last one gave up. Raises the `deadline_error` at `until`, a time of the loop's clock, also
-        when the slot came in time but the loop was too busy to let the call run on.
+        `on_change` is called if the new call is the next one or the first of its priority, and when the next call or
+        the last one leaves without a slot. Raises the `deadline_error` at `until`, a time of the loop's clock, even
+        if the slot came in time but the loop was too busy to continue the call.
         """
         turn: Turn = self._loop.create_future()
         now = self._now()
         ticket = self._queue.push(priority, start, turn, now, until)
         timer = None if until == math.inf else self._loop.call_at(until, self._expire, ticket)
-        # A newcomer without a start time goes behind all of its priority.
+        # A new call without a start time is the last of its priority.
         if self._queue.count(priority) == 1 or (start != math.inf and self._queue.head(now) is ticket):
             on_change()
         try:
@@ -87,7 +87,7 @@ class WaitingCalls:
         except BaseException:
             self._queue.leave(ticket)
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                turn.result().unused()  # cancelled between its turn and its running on
+                turn.result().unused()  # cancelled after it got the slot, before its task ran
             if ticket is self._expected or not self._queue:
                 self._expected = None
                 on_change()
@@ -101,7 +101,7 @@ class WaitingCalls:
         return slot
 
     def serve(self, slot: Slot, lowest: Priority = Priority.BULK) -> bool:
-        """Give a slot to the next call, if it has `lowest` priority or a higher one. Returns `False` if there is none."""
+        """Give a slot to the next call of `lowest` or a higher priority. Return `False` if there is none."""
         ticket = self.next(self._now())
         if ticket is None or ticket.priority > lowest:
             return False
@@ -109,23 +109,23 @@ class WaitingCalls:
         return True
 
     def give(self, ticket: Ticket[Turn], slot: Slot) -> None:
-        """Give a slot to the call whose turn is next."""
+        """Give a slot to the next call."""
         self._queue.leave(ticket)
         ticket.holder.set_result(slot)
 
     def fail_hopeless(self, not_before: Callable[[Priority], float]) -> None:
-        """Fail the calls whose deadline is before the time at which one of their priority can go, and look at no other."""
+        """Fail the calls whose deadline is before `not_before(priority)`, without reading the others."""
         for priority in Priority:
             moment = not_before(priority)
             while (ticket := self._queue.overdue(priority, moment)) is not None:
                 self._expire(ticket)
 
     def fail(self, error: Exception) -> None:
-        """Fail everybody."""
+        """Fail all waiting calls."""
         for ticket in list(self._queue):
             self._queue.leave(ticket)
             if not ticket.holder.done():
-                ticket.holder.set_exception(copy(error))  # each call adds to its own what it knows of itself
+                ticket.holder.set_exception(copy(error))  # each call adds its own details to its copy
 
     def _expire(self, ticket: Ticket[Turn]) -> None:
         if ticket.waits:

@@ -1,1 +1,1 @@
-"""A quota kept in this process."""
+"""Quotas stored in this process."""

@@ -1,12 +1,12 @@
-"""A lane whose quota is kept in this process.
+"""A lane whose quota is stored in this process.
 
-Three parts make it. The *window* guarantees the quota. The *promise* keeps slots of it for interactive calls while bulk
-calls go, and the *token bucket* says how many may go at once. The *waiting room* says who is next, at the moment a slot is
-there. On top lies the pause that a `429` asks for: a time that only moves forward, so that no request that finishes can
-lift it, and the `Pace` after it.
+The *window* guarantees the quota. The *promise* keeps slots free for interactive calls while bulk calls run, and the
+*token bucket* limits how many calls are sent at once. The *waiting calls* determine which call gets the next free
+slot. A `429` adds a pause, a time that only moves forward, so that no finished request can end it early, and then the
+slower `Pace`.
 
-A lane has no task of its own. Whatever may let a call go (one that arrives, an answer, the timer set for the next release or
-token) runs `_dispatch`, which never waits; so a cancelled caller leaves nothing half done.
+A lane has no task of its own. Each event that may admit a call (a new call, a response, the timer for the next slot
+or token) runs `_dispatch`, which never waits. So a cancelled call leaves no partial state.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ from ..window import Record, Window
 from .tokens import Tokens
 
 GRACE = 60.0
-"""Seconds for which requests of a loop that ended may be counted yet: as long as a request takes at the most, by default."""
+"""Seconds for which the server may still count requests of a loop that ended: by default, the longest request."""
 
 
 class Memory(NamedTuple):
-    """What a lane knows that the next one of the same operation and workspace must know."""
+    """The state that a lane passes on to the next lane of the same operation and workspace."""
 
     window: Record
     paused_until: float
     pace: Pace | None
-    """If others use the quota, too."""
+    """The slower pace, if other clients use the quota, too."""
     grace: float
-    """Seconds for which its requests in flight may be counted yet."""
+    """Seconds for which the server may still count the lane's requests in flight."""
 
     def settled(self, now: float) -> Memory:
-        """The same when its loop was found closed at `now`: nobody will say what became of its requests in flight."""
+        """Return this state after its loop closed at `now`: the outcome of its requests in flight stays unknown."""
         window = self.window
         lost = (*window.lost, *[now + self.grace] * window.in_flight)
         return self._replace(window=window._replace(lost=tuple(sorted(lost)), in_flight=0))
 
     def over(self, now: float) -> bool:
-        """Is there nothing worth remembering at `now`?"""
+        """Return whether the state no longer matters at `now`."""
         return now >= max(self.window.over, self.paused_until) and (
             self.pace is None or self.pace.rate(now) == math.inf
         )
 
 
 class LocalLane:
-    """The lane of one operation and workspace, for the callers of one event loop."""
+    """The lane of one operation and workspace, for one event loop."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class LocalLane:
         return self._agreement.quota
 
     def join(self, quota: Quota | None) -> None:
-        """A session uses the lane. Raises `ConfigurationError` when an open one named another quota."""
+        """Add a session. Raises `ConfigurationError` if an open session named another quota."""
         self._agreement.join(quota)
 
     def leave(self, quota: Quota | None) -> None:
@@ -98,7 +98,7 @@ class LocalLane:
         self._rest()
 
     def _configure(self, quota: Quota) -> None:
-        """Keep to this quota from now on. What was sent is not forgotten."""
+        """Use this quota from now on. Earlier requests still count."""
         self._quota = quota
         self._calls.patience = quota.per
         self._window.configure(quota.per)
@@ -111,21 +111,21 @@ class LocalLane:
         self._dispatch()
 
     def now(self) -> float:
-        """The time by the clock of the lane."""
+        """Return the time of the lane's clock."""
         return self._now()
 
     def memory(self) -> Memory:
-        """What is to be remembered of it when no session uses it."""
+        """Return the state to keep while no session uses the lane."""
         now = self._now()
         self._window.taken(now)
         slowed = self._pace.rate(now) != math.inf
         return Memory(self._window.record(), self._paused_until, self._pace if slowed else None, self._grace)
 
     def recall(self, memory: Memory) -> None:
-        """Remember what another lane of this operation and workspace sent, in a loop that does not run."""
+        """Count what another lane of this operation and workspace sent, in a loop that does not run."""
         now = self._now()
         if memory.window.answers and memory.window.answers[-1] > now:
-            return  # of a loop that told another time
+            return  # the other loop's clock had another origin
         self._grace = max(self._grace, memory.grace)
         self._window.restore(memory.window, now, self._grace)
         self._paused_until = max(self._paused_until, memory.paused_until)
@@ -136,11 +136,11 @@ class LocalLane:
 
     @property
     def in_use(self) -> bool:
-        """Is there an open session, or a request in flight?"""
+        """True if there is an open session or a request in flight."""
         return self._agreement.in_use or self._window.in_flight > 0 or len(self._calls) > 0
 
     def resume(self) -> float:
-        """End the pause and the slower pace after a 429. Returns the seconds that were left of the pause."""
+        """End the pause and the slower pace after a 429. Return the remaining seconds of the pause."""
         now = self._now()
         left = max(0.0, self._paused_until - now)
         self._paused_until = -math.inf
@@ -180,7 +180,7 @@ class LocalLane:
         )
 
     def _earliest(self, now: float, priority: Priority, start: float) -> float:
-        """A time before which a newcomer's turn cannot come."""
+        """Return a time before which a new call cannot be admitted."""
         quota, ahead = self._quota, self._calls.ahead(priority, start)
         earliest = max(now, self._paused_until, self._pace.next)
         if priority is Priority.INTERACTIVE:
@@ -189,14 +189,14 @@ class LocalLane:
             ceiling = quota.limit - quota.reserved
             earliest = max(earliest, self._window.earliest(now, ceiling, ahead, quota.limit))
             earliest = max(earliest, self._promise.earliest(now, ahead))
-        if quota.burst is not None:  # else the window is always the tighter bound
+        if quota.burst is not None:  # otherwise the window is always the tighter bound
             earliest = max(earliest, self._tokens[priority].earliest(now, ahead + 1))
         return earliest
 
     def _take(self, now: float, priority: Priority) -> float:
         """Take a slot and a token for a call of this priority, and return `now`.
 
-        Where there is none, return a time at which to try again, or `inf` to wait for an answer.
+        If there is none, return a time to try again, or `inf` to wait for a response.
         """
         window = self._window
         if priority is Priority.INTERACTIVE:
@@ -217,7 +217,7 @@ class LocalLane:
         return now
 
     def _dispatch(self) -> None:
-        """Let everybody go whose turn it is, and set the timer for the next."""
+        """Admit every call that can be admitted now, and set the timer for the next one."""
         calls, now = self._calls, self._now()
         while (ticket := calls.next(now)) is not None:
             opens = self._take(now, ticket.priority)
@@ -230,7 +230,7 @@ class LocalLane:
     def _wake_at(self, when: float) -> None:
         if self._timer is not None:
             if self._timer_at <= when != math.inf:
-                return  # it looks again in time
+                return  # the timer that is set fires early enough
             self._timer.cancel()
             self._timer = None
         self._timer_at = when
@@ -251,7 +251,7 @@ class LocalLane:
             self._window.lost(now, seconds)
         else:
             if ending is Ending.REJECTED:
-                self._pause(slot, now, seconds)  # before the slot is released, which lets others go
+                self._pause(slot, now, seconds)  # before the slot is released, which admits other calls
             else:
                 self._pace.accepted(now)
             self._window.answered(now)
@@ -273,7 +273,7 @@ class LocalLane:
         self._calls.fail_hopeless(lambda priority: self._paused_until)
 
     async def flush(self) -> None:
-        """Nothing has to be reported."""
+        """Do nothing: a local lane reports to no server."""
 
     def statistics(self) -> LaneStatistics:
         now = self._now()

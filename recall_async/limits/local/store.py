@@ -1,11 +1,11 @@
-"""Who shares what: one lane per (event loop, workspace, operation), whichever session asks for it.
+"""Quotas in this process: one lane per (event loop, workspace, operation), shared by all sessions.
 
-Lanes belong to an event loop. They outlive the sessions, so that a session opened after another was closed knows what
-that one sent; and what a loop sent that has ended, closed or not, the next loop remembers. Two loops that run at the same
-time, in two threads, cannot share a lane: a process that uses one workspace in both is told so, once, and needs a store
-that can be shared.
+Lanes belong to an event loop. They outlive sessions, so a new session knows what an earlier one sent. A new loop also
+knows what an ended loop sent, closed or not. Two loops that run at the same time, in two threads, cannot share a
+lane: if a process uses one workspace in both, the store logs a warning once; use a shared store instead.
 
-What no session uses takes little: beyond a few hundred lanes, only what they sent is kept, and nothing once that is over.
+Unused lanes need little memory: beyond a few hundred lanes, the store keeps only what they sent, until it no longer
+counts.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from .lane import LocalLane, Memory
 logger: logging.Logger = logging.getLogger("recall_async")
 
 MAX_RESTING = 256
-"""Lanes of a loop that no session uses and that are kept as they are."""
+"""The most unused lanes of a loop that are kept complete."""
 MIN_SWEPT = 1024
-"""Memories of lanes before those that are over are looked for."""
+"""The number of memories from which expired ones are removed."""
 
 Key = tuple[str, str]
 
 
 class Memories:
-    """What lanes sent that are no more, until it is over."""
+    """What dropped lanes sent, until it no longer counts."""
 
     def __init__(self) -> None:
         self._kept: dict[Key, list[Memory]] = {}
@@ -42,7 +42,7 @@ class Memories:
         self._lock = Lock()
 
     def add(self, key: Key, memory: Memory, now: float) -> None:
-        """Keep a memory. Those that are over are removed whenever the number of all has doubled."""
+        """Keep a memory. Expired memories are removed whenever the number of memories has doubled."""
         memory = memory.settled(now)
         if memory.over(now):
             return
@@ -57,7 +57,7 @@ class Memories:
                 self._swept_at = max(MIN_SWEPT, 2 * len(self._kept))
 
     def pop(self, key: Key) -> list[Memory]:
-        """What is remembered of a lane; it is forgotten."""
+        """Remove and return the memories of a lane."""
         with self._lock:
             return self._kept.pop(key, [])
 
@@ -68,9 +68,9 @@ class Lanes:
     def __init__(self) -> None:
         self.open: dict[Key, LocalLane] = {}
         self.resting: dict[Key, LocalLane] = {}
-        """Those of them that no session uses, the one that rests longest first."""
+        """The lanes that no session uses, the longest unused first."""
         self.seen: WeakKeyDictionary[Lanes, dict[Key, Record]] = WeakKeyDictionary()
-        """What lanes of other loops had sent when they were looked at last."""
+        """What lanes of other loops had sent when they were last read."""
 
 
 _registry: PerLoop[Lanes] = PerLoop(Lanes)
@@ -79,7 +79,7 @@ _told: set[str] = set()
 
 
 class LocalQuotaStore:
-    """The quota's state in this process, shared by everybody in the running event loop."""
+    """Keeps quotas in this process, shared by all sessions in the running event loop."""
 
     longest_request: float = math.inf
 
@@ -96,9 +96,9 @@ class LocalQuotaStore:
         return lane
 
     async def resume(self, workspace: str, operation: str | None = None) -> dict[str, float]:
-        """End the pauses after a 429, and the slower pace after them, of one operation or of all.
+        """End the pauses after a 429, and the slower pace after them, for one operation or all.
 
-        Returns the seconds that were left of each pause, by operation. Only the running event loop's lanes are resumed.
+        Returns the remaining seconds of each pause, by operation. Only the running event loop's lanes are resumed.
         """
         if operation is not None and operation not in OPERATIONS:
             raise checks.invalid("operation", f"one of {', '.join(OPERATIONS)}", operation)
@@ -109,11 +109,11 @@ class LocalQuotaStore:
         return left
 
     async def aclose(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: the store has no connections."""
 
 
 def _rest(lanes: Lanes, key: Key) -> None:
-    """A lane is not used any longer."""
+    """Record that a lane is no longer used."""
     lane = lanes.open.get(key)
     if lane is None:
         return
@@ -126,7 +126,7 @@ def _rest(lanes: Lanes, key: Key) -> None:
 
 
 def _remember(lanes: Lanes, lane: LocalLane, key: Key) -> None:
-    """Let a lane know what was sent in loops that have ended, and what it sent itself before it was forgotten."""
+    """Pass to a lane what ended loops sent, and what it sent itself before it was dropped."""
     for ended in _registry.bequeathed():
         for other, earlier in ended.open.items():
             _memories.add(other, earlier.memory(), lane.now())

@@ -1,18 +1,18 @@
-"""The token bucket: how many calls may go at once."""
+"""The token bucket: how many requests may be sent at once."""
 
 from __future__ import annotations
 
 from aiolimiter import AsyncLimiter
 
 AGAIN = 1e-6
-"""Seconds after which a bucket is asked again that should have a token and has none: clocks and rounding differ a little."""
+"""Seconds until the next try if a bucket has no token when it should: clocks and rounding differ slightly."""
 
 
 class Tokens:
     """A bucket of `depth` tokens that is refilled at `rate` tokens per second.
 
-    Calls do not wait in it, because they wait in the order of the lane: a token is taken if there is one, and else it is
-    known when there will be.
+    Calls do not wait in the bucket, because they wait in the lane's order: `take` takes a token or returns when there
+    will be one.
     """
 
     __slots__ = ("_bucket", "_depth", "_full_at", "_kept", "_rate")
@@ -22,17 +22,17 @@ class Tokens:
         self._depth = depth
         self._rate = rate
         self._full_at = 0.0
-        self._kept = 0  # tokens that were given back
+        self._kept = 0  # returned tokens
 
     def take(self, now: float) -> float:
         """Take a token and return `now`, or return when to try again."""
         if self._kept:
             self._kept -= 1
         elif self._bucket.has_capacity():
-            try:  # noqa: SIM105  # on the path of every call
+            try:  # noqa: SIM105  # faster than `suppress`, and every call runs this
                 self._bucket.acquire().send(None)
             except StopIteration:
-                pass  # it ends without waiting where there is capacity
+                pass  # with capacity, `acquire` ends without waiting
         else:
             return max(self.earliest(now, 1), now + AGAIN)
         full_at = self._full_at
@@ -40,10 +40,10 @@ class Tokens:
         return now
 
     def earliest(self, now: float, tokens: int) -> float:
-        """When there will be so many tokens, if nobody else takes one."""
+        """Return when there will be `tokens` tokens, if none is taken."""
         return max(self._full_at, now) + (tokens - self._depth) / self._rate
 
     def give_back(self, now: float) -> None:
-        """A call did not use its token."""
+        """Return an unused token."""
         self._kept = 0 if self._full_at <= now else min(self._kept + 1, self._depth)
         self._full_at -= 1 / self._rate

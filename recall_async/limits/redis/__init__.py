@@ -1,4 +1,4 @@
-"""A quota kept in Redis, for many processes and hosts."""
+"""Quotas stored in Redis, shared by many processes and hosts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How this package connects to a Redis that it is given the URL of."""
+"""Connect to a Redis by its URL."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from ...errors import ConfigurationError
 
 
 def redis_connect(url: str, **options: Any) -> Redis:
-    """Make a client, which connects when it is used; `options` are redis-py's.
+    """Return a client that connects on first use; `options` are redis-py's.
 
-    It does not try again by itself: those who use it do, and say so. Raises `ConfigurationError` for an invalid URL or
-    option.
+    The client does not retry: its users do, and log it. Raises `ConfigurationError` for an invalid URL or option.
     """
     try:
         client: Redis = Redis.from_url(url, **{"retry": Retry(NoBackoff(), 0), **options})

@@ -1,15 +1,15 @@
-"""What the errors of Redis mean: which belong to the server, and which to what was asked of it.
+"""Classify the errors of Redis: those of the server, and those of a command.
 
-| Redis says | what it means, and what follows |
+| Redis responds | meaning, and what follows |
 | --- | --- |
-| nothing, `LOADING`, `BUSY` | it is away or not ready: an outage; what was said is said again until it is heard |
-| `READONLY`, `MASTERDOWN`, `CLUSTERDOWN`, `TRYAGAIN` | it is not the primary, or not yet: the same, on another connection |
-| `OOM`, `MISCONF`, `NOREPLICAS` | it cannot write: the same |
-| `NOSCRIPT` | it forgot the scripts: they are sent in full (wire.py) |
-| `NOAUTH`, `WRONGPASS`, `NOPERM` on connecting | it refuses this program: the calls of all lanes fail at once |
-| `NOPERM`, `WRONGTYPE`, `MOVED`, `ERR`, any other | it refuses this quota: the calls of this one lane fail at once |
+| nothing, `LOADING`, `BUSY` | unavailable or not ready: an outage; the message is repeated until Redis responds |
+| `READONLY`, `MASTERDOWN`, `CLUSTERDOWN`, `TRYAGAIN` | not the primary, or not yet: the same, on another connection |
+| `OOM`, `MISCONF`, `NOREPLICAS` | Redis cannot write: the same |
+| `NOSCRIPT` | Redis does not have the scripts: they are sent in full (wire.py) |
+| `NOAUTH`, `WRONGPASS`, `NOPERM` on connecting | Redis refuses the client: the calls of all lanes fail at once |
+| `NOPERM`, `WRONGTYPE`, `MOVED`, `ERR`, any other | Redis refuses this quota: the calls of this lane fail at once |
 
-An outage belongs to the connection, and all lanes wait. A refusal belongs to the lane that met it.
+An outage concerns the connection, and all lanes wait. A refusal concerns only the lane whose command was refused.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from redis.exceptions import (
 
 
 class Failure(Enum):
-    """What an error means for what was said."""
+    """The meaning of an error for the message that was sent."""
 
     OUTAGE = "outage"
-    """It may or may not have been done: say it again, on another connection."""
+    """The message may have taken effect: repeat it, on another connection."""
     REFUSAL = "refusal"
-    """It was not done, and saying it again is no use."""
+    """The command had no effect, and repeating it would not help."""
 
 
 _OUTAGES = {
@@ -46,18 +46,18 @@ _OUTAGES = {
 }
 _OUTAGE_TYPES = (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError, OutOfMemoryError)
 _REFUSAL_TYPES = (AuthenticationError, AuthorizationError, NoPermissionError, ResponseError)
-_INSIDE_SCRIPT = re.compile(r"@user_script.*-([A-Z]+) ")  # how Redis 6 reports what a command of a script met
+_INSIDE_SCRIPT = re.compile(r"@user_script.*-([A-Z]+) ")  # how Redis 6 reports the error of a command in a script
 
 
 def meaning(error: Exception) -> Failure:
-    """What an error of redis-py, or of the network, means. Whatever is not known to be a refusal is an outage."""
+    """Classify an error of redis-py or the network. An unknown error counts as an outage."""
     if isinstance(error, _OUTAGE_TYPES) or code(error) in _OUTAGES:
         return Failure.OUTAGE
     return Failure.REFUSAL if isinstance(error, _REFUSAL_TYPES) else Failure.OUTAGE
 
 
 def code(error: Exception) -> str:
-    """The word with which Redis names an error, where redis-py has kept it."""
+    """Return Redis' code of an error, if redis-py has kept it."""
     text = str(error)
     if inside := _INSIDE_SCRIPT.search(text):
         return inside[1]
@@ -65,7 +65,7 @@ def code(error: Exception) -> str:
 
 
 def advice(error: Exception) -> str:
-    """What Redis said, and what to do where it is not obvious."""
+    """Return the error message, with what to do if that is not obvious."""
     if isinstance(error, MovedError):
         return (
             f"MOVED {error}: this server is one node of a Redis Cluster, and the quota is kept on another. Choose "

@@ -1,7 +1,7 @@
-"""Who tells a Redis that has lost its data that slots are in use.
+"""Tell a Redis that has lost its data that slots are in use.
 
-Redis cannot know what it has forgotten. A process that had slots there names, for each quota, the state that they were
-written in and when it last heard of it; the script then makes everybody wait until they have passed.
+Redis cannot know which data it lost. For each quota, a process with slots names the state in which they were written
+and when it last received it; the script then makes all processes wait until the slots have passed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .scripts import Ask, Command, acquire, decode
 
 
 class StateGreeter:
-    """Speaks for all quotas of a process that may have slots, of open and of closed sessions alike."""
+    """Reports all quotas for which this process may have slots, of open and closed sessions."""
 
     def __init__(self, memory: Memory, clock: Callable[[], float]) -> None:
         self._memory = memory
@@ -26,7 +26,7 @@ class StateGreeter:
         self._said: list[Known] = []
 
     def greet(self) -> None:
-        """Tell Redis which quotas this process may have slots of."""
+        """Tell Redis for which quotas this process may have slots."""
         self._due = {known.keys.stem: known for known in self._memory.holders(self._now())}
 
     @property

@@ -1,8 +1,8 @@
-"""A lane whose quota is kept in Redis, for the callers of one event loop.
+"""A lane whose quota is stored in Redis, for one event loop.
 
-Here is the queue: who goes next is chosen by (priority, start, arrival) when a slot arrives. How many slots there are is
-Redis' to say. The lane asks for as many as it has calls waiting, and where it gets fewer, asks again when the next can
-be there. That moment is drawn by lot: processes that ask in step would always be served in the same order.
+The lane has the queue: when a slot arrives, it selects the next call by (priority, start, arrival). Redis decides how
+many slots there are. The lane asks for as many slots as calls wait. If it gets fewer, it asks again when the next
+slot can be free, at a random time: processes that ask in step would always be served in the same order.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from .scripts import GRANT_MAX_AGE, Ask, Command, Grant, Keys, Pause, Terms
 logger: logging.Logger = logging.getLogger("recall_async")
 
 ASK_EVERY = 0.05
-"""Seconds between two asks of a lane that got less than it wanted, on average and at the least."""
+"""The least average seconds between two asks of a lane that got fewer slots than it asked for."""
 ASK_AT_MOST = 1.0
-"""Seconds between two asks at the most: a slot may come back before its time."""
+"""The most seconds between two asks: a slot may be freed early."""
 LOOK_EVERY = 5.0
-"""The same during a pause, which somebody may end (`RedisQuotaStore.resume`)."""
+"""The same during a pause, which another process may end (`RedisQuotaStore.resume`)."""
 BATCH_DELAY = 0.05
-"""Seconds until a slot's end is reported, if nothing else is said before."""
+"""Seconds until a slot's end is reported, if no other message is sent earlier."""
 SILENCE = 1.0
-"""Seconds of silence after which it is Redis, and not the quota, that a call waits for."""
+"""After this number of seconds without a reply, a call counts as waiting for Redis, not for the quota."""
 GIVE_BACK_TIMEOUT = 1.0
-"""Seconds that closing a session may take to report how its slots ended."""
+"""The most seconds that closing a session takes to report how its slots ended."""
 
 
 class RedisLane:
@@ -67,14 +67,14 @@ class RedisLane:
         self._loop = asyncio.get_running_loop()
         self._now = clock_of(self._loop)
         self._calls = WaitingCalls(self._late, quota.per)
-        self._window = Window(quota.per)  # what this process holds of the shared one
+        self._window = Window(quota.per)  # this process's slots of the shared window
         self._reserve = reserve
         self._lent = 0  # slots of the reserve in flight
         self._told: Grant | None = None
         self._told_at = -math.inf
-        self._others = 0  # slots that others held then
+        self._others = 0  # slots that other processes held then
         self._paused_until = self._held_until = -math.inf
-        self._settle_by = math.inf  # when the ends of slots are to be reported
+        self._settle_by = math.inf  # when to report the ends of slots
         self._timer: asyncio.TimerHandle | None = None
         self._settling: asyncio.TimerHandle | None = None
         self._flushed: asyncio.Future[None] | None = None
@@ -89,16 +89,16 @@ class RedisLane:
 
     @property
     def in_use(self) -> bool:
-        """Is there an open session?"""
+        """True if there is an open session."""
         return self._agreement.in_use
 
     @property
     def settled(self) -> bool:
-        """Is there nothing left that ends later, or that Redis does not know?"""
+        """True if no call waits, no request is in flight, and Redis has received everything."""
         return not (self._outbox.pending or self._calls or self._window.in_flight or self._flushed)
 
     def join(self, quota: Quota | None) -> None:
-        """A session uses the lane. Raises `ConfigurationError` when an open one named another quota."""
+        """Add a session. Raises `ConfigurationError` if an open session named another quota."""
         begins = not self.in_use
         self._agreement.join(quota)
         if begins:
@@ -112,13 +112,13 @@ class RedisLane:
             self._link.leave()
 
     def _configure(self, quota: Quota) -> None:
-        """Keep to this quota from now on."""
+        """Use this quota from now on."""
         self._terms = self._terms_of(quota)
         self._quota = quota
         self._calls.patience = quota.per
         self._window.per = max(self._window.per, Window(quota.per).per)
-        self._not_before = dict.fromkeys(Priority, -math.inf)  # no call of a priority can go before, as Redis proved
-        self._next_free = dict.fromkeys(Priority, -math.inf)  # when one probably can
+        self._not_before = dict.fromkeys(Priority, -math.inf)  # before this time Redis admits no call of the priority
+        self._next_free = dict.fromkeys(Priority, -math.inf)  # when it probably admits one
         self._ask_at = dict.fromkeys(Priority, -math.inf)
         self._arrange()
 
@@ -142,10 +142,10 @@ class RedisLane:
             if self._now() <= slot.usable_until:
                 self._admitted += 1
                 return slot
-            slot.unused()  # this process was held up so long that the lease no longer covers the request
+            slot.unused()  # this process was delayed so long that the lease no longer covers the request
 
     def _at_least(self, priority: Priority, start: float) -> float:
-        """Seconds that a newcomer waits at the least, if no other process takes any slots."""
+        """Return the least seconds that a new call waits, if no other process takes slots."""
         ahead, limit = self._calls.ahead(priority, start), self._terms.limit
         first = max(0.0, self._earliest(priority) - self._now())
         alike = self._calls.waiting[priority] if start == math.inf else 0
@@ -157,14 +157,14 @@ class RedisLane:
         return max(self._paused_until, self._held_until)
 
     def _earliest(self, priority: Priority) -> float:
-        """A time before which no call of this priority can go."""
-        # Somebody may have ended the pause since Redis told of it.
+        """Return a time before which no call of this priority can be admitted."""
+        # Another process may have ended the pause since the last reply of Redis.
         closed = self._closed_until if self._now() - self._told_at < LOOK_EVERY or self._outbox.paused else -math.inf
         return closed if self._lends else max(self._not_before[priority], closed)
 
     @property
     def _lends(self) -> bool:
-        """Are calls served from the local reserve?"""
+        """True if calls are served from the local reserve."""
         return self._reserve.size > 0 and bool(self._link.trouble)
 
     def _late(self, priority: Priority, wait: float = 0.0) -> RecallError:
@@ -186,7 +186,7 @@ class RedisLane:
         )
 
     def _arrange(self) -> None:
-        """See to it that whoever waits is served, or asked for in time."""
+        """Serve the waiting calls, or plan when to ask Redis for their slots."""
         wake = self._lend() if self._lends else math.inf
         if self.speaks:
             self._link.wake(self)
@@ -199,27 +199,27 @@ class RedisLane:
             self._timer = self._loop.call_at(wake, self._arrange)
 
     def _wanted(self) -> tuple[int, int]:
-        """How many slots to ask for: as many as calls wait, and may be on their way at once."""
+        """Return how many slots to ask for: one per waiting call, up to the limit of requests in flight."""
         waiting, in_flight = self._calls.waiting, self._window.in_flight
         interactive = min(waiting[Priority.INTERACTIVE], MAX_IN_FLIGHT - in_flight)
         return interactive, max(0, min(waiting[Priority.BULK], MAX_BULK_IN_FLIGHT - in_flight - interactive))
 
     def _due(self) -> float:
-        """When to ask for those who wait."""
+        """Return when to ask for the waiting calls' slots."""
         waiting = self._calls.waiting
         asks = min((self._ask_at[priority] for priority in Priority if waiting[priority]), default=math.inf)
         return max(asks, min(self._closed_until, self._told_at + LOOK_EVERY))
 
     @property
     def speaks(self) -> bool:
-        """Is there something to say now?"""
+        """True if the lane has something to send now."""
         if self._outbox.asked is not None or self._outbox.paused:
             return True
         now = self._now()
         return self._settle_by <= now or (self._due() <= now and any(self._wanted()))
 
     def compose(self, run: str) -> list[Command]:
-        """What there is to say now, to the server process with this run id."""
+        """Return the commands to send now, to the server process with this run id."""
         self._settle_by = math.inf
         if self._settling is not None:
             self._settling.cancel()
@@ -229,7 +229,7 @@ class RedisLane:
         return self._outbox.compose(now, run, interactive, bulk, self._terms)
 
     def on_reply(self, replies: Sequence[Any]) -> None:
-        """What was said was answered; where it was refused, an error stands among the replies."""
+        """Handle the replies; a refused command has an error as its reply."""
         outcome = self._outbox.on_reply(replies, self._now())
         if outcome is not None:
             self._receive(*outcome)
@@ -239,14 +239,14 @@ class RedisLane:
         self._arrange()
 
     def on_no_reply(self) -> None:
-        """Whether what was said was done is unknown; it will be said again."""
+        """Handle a message without a reply: it may have taken effect, and will be repeated."""
         self._outbox.on_no_reply()
         if self._outbox.pending:
             self._settle_by = -math.inf
         self._arrange()
 
     def refused(self, error: Exception) -> None:
-        """The server refuses the connection."""
+        """Handle a refused connection: fail all waiting calls."""
         self._outbox.clear()
         self._settle_by = math.inf
         self._refuse(error)
@@ -258,7 +258,7 @@ class RedisLane:
         )
 
     def fail(self, error: Exception) -> None:
-        """Fail all calls that wait."""
+        """Fail all waiting calls."""
         self._calls.fail(error)
 
     def _receive(self, ask: Ask, grant: Grant) -> None:
@@ -289,7 +289,7 @@ class RedisLane:
                 self._window.take()
                 slot = Slot(self._end, grant.now, usable_until=ask.at + GRANT_MAX_AGE, number=number)
                 usable = self._closed_until <= now and now <= slot.usable_until
-                # A slot of the reserve is not for a bulk call, even if nobody else is left.
+                # A bulk call must not use a slot of the reserve, even if no other call waits.
                 if not usable or not self._calls.serve(slot, priority):
                     slot.unused()
         self._others = grant.taken - self._window.taken(now)
@@ -308,11 +308,11 @@ class RedisLane:
     def _end(self, slot: Slot, ending: Ending, seconds: float) -> None:
         now = self._now()
         if ending is Ending.LOST:
-            # Not reported: the lease is as long as a request can take, and runs out by itself.
+            # Not reported: the lease lasts as long as the longest request, and expires without a report.
             self._window.lost(now, self._terms.lease / 1e6 - self._window.per)
         else:
             if ending is Ending.REJECTED:
-                self._pause(now, seconds, slot.granted_at)  # said before the slot's end, which lets others go
+                self._pause(now, seconds, slot.granted_at)  # sent before the slot's end, which admits other calls
             self._outbox.ended(slot.number, ending, now)
             if ending is Ending.UNUSED:
                 self._window.unused()
@@ -324,7 +324,7 @@ class RedisLane:
             self._arrange()
 
     def _report(self, now: float, delay: float) -> None:
-        """Say how slots ended, within `delay` seconds."""
+        """Report how slots ended, within `delay` seconds."""
         self._settle_by = min(self._settle_by, now + delay)
         if not delay:
             self._link.wake(self)
@@ -340,7 +340,7 @@ class RedisLane:
         self._calls.fail_hopeless(self._earliest)
 
     def _lend(self) -> float:
-        """Serve calls from the local reserve. Returns when to do so again."""
+        """Serve calls from the local reserve. Return when to try again."""
         while self._calls:
             now = self._now()
             if self._closed_until > now:
@@ -365,9 +365,9 @@ class RedisLane:
         self._arrange()
 
     async def flush(self) -> None:
-        """Redis knows how this lane's slots ended; when no session is left, the connection to it is closed.
+        """Report to Redis how this lane's slots ended; if no session is left, close the connection.
 
-        A cancellation ends the wait, and the connection is closed at once.
+        A cancellation ends the wait and closes the connection at once.
         """
         try:
             await self.give_back()
@@ -375,7 +375,7 @@ class RedisLane:
             await self._link.aclose_unused()
 
     async def give_back(self) -> None:
-        """Report how slots ended, unless Redis is away."""
+        """Report how slots ended, unless Redis is unavailable."""
         if not self._outbox.pending or self._link.trouble:
             return
         self._flushed = flushed = self._flushed or self._loop.create_future()

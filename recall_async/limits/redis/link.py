@@ -1,17 +1,16 @@
-"""The connection of one event loop to Redis: everything that its lanes have to say goes in one message at a time.
+"""The connection of one event loop to Redis. It sends the commands of all lanes, one message at a time.
 
-**The invariant.** As long as any lane is used, a lane is asked what it has to say before every message, from the moment
-at which it called `wake` until it has nothing to say any more. Nothing else ends that: not an error, an outage, a
-cancellation, the closing of a connection, or a message that was sent. So nothing that a lane has to say can be lost here,
-and no lane can be left waiting for an answer to a message that nobody will send.
+**The invariant.** While any lane is in use, the link asks a lane for commands before every message, from its call of
+`wake` until it has no more commands. Nothing else ends this: no error, outage, cancellation, closed connection or
+sent message. So no command of a lane can be lost, and no lane waits for the reply to a message that is never sent.
 
-While a message is on its way, what comes up meanwhile gathers for the next one; so a busy process sends few large
-messages. A message without an answer is an outage, whatever exception says so, and what it said may or may not have been
-done. It is said again until somebody answers; the scripts are made for that.
+While a message is in flight, new commands collect for the next one, so a busy process sends few large messages. A
+message without a reply is an outage, whatever the exception, and may or may not have taken effect. The link repeats
+it until Redis replies; the scripts recognize repetitions.
 
-**The vigil.** While slots of this process may still count, and nothing is to be said, the link waits for the connection to
-break, and looks twice a second whether Redis still has its data. If it has not, all who may have slots there tell it at
-once (greeter.py), before others are granted what is in use.
+**The vigil.** While slots of this process may still count and there is nothing to send, the link waits for the
+connection to break, and checks twice a second whether Redis still has its data. If not, all processes that may have
+slots report them at once (greeter.py), before Redis grants these slots again.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ from .wire import Wire
 logger: logging.Logger = logging.getLogger("recall_async")
 
 OUTAGE_TIMEOUT = 2.0
-"""Seconds after which an answer is not waited for any longer."""
+"""Seconds to wait for a reply."""
 RETRY_AT_MOST = 1.0
-"""Seconds between attempts in a long outage."""
+"""The most seconds between attempts in a long outage."""
 RETRY_HELD_AT_MOST = 0.2
-"""The same, while slots of this process may still count: the first to speak after a restart should be one who knows."""
+"""The same, while slots of this process may still count: it should be the first to connect after a restart of Redis."""
 RETRY_REFUSED = 0.1
-"""Seconds until a server that refused the connection is asked again, if somebody has something to say."""
+"""Seconds until the next attempt after a refused connection, if a lane has something to send."""
 MAX_BATCH = 256
-"""Lanes that share a message: Redis is busy with it for some ten milliseconds at the most."""
+"""The most lanes in one message: Redis needs at most about ten milliseconds for it."""
 UNUSED_AT_MOST = 0.2
-"""Seconds for which a connection that nobody uses is left open by a session whose closing was cancelled."""
+"""The most seconds that an unused connection stays open after the closing of a session was cancelled."""
 BEAT = 0.5
-"""Seconds between two looks at whether Redis still has its data."""
+"""Seconds between two checks whether Redis still has its data."""
 
 
 class Speaker(Protocol):
@@ -52,29 +51,30 @@ class Speaker(Protocol):
 
     @property
     def speaks(self) -> bool:
-        """Whether it has something to say now."""
+        """True if the lane has something to send now."""
 
     def compose(self, run: str) -> list[Command]:
-        """What it has to say, to the server process with this run id. Said again in full after `on_no_reply`."""
+        """Return the commands for the server process with this run id. After `on_no_reply`, return all of them
+        again."""
 
     def on_reply(self, replies: Sequence[Any]) -> None:
-        """The answers to what was said; errors that mean a refusal stand among them."""
+        """Handle the replies to the commands; a refused command has an error as its reply."""
 
     def on_no_reply(self) -> None:
-        """Whether what was said was done is unknown."""
+        """Handle a message without a reply: it may have taken effect."""
 
     def refused(self, error: Exception) -> None:
-        """The server refuses the connection. Whoever waits must hear of it, and nothing is left to say."""
+        """Handle a refused connection: fail the waiting calls, and drop all commands."""
 
     def fail(self, error: Exception) -> None:
-        """A fault of this package: whoever waits must hear of it, and nothing is left to say."""
+        """Handle a bug of this package: fail the waiting calls, and drop all commands."""
 
 
 class Greeter(Speaker, Protocol):
-    """Who speaks up when Redis has lost its data."""
+    """Reports slots in use when Redis has lost its data."""
 
     def greet(self) -> None:
-        """Tell Redis which quotas this process may have slots of."""
+        """Tell Redis for which quotas this process may have slots."""
 
 
 class _Said(NamedTuple):
@@ -83,7 +83,7 @@ class _Said(NamedTuple):
 
 
 class Link:
-    """What connects the lanes of one event loop with Redis."""
+    """Connects the lanes of one event loop with Redis."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._client: Redis | None = None
         self._wire: Wire | None = None
-        self._fresh = True  # nothing was said yet on this connection
+        self._fresh = True  # nothing was sent yet on this connection
         self._awake: dict[Speaker, None] = {}
         self._task: asyncio.Task[None] | None = None
         self._nap: asyncio.Future[None] | None = None
@@ -118,12 +118,12 @@ class Link:
         self._refusal = ""
         self.greeter: Greeter | None = None
         self.users: int = 0
-        """Lanes that are used: `join` and `leave` count them."""
+        """The number of lanes in use: `join` and `leave` count them."""
         self.trouble: str = ""
-        """Why Redis does not answer; empty while it does."""
+        """Why Redis does not reply; empty while it does."""
 
     def wake(self, speaker: Speaker) -> None:
-        """Ask this lane what it has to say, before every message, until that is nothing."""
+        """Ask this lane for commands before every message, until it has none."""
         self._awake[speaker] = None
         if self._nap is not None and not self._nap.done():
             self._nap.set_result(None)
@@ -134,7 +134,7 @@ class Link:
             self._task = self._loop.create_task(self._talk(), name="recall_async quota store")
 
     def silence(self) -> float:
-        """Seconds for which Redis has owed an answer."""
+        """The seconds for which a reply of Redis has been missing."""
         since = self._said_at if self._silent_since is None else self._silent_since
         return 0.0 if since is None else self._now() - since
 
@@ -143,11 +143,11 @@ class Link:
         return self.users > 0 and self._memory.slots_until > self._now()
 
     async def _talk(self) -> None:
-        """Say what there is to say, message by message: the only place that waits for Redis."""
+        """Send messages while there are commands. Only this task waits for Redis."""
         task, vigil = asyncio.current_task(), False
         try:
             while self._task is task and self.users:
-                await asyncio.sleep(0)  # whoever is ready to run may have something to add
+                await asyncio.sleep(0)  # tasks that are ready to run may add commands
                 if speakers := self._speakers():
                     vigil, delay = False, await self._exchange(speakers)
                 elif not self._keeps_vigil:
@@ -167,13 +167,13 @@ class Link:
                 self._task = None
 
     def _speakers(self) -> list[Speaker]:
-        """Who is asked next: those who are awake, without those who have nothing to say any more."""
+        """Return the lanes to ask next: those awake that still have something to send."""
         for speaker in [speaker for speaker in self._awake if not speaker.speaks]:
             del self._awake[speaker]
         return list(self._awake)[:MAX_BATCH]
 
     async def _exchange(self, speakers: list[Speaker]) -> float:
-        """Send one message and hear the answer. Returns seconds to wait before the next."""
+        """Send one message and read the reply. Return the seconds to wait before the next message."""
         began = self._said_at = self._now()
         kept = self._wire is not None and not self._fresh
         said: list[_Said] = []
@@ -193,7 +193,7 @@ class Link:
                 raise
             if meaning(error) is Failure.REFUSAL:
                 return self._refused(error)
-            # A connection that was kept may have been closed meanwhile, by either side or in between: no outage yet.
+            # A kept connection may have been closed in the meantime, by either side or the network: not an outage yet.
             return 0.0 if kept and not isinstance(error, TimeoutError) else self._failed(error, began)
         finally:
             self._said_at = None
@@ -209,7 +209,7 @@ class Link:
         for speaker in speakers:
             try:
                 said.append(_Said(speaker, speaker.compose(run)))
-            except Exception as error:  # noqa: BLE001 - a fault of this package must not pass for an outage
+            except Exception as error:  # noqa: BLE001 - a bug of this package must not count as an outage
                 self._faulty(speaker, error)
         return said
 
@@ -219,7 +219,7 @@ class Link:
         self._loop.call_exception_handler({"message": "a fault in the shared quota", "exception": error})
 
     def _hand_out(self, said: list[_Said], replies: Sequence[Any]) -> Exception | None:
-        """Give each lane its replies. Returns an error that belongs to the server, if there is one."""
+        """Pass each lane its replies. Return an error of the server, if there is one."""
         outage, place = None, 0
         for speaker, commands in said:
             heard, place = replies[place : place + len(commands)], place + len(commands)
@@ -232,10 +232,10 @@ class Link:
             else:
                 try:
                     speaker.on_reply(heard)
-                except Exception as error:  # noqa: BLE001 - a fault of this package, which must not stop other lanes
+                except Exception as error:  # noqa: BLE001 - a bug of this package must not stop other lanes
                     self._faulty(speaker, error)
                     continue
-            # Turn about, so that each is heard of those who always have something to say.
+            # Move the lane to the end, so that lanes with constant traffic take turns.
             self._awake[speaker] = self._awake.pop(speaker, None)
         return outage
 
@@ -246,7 +246,7 @@ class Link:
         wire = await self._open_wire(self._client)
         try:
             if self._task is not task:
-                raise asyncio.CancelledError  # the link was closed meanwhile, and redis-py has kept that to itself
+                raise asyncio.CancelledError  # the link was closed, and redis-py swallowed the cancellation
             (life,) = await wire.exchange([mark(self._mark_key)])
             self._recognize(wire.run, life)
         except BaseException:
@@ -263,11 +263,11 @@ class Link:
         return wire
 
     def _recognize(self, run: str, life: Any) -> None:
-        """See to it that a server that has lost its data hears of it."""
+        """Start the greeter if the server has lost its data."""
         if isinstance(life, Exception):
             if meaning(life) is Failure.OUTAGE:
                 raise life
-            life = b""  # it may not keep the mark: then only another server process is noticed
+            life = b""  # Redis may not keep the mark: then only another server process is noticed
         server = f"{run}/{life if isinstance(life, str) else bytes(life).decode()}"
         if self._memory.server not in ("", server) and self.greeter is not None:
             self.greeter.greet()
@@ -275,7 +275,7 @@ class Link:
         self._memory.server = server
 
     async def _doze(self, wire: Wire) -> None:
-        """Wait until a lane wakes up, the connection breaks, or it is time to look again."""
+        """Wait until a lane calls `wake`, the connection breaks, or the next check is due."""
         self._nap = nap = self._loop.create_future()
         watch = self._loop.create_task(wire.watch(), name="recall_async quota store: connection")
         try:
@@ -318,7 +318,7 @@ class Link:
     def _failed(self, error: Exception, began: float) -> float:
         self._begin_outage(error, began)
         for speaker in list(self._awake):
-            speaker.on_no_reply()  # it may go on without Redis
+            speaker.on_no_reply()  # the lane may continue without Redis
         most = RETRY_HELD_AT_MOST if self._keeps_vigil else RETRY_AT_MOST
         return min(most, max(0.05, self.silence() / 2)) * random.uniform(0.5, 1.0)
 
@@ -331,7 +331,7 @@ class Link:
             self.trouble, self._silent_since = "", None
 
     def join(self) -> None:
-        """A lane is used."""
+        """Record that a lane is in use."""
         self.users += 1
         if self._unused is not None:
             self._unused.cancel()
@@ -339,7 +339,7 @@ class Link:
         self._start()
 
     def leave(self) -> None:
-        """A lane is not used any more. The last one should close the connection; if it does not, this does."""
+        """Record that a lane is no longer in use. The last lane should close the connection; if not, the link does."""
         self.users -= 1
         if not self.users and self._unused is None:
             self._unused = self._loop.call_later(UNUSED_AT_MOST, self._abandoned)
@@ -350,7 +350,7 @@ class Link:
             self._closing = self._loop.create_task(self._close_abandoned(), name="recall_async quota store: closing")
 
     async def _close_abandoned(self) -> None:
-        """Say what there is to say, in a second at most, and close."""
+        """Send the remaining commands, in at most a second, and close."""
         self.join()
         try:
             if self._task is not None:
@@ -360,17 +360,17 @@ class Link:
             await self.aclose_unused()
 
     async def aclose_unused(self) -> None:
-        """Close, unless a lane is used."""
-        await asyncio.sleep(0)  # lanes of the same session may be about to say their last words
+        """Close the connection, unless a lane is in use."""
+        await asyncio.sleep(0)  # other lanes of the same session may still have commands
         if not self.users:
             await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connection, unless it is the caller's. Lanes that are still used make a new one.
+        """Close the connection, unless it is the caller's. Lanes in use will open a new one.
 
-        A cancellation does not leave a connection behind.
+        A cancellation does not leave a connection open.
         """
-        # All of it is let go of before the first wait: who has something to say meanwhile begins anew.
+        # Clear all references before the first wait: lanes with new commands begin with a new connection.
         task, self._task = self._task, None
         wire, self._wire = self._wire, None
         client, self._client = self._client, None
@@ -389,7 +389,7 @@ class Link:
         if self.users:
             self._start()
         else:
-            self._awake.clear()  # slots whose end nobody reports come back when their leases are over
+            self._awake.clear()  # unreported slots are freed when their leases expire
 
     async def _drop(self) -> None:
         wire, self._wire = self._wire, None
@@ -398,7 +398,7 @@ class Link:
 
 
 async def _end(task: asyncio.Task[Any]) -> None:
-    """Cancel a task and wait for its end, also if it takes a cancellation for something else, and goes on."""
+    """Cancel a task and wait for its end, even if it swallows a cancellation and continues."""
     while not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=0.1)

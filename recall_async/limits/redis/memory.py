@@ -1,8 +1,8 @@
-"""What a process remembers of the quotas that it has used: which state of Redis its slots are written in, and until when.
+"""A process's memory of its quotas: in which state of Redis its slots are written, and until when they count.
 
-A Redis that was flushed, or restarted empty, does not know that it has forgotten anything. A process that had slots there
-does, for as long as its memory lasts; so the memory belongs to the store, and outlives lanes, sessions and event loops.
-Reads and writes are single operations on one entry, so threads may share it.
+A Redis that was flushed, or restarted empty, does not know that it lost data. A process with slots knows it while its
+memory lasts, so the memory belongs to the store and outlives lanes, sessions and event loops. Reads and writes are
+single operations on one entry, so threads may share it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections import OrderedDict
 from .scripts import STATE_TTL, Keys, Terms
 
 MEMORY_TTL = STATE_TTL / 2
-"""Seconds for which an epoch is remembered: well below the time for which Redis remembers it, so that Redis' memory never
-ends first for want of use."""
+"""Seconds for which an epoch is stored: far less than Redis stores it, so that an unused epoch never expires in Redis
+first."""
 MAX_QUOTAS = 4096
-"""Quotas that are remembered although nothing of what was sent can still count."""
+"""The most stored quotas whose requests no longer count."""
 
 
 class Known:
-    """One quota, as this process last heard of it. Times are seconds of the loop's clock."""
+    """One quota, as in the last reply to this process. Times are seconds of the loop's clock."""
 
     __slots__ = ("heard", "keys", "slots_until", "terms")
 
@@ -30,10 +30,10 @@ class Known:
         self.heard: tuple[str, float] | None = None
         """The epoch, and when Redis last named it."""
         self.slots_until: float = -math.inf
-        """When the last slot that was granted to this process has passed, however its request ended."""
+        """When the last slot granted to this process has expired, however its request ended."""
 
     def epoch(self, now: float) -> tuple[str, float]:
-        """The epoch and the seconds since Redis named it; `("", 0.0)` if none is remembered."""
+        """Return the epoch and the seconds since Redis named it; `("", 0.0)` if none is stored."""
         if self.heard is None or now - self.heard[1] >= MEMORY_TTL:
             return "", 0.0
         return self.heard[0], now - self.heard[1]
@@ -45,12 +45,12 @@ class Memory:
     def __init__(self) -> None:
         self._known: OrderedDict[str, Known] = OrderedDict()
         self.server = ""
-        """The server, and the life of its data, in which the slots are written; empty before the first connection."""
+        """The server and the life of its data that contain the slots; empty before the first connection."""
         self.slots_until: float = -math.inf
-        """When the last slot of all has passed."""
+        """When the last slot of all quotas has expired."""
 
     def known(self, keys: Keys, now: float) -> Known:
-        """The entry of a quota, made if there is none. Those not used for longest are forgotten."""
+        """Return the entry of a quota, creating it if necessary. The least recently used entries are dropped."""
         known = self._known.get(keys.stem)
         if known is None:
             known = self._known.setdefault(keys.stem, Known(keys))
@@ -63,13 +63,13 @@ class Memory:
         return known
 
     def granted(self, known: Known, terms: Terms, until: float) -> None:
-        """Slots of a quota were granted, the last of which has passed at `until`."""
+        """Record granted slots of a quota, the last of which expires at `until`."""
         known.terms = terms
         known.slots_until = max(known.slots_until, until)
         self.slots_until = max(self.slots_until, until)
 
     def holders(self, now: float) -> list[Known]:
-        """The quotas of which slots may still count."""
+        """Return the quotas with slots that may still count."""
         if self.slots_until <= now:
             return []
         return [known for known in list(self._known.values()) if known.slots_until > now and known.terms is not None]

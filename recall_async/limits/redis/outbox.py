@@ -1,7 +1,7 @@
-"""What one lane has to say to Redis, kept until it was heard.
+"""The commands of one lane for Redis, kept until Redis replies.
 
-Sans-I/O: it composes commands and reads replies. Until a message is answered nobody knows what became of it; then the
-same is said again, with a higher number, which also makes the first one void should it arrive after all.
+Sans-I/O: it composes commands and reads replies. A message without a reply may have taken effect. It is repeated with
+a higher number, which also voids the first message if it arrives later.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .scripts import Ask, Command, Grant, Keys, Pause, Terms, acquire, decode, p
 
 
 class Outbox:
-    """One lane's side of the conversation. Times are seconds of the loop's clock."""
+    """The outgoing commands of one lane. Times are seconds of the loop's clock."""
 
     def __init__(self, keys: Keys, known: Known, memory: Memory) -> None:
         self._keys = keys
@@ -26,35 +26,35 @@ class Outbox:
         self._seq = self._number = self._wanted = 0
         self._ended: list[tuple[int, Ending, float]] = []
         self._pauses: list[Pause] = []
-        self._said = 0, 0  # how many of these the message on its way holds
+        self._said = 0, 0  # how many of these the message in flight contains
         self._asked_with: Terms | None = None
         self.asked: Ask | None = None
-        """What was asked for and is not answered yet."""
+        """The ask without a reply so far."""
 
     @property
     def pending(self) -> bool:
-        """Is there anything that Redis has not confirmed?"""
+        """True if Redis has not confirmed everything."""
         return bool(self._ended or self._pauses or self.asked)
 
     @property
     def paused(self) -> bool:
-        """Is there a pause of which Redis may not know?"""
+        """True if Redis may not have received a pause."""
         return bool(self._pauses)
 
     def ended(self, number: int, ending: Ending, now: float) -> None:
-        """A slot ended."""
+        """Record the end of a slot."""
         self._ended.append((number, ending, now))
 
     def pause(self, said: Pause) -> None:
-        """The request of a slot met a 429."""
+        """Record that the request of a slot got a 429."""
         self._pauses.append(said)
 
     def wanted(self) -> None:
-        """An interactive call has come."""
+        """Record a new interactive call."""
         self._wanted += 1
 
     def compose(self, now: float, run: str, interactive: int, bulk: int, terms: Terms) -> list[Command]:
-        """The next message: how slots ended, pauses, and so many slots to ask for, or the last ask again."""
+        """Return the next message: how slots ended, pauses, and an ask for slots, or the last ask again."""
         self._said = len(self._pauses), len(self._ended)
         commands = [pause(self._keys, said, now, terms) for said in self._pauses]
         if self._ended:
@@ -73,10 +73,10 @@ class Outbox:
         return commands
 
     def on_reply(self, replies: Sequence[Any], now: float) -> tuple[Ask, Grant] | None:
-        """Strike out what was said. Returns the answer to what was asked, if there is one.
+        """Remove the confirmed commands. Return the ask with its grant, if there is one.
 
-        Where an error stands in place of a reply, Redis has refused that command, and would again: it is struck out, too,
-        since a slot whose end is not reported comes back with its lease.
+        If a reply is an error, Redis refused the command and would refuse it again: it is removed, too. A slot whose
+        end is not reported is freed when its lease expires.
         """
         pauses, ended = self._said
         del self._pauses[:pauses], self._ended[:ended]
@@ -96,11 +96,11 @@ class Outbox:
         return ask, grant
 
     def on_no_reply(self) -> None:
-        """Nobody knows what became of what was said: it will be said again."""
+        """Handle a message without a reply: it will be repeated."""
         self._said = 0, 0
 
     def clear(self) -> None:
-        """Say nothing of it: who is not heard holds what it has until its lease is over."""
+        """Drop all commands. Unreported slots are freed when their leases expire."""
         self._ended.clear()
         self._pauses.clear()
         self._said, self.asked = (0, 0), None

@@ -1,9 +1,8 @@
-"""The local reserve: slots that a process may use on its own while Redis is away.
+"""The local reserve: slots that a process may use while Redis is unavailable.
 
-They are taken off the shared limit for good, and never given back to it: who is cut off from Redis cannot know whether the
-others are, too. A store has one reserve for each quota, whatever event loops and threads it serves, and the processes that
-are forked from the one that made it share it: it is kept in a file without a name, which they have in common. It is
-read and written in outages only.
+They are permanently subtracted from the shared limit, because a process that cannot reach Redis cannot know whether
+the others can. A store has one reserve per quota, for all its event loops and threads. Forked processes share it with
+their parent in an unnamed file. It is read and written only in outages.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from threading import Lock
 
 try:
     import fcntl
-except ImportError:  # pragma: no cover - Windows, where no process is forked
+except ImportError:  # pragma: no cover - Windows, which has no fork
     fcntl = None  # type: ignore[assignment]
 
 from .scripts import Terms
 
 LOOK_AT_MOST = 1.0
-"""Seconds between two looks at a reserve that is used up: a slot may come back in another thread or process."""
+"""The most seconds between two checks of an empty reserve: another thread or process may free a slot."""
 
 
 class LocalReserve:
@@ -42,7 +41,7 @@ class LocalReserve:
         _reserves.add(self)
 
     def take(self, quota: str, now: float, terms: Terms) -> tuple[str, float]:
-        """Take a slot. Returns its name and `now`; or `""`, and a time to try again."""
+        """Take a slot. Return its name and `now`, or `""` and a time to try again."""
         with self._books(quota) as slots:
             for name in [name for name, back in slots.items() if back <= now]:
                 del slots[name]
@@ -50,18 +49,18 @@ class LocalReserve:
                 return "", min(*slots.values(), now + LOOK_AT_MOST, math.inf)
             self._taken += 1
             name = f"{os.getpid()}-{self._taken}"
-            slots[name] = now + terms.lease / 1e6  # should this process die
+            slots[name] = now + terms.lease / 1e6  # the slot is freed then if this process dies
             return name, now
 
     def give_back(self, quota: str, name: str, at: float) -> None:
-        """Have a slot come back at a time, or when its lease is over if that is sooner."""
+        """Free a slot at a time, or when its lease expires if that is sooner."""
         with self._books(quota) as slots:
             if name in slots:
                 slots[name] = min(slots[name], at)
 
     @contextlib.contextmanager
     def _books(self, quota: str) -> Iterator[dict[str, float]]:
-        """The slots of a quota that are taken, and when each comes back; what is changed is written."""
+        """Yield the used slots of a quota with the time at which each is freed, and write the changes."""
         assert self._file is not None
         with self._lock:
             if fcntl is not None:
@@ -83,13 +82,13 @@ class LocalReserve:
                     fcntl.lockf(self._file, fcntl.LOCK_UN)
 
     def renew(self) -> None:
-        """Begin anew in a forked process, in which the thread that held the lock may not exist."""
+        """Replace the lock in a forked process, in which the thread that holds it may not exist."""
         self._lock = Lock()
 
 
 def _nameless_file() -> int:
     file, path = tempfile.mkstemp(prefix="recall-async-reserve-")
-    with contextlib.suppress(OSError):  # Windows removes no open file
+    with contextlib.suppress(OSError):  # Windows cannot remove an open file
         os.unlink(path)
     return file
 

@@ -1,7 +1,7 @@
-"""What is said to Redis about a quota, and what Redis answers: scripts, keys, arguments, all of them plain values.
+"""The commands to Redis about a quota, and the replies: scripts, keys and arguments as plain values.
 
-Durations and moments are whole microseconds there. Moments are always of the server's clock: a client tells how long ago
-something was, never when.
+In Redis, durations and times are whole microseconds. Times are always of the server's clock: a client sends how long
+ago something happened, never when.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from ..quota import Priority, Quota
 from ..window import CLOCK_TOLERANCE
 
 GRANT_MAX_AGE = 5.0
-"""Seconds after which a granted slot is too old to be used: part of every lease, beside the longest request and `per`."""
+"""Seconds after which a granted slot is too old to use. A lease is the sum of this, the longest request and `per`."""
 STATE_TTL = 24 * 3600.0
-"""Seconds for which Redis remembers a quota that nobody uses, and clients its epoch."""
+"""Seconds for which Redis stores an unused quota, and clients its epoch."""
 OVERTAKEN = -1
-"""Answered to an acquire that came after its own repetition."""
+"""The reply to an acquire that arrived after its own repetition."""
 
 
 def microseconds(seconds: float) -> int:
-    """A duration in Redis' unit, rounded up."""
+    """Convert seconds to microseconds, rounded up."""
     return math.ceil(seconds * 1e6)
 
 
@@ -42,7 +42,7 @@ _CONSTANTS = {
     "FOLLOWED": promise.FOLLOWED,
     "TOLERANCE": CLOCK_TOLERANCE,
 }
-"""What the scripts share with the lane of a single process: `<NAME>` in a script stands for the value."""
+"""The constants that the scripts share with the local lane: the value replaces `<NAME>` in a script."""
 
 
 def _read(name: str) -> str:
@@ -50,7 +50,7 @@ def _read(name: str) -> str:
 
 
 def _parts(text: str) -> dict[str, str]:
-    """The parts of state.lua by their names."""
+    """Return the parts of state.lua by name."""
     _, *parts = re.split(r"^--- (\w+)\n", text, flags=re.MULTILINE)
     return {name: part.strip() for name, part in zip(parts[::2], parts[1::2], strict=True)}
 
@@ -59,7 +59,8 @@ _PARTS = _parts(_read("state"))
 
 
 class Script:
-    """A Lua script of `recall_async/limits/redis/lua`. `<NAME>` in it stands for a part of state.lua, or for a constant."""
+    """A Lua script of `recall_async/limits/redis/lua`. A part of state.lua or a constant replaces each `<NAME>` in
+    it."""
 
     def __init__(self, name: str) -> None:
         self.text: str = _read(name)
@@ -86,7 +87,7 @@ class Command(NamedTuple):
 
 
 class Keys:
-    """Where Redis keeps one quota. The braces keep it on one node of a cluster, and all else stands outside of them."""
+    """The Redis keys of one quota. The braces keep them on one node of a cluster."""
 
     def __init__(self, prefix: str, workspace: str, operation: str) -> None:
         self.stem: str = f"{prefix}:{{{quote(workspace, safe='')}/{operation}}}"
@@ -119,24 +120,24 @@ class Terms:
     limit: int
     reserve: int
     burst: int
-    """How many requests interactive calls may send at once; `limit` for as many as there are slots."""
+    """How many requests interactive calls may send at once; `limit` if only the slots limit them."""
     burst_bulk: int
     promised: float
-    """Slots per second that bulk calls leave to interactive ones, whatever these use."""
+    """The least slots per second that bulk calls leave to interactive calls, whatever their use."""
     promised_at_most: float
-    """The same for interactive calls that use a lot."""
+    """The most slots per second that bulk calls leave to interactive calls."""
     per: int
     lease: int
     hold_new: bool = False
 
     @property
     def text(self) -> str:
-        """What others compare with theirs."""
+        """The terms as text, which processes compare with their own."""
         return f"{self.limit}/{self.per}"
 
     @classmethod
     def of(cls, quota: Quota, set_aside: int, longest_request: float, *, hold_new: bool = False) -> Terms:
-        """The terms of a quota of which `set_aside` requests are kept out of Redis for its outages."""
+        """Return the terms of a quota without `set_aside` requests, which are reserved for outages of Redis."""
         limit = quota.limit - set_aside
         if limit < 1:
             raise ConfigurationError(
@@ -160,21 +161,22 @@ class Terms:
 
 
 class Ask(NamedTuple):
-    """Slots that are asked for: consecutive numbers from `first`, those for interactive calls before those for bulk."""
+    """An ask for slots with consecutive numbers from `first`: those for interactive calls, then those for bulk
+    calls."""
 
     first: int
     interactive: int
     bulk: int
     at: float
-    """When it was first said, in seconds of the loop's clock."""
+    """When it was first sent, in seconds of the loop's clock."""
     wanted: int = 0
-    """Interactive calls that have come since the last ask."""
+    """The number of new interactive calls since the last ask."""
 
 
 def acquire(
     keys: Keys, client: str, seq: int, ask: Ask, *, again: bool, run: str, epoch: str, age: float, terms: Terms
 ) -> Command:
-    """Ask for slots of the server with the id `run`; `age` is how many seconds ago `epoch` was heard of."""
+    """Ask the server with the id `run` for slots; `age` is the seconds since Redis last named `epoch`."""
     return Command(
         ACQUIRE,
         (keys.slots, keys.state, keys.fences, keys.shares, keys.promise),
@@ -188,7 +190,7 @@ def acquire(
 
 
 def settle(keys: Keys, client: str, ended: list[tuple[int, Ending, float]], now: float, terms: Terms) -> Command:
-    """Tell how slots ended, and when by the loop's clock."""
+    """Report how slots ended, and when by the loop's clock."""
     told: list[str | int] = []
     for number, ending, at in ended:
         told += (number, ending, int((now - at) * 1e6))
@@ -196,7 +198,7 @@ def settle(keys: Keys, client: str, ended: list[tuple[int, Ending, float]], now:
 
 
 class Pause(NamedTuple):
-    """A pause of `seconds`, said `at` a time of the loop's clock, since a slot of `granted_at` met a 429."""
+    """A pause of `seconds` from `at`, a time of the loop's clock, because a slot granted at `granted_at` got a 429."""
 
     seconds: float
     at: float
@@ -206,7 +208,7 @@ class Pause(NamedTuple):
 
 
 def pause(keys: Keys, said: Pause, now: float, terms: Terms) -> Command:
-    """Make everybody pause."""
+    """Pause all processes."""
     arguments = (
         *(microseconds(said.seconds), int((now - said.at) * 1e6), said.granted_at),
         *(terms.limit, terms.per, f"{said.jitter:.6f}", microseconds(STATE_TTL)),
@@ -215,16 +217,16 @@ def pause(keys: Keys, said: Pause, now: float, terms: Terms) -> Command:
 
 
 class Grant(NamedTuple):
-    """What Redis says to an acquire."""
+    """The reply to an acquire."""
 
     interactive: int
     bulk: int
     now: int
     taken: int
     soon_interactive: int
-    """Microseconds until one of the interactive calls that got no slot can probably go."""
+    """Microseconds until an interactive call that got no slot can probably be admitted."""
     certain_interactive: int
-    """Microseconds before which none of them can, whatever happens."""
+    """Microseconds before which none of them can be admitted, whatever happens."""
     soon_bulk: int
     certain_bulk: int
     paused: int
@@ -233,11 +235,11 @@ class Grant(NamedTuple):
     """Requests per second, where it is reduced."""
     epoch: str
     quota: str
-    """The `Terms.text` of whoever asked before."""
+    """The `Terms.text` of the process that asked before."""
 
 
 def decode(reply: list[Any]) -> Grant | None:
-    """The answer; `None` to a message that was void."""
+    """Decode the reply to an acquire; `None` if the message was void."""
     if reply[0] == OVERTAKEN:
         return None
     *numbers, rate, epoch, quota = reply
@@ -249,7 +251,7 @@ def _text(value: str | bytes) -> str:
 
 
 class Usage(NamedTuple):
-    """What is in use of one quota."""
+    """The use of one quota."""
 
     now: int
     taken: int
@@ -259,16 +261,16 @@ class Usage(NamedTuple):
     """Requests per second, where it is reduced."""
     limit: int
     per: float
-    """Both 0 for a quota that nobody has used lately."""
+    """`limit` and `per` are 0 for a quota without recent use."""
 
 
 def usage(keys: Keys) -> Command:
-    """Look at a quota."""
+    """Read the use of a quota."""
     return Command(USAGE, (keys.slots, keys.state), ())
 
 
 def decode_usage(reply: list[Any]) -> Usage:
-    """What was seen."""
+    """Decode the reply to `usage`."""
     now, taken, paused, held, pace, quota = reply
     limit, _, per = (_text(quota) or "0/0").partition("/")
     window = int(per) / 1e6 / (1 + CLOCK_TOLERANCE)
@@ -276,7 +278,7 @@ def decode_usage(reply: list[Any]) -> Usage:
 
 
 def mark(key: str) -> Command:
-    """Ask which life of the server's data this is: another one has begun when they were flushed."""
+    """Read which life of the server's data this is: a new one begins when the data is flushed."""
     return Command(MARK, (key,), (secrets.token_hex(8),))
 
 

@@ -1,4 +1,4 @@
-"""`RedisQuotaStore`: one quota for many processes and hosts. What it guarantees, and what not: docs/redis.md"""
+"""`RedisQuotaStore`: one quota for many processes and hosts. For its guarantees and their limits, see docs/redis.md"""
 
 from __future__ import annotations
 
@@ -30,35 +30,35 @@ from .scripts import Command, Keys, Terms, Usage, decode_usage, resume, usage
 from .wire import Wire
 
 FORGET_AT_ONCE = 4
-"""Lanes that are looked at whenever one is opened: is anybody still using them?"""
+"""The number of lanes that are checked for disuse whenever one is opened."""
 
 
 class _Loop(NamedTuple):
-    """What belongs to one event loop."""
+    """The link and lanes of one event loop."""
 
     link: Link
     lanes: dict[tuple[str, str], RedisLane]
     idle: dict[tuple[str, str], None]
-    """The same lanes, in the order in which they are looked at for being forgotten."""
+    """The same lanes, in the order in which they are checked for disuse."""
 
 
 class RedisQuotaStore:
-    """The quota's state in Redis, shared by everybody who names the same server, `prefix` and workspace.
+    """Store quotas in Redis, shared by all processes that use the same server, `prefix` and workspace.
 
-    - `client`: a `redis.asyncio.Redis` of the caller's, which belongs to one event loop and stays the caller's to close;
-      `from_url` makes one for each event loop, and closes it with the last session.
-    - `prefix`: what the names of all keys begin with.
-    - `longest_request`: seconds that a request can take from its slot to the moment at which the API counts it; what lies
-      between the session's `timeout` and this is the grace for a request that was given up. No `timeout` may be longer.
-      The slot of a process that died comes back after this, the quota's window, and 5 seconds.
-    - `local_reserve`: requests per window that this store, in this process and in those forked from it, may send on its own
-      while Redis is away; by default it waits. So many for each of `processes` are taken off the shared limit for good: all
-      of them must be given the same numbers.
-    - `hold_new`: wait for one lease where Redis knows nothing of a quota, because it may have been flushed unnoticed. By
-      default it is taken for a quota that nobody has used yet.
+    - `client`: a `redis.asyncio.Redis` for one event loop, which the caller closes; `from_url` creates one for each
+      event loop and closes it with the last session.
+    - `prefix`: the prefix of all keys.
+    - `longest_request`: the most seconds from the slot of a request until the API counts it. A session's `timeout`
+      must not be longer; the difference is the grace for a request without a response. The slot of a dead process is
+      freed after this time, plus the quota's window and 5 seconds.
+    - `local_reserve`: requests per window that this store, in this process and its forked processes, may send while
+      Redis is unavailable; by default it waits for Redis. The shared limit is permanently lower by this number times
+      `processes`: pass the same numbers in all processes.
+    - `hold_new`: wait for one lease if Redis has no data of a quota, because it may have been flushed unnoticed. By
+      default the quota counts as unused.
 
-    Raises `ConfigurationError` for invalid arguments. Calls raise `QuotaStoreUnavailableError` when Redis has not come back
-    by their deadline. docs/redis.md
+    Raises `ConfigurationError` for invalid arguments. Calls raise `QuotaStoreUnavailableError` if Redis is still
+    unavailable at their deadline. docs/redis.md
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class RedisQuotaStore:
         hold_new: bool = False,
         **options: Any,
     ) -> RedisQuotaStore:
-        """A store that connects to `redis://`, `rediss://` or `unix://` by itself; `options` are those of redis-py."""
+        """Create a store with its own connections to `redis://`, `rediss://` or `unix://`; `options` are redis-py's."""
 
         def connect() -> Redis:
             return redis_connect(url, **options)
@@ -117,8 +117,8 @@ class RedisQuotaStore:
         return store
 
     def open(self, workspace: str, operation: str, quota: Quota | None) -> RedisLane:
-        """The lane of an operation in the running event loop; see `QuotaStore`."""
-        self._loops.bequeathed()  # the connections of closed loops cannot be closed any more
+        """Open the lane of an operation in the running event loop; see `QuotaStore`."""
+        self._loops.bequeathed()  # the connections of closed loops can no longer be closed
         link, lanes, idle = self._loops.get()
         if not self._owned and self._loops.others():
             raise ConfigurationError("a Redis client belongs to one event loop: use RedisQuotaStore.from_url(...)")
@@ -137,20 +137,21 @@ class RedisQuotaStore:
         return lane
 
     async def usage(self, workspace: str) -> dict[str, LaneStatistics]:
-        """What all processes together use of each quota at this moment, by operation; asked of Redis anew.
+        """Read from Redis how much of each quota all processes use now, by operation.
 
-        What only the processes themselves know is 0: who waits, what is
-        in flight, and the counters. Raises `QuotaStoreUnavailableError`.
+        Values that only the processes know are 0: waiting calls, requests in flight, and counters. Raises
+        `QuotaStoreUnavailableError`.
         """
         replies = await self._run([usage(Keys(self._prefix, workspace, operation)) for operation in OPERATIONS])
         return {name: _shown(name, decode_usage(reply)) for name, reply in zip(OPERATIONS, replies, strict=True)}
 
     async def resume(self, workspace: str, operation: str | None = None) -> dict[str, float]:
-        """End the pause after a 429, and the slower pace after it, for all processes: of one operation, or of all.
+        """End the pause after a 429, and the slower pace after it, in all processes, for one operation or all.
 
-        Returns the seconds for which each pause would have gone on, by operation: 0 where only the pace was slower. Calls
-        that wait notice within 5 s. Use it when a server asked for an absurd pause; if it meant it, the next request meets
-        another 429. Raises `ConfigurationError` for an unknown operation, and `QuotaStoreUnavailableError`.
+        Returns the remaining seconds of each pause, by operation: 0 if only the pace was slower. Waiting calls
+        continue within 5 s. Use it if the server requested an unreasonably long pause; if the server still refuses,
+        the next request gets another 429. Raises `ConfigurationError` for an unknown operation, and
+        `QuotaStoreUnavailableError`.
         """
         if operation is not None and operation not in OPERATIONS:
             raise ConfigurationError(f"operation must be one of {', '.join(OPERATIONS)}, got {shown(operation)}")
@@ -159,7 +160,7 @@ class RedisQuotaStore:
         return {name: reply / 1e6 for name, reply in zip(names, replies, strict=True) if reply >= 0}
 
     async def _run(self, commands: list[Command]) -> list[Any]:
-        """The replies to commands that have nothing to do with the lanes, on a connection of their own."""
+        """Run commands that concern no lane, on a separate connection, and return the replies."""
         client, wire = self._connect(), None
         try:
             async with asyncio.timeout(OUTAGE_TIMEOUT):
@@ -180,9 +181,9 @@ class RedisQuotaStore:
         return replies
 
     async def aclose(self) -> None:
-        """Close the running event loop's connection, once Redis knows how slots ended; that takes a second at most.
+        """Report how slots ended, in at most a second, and close the running event loop's connection.
 
-        Closing the last session does that too. Sessions that are still open make a new connection.
+        Closing the last session does the same. Open sessions will open a new connection.
         """
         link, lanes, _ = self._loops.get()
         try:
@@ -204,7 +205,7 @@ class RedisQuotaStore:
 
 
 def _forget(lanes: dict[tuple[str, str], RedisLane], idle: dict[tuple[str, str], None]) -> None:
-    """Forget a few lanes that nobody uses: what they know, Redis knows too."""
+    """Drop a few unused lanes: Redis has their state."""
     for name in list(islice(idle, FORGET_AT_ONCE)):
         del idle[name]
         lane = lanes[name]

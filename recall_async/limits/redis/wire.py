@@ -1,9 +1,9 @@
-"""One connection to one Redis server process, for as long as it lasts.
+"""One connection to one Redis server process.
 
-The connection is held, because what a lane has to know is a fact about the connection: which server process is at the
-other end, and whether that server still has the state that this process has seen. A pipeline borrows any connection of
-the pool and does not say which, and costs the client more than a fifth more CPU for a message of one request, which
-`python -m benchmarks shared-store` measures. What is used of redis-py is the same in 5.3 and in 8.1.
+The wire holds its connection, because a lane must know which server process is at the other end, and whether that
+server still has the state that this process has seen. A pipeline of redis-py uses any connection of the pool without
+naming it, and needs over a fifth more CPU in the client for a message of one request, as `python -m benchmarks
+shared-store` measures. The parts of redis-py used here are the same in 5.3 and 8.1.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from redis.exceptions import ConnectionError, NoScriptError, ResponseError, Time
 from .scripts import Command
 
 RUN_ID = 16
-"""Characters of a run id that are used: Redis keeps short texts in less time."""
+"""The number of characters used of a run id: Redis stores short strings faster."""
 CLOSE_TIMEOUT = 1.0
-"""Seconds that closing a connection may take."""
+"""The most seconds to wait for a connection to close."""
 
 Words = Sequence[str | int]
 
 
 class Wire:
-    """A connection, made by `open`. After an error of `exchange` or `watch` it is dropped, and another one is needed."""
+    """A connection, created by `open`. After an error of `exchange` or `watch`, drop it and open another one."""
 
     def __init__(self, client: Redis, connection: Any) -> None:
         self._pool: Any = client.connection_pool
@@ -35,11 +35,11 @@ class Wire:
         self.run = ""
         """The run id of the server process."""
         self.policy = ""
-        """What the server does when its memory is full; empty where it does not say."""
+        """What the server does when its memory is full; empty if unknown."""
 
     @classmethod
     async def open(cls, client: Redis) -> Wire:
-        """Connect, and ask which server process it is. Raises whatever redis-py raises."""
+        """Connect, and read the run id of the server process. Raises the errors of redis-py."""
         pool: Any = client.connection_pool
         wire = cls(client, await pool.get_connection())
         try:
@@ -51,9 +51,9 @@ class Wire:
         return wire
 
     async def exchange(self, commands: Sequence[Command]) -> list[Any]:
-        """Run scripts. Returns the reply to each; where the server refuses one, its error stands in place of the reply."""
+        """Run scripts and return their replies. The reply to a refused script is its error."""
         replies = await self._send([evalsha(command) for command in commands])
-        # A server that was restarted, or told to, has forgotten the scripts; sent in full, it remembers them again.
+        # A restart or SCRIPT FLUSH removes the scripts from the server; sending them in full stores them again.
         forgotten = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if forgotten:
             again = await self._send([_eval(commands[place]) for place in forgotten])
@@ -62,14 +62,14 @@ class Wire:
         return replies
 
     async def watch(self) -> NoReturn:
-        """Wait until the connection breaks; raises what broke it. May be cancelled, and the connection is still good."""
+        """Wait until the connection breaks, and raise the cause. A cancellation leaves the connection usable."""
         while True:
-            with contextlib.suppress(TimeoutError):  # of a client with a `socket_timeout`
+            with contextlib.suppress(TimeoutError):  # raised by a client with a `socket_timeout`
                 await self._connection.read_response(disconnect_on_error=False)
                 raise ConnectionError("Redis said something that nobody asked for")
 
     async def aclose(self) -> None:
-        """Close the connection. A cancellation ends the wait, not the closing."""
+        """Close the connection. A cancellation ends only the wait."""
         try:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(CLOSE_TIMEOUT):
@@ -78,7 +78,7 @@ class Wire:
             await self.give_back()
 
     async def drop(self) -> None:
-        """Close the connection at once, without waiting for anything; it may be cancelled at no point."""
+        """Close the connection at once, without a point at which it can be cancelled."""
         try:
             with contextlib.suppress(Exception):
                 await self._connection.disconnect(nowait=True)
@@ -94,7 +94,7 @@ class Wire:
 
     async def _send(self, commands: Sequence[Words]) -> list[Any]:
         connection = self._connection
-        if not connection.is_connected:  # redis-py would connect again, to whichever server that leads
+        if not connection.is_connected:  # redis-py would reconnect, perhaps to another server
             raise ConnectionError("the connection was closed")
         await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
         replies: list[Any] = []
@@ -111,7 +111,7 @@ class _Gone:
 
 
 def evalsha(command: Command) -> Words:
-    """The words that run a script."""
+    """Return the words of the command that runs a script."""
     script, keys, arguments = command
     return ("EVALSHA", script.sha, len(keys), *keys, *arguments)
 
