@@ -1,4 +1,4 @@
-"""What a response says: the object that was asked for, or when to come back.
+"""Decode responses: the requested object, or how long to wait.
 
 https://docs.recall.ai/reference/rate-limits
 """
@@ -23,15 +23,15 @@ from .secrecy import one_line
 T = TypeVar("T")
 
 FOR_EVER: Final = 1e9
-"""Seconds, some thirty years: no wait is longer, since clocks and timers have limits."""
+"""The longest wait in seconds, about thirty years, because clocks and timers have limits."""
 MAX_REPAIRED: Final = 2**21
-"""Bytes of a body that is repaired if it cannot be decoded: that takes some 0.3 s for each MiB."""
+"""The largest body, in bytes, that is repaired if it cannot be decoded: this takes about 0.3 s per MiB."""
 UNPROVEN: Final = frozenset({408, 499, 502, 503, 504, *range(520, 600)})
-"""Statuses that a gateway gives of its own: they do not prove that the application has seen the request."""
+"""Statuses that a gateway may send itself: they do not prove that the application received the request."""
 
 
 class Response:
-    """What the server sent back for one request."""
+    """The server's response to one request."""
 
     __slots__ = ("_content", "headers", "status")
 
@@ -39,20 +39,20 @@ class Response:
         self.status: int = status
         self.headers: Mapping[str, str] = headers
         """By lower-case name."""
-        self._content = msgspec.Raw(body)  # of which no representation shows what is in it
+        self._content = msgspec.Raw(body)  # a `Raw` does not show its content
 
     @property
     def body(self) -> bytes:
-        """What came after the headers."""
+        """The body of the response."""
         return bytes(self._content)
 
     def decode(self, decoder: msgspec.json.Decoder[T]) -> T:
-        """Decode the body as it stands."""
+        """Decode the body without repairing it."""
         return decoder.decode(self._content)
 
     @property
     def size(self) -> int:
-        """Bytes of the body."""
+        """The size of the body in bytes."""
         return memoryview(self._content).nbytes
 
     def __repr__(self) -> str:
@@ -69,9 +69,9 @@ _DECODERS: dict[Any, msgspec.json.Decoder[Any]] = {
 
 
 def decode(operation: Operation[T], response: Response, masked: Callable[[str], str]) -> T:
-    """Decode the object that a success brought; `None` where the operation has none.
+    """Decode the object in a successful response; `None` if the operation has none.
 
-    Raises `ResponseDecodeError`, in which `masked` hides the API key.
+    Raises `ResponseDecodeError`, with the API key hidden by `masked`.
     """
     if operation.answer is type(None) or (operation.answer is object and response.size == 0):
         return None  # type: ignore[return-value]
@@ -83,19 +83,19 @@ def decode(operation: Operation[T], response: Response, masked: Callable[[str], 
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         reason = str(error)
         if response.size <= MAX_REPAIRED:
-            # One odd value in one event must not make a page of a hundred unreadable.
+            # One invalid value in one event must not make a page of a hundred events unreadable.
             try:
                 return decoder.decode(repaired(response.body))
             except msgspec.ValidationError as error:
                 reason = str(error)
             except (msgspec.DecodeError, RecursionError):
                 pass
-    # Not from the decoder's exception: one of them quotes the body.
+    # Not chained to the decoder's exception, which may quote the body.
     raise ResponseDecodeError(_undecodable(operation, response, masked(reason), masked))
 
 
 def keep_extra(answer: Any, response: Response) -> None:
-    """Keep the fields of a response that its model does not know, as `extra` of the objects in it."""
+    """Store response fields that the model does not know as `extra` of the objects."""
     one = not isinstance(answer, Page)
     decoder: msgspec.json.Decoder[Any] = _FIELDS if one else _PAGE
     try:
@@ -121,7 +121,7 @@ def _undecodable(operation: Operation[Any], response: Response, reason: str, mas
 
 
 def told(headers: Iterable[tuple[str, str]], masked: Callable[[str], str]) -> dict[str, str]:
-    """Collect headers by lower-case name, without the API key; of several `Retry-After` the longest counts."""
+    """Return headers by lower-case name, without the API key. The longest of several `Retry-After` counts."""
     found: dict[str, str] = {}
     for name, value in headers:
         name, value = masked(name).lower(), masked(value)
@@ -132,7 +132,7 @@ def told(headers: Iterable[tuple[str, str]], masked: Callable[[str], str]) -> di
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Seconds that the server asks us to wait, if it does: https://www.rfc-editor.org/rfc/rfc9110#field.retry-after"""
+    """Return the seconds of `Retry-After`, or `None`: https://www.rfc-editor.org/rfc/rfc9110#field.retry-after"""
     return _wait(headers.get("retry-after", ""), headers, now)
 
 

@@ -1,7 +1,7 @@
-"""The API's bots as msgspec structs: what became of a bot, and its recordings.
+"""The API's bots as msgspec structs: a bot's status and its recordings.
 
-What the API adds or leaves out does not fail a decode. Status changes and recordings stay undecoded until they are asked
-for, and an odd entry does not hide the others.
+Decoding tolerates additions and omissions of the API. Status changes and recordings are decoded only when they are
+accessed, and an invalid entry does not hide the others.
 """
 
 from __future__ import annotations
@@ -18,43 +18,43 @@ from .lenient import repaired
 from .models import MeetingURL, Time
 
 OVER = frozenset({"call_ended", "recording_done", "done", "fatal", "analysis_done", "analysis_failed", "media_expired"})
-"""Statuses after which a bot is in no call any more."""
+"""Statuses of a bot that is no longer in a call."""
 IN_CALL = frozenset(
     {"in_call_not_recording", "recording_permission_allowed", "recording_permission_denied", "in_call_recording"}
 )
-"""Statuses of a bot that was let into its meeting."""
+"""Statuses of a bot that was admitted to its meeting."""
 
 
 class BotStatusChange(Struct, frozen=True, kw_only=True):
-    """A status that a bot took, and when. https://docs.recall.ai/docs/bot-status-change-events"""
+    """A status of a bot, and when it began. https://docs.recall.ai/docs/bot-status-change-events"""
 
     code: str
-    """`joining_call`, `in_waiting_room`, `in_call_recording`, `done`, `fatal`, or one that was added since."""
+    """`joining_call`, `in_waiting_room`, `in_call_recording`, `done`, `fatal`, or a newer status."""
     created_at: datetime | None = None
     sub_code: str | None = None
-    """Why, such as `meeting_not_started`; `None` where there is no reason."""
+    """The reason, such as `meeting_not_started`; `None` if there is none."""
     message: str | None = None
 
 
 class Recording(Struct, frozen=True, kw_only=True):
-    """A recording of a bot. Its media are at `download_urls`, which expire."""
+    """A recording of a bot. Download its media from `download_urls`, which expire."""
 
     id: str
     created_at: datetime | None = None
     started_at: datetime | None = None
     completed_at: datetime | None = None
     expires_at: datetime | None = None
-    """When the API deletes it; `None` if that is not planned."""
+    """When the API deletes the recording; `None` if it does not."""
     status: str | None = None
-    """`processing`, `paused`, `done`, `failed`, `deleted`, or one that was added since."""
+    """`processing`, `paused`, `done`, `failed`, `deleted`, or a newer status."""
     sub_code: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     media: Mapping[str, Any] = field(default_factory=dict)
-    """What the API says of each of the recording's media, by name, such as `video_mixed` and `transcript`."""
+    """The API's data of the recording's media, by name, such as `video_mixed` and `transcript`."""
 
     @property
     def download_urls(self) -> dict[str, str]:
-        """Where the media that are ready can be downloaded, by name. Anybody who knows such a URL can."""
+        """The download URLs of the finished media, by name. Keep them secret: they work without an API key."""
         urls = {name: _text(_at(medium, "data", "download_url")) for name, medium in self.media.items()}
         return {name: url for name, url in urls.items() if url is not None}
 
@@ -67,13 +67,13 @@ class Recording(Struct, frozen=True, kw_only=True):
 
 
 class Bot(Struct, frozen=True, kw_only=True):
-    """A bot: where it is to go, and what became of it. https://docs.recall.ai/reference/bot_retrieve"""
+    """A bot: its meeting and its status. https://docs.recall.ai/reference/bot_retrieve"""
 
     id: str
     meeting_url: str | MeetingURL | None = None
     bot_name: str | None = None
     join_at: Time | None = None
-    """When it is to join; `None` for a bot that was sent at once."""
+    """When the bot is scheduled to join; `None` for a bot that was sent at once."""
     raw_metadata: dict[str, Any] | None = field(default=None, name="metadata")
     raw_status_changes: Raw | UnsetType = field(default=UNSET, name="status_changes")
     raw_recordings: Raw | UnsetType = field(default=UNSET, name="recordings")
@@ -90,12 +90,12 @@ class Bot(Struct, frozen=True, kw_only=True):
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What the `bot_config` named as `metadata`; empty if that is nothing."""
+        """The `metadata` of the `bot_config`; empty if there is none."""
         return self.raw_metadata or {}
 
     @property
     def status_changes(self) -> tuple[BotStatusChange, ...]:
-        """Every status that the bot took, the oldest first."""
+        """All statuses of the bot, the oldest first."""
         changes = [
             BotStatusChange(
                 code=_text(entry.get("code")) or "unknown",
@@ -105,7 +105,7 @@ class Bot(Struct, frozen=True, kw_only=True):
             )
             for entry in _entries(self.raw_status_changes)
         ]
-        # A stable sort: entries without a time stay beside their neighbours.
+        # A stable sort: entries without a time stay next to their neighbours.
         latest = _EARLIEST
         keyed = []
         for change in changes:
@@ -133,24 +133,24 @@ class Bot(Struct, frozen=True, kw_only=True):
 
     @property
     def status(self) -> str:
-        """The status at the moment of the answer; `ready` for a bot that waits for its meeting."""
+        """The status at the time of the response; `ready` for a bot that waits for its meeting."""
         changes = self.status_changes
         return changes[-1].code if changes else "ready"
 
     @property
     def sub_code(self) -> str | None:
-        """Why the bot has its status, where there is a reason: of a `fatal` one, what went wrong."""
+        """The reason for the status, if there is one: for `fatal`, what went wrong."""
         changes = self.status_changes
         return changes[-1].sub_code if changes else None
 
     @property
     def joined_at(self) -> datetime | None:
-        """When the bot was let into its meeting; `None` if it was not, or not yet."""
+        """When the bot was admitted to its meeting; `None` if it was not, or not yet."""
         return next((change.created_at for change in self.status_changes if change.code in IN_CALL), None)
 
     @property
     def is_over(self) -> bool:
-        """Whether the bot's call is over, or the bot failed."""
+        """True if the bot's call has ended or the bot failed."""
         return self.status in OVER
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
@@ -166,7 +166,7 @@ _entries_decoder = msgspec.json.Decoder(list[Any])
 
 
 def _entries(raw: Raw | UnsetType) -> list[dict[str, Any]]:
-    """The objects in an undecoded list, whatever else is in it; none if it is no list."""
+    """Decode the objects in a list, skipping other entries; empty if it is not a list."""
     if raw is UNSET:
         return []
     try:

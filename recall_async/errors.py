@@ -1,7 +1,7 @@
-"""Every exception that reaches a caller.
+"""The exceptions of this package.
 
     RecallError
-    ├── APIError                       the API answered, and the answer is not the one asked for
+    ├── APIError                       the API responded with an error
     │   ├── BadRequestError            400
     │   │   └── EventEndedError        400, the meeting is over
     │   ├── AuthenticationError        401
@@ -13,21 +13,21 @@
     │   ├── RateLimitedError           429
     │   ├── BotPoolExhaustedError      507
     │   └── ServerError                every other 5xx
-    ├── ConnectionFailedError          no answer: DNS, refused, reset, cut off in the middle
-    ├── AttemptTimeoutError            no answer within `timeout` (also a TimeoutError)
+    ├── ConnectionFailedError          no response: DNS, refused, reset, closed in the middle
+    ├── AttemptTimeoutError            no response within `timeout` (also a TimeoutError)
     ├── DeadlineExceededError          the call's `deadline` cannot be met (also a TimeoutError)
-    ├── QuotaStoreUnavailableError     the store of a shared quota does not answer
-    ├── ServerUnavailableError         the server was away for longer than bulk work waits for it
-    ├── ResponseDecodeError            an answer that is not what the API documents
-    ├── JobError                       a job spread over machines that cannot go on (recall_async.jobs)
+    ├── QuotaStoreUnavailableError     the store of a shared quota is unavailable
+    ├── ServerUnavailableError         the server was unavailable for longer than a bulk job waits
+    ├── ResponseDecodeError            a response that differs from the API's documentation
+    ├── JobError                       a job over several machines cannot continue (recall_async.jobs)
     ├── WebhookVerificationError       a delivery that is not authentic (also a ValueError)
     ├── WebhookDecodeError             an authentic delivery that cannot be decoded (also a ValueError)
     ├── JournalError                   the file of a bulk job cannot be used or written
     ├── SessionClosedError             the session was closed (also a RuntimeError)
-    └── ConfigurationError             the program asks for what cannot be (also a ValueError)
+    └── ConfigurationError             invalid argument or configuration (also a ValueError)
 
-Two class attributes say what a program may do with an error: `may_pass` (worth another try later) and `stops_jobs`
-(every further call would meet it). All errors survive `pickle` and `copy`, so that they can cross process boundaries.
+Two class attributes help to handle an error: `may_pass` (a later retry may succeed) and `stops_jobs` (every further
+call would fail with it). All errors support `pickle` and `copy`, so they can cross process boundaries.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ from .secrecy import one_line
 
 
 class RecallError(Exception):
-    """The root of everything this package raises on purpose."""
+    """The base class of this package's exceptions."""
 
     may_pass: ClassVar[bool] = False
-    """Whether the same call may succeed later without anybody changing anything: `if error.may_pass: requeue()`."""
+    """True if the same call may succeed later without any change: `if error.may_pass: requeue()`."""
     stops_jobs: ClassVar[bool] = False
-    """Whether every further call of the session would meet the same, so that a job of many calls ends."""
+    """True if every further call of the session would fail with this error, so a bulk job ends."""
 
     def __init__(self, message: str = "", *, operation: str | None = None, attempts: int = 0) -> None:
         super().__init__(one_line(message))
         self.operation = operation
         """The operation's name, such as `calendar_events.schedule_bot`."""
         self.attempts = attempts
-        """How many requests were sent on behalf of the call."""
+        """The number of requests that were sent for the call."""
 
 
 class APIError(RecallError):
-    """The API answered with an error: https://docs.recall.ai/reference/errors"""
+    """The API responded with an error: https://docs.recall.ai/reference/errors"""
 
     def __init__(
         self,
@@ -74,27 +74,27 @@ class APIError(RecallError):
         super().__init__(message, operation=operation, attempts=attempts)
         self.status = status
         self.code = code
-        """The API's machine-readable code, where the body has one."""
+        """The API's machine-readable code, if the body has one."""
         self.detail = detail
-        """What the API says, in one line."""
+        """The API's message, in one line."""
         self.errors: dict[str, Any] = dict(errors or {})
-        """The API's complaints by field, where the body has them."""
+        """The API's messages by field, if the body has them."""
         self.headers: dict[str, str] = dict(headers or {})
         self.body = body
         self.retry_after = retry_after
-        """Seconds that the server asked us to wait, if it did."""
+        """Seconds to wait, from `Retry-After`; `None` without one."""
 
 
 class BadRequestError(APIError):
-    """400: the request is wrong; sending it again changes nothing."""
+    """400: the request is invalid. Sending it again would fail, too."""
 
 
 class EventEndedError(BadRequestError):
-    """400: the meeting is over, so no bot can be sent to it."""
+    """400: the meeting has ended, so it cannot get a bot."""
 
 
 class AuthenticationError(APIError):
-    """401: the key is wrong, or it belongs to another region."""
+    """401: the API key is invalid, or belongs to another region."""
 
     stops_jobs: ClassVar[bool] = True
 
@@ -112,20 +112,20 @@ class NotFoundError(APIError):
 
 
 class BotAlreadyDispatchedError(APIError):
-    """405, or 400 with code `cannot_delete_bot`: the bot is on its way or in the meeting.
+    """405, or 400 with code `cannot_delete_bot`: the bot is joining the meeting or in it.
 
-    `recall.bots.leave_call(bot_id)` ends its call.
+    `recall.bots.leave_call(bot_id)` makes it leave.
     """
 
 
 class ConflictError(APIError):
-    """409: the same deduplication or idempotency key is being worked on."""
+    """409: another request with the same deduplication or idempotency key is in progress."""
 
     may_pass: ClassVar[bool] = True
 
 
 class RateLimitedError(APIError):
-    """429: the quota is used up, by somebody outside this quota's lane; `retry_after` says for how long."""
+    """429: clients outside this quota's lane have used up the quota; `retry_after` says for how long."""
 
     may_pass: ClassVar[bool] = True
 
@@ -143,21 +143,21 @@ class ServerError(APIError):
 
 
 class ConnectionFailedError(RecallError):
-    """No answer: the name did not resolve, the connection was refused, reset, or cut in the middle of the answer."""
+    """No response: the host name did not resolve, or the connection was refused, reset, or closed too early."""
 
     may_pass: ClassVar[bool] = True
     permanent: bool = False
-    """The same would happen again at once, so it was not tried again: an unknown host name, a certificate."""
+    """True for an error that a retry cannot fix, so there was none: an unknown host name, an invalid certificate."""
 
 
 class AttemptTimeoutError(RecallError, TimeoutError):
-    """No answer within the session's `timeout`. Whether the request took effect is unknown."""
+    """No response within the session's `timeout`. The request may have taken effect."""
 
     may_pass: ClassVar[bool] = True
 
 
 class DeadlineExceededError(RecallError, TimeoutError):
-    """The call cannot be finished within its `deadline`, or was not."""
+    """The call did not finish within its `deadline`, or cannot."""
 
     may_pass: ClassVar[bool] = True
 
@@ -171,50 +171,50 @@ class DeadlineExceededError(RecallError, TimeoutError):
     ) -> None:
         super().__init__(message, operation=operation, attempts=attempts)
         self.retry_after = retry_after
-        """Seconds until the quota could have had room, where that is what the deadline was too short for."""
+        """Seconds until the quota may have a free slot, if the deadline was too short for the quota."""
 
 
 class QuotaStoreUnavailableError(RecallError):
-    """The store that holds a shared quota cannot be reached, so no request may be sent."""
+    """The store of a shared quota is unavailable, so no request may be sent."""
 
     may_pass: ClassVar[bool] = True
 
 
 class ServerUnavailableError(RecallError):
-    """The server has been away for longer than a job waits for it (`max_outage`); what was not finished can be resumed."""
+    """The server was unavailable for longer than a job waits (`max_outage`). The job can be resumed."""
 
     may_pass: ClassVar[bool] = True
     stops_jobs: ClassVar[bool] = True
 
 
 class ResponseDecodeError(RecallError):
-    """An answer that is not what the API documents; the message names the operation and the path in the document."""
+    """A response differs from the API's documentation. The message names the operation and the path in the document."""
 
 
 class WebhookVerificationError(RecallError, ValueError):
-    """A webhook delivery that cannot be trusted."""
+    """A webhook delivery is not authentic."""
 
 
 class WebhookDecodeError(RecallError, ValueError):
-    """An authentic webhook delivery that cannot be decoded: log it and answer it with a 2xx, or it will be repeated."""
+    """An authentic webhook delivery cannot be decoded: log it and respond with a 2xx, or it will be repeated."""
 
     event: str | None = None
-    """The kind of the delivery, where that could be read."""
+    """The kind of the delivery, if it could be read."""
     message_id: str | None = None
     """The id of the delivery."""
 
 
 class JournalError(RecallError):
-    """The file in which a bulk job notes what it has done cannot be used or written."""
+    """The journal file of a bulk job cannot be used or written."""
 
     stops_jobs: ClassVar[bool] = True
 
 
 class SessionClosedError(RecallError, RuntimeError):
-    """The session is closed: its calls in flight end with this, and so do later ones."""
+    """The session is closed. Its calls in flight and all later calls raise this error."""
 
     stops_jobs: ClassVar[bool] = True
 
 
 class ConfigurationError(RecallError, ValueError):
-    """The session was asked for something that cannot be; nothing was sent."""
+    """An argument or the configuration is invalid. No request was sent."""

@@ -1,8 +1,8 @@
 """The API's objects as msgspec structs: calendar events, their bots, calendars, access tokens and pages.
 
-What the API may add or leave out must not fail a decode: unknown fields are dropped, enumerations are plain text, and
-fields that some answers leave out have defaults. A wrong type does fail, with the path in the document.
-An event's `raw`, the calendar platform's own payload, stays undecoded until an accessor asks for it.
+Decoding tolerates additions and omissions of the API: unknown fields are dropped, enumerations are plain text, and
+fields that some responses omit have defaults. A wrong type is an error, with the path in the document. An event's
+`raw`, the calendar platform's own payload, is decoded only when an accessor needs it.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from .platforms import Attendee, GooglePayload, OutlookPayload, document_of, lis
 
 T = TypeVar("T")
 MAX_HISTORY = 2**20
-"""Bytes of a calendar's `status_changes` that are decoded; a real one has some hundred."""
+"""The most bytes of a calendar's `status_changes` that are decoded; real ones have a few hundred."""
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
-"""An aware `datetime`: a time without an offset does not decode."""
+"""An aware `datetime`: a time without an offset is a decoding error."""
 
 
 class MeetingURL(Struct, frozen=True, kw_only=True, gc=False):
-    """Where a meeting takes place, in the form of an object that some answers use instead of a URL.
+    """The object that some responses contain instead of a meeting's URL.
 
-    Which fields are there depends on `platform`; the others are `msgspec.UNSET`, which is falsy.
+    Its fields depend on `platform`; the others are `msgspec.UNSET`, which is false.
     https://docs.recall.ai/docs/meeting-urls
     """
 
@@ -65,9 +65,9 @@ class CalendarEvent(Struct, frozen=True, kw_only=True, gc=False):
     end_time: Time
     calendar_id: str
     raw: Raw | UnsetType = UNSET
-    """The calendar platform's own payload as undecoded JSON; `msgspec.UNSET` if the answer leaves it out."""
+    """The calendar platform's own payload as undecoded JSON; `msgspec.UNSET` if the response omits it."""
     platform: str
-    """`google_calendar`, `microsoft_outlook`, or one that was added since."""
+    """`google_calendar`, `microsoft_outlook`, or a newer platform."""
     platform_id: str | None = None
     ical_uid: str | None = None
     meeting_platform: str | None = None
@@ -88,12 +88,12 @@ class CalendarEvent(Struct, frozen=True, kw_only=True, gc=False):
         return hash((self.id, self.updated_at))
 
     def raw_document(self) -> dict[str, Any]:
-        """The calendar platform's own payload, decoded anew at each call; empty if there is none that can be read."""
+        """Decode and return the calendar platform's own payload; empty if it is missing or invalid."""
         return document_of(self.raw or None)
 
     @property
     def title(self) -> str | None:
-        """What the event is called."""
+        """The title of the event."""
         return text_of(self._payload().title)
 
     @property
@@ -103,7 +103,7 @@ class CalendarEvent(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def attendees(self) -> tuple[Attendee, ...]:
-        """Everyone invited, rooms included, in the platform's order."""
+        """All invitees, including rooms, in the platform's order."""
         return self._payload().invited()
 
     @property
@@ -113,29 +113,29 @@ class CalendarEvent(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether the platform says that the event was cancelled."""
+        """True if the platform marks the event as cancelled."""
         return self._payload().is_cancelled()
 
     @property
     def own_response(self) -> str | None:
-        """What the calendar's owner answered, as the platform says it apart from addresses, in the terms of
-        `Attendee.response`; `None` if it does not say."""
+        """The owner's reply, as in `Attendee.response`, if the platform gives it without comparing addresses; `None`
+        otherwise."""
         return self._payload().own_response()
 
     @property
     def is_organizer(self) -> bool | None:
-        """Whether the calendar's owner organizes the event; `None` if the platform does not say."""
+        """True if the calendar's owner organizes the event; `None` if the platform does not say."""
         return self._payload().is_organizer()
 
     @property
     def kinds(self) -> frozenset[str]:
-        """What the event is beside a meeting: any of `focus_time`, `out_of_office`, `working_location`, `birthday`,
-        `from_gmail`, `all_day` and `free`."""
+        """The kinds of the event other than a meeting: any of `focus_time`, `out_of_office`, `working_location`,
+        `birthday`, `from_gmail`, `all_day` and `free`."""
         return self._payload().kinds()
 
     @property
     def is_all_day(self) -> bool:
-        """Whether the event lasts for whole days."""
+        """True if the event lasts whole days."""
         return self._payload().is_all_day()
 
     @property
@@ -148,7 +148,7 @@ class CalendarEvent(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class _Masked(Struct, frozen=True):
-    """Shows its secrets in no representation."""
+    """A base class that hides secrets in representations."""
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [(name, "***" if name in SECRET_FIELDS else getattr(self, name)) for name in self.__struct_fields__]
@@ -160,14 +160,14 @@ class _Masked(Struct, frozen=True):
 SECRET_FIELDS = frozenset(
     {"oauth_client_secret", "oauth_client_certificate", "oauth_client_private_key", "oauth_refresh_token", "token"}
 )
-"""Fields that nobody may read in a log."""
+"""Fields that must not appear in a log."""
 
 
 class CalendarStatusChange(Struct, frozen=True, kw_only=True):
-    """A status that a calendar took, and when."""
+    """A status of a calendar, and when it began."""
 
     status: str
-    """`connecting`, `connected`, `disconnected`, or one that was added since."""
+    """`connecting`, `connected`, `disconnected`, or a newer status."""
     created_at: datetime | None = None
 
 
@@ -183,9 +183,9 @@ class Calendar(_Masked, frozen=True, kw_only=True):
     oauth_email: str | None = None
     platform_email: str | None = None
     status: str | None = None
-    """`connecting`, `connected`, `disconnected`, or one that was added since."""
+    """`connecting`, `connected`, `disconnected`, or a newer status."""
     metadata: dict[str, Any] = field(default_factory=dict)
-    """What was kept with the calendar when it was created or updated."""
+    """The `metadata` with which the calendar was created or updated."""
     raw_status_changes: Raw | UnsetType = field(default=UNSET, name="status_changes")
     raw_extra: Raw | UnsetType = field(default=UNSET, name="$extra")
     created_at: Time
@@ -202,8 +202,9 @@ class Calendar(_Masked, frozen=True, kw_only=True):
 
     @property
     def status_changes(self) -> tuple[CalendarStatusChange, ...]:
-        """Every status that the calendar took, in the API's order. The API does not document their form: what cannot be
-        read is left out."""
+        """All statuses of the calendar, in the API's order. The API does not document their form: unreadable entries
+        are
+        left out."""
         raw = self.raw_status_changes or None
         if raw is None or memoryview(raw).nbytes > MAX_HISTORY:
             return ()
@@ -231,14 +232,15 @@ class Page(Struct, Generic[T], frozen=True, kw_only=True):
 
     @property
     def next_cursor(self) -> str | None:
-        """Where the next page begins: `list_page(cursor=page.next_cursor)` with the same filters. `None` on the last one."""
+        """The cursor of the next page: `list_page(cursor=page.next_cursor)`, with the same filters. `None` on the
+        last page."""
         query = (self.next or "").partition("?")[2].partition("#")[0]
         cursors = parse_qs(query).get("cursor")
         return cursors[0] if cursors else None
 
 
 def _status_change(entry: Any) -> CalendarStatusChange | None:
-    """Read an entry of a calendar's history; other names than those of the samples are accepted, too."""
+    """Read an entry of a calendar's history. Names other than those in the API's samples are also accepted."""
     if isinstance(entry, str):
         return CalendarStatusChange(status=entry)
     if not isinstance(entry, dict):

@@ -1,8 +1,7 @@
-"""The operations of the API, of Calendar V2 and of bots: the one table that paths, quotas, answer types and documents
-derive from.
+"""The API's operations on calendars and bots: the single table of paths, quotas, response types and documentation.
 
-A row says what the API's reference says, and nothing else. Quotas are counted by the server in a sliding window of
-sixty seconds, per workspace and operation: https://docs.recall.ai/reference/rate-limits
+The rows contain only what the API's reference says. The server counts quotas in a sliding window of sixty seconds,
+per workspace and operation: https://docs.recall.ai/reference/rate-limits
 """
 
 from __future__ import annotations
@@ -19,28 +18,28 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Query: TypeAlias = dict[str, str] | list[tuple[str, str]]
-"""Names and values; the values of a name that is there several times are alternatives."""
+"""Names and values; several values of one name are alternatives."""
 
 
 class Operation(NamedTuple, Generic[T]):
-    """One operation of the API; `T` is what a successful response holds."""
+    """One operation of the API; `T` is the type of a successful response."""
 
     name: str
     method: str
     path: str
     limit: int
-    """Requests in any sixty seconds that the API grants a workspace, before the provider raises it."""
+    """The API's base quota of a workspace: requests in any sixty seconds."""
     answer: type[T]
-    """The type of a successful response; `NoneType` where it has no body."""
+    """The type of a successful response; `NoneType` for no body."""
 
     @property
     def keyed(self) -> bool:
-        """Whether the API honours an `Idempotency-Key` here: https://docs.recall.ai/reference/idempotency"""
+        """True if the API honours an `Idempotency-Key` here: https://docs.recall.ai/reference/idempotency"""
         return self.method in ("POST", "PUT", "PATCH")
 
     @property
     def secret(self) -> bool:
-        """Whether secrets of the calendar platforms are in its requests or responses."""
+        """True if its requests or responses contain secrets of the calendar platforms."""
         return self.path.startswith(_CALENDARS)
 
     def request(
@@ -53,26 +52,26 @@ class Operation(NamedTuple, Generic[T]):
         deduplication_key: str | None = None,
         start: float = math.inf,
     ) -> Request[T]:
-        """Make a request of this operation, for the object with this id or for the page that a `link` leads to."""
+        """Build a request of this operation, for the object with this id or the page at `link`."""
         path = self.path if id is None else self.path.replace("{id}", id)
         kept = None if body is None else SecretBytes(body)
         return Request(self, path, id, query, link, kept, deduplication_key, start)
 
 
 class Request(NamedTuple, Generic[T]):
-    """What one call asks of the API, whatever it takes to get it."""
+    """One request to the API. It may need several attempts."""
 
     operation: Operation[T]
     path: str
     id: str | None = None
-    """The id of the object that is asked for, in lower case."""
+    """The id of the requested object, in lower case."""
     query: Query | None = None
     link: URL | None = None
-    """Where to send it instead: the `next` of a page, which is followed as it is."""
+    """A URL that replaces path and query: the `next` of a page."""
     body: SecretBytes | None = None
     deduplication_key: str | None = None
     start: float = math.inf
-    """When the event starts, in seconds of the Unix epoch: among calls that wait, the soonest goes first."""
+    """When the event starts, in seconds since 1970: of waiting calls, the soonest goes first."""
 
 
 _EVENTS = "/api/v2/calendar-events/"
@@ -114,8 +113,8 @@ OPERATIONS: dict[str, Operation[Any]] = {
     )
 }
 OTHER = "request"
-"""The name of all requests that have no operation of their own, and of their quota."""
+"""The name of all requests without an operation of their own, and of their quota."""
 OTHER_LIMIT = 60
-"""Requests of that name in any sixty seconds: as many as the API grants the operations that it grants the fewest."""
+"""Requests of that name in any sixty seconds: the lowest quota of the API's operations."""
 QUOTA_PERIOD = 60.0
 """Seconds of the window in which the server counts `Operation.limit` requests."""

@@ -1,6 +1,6 @@
-"""The calendar platforms' own payloads, and the terms that they have in common.
+"""Read the calendar platforms' own payloads, in terms common to all platforms.
 
-What a payload holds is the platform's business: an event stays readable whatever is in there, and one odd part does not
+The API does not specify payloads: an event stays readable whatever its payload contains, and an invalid part does not
 hide the others.
 """
 
@@ -18,25 +18,25 @@ D = TypeVar("D")
 
 
 class Attendee(Struct, frozen=True, kw_only=True, gc=False):
-    """Someone invited to an event, in the terms that Google and Outlook have in common."""
+    """An invitee of an event, in terms common to Google and Outlook."""
 
     email: str | None = None
     name: str | None = None
     response: str | None = None
-    """`accepted`, `declined`, `tentative`, `needs_action`, or `None` if the platform says nothing or something new."""
+    """`accepted`, `declined`, `tentative`, `needs_action`, or `None` for a missing or unknown value."""
     is_self: bool = False
-    """The owner of the calendar; Google only. `CalendarEvent.own_response` knows on both platforms."""
+    """True for the calendar's owner; Google only. `CalendarEvent.own_response` works on both platforms."""
     is_organizer: bool = False
     is_optional: bool = False
     is_resource: bool = False
-    """A room or a piece of equipment."""
+    """True for a room or a piece of equipment."""
 
 
-# Fields are `Any`, so that each decodes whatever object is there.
+# Fields are `Any`, so that each decodes any JSON value.
 
 
 class GooglePayload(Struct):
-    """What is read of Google's payload: https://developers.google.com/workspace/calendar/api/v3/reference/events"""
+    """The fields used of Google's payload: https://developers.google.com/workspace/calendar/api/v3/reference/events"""
 
     title: Any = field(default=None, name="summary")
     series_id: Any = field(default=None, name="recurringEventId")
@@ -84,7 +84,7 @@ class GooglePayload(Struct):
 
 
 class OutlookPayload(Struct):
-    """What is read of Outlook's payload: https://learn.microsoft.com/en-us/graph/api/resources/event"""
+    """The fields used of Outlook's payload: https://learn.microsoft.com/en-us/graph/api/resources/event"""
 
     title: Any = field(default=None, name="subject")
     series_id: Any = field(default=None, name="seriesMasterId")
@@ -155,7 +155,7 @@ _RESPONSES = {
 
 
 KINDS_OF_EVENTS = ("focus_time", "out_of_office", "working_location", "birthday", "from_gmail", "all_day", "free")
-"""What an event can be beside a meeting, in the terms that Google and Outlook have in common."""
+"""The kinds of events other than meetings, in terms common to Google and Outlook."""
 _KINDS = {
     "focusTime": "focus_time",
     "outOfOffice": "out_of_office",
@@ -183,28 +183,28 @@ def _objects(value: Any) -> list[dict[str, Any]]:
 
 
 def text_of(value: Any) -> str | None:
-    """The value if it is a text that is not empty."""
+    """Return the value if it is a text that is not empty, otherwise `None`."""
     return value if isinstance(value, str) and value else None
 
 
 def payload_of(platform: str, raw: msgspec.Raw | None) -> GooglePayload | OutlookPayload:
-    """Read what the platform says of an event; an empty payload if there is none that can be read."""
+    """Decode the platform's payload of an event; empty if it is missing or invalid."""
     decoder = _PAYLOADS.get(platform)
     return (_decode(decoder, raw) if decoder is not None and raw is not None else None) or _NO_PAYLOAD
 
 
 def document_of(raw: msgspec.Raw | None) -> dict[str, Any]:
-    """Decode a payload as it is; empty if there is none that can be read."""
+    """Decode a payload as a plain object; empty if it is missing or invalid."""
     return (_decode(_DOCUMENT, raw) if raw is not None else None) or {}
 
 
 def list_of(raw: msgspec.Raw) -> list[Any]:
-    """Decode a list; empty if it is none that can be read."""
+    """Decode a list; empty if it is invalid."""
     return _decode(_LIST, raw) or []
 
 
 def time_of(value: Any) -> datetime | None:
-    """The time in RFC 3339 text, in UTC if it names no zone; `None` if it is none."""
+    """Parse a time in RFC 3339 text, as UTC without an offset; `None` if it is invalid."""
     try:
         moment = datetime.fromisoformat(value)
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -220,4 +220,4 @@ def _decode(decoder: msgspec.json.Decoder[D], raw: msgspec.Raw) -> D | None:
     try:
         return decoder.decode(repaired(bytes(raw)))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None  # an event remains usable whatever its platform put into it
+        return None  # an event stays usable whatever its payload contains

@@ -1,8 +1,8 @@
-"""What to do with what happened to a request: try again, when and how, or give up.
+"""Decide after a failed attempt whether, when and how to retry.
 
-`decide` is a pure function and the only place with rules. The table below is the API's documentation, line by line:
+`decide` is a pure function with all retry rules. The table below follows the API's documentation, line by line:
 https://docs.recall.ai/reference/errors, https://docs.recall.ai/reference/rate-limits and
-https://docs.recall.ai/reference/idempotency. Two rules keep it true: a `Retry-After` is a floor and never shortened,
+https://docs.recall.ai/reference/idempotency. Two further rules: `Retry-After` is a minimum that is never shortened,
 and jitter is applied after the cap.
 """
 
@@ -18,27 +18,27 @@ from .errors import APIError, AttemptTimeoutError, ConnectionFailedError, Recall
 
 
 class Key(Enum):
-    """Which idempotency key the next attempt carries."""
+    """The idempotency key of the next attempt."""
 
     SAME = auto()
     NEW = auto()
     SAME_IN_DOUBT = auto()
-    """A new one; but the same while the outcome of an earlier attempt is unknown: with a new one it could be done twice."""
+    """A new key; but the same key while an earlier attempt may have taken effect: a new key could repeat the effect."""
 
 
 class Wait(Enum):
     """What the next attempt waits for."""
 
     BACKOFF = auto()
-    """A backoff of its own, and `Retry-After` if that is longer."""
+    """The call's own backoff, or `Retry-After` if that is longer."""
     LANE = auto()
-    """The pause that the whole lane makes."""
+    """The pause of the whole lane."""
     POOL = auto()
-    """`Retry-After`, or else `BOT_POOL_WAIT` seconds."""
+    """`Retry-After`, or `BOT_POOL_WAIT` seconds without one."""
 
 
 class Rule(NamedTuple):
-    """A line of the table for answers after which the request is sent again."""
+    """A line of the table, for a response after which the request is repeated."""
 
     wait: Wait
     key: Key
@@ -46,9 +46,9 @@ class Rule(NamedTuple):
 
 BOT_POOL_WAIT = 30.0
 SHORT_PAUSE = 1.0
-"""Seconds: a shorter `Retry-After` of a 429 is no reason to spend all attempts in a moment, so the backoff is its floor."""
+"""Seconds. If the `Retry-After` of a 429 is shorter, the backoff is its minimum, so that the attempts last longer."""
 NO_ANSWER = 0
-"""Stands for a status where none came."""
+"""The status of an attempt without a response."""
 
 RETRIED: dict[int, Rule] = {
     NO_ANSWER: Rule(Wait.BACKOFF, Key.SAME),
@@ -63,15 +63,16 @@ RETRIED: dict[int, Rule] = {
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how patiently a call is tried again.
+    """How often to retry a call, and how long to wait between its attempts.
 
-    `attempts` counts requests per call, the first included. The n-th retry waits up to `backoff` * 2**(n-1) seconds, at
-    most `backoff_cap`, at least half of it. `deadline` is in seconds for the whole call, waiting for the quota included;
-    a call's own `deadline=` goes before it. `budget` is how many retries a workspace may make at once: every call gives
-    back `budget_ratio` of one and every minute gives back the whole budget, so that an outage does not multiply the load.
-    A 429 costs no budget: the lane's pause bounds it.
+    `attempts` is the number of requests per call, including the first. The n-th retry waits up to `backoff` *
+    2**(n-1) seconds, at most `backoff_cap`, and at least half of that. `deadline` is in seconds for the whole call,
+    including waits for the quota; a call's own `deadline=` takes precedence. `budget` is the number of retries that a
+    workspace may make at once: each call restores `budget_ratio` of a retry, and each minute the whole budget, so
+    that retries do not multiply the load in an outage. A retry after a 429 costs no budget, because the lane's pause
+    limits it.
 
-    Raises `ConfigurationError` for values that make no policy.
+    Raises `ConfigurationError` for invalid values.
     """
 
     attempts: int = 5
@@ -90,17 +91,18 @@ class RetryPolicy:
             checks.seconds("RetryPolicy.deadline", self.deadline, endless=True)
 
     def delay(self, attempt: int, jitter: float) -> float:
-        """Seconds to wait after the attempt with this number, from 1; `jitter` is a random number from 0 to 1."""
+        """Return the seconds to wait after attempt number `attempt`, from 1; `jitter` is a random number from 0 to
+        1."""
         return checks.Backoff(self.backoff, self.backoff_cap).delay(attempt, jitter)
 
     @property
     def patience(self) -> float:
-        """Seconds that a call waits between its attempts in all, at the most, for a server that does not say when."""
+        """The most seconds that a call waits between its attempts in total, without `Retry-After`."""
         return sum(self.delay(attempt, 1.0) for attempt in range(1, min(self.attempts, 100)))
 
 
 class RetryBudget:
-    """A token bucket of retries. Times are in seconds and never go back."""
+    """A token bucket of retries. Times are in seconds and never decrease."""
 
     __slots__ = ("_spent", "_when")
 
@@ -109,12 +111,12 @@ class RetryBudget:
         self._when = -math.inf
 
     def earn(self, policy: RetryPolicy) -> None:
-        """A call begins."""
+        """Restore budget for a new call."""
         if self._spent:
             self._spent = max(0.0, self._spent - policy.budget_ratio)
 
     def spend(self, policy: RetryPolicy, now: float) -> bool:
-        """Whether a retry may be made at `now`; if so it is counted."""
+        """Take a retry at `now` from the budget. Return whether there was one."""
         if self._spent:
             self._spent = max(0.0, self._spent - (now - self._when) * policy.budget / 60)
         self._when = now
@@ -125,29 +127,29 @@ class RetryBudget:
 
 
 class Retry(NamedTuple):
-    """Send it again."""
+    """Repeat the request."""
 
     after: float
-    """Seconds that this call waits before it asks for a slot."""
+    """Seconds that the call waits before it asks for a slot."""
     new_key: bool
-    """Whether it gets a new idempotency key."""
+    """True if the attempt gets a new idempotency key."""
     pause: float | None
-    """Seconds that the whole lane pauses, after a 429."""
+    """Seconds for which the whole lane pauses, after a 429."""
     error: RecallError
-    """What to raise if it does not come to that."""
+    """The error to raise if the retry is not possible."""
     costs: bool
-    """Whether it is paid from the retry budget."""
+    """True if the retry uses the retry budget."""
 
 
 class GiveUp(NamedTuple):
-    """Raise."""
+    """Raise the error."""
 
     error: RecallError
     pause: float | None = None
 
 
 def pause_after(policy: RetryPolicy, attempt: int, after: float | None, jitter: float) -> float:
-    """Seconds for which a lane pauses after a 429 whose `Retry-After` is `after`."""
+    """Return the seconds for which a lane pauses after a 429 whose `Retry-After` is `after`."""
     if after is not None and after >= SHORT_PAUSE:
         return after
     return max(after or 0.0, policy.delay(attempt, jitter))
@@ -161,10 +163,10 @@ def decide(
     jitter: float,
     in_doubt: bool = False,
 ) -> Retry | GiveUp:
-    """What follows from the failure of attempt number `attempt` (from 1).
+    """Decide what to do after attempt number `attempt` (from 1) failed.
 
-    `error` says what the server answered, or why it did not. `jitter` is a random number from 0 to 1. `in_doubt` says that
-    an earlier attempt, or this one, may have taken effect.
+    `error` is the server's response, or why there was none. `jitter` is a random number from 0 to 1. `in_doubt` is
+    true if this attempt or an earlier one may have taken effect.
     """
     answered = isinstance(error, APIError)
     rule = RETRIED.get(error.status if isinstance(error, APIError) else NO_ANSWER)

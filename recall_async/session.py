@@ -1,4 +1,4 @@
-"""`RecallSession`: what a program opens, calls and closes."""
+"""`RecallSession`: the client that a program opens, calls and closes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .retry import RetryPolicy
 from .secrecy import Secret
 from .transport import Transport
 
-if TYPE_CHECKING:  # what a program does not use costs nothing when it starts
+if TYPE_CHECKING:  # import at run time only what the program uses
     from .bulk.actions import Action
     from .bulk.doubts import Doubts
     from .bulk.journal import Journal
@@ -44,13 +44,13 @@ if TYPE_CHECKING:  # what a program does not use costs nothing when it starts
     from .sync.policy import Policy
 
 MAX_OUTAGE = 3600.0
-"""Seconds for which a job waits for a server that is away."""
+"""Seconds for which a job waits for a server that is unavailable."""
 RECHECK = 60.0
-"""Seconds after which `apply` looks again for events that changed: an action may wait longer than that for the quota."""
+"""Seconds after which `apply` reads events again: an action may wait longer for the quota."""
 
 
 class Region(StrEnum):
-    """Where a workspace lives; each region has keys of its own: https://docs.recall.ai/docs/regions"""
+    """The region of a workspace. Each region has its own API keys: https://docs.recall.ai/docs/regions"""
 
     US_EAST_1 = "us-east-1"
     US_WEST_2 = "us-west-2"
@@ -59,41 +59,41 @@ class Region(StrEnum):
 
     @property
     def base_url(self) -> str:
-        """The address of the region's API."""
+        """The base URL of the region's API."""
         return f"https://{self.value}.recall.ai"
 
 
 class RecallSession:
     """A client of one workspace of Recall.ai's Calendar V2 API, for one event loop.
 
-    Use it with `async with`, or `await aclose()` it. Its calls keep to the workspace's quotas together with those of every
-    other session in the event loop that names the same `workspace`.
+    Use it with `async with`, or call `await aclose()` at the end. All sessions with the same `workspace` in an event
+    loop share the workspace's quotas.
 
-    - `api_key`: or else `RECALL_API_KEY`. It is never shown, and sent to the origin of `base_url` only.
-    - `region`: a `Region` or its name; or else `RECALL_REGION`, or else `us-east-1`.
-    - `base_url`: in place of the region's; or else `RECALL_BASE_URL`, unless a `region` is given. Plain http only to
-      loopback hosts.
-    - `workspace`: the name under which quotas are shared; by default each pair of base URL and key has its own. Keys of one
-      workspace share its quota on the server: give their sessions one name.
-    - `quotas`: by operation name, where the provider granted other limits, or a job is to go at another pace.
-    - `quota_store`: where the quotas' state is kept; by default in this process.
-    - `retry`: how often and how patiently a call is tried again.
+    - `api_key`: default `RECALL_API_KEY`. It is never shown, and sent only to the origin of `base_url`.
+    - `region`: a `Region` or its name; default `RECALL_REGION`, otherwise `us-east-1`.
+    - `base_url`: replaces the region's base URL; default `RECALL_BASE_URL`, unless `region` is given. Plain http is
+      allowed only for loopback hosts.
+    - `workspace`: the name under which sessions share quotas; by default each pair of base URL and key has its own.
+      All keys of one workspace share its quota on the server: pass the same name to their sessions.
+    - `quotas`: quotas by operation name, if the provider granted other limits or a job needs another pace.
+    - `quota_store`: where to store the quotas' state; by default in this process.
+    - `retry`: the `RetryPolicy` of calls.
     - `timeout`: seconds for one attempt.
-    - `http`: an `aiohttp.ClientSession` to send with, which the caller closes; or a function that makes one when the session
-      opens, which is closed with the session. Its own middlewares are not run.
-    - `on_event`: a function, or several, that are told what the session does: attempts, waits and why, retries, pauses. See
-      `recall_async.events`.
-    - `keep_extra`: keep the fields of answers that this version does not know, as `extra` of events and calendars.
+    - `http`: an `aiohttp.ClientSession` to use, which the caller closes; or a function that creates one when the
+      session opens, which the session closes. Its own middlewares are not run.
+    - `on_event`: one or several functions that receive the session's events: attempts, waits with their reasons,
+      retries, pauses. See `recall_async.events`.
+    - `keep_extra`: keep response fields that this version does not know, as `extra` of events and calendars.
 
     Raises `ConfigurationError` for an invalid argument. https://docs.recall.ai/reference/authentication
     """
 
     calendar_events: CalendarEvents
-    """Calendar events, and the bots on them."""
+    """Calendar events and their bots."""
     calendars: Calendars
     """Calendars."""
     bots: Bots
-    """Bots: what became of those that were scheduled."""
+    """Bots: the status of scheduled bots."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class RecallSession:
         on_event: Listener | Iterable[Listener] | None = None,
     ) -> None:
         log_as_the_environment_says()
-        given, api_key = _sealed(api_key), None  # nor do the frames of a traceback show it
+        given, api_key = _sealed(api_key), None  # a traceback must not show the key either
         key = _check_api_key(given)
         url = _address(region, base_url)
         checks.seconds("timeout", timeout)
@@ -150,7 +150,7 @@ class RecallSession:
 
     @property
     def closed(self) -> bool:
-        """Whether the session was closed."""
+        """True if the session was closed."""
         return self._client.closed
 
     def bulk(
@@ -164,25 +164,26 @@ class RecallSession:
         max_outage: float = MAX_OUTAGE,
         doubts: Doubts | None = None,
     ) -> BulkRun:
-        """One outcome per action, as each is finished: `async for outcome in recall.bulk(actions)`.
+        """Perform many actions, and yield one outcome per action: `async for outcome in recall.bulk(actions)`.
 
-        A collection goes soonest event first. Any other iterable, asynchronous ones too, goes in its own order and is read
-        as it is needed, so that it can be of any length; `len()` of it, where there is one, is the total. Actions on one
-        event keep their order, and those with one deduplication key are never in flight together. All of them leave room
-        for interactive calls, and none has a deadline.
+        A collection is sorted, soonest event first. Any other iterable, also an asynchronous one, keeps its order and
+        is read as needed, so it may have any length; its `len()`, if it has one, is the total. Actions on one event
+        keep their order, and actions with the same deduplication key are never in flight at the same time. Bulk
+        actions leave slots for interactive calls and have no deadline.
 
-        - `concurrency`: actions at work at once, 64 by default.
-        - `journal`: a file that tells of every finished action. The job that is started again with it does the rest.
-        - `on_progress`: is called with a `Progress` after each action. What it raises ends the job.
-        - `stop`: a `StopSignal` that ends the job well, as the run's `stop()` does.
-        - `max_outage`: seconds for which a server that is away is waited for, with one request at a time; an hour by
+        - `concurrency`: the most actions in progress at once, 64 by default.
+        - `journal`: a file that records every finished action. A job that is restarted with it does the remaining ones.
+        - `on_progress`: called with a `Progress` after each action. If it raises, the job ends.
+        - `stop`: a `StopSignal` that ends the job gently, as the run's `stop()` does.
+        - `max_outage`: seconds to wait for a server that is unavailable, with one request at a time; an hour by
           default. Then the job ends with `ServerUnavailableError`, and can be resumed.
         - `doubts`: counts the refusals in a row of several runs together.
 
-        A failed action is an outcome like any other. An error with `stops_jobs` (a refused key, a closed session, a journal
-        that cannot be written) ends the job, and so do five 402 or 403 in a row: it is raised when what was in flight is
-        finished and handed out, and a note says how much was not done. What the iterable raises is passed on likewise.
-        Raises `ConfigurationError`. https://docs.recall.ai/docs/calendar-v2-scheduling-guide
+        A failed action is also an outcome. An error with `stops_jobs` (an invalid key, a closed session, a journal
+        that cannot be written) or five 402 or 403 in a row end the job: the requests in flight finish, their outcomes
+        are returned, and then the error is raised, with a note that says how many actions remain. An exception of the
+        iterable is raised in the same way. Raises `ConfigurationError`.
+        https://docs.recall.ai/docs/calendar-v2-scheduling-guide
         """
         from .bulk.run import BulkRun
 
@@ -208,20 +209,23 @@ class RecallSession:
         remove_foreign: bool = False,
         tag: bool = False,
     ) -> Plan:
-        """Decide what is to be done so that every event has the bot that `policy` says. Nothing is sent yet.
+        """Decide which requests give every event the bot that `policy` wants. The plan changes nothing by itself.
 
-        - `policy`: a `RecordingPolicy`, or any function of an event and its calendar that gives a `BotSpec` or `None`.
-        - `calendars`: calendars or their ids; by default all of the workspace.
-        - `updated_since`: look only at events that changed since then, such as the last plan's `watermark`, and at
+        - `policy`: a `RecordingPolicy`, or any function of an event and its calendar that returns a `BotSpec` or
+          `None`.
+        - `calendars`: calendars or their ids; by default all calendars of the workspace.
+        - `updated_since`: read only events that changed since then, such as the last plan's `watermark`, and
           calendars that were connected since then.
-        - `lead_time`: seconds that must be left for a new bot; by default the policy's attribute `lead_time`, or none.
-        - `refresh`: schedule bots again that are right, with a `bot_config` that may have changed: the API does not show it.
-        - `remove_foreign`: remove also bots whose key the policy's scheme cannot have made.
-        - `tag`: schedule bots with tags in their `metadata` (`recall_async.tagged`). A plan of all events then lists the
-          bots to come, and schedules those again whose tags tell of another `bot_config` (`new configuration`).
+        - `lead_time`: a meeting gets a new bot only if it begins in at least this many seconds; by default the
+          policy's `lead_time`, or 0.
+        - `refresh`: schedule bots again that are right, because their `bot_config` may have changed: the API does not
+          show it.
+        - `remove_foreign`: also remove bots whose key the policy's scheme cannot have made.
+        - `tag`: schedule bots with tags in their `metadata` (`recall_async.tagged`). A plan of all events then lists
+          the upcoming bots, and reschedules those whose tags show another `bot_config` (`new configuration`).
 
-        A plan is made of complete lists only: an error while listing is raised, and so is what the policy raises.
-        Raises `ConfigurationError`, or any other `RecallError`. docs/sync.md
+        A plan needs complete lists: an error while listing is raised, as are the policy's exceptions. Raises
+        `ConfigurationError`, or any other `RecallError`. docs/sync.md
         """
         from .sync.planner import Planner
 
@@ -241,12 +245,13 @@ class RecallSession:
         stop: StopSignal | None = None,
         max_outage: float = MAX_OUTAGE,
     ) -> BulkRun:
-        """One outcome for each request of a plan, soonest event first: `async for outcome in recall.apply(plan)`.
+        """Send a plan's requests, soonest event first, and yield their outcomes: `async for outcome in
+        recall.apply(plan)`.
 
-        Each event is looked at again before its turn, and again after `recheck` seconds. What changed since the plan was
-        made, is as it should be already, has begun, or was changed by a later plan is skipped, and its outcome says so. With
-        `recheck=None` only the clock is looked at. The other parameters, and the errors, are those of `bulk`; a journal
-        belongs to one plan. docs/sync.md
+        Each event is read again before its request, and once more after `recheck` seconds. A request is skipped, and
+        its outcome says why, if its event has changed since the plan was made, is already as it should be, has begun,
+        or was changed by a later plan. With `recheck=None` only the clock is checked. The other parameters and the
+        errors are those of `bulk`; a journal belongs to one plan. docs/sync.md
         """
         from .bulk.run import BulkRun
         from .sync.apply import Application, id_of
@@ -282,14 +287,14 @@ class RecallSession:
         retry: RetryPolicy | None = None,
         idempotency_key: str | None = None,
     ) -> Any:
-        """Send a request that has no method of its own, such as `request("GET", "/api/v1/bot/...")`, and return its JSON.
+        """Send a request without a method of its own, such as `request("GET", "/api/v1/bot/...")`, and return its JSON.
 
-        - `path`: what follows the host, beginning with `/api/`.
-        - `body`: is sent as JSON.
-        - `quota`: the operation whose quota it uses; by default `request`, which has 60 requests a minute unless the
+        - `path`: the URL's path, beginning with `/api/`.
+        - `body`: sent as JSON.
+        - `quota`: the operation whose quota it uses; by default `request`, with 60 requests per minute unless the
           session's `quotas` name another.
 
-        Retries, deadlines and errors are as everywhere. Returns `None` for an empty response.
+        Retries, deadlines and errors are as for other methods. Returns `None` for an empty response.
         """
         request = free_request(method, path, query, body, quota)
         return await self._client.call(
@@ -301,18 +306,18 @@ class RecallSession:
         )
 
     def statistics(self) -> dict[str, LaneStatistics]:
-        """Slots, waiting calls and counters of every operation, by its name. Cheap enough to poll.
+        """Return slots, waiting calls and counters by operation name. Cheap enough to poll.
 
-        They are of all sessions that share the lane; an operation that this one has not called yet is shown as unused.
+        They include all sessions that share the lane. An operation that this session has not called is shown as unused.
         """
         return self._client.statistics()
 
     def outage(self) -> Outage | None:
-        """The outage of the server for whose end bulk work of the workspace waits; `None` while there is none."""
+        """The outage whose end the workspace's bulk jobs wait for; `None` while there is none."""
         return self._client.outage()
 
     async def aclose(self) -> None:
-        """Close the session. Calls in flight end with `SessionClosedError`; closing it again does nothing."""
+        """Close the session. Calls in flight raise `SessionClosedError`. Further calls of `aclose` do nothing."""
         await self._client.aclose()
 
     async def __aenter__(self) -> Self:
@@ -328,14 +333,14 @@ class RecallSession:
         raise TypeError("a RecallSession cannot be copied or pickled: open one wherever you need one")
 
     def __repr__(self) -> str:
-        if not hasattr(self, "_client"):  # as a debugger sees it when the arguments were wrong
+        if not hasattr(self, "_client"):  # a debugger may show a session whose arguments were invalid
             return "<RecallSession>"
         state = "closed" if self.closed else "open"
         return f"<RecallSession {self._client.transport.base_url} workspace={self.workspace} {state}>"
 
 
 def _sealed(key: object) -> object:
-    """The key, so that no representation shows it; of another type than text, the type alone."""
+    """Wrap the key so that no representation shows it; for a value that is not text, return only its type."""
     return Secret(key) if isinstance(key, str) else None if key is None else type(key)
 
 
@@ -346,7 +351,7 @@ def _check_api_key(key: object) -> Secret:
         key = Secret(os.environ["RECALL_API_KEY"])
     if not isinstance(key, Secret):
         raise ConfigurationError(f"api_key must be a text, got {getattr(key, '__name__', key)}")
-    if key.startswith("Token "):  # as it stands in the header
+    if key.startswith("Token "):  # the form in the header
         key = Secret(key.removeprefix("Token "))
     if not key.strip():
         raise ConfigurationError("api_key must not be empty")
@@ -356,7 +361,7 @@ def _check_api_key(key: object) -> Secret:
 
 
 def _address(region: Region | str | None, base_url: str | None) -> URL:
-    """Where the API is. What the program says goes before what the environment says."""
+    """Return the API's base URL. Arguments take precedence over the environment."""
     named = _check_region(region)
     if not base_url and not region:
         base_url = os.environ.get("RECALL_BASE_URL")

@@ -1,4 +1,4 @@
-"""What the callers of one workspace share beside its quotas: deduplication keys, the retry budget, outages."""
+"""The state that the sessions of one workspace share besides quotas: deduplication keys, the retry budget, outages."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from .retry import RetryBudget
 
 
 class KeyLocks:
-    """One holder at a time for each deduplication key; the others queue up in the order in which they came.
+    """One holder at a time for each deduplication key. Further calls wait in the order of arrival.
 
-    The API answers 409 to parallel requests with one key, and a request refused is a request spent:
+    The API responds with 409 to parallel requests with one key, and a refused request also uses the quota:
     https://docs.recall.ai/docs/calendar-v2-scheduling-guide
     """
 
     __slots__ = ("_queues",)
 
     def __init__(self) -> None:
-        # By key that is held; without a queue until somebody waits.
+        # For each held key, the queue of waiting calls; `None` while no call waits.
         self._queues: dict[str, deque[asyncio.Future[None]] | None] = {}
 
     def take(self, key: str) -> bool:
-        """Hold the key, if nobody does."""
+        """Take the key if it is free. Return whether it was."""
         if key in self._queues:
             return False
         self._queues[key] = None
         return True
 
     async def wait(self, key: str, check: Callable[[], object] | None = None, every: float = 1.0) -> None:
-        """Wait until the key, which somebody holds, is ours. `check` is called every so many seconds; it may raise."""
+        """Wait for a held key, and take it. `check` is called every `every` seconds and may raise."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue = self._queues[key]
         if queue is None:
@@ -45,11 +45,11 @@ class KeyLocks:
             await turn
         except BaseException:
             if not turn.cancelled() and not turn.cancel():
-                self.release(key)  # it was ours already
+                self.release(key)  # the key had already been passed to this call
             raise
 
     def release(self, key: str) -> None:
-        """Let the next one have the key."""
+        """Pass the key to the next waiting call, or free it."""
         queue = self._queues[key]
         while queue:
             turn = queue.popleft()
@@ -60,7 +60,7 @@ class KeyLocks:
 
 
 MAX_RESTING = 256
-"""Workspaces that no session uses and that are remembered."""
+"""The most unused workspaces whose state is kept."""
 
 
 class Workspace:
@@ -75,7 +75,8 @@ class Workspace:
         self.sessions: int = 0
 
     def check_for_outage(self) -> None:
-        """Raise `ServerUnavailableError` if bulk calls wait for the server: those that hold a key will for long."""
+        """Raise `ServerUnavailableError` if bulk calls wait for the server: they may hold their keys for a long
+        time."""
         outage = self.breakers.outage()
         if outage is not None:
             raise ServerUnavailableError(
@@ -89,7 +90,7 @@ class Workspaces:
 
     def __init__(self) -> None:
         self._known: dict[str, Workspace] = {}
-        self._resting: dict[str, None] = {}  # those that no session uses, the one that rests longest first
+        self._resting: dict[str, None] = {}  # unused workspaces, the longest unused first
 
     def join(self, name: str) -> Workspace:
         """Add a session to a workspace."""
@@ -99,7 +100,7 @@ class Workspaces:
         return workspace
 
     def leave(self, name: str) -> None:
-        """Remove a session. Of the workspaces that no session uses, the `MAX_RESTING` last used ones are remembered."""
+        """Remove a session. The `MAX_RESTING` last used workspaces without sessions are kept."""
         workspace = self._known[name]
         workspace.sessions -= 1
         if not workspace.sessions:
@@ -113,6 +114,6 @@ _workspaces: PerLoop[Workspaces] = PerLoop(Workspaces)
 
 
 def workspaces() -> Workspaces:
-    """The workspaces of the running event loop."""
+    """Return the workspaces of the running event loop."""
     _workspaces.bequeathed()
     return _workspaces.get()

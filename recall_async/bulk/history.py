@@ -45,7 +45,7 @@ class History:
         self.strangers = len(self._places)
 
     def look_for(self, actions: Iterable[Action]) -> None:
-        """Check whether the journal contains any of these actions' events."""
+        """Set `strangers` to 0 if the journal contains one of these actions' events."""
         if self.strangers and any(hash(event_of(action)) in self._places for action in actions):
             self.strangers = 0
 

@@ -88,12 +88,12 @@ class Tally:
     def progress(
         self, now: float, statistics: Callable[[str], LaneStatistics], *, outage: Outage | None = None, known: int = 0
     ) -> Progress:
-        """The job at `now`. `statistics` gives an operation's lane; `known` is how many actions need no request."""
+        """Return a snapshot. `statistics` returns an operation's lane; `known` counts the actions without requests."""
         seen = sum(self._kinds.values())
         left = None if self.total is None else max(0, self.total - seen)
         to_send = None if left is None else max(0, left - known)
         lanes = {name: statistics(name) for name, count in self._kinds.items() if count or not seen}
-        # What is to come is taken to be made up like what came.
+        # Assume the same mix of operations for the remaining actions as so far.
         share = {name: self._kinds[name] / seen if seen else 1.0 for name in lanes}
         most = max(lanes, key=lambda name: share[name])
         times = [share[name] / min(lane.quota.rate, lane.pace or lane.quota.rate) for name, lane in lanes.items()]

@@ -25,7 +25,7 @@ class LaneStatistics:
 
     quota: Quota
     taken: int = 0
-    """Slots in use: in flight, or freed less than `quota.per` seconds after their response."""
+    """Slots in use: in flight, or answered less than `quota.per` seconds ago."""
     free: int = 0
     waiting_interactive: int = 0
     waiting_bulk: int = 0
