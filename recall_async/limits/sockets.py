@@ -12,10 +12,7 @@ else:
     _soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     _SOCKETS = 1024 if _soft == resource.RLIM_INFINITY else max(128, min(_soft, 1024))
 
-MAX_IN_FLIGHT = min(_SOCKETS // 2, 100)
-"""The most requests in flight of one lane, and so its connections: 100, or half of the process's file limit if lower.
-
-A larger burst of calls shares these connections, in the lane's order, instead of opening a connection for each call.
-"""
+MAX_IN_FLIGHT = _SOCKETS // 2
+"""Requests of one lane, and so its connections, at most: half of what the process may have open."""
 MAX_BULK_IN_FLIGHT = MAX_IN_FLIGHT - MAX_IN_FLIGHT // 8
 """The limit for bulk calls: the remaining connections are for interactive calls."""

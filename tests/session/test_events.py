@@ -114,7 +114,7 @@ async def test_calls_that_fail_or_are_cancelled(
 async def test_jobs_outages_and_plans(server: ScriptedServer, connect: Any, told: list[Event]) -> None:
     """Would not tell of what takes longest."""
     recall = connect(on_event=[told.append], retry=RetryPolicy(backoff=0.01, attempts=3))
-    server.script(*[reply(503)] * 6)
+    server.script(*[reply(503)] * 3)
     actions = [ScheduleBot(EVENT_ID, f"k{number}") for number in range(3)]
     outcomes = [outcome.status async for outcome in recall.bulk(actions)]
     assert outcomes == ["done"] * 3

@@ -100,7 +100,7 @@ async def test_unknown_fields_are_kept_on_request(server: ScriptedServer, connec
 
 async def test_an_idempotency_key_of_the_callers_own(server: ScriptedServer, recall: RecallSession) -> None:
     """Would create a second calendar when a program repeats, with the key that it kept, what it does not know of."""
-    server.script(reply(503), reply(507))
+    server.script(reply(503), reply(507, retry_after="0.01"))
     await recall.calendars.create(**CREATE, oauth_client_secret="s", idempotency_key="mine")
     assert [request.key for request in server.requests][:2] == ["mine", "mine"]
     assert server.requests[2].key != "mine"
