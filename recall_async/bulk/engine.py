@@ -84,7 +84,6 @@ class Engine:
         self._source: AsyncIterator[Action | Outcome] | Iterator[Action | Outcome] = iter(())
         self._phase = Phase.NEW
         self._stop = stop
-        stop.on_set(self._on_stop)
         self._queue = ConflictQueue()
         self._tasks: dict[asyncio.Task[None], Item] = {}
         self._reader: asyncio.Task[None] | None = None
@@ -94,6 +93,7 @@ class Engine:
         self._starting = asyncio.Lock()
         self._error: BaseException | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
+        stop.on_set(self._on_stop)  # last: it may be set already
 
     def statistics(self, operation: str) -> LaneStatistics:
         """Return the statistics of an operation's lane."""

@@ -171,7 +171,7 @@ async def test_worker_without_a_network(jobs: JobQueue, world: World) -> None:
         with pytest.raises(JobError, match="whether it reaches the API"):
             await jobs.work(sick)
     status = await jobs.status("n")
-    assert status.failed == 0
+    assert (status.failed, status.chunks_in_work) == (0, 0)
     async with sessions(world) as healthy:
         await jobs.work(healthy)
     assert (await jobs.status("n")).done == 200
@@ -269,3 +269,20 @@ async def test_list(jobs: JobQueue, shared_redis: RedisProcess) -> None:
     async with Redis.from_url(shared_redis.url) as redis:
         await redis.delete(jobs._store._job("b"))
     assert [status.name for status in await jobs.list()] == ["a/ü", "c"]
+
+
+async def test_stopped_while_it_takes_a_chunk(jobs: JobQueue, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would end with an AttributeError, and keep the chunk until its lease is over."""
+    await jobs.submit("n", on(40))
+    take = jobs._store.take
+
+    async def taking(*args: Any) -> Any:
+        found = await take(*args)
+        jobs.stop()
+        return found
+
+    monkeypatch.setattr(jobs._store, "take", taking)
+    async with sessions(world) as recall:
+        assert (await jobs.work(recall)).done == 0
+    status = await jobs.status("n")
+    assert (len(world.asked), status.chunks_in_work, status.chunks_open) == (0, 0, 1)
