@@ -118,8 +118,7 @@ class CalendarEvent(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def own_response(self) -> str | None:
-        """The owner's reply, as in `Attendee.response`, if the platform gives it without comparing addresses; `None`
-        otherwise."""
+        """The owner's reply, as in `Attendee.response`; `None` if the platform does not mark it as the owner's."""
         return self._payload().own_response()
 
     @property
@@ -202,9 +201,10 @@ class Calendar(_Masked, frozen=True, kw_only=True):
 
     @property
     def status_changes(self) -> tuple[CalendarStatusChange, ...]:
-        """All statuses of the calendar, in the API's order. The API does not document their form: unreadable entries
-        are
-        left out."""
+        """All statuses of the calendar, in the API's order.
+
+        The API does not document their form: unreadable entries are left out.
+        """
         raw = self.raw_status_changes or None
         if raw is None or memoryview(raw).nbytes > MAX_HISTORY:
             return ()
@@ -232,8 +232,7 @@ class Page(Struct, Generic[T], frozen=True, kw_only=True):
 
     @property
     def next_cursor(self) -> str | None:
-        """The cursor of the next page: `list_page(cursor=page.next_cursor)`, with the same filters. `None` on the
-        last page."""
+        """The cursor for `list_page` of the next page, with the same filters; `None` on the last page."""
         query = (self.next or "").partition("?")[2].partition("#")[0]
         cursors = parse_qs(query).get("cursor")
         return cursors[0] if cursors else None

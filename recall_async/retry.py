@@ -65,12 +65,12 @@ RETRIED: dict[int, Rule] = {
 class RetryPolicy:
     """How often to retry a call, and how long to wait between its attempts.
 
-    `attempts` is the number of requests per call, including the first. The n-th retry waits up to `backoff` *
-    2**(n-1) seconds, at most `backoff_cap`, and at least half of that. `deadline` is in seconds for the whole call,
-    including waits for the quota; a call's own `deadline=` takes precedence. `budget` is the number of retries that a
-    workspace may make at once: each call restores `budget_ratio` of a retry, and each minute the whole budget, so
-    that retries do not multiply the load in an outage. A retry after a 429 costs no budget, because the lane's pause
-    limits it.
+    `attempts` is the number of requests per call, including the first. The n-th retry waits up to
+    `backoff` * 2**(n-1) seconds, at most `backoff_cap`, and at least half of that. `deadline` is in seconds for the
+    whole call, including waits for the quota; a call's own `deadline=` takes precedence. `budget` is the number of
+    retries that a workspace may make at once: each call restores `budget_ratio` of a retry, and each minute the whole
+    budget, so that retries do not multiply the load in an outage. A retry after a 429 costs no budget, because the
+    lane's pause limits it.
 
     Raises `ConfigurationError` for invalid values.
     """
@@ -91,8 +91,7 @@ class RetryPolicy:
             checks.seconds("RetryPolicy.deadline", self.deadline, endless=True)
 
     def delay(self, attempt: int, jitter: float) -> float:
-        """Return the seconds to wait after attempt number `attempt`, from 1; `jitter` is a random number from 0 to
-        1."""
+        """Return the seconds to wait after attempt number `attempt` (from 1); `jitter` is random, from 0 to 1."""
         return checks.Backoff(self.backoff, self.backoff_cap).delay(attempt, jitter)
 
     @property

@@ -245,13 +245,12 @@ class RecallSession:
         stop: StopSignal | None = None,
         max_outage: float = MAX_OUTAGE,
     ) -> BulkRun:
-        """Send a plan's requests, soonest event first, and yield their outcomes: `async for outcome in
-        recall.apply(plan)`.
+        """Apply a plan and yield an outcome per request: `async for outcome in recall.apply(plan)`.
 
-        Each event is read again before its request, and once more after `recheck` seconds. A request is skipped, and
-        its outcome says why, if its event has changed since the plan was made, is already as it should be, has begun,
-        or was changed by a later plan. With `recheck=None` only the clock is checked. The other parameters and the
-        errors are those of `bulk`; a journal belongs to one plan. docs/sync.md
+        The soonest event goes first. Each event is read again before its request, and once more after `recheck`
+        seconds. A request is skipped, and its outcome says why, if its event has changed since the plan was made, is
+        already as it should be, has begun, or was changed by a later plan. With `recheck=None` only the clock is
+        checked. The other parameters and the errors are those of `bulk`; a journal belongs to one plan. docs/sync.md
         """
         from .bulk.run import BulkRun
         from .sync.apply import Application, id_of

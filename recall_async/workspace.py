@@ -75,8 +75,7 @@ class Workspace:
         self.sessions: int = 0
 
     def check_for_outage(self) -> None:
-        """Raise `ServerUnavailableError` if bulk calls wait for the server: they may hold their keys for a long
-        time."""
+        """Raise `ServerUnavailableError` if bulk calls wait for the server, because they may hold keys for long."""
         outage = self.breakers.outage()
         if outage is not None:
             raise ServerUnavailableError(

@@ -50,8 +50,7 @@ class History:
             self.strangers = 0
 
     def known(self, action: Action) -> Outcome | None:
-        """Return the earlier outcome of an action to leave out; `None` if it must be performed. Raises
-        `JournalError`."""
+        """Return an action's earlier outcome; `None` if the action must be performed. Raises `JournalError`."""
         event = event_of(action)
         place = self._places.get(hash(event))
         if place is None:

@@ -251,8 +251,7 @@ class JournalFile:
 
 
 def _close_in_child() -> None:
-    """Close the journals in a forked child. A lock lasts while any process has the file open, even if the job is
-    dead."""
+    """Close the journals in a forked child: a lock lasts while any process has the file open."""
     for file in list(_open_files):
         file._let_go()
 

@@ -91,8 +91,7 @@ def conflict_keys(action: Action) -> list[object]:
 
 
 def identity_of(action: Action) -> tuple[str, str, str | None, str | None]:
-    """Return the values that are equal for equal actions: event, kind, deduplication key and configuration, not the
-    times.
+    """Return the values that identify an action: event, kind, deduplication key and configuration, not the times.
 
     Raises `ConfigurationError` for a `bot_config` that cannot be serialized.
     """

@@ -26,8 +26,7 @@ else:
 
 
 class Lease(StopSignal):
-    """A worker's right to perform the actions of a chunk. The signal is set when the lease is lost: then nothing is
-    sent.
+    """A worker's right to perform the actions of a chunk. Losing the lease sets the signal, which stops all requests.
 
     A request is sent only while the lease certainly holds: after a suspension, the worker asks Redis first.
     """
@@ -52,8 +51,7 @@ class Lease(StopSignal):
         return super().may_send() and _now() < self._sure_until
 
     async def confirm(self) -> None:
-        """Wait until the lease certainly holds. Raises `Stopped` if it is lost, `JobError` if Redis does not
-        respond."""
+        """Wait until the lease certainly holds. Raises `Stopped` if it is lost, `JobError` without Redis."""
         await super().confirm()
         if _now() >= self._sure_until:
             await self._report("renew")

@@ -35,8 +35,7 @@ _decode = msgspec.json.Decoder(Result).decode
 
 
 class JobQueue:
-    """The jobs of one workspace in Redis, for one event loop. Any machine can submit jobs, and any worker performs
-    them.
+    """The jobs of one workspace in Redis, for one event loop. Any machine can submit and perform jobs.
 
     - `client`: a `redis.asyncio.Redis`, which the caller closes; `from_url` creates and closes one.
     - `prefix`: the prefix of all keys.

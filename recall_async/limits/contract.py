@@ -37,8 +37,7 @@ class LaneStatistics:
     paused: float = 0.0
     """Seconds for which a 429 still pauses all requests."""
     pace: float | None = None
-    """Requests per second while the lane sends slower than its quota, because other clients use it; otherwise
-    `None`."""
+    """Requests per second while other clients' requests slow the lane down; otherwise `None`."""
 
     @property
     def waiting(self) -> dict[Priority, int]:

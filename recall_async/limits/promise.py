@@ -114,8 +114,7 @@ class Promise:
         return max(later, min(now + missing / rho, answer + window.per, looks))
 
     def earliest(self, now: float, ahead: int) -> float:
-        """Return a time before which a bulk call behind `ahead` others cannot be admitted, even with instant
-        responses."""
+        """Return a time before which a bulk call with `ahead` calls before it cannot be admitted in any case."""
         self._roll(now)
         self._forget(now)
         if not self.rho or not self._keys:

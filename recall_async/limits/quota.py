@@ -70,8 +70,7 @@ class Quota:
 
     @property
     def promised_at_most(self) -> float:
-        """The most slots per second that bulk calls leave to interactive calls. A single bulk call is always
-        admitted."""
+        """The most slots per second that bulk calls leave to interactive calls. It always allows one bulk call."""
         return min(PROMISED_AT_MOST * self.limit, self.limit - 1 - self.reserved) / self.per
 
     def at_once(self, priority: Priority) -> int:
@@ -110,8 +109,7 @@ def base_quota(operation: str) -> Quota:
 
 
 def check_quotas(quotas: Mapping[str, Quota] | None) -> dict[str, Quota]:
-    """Check a session's quotas by operation and return them. Raises `ConfigurationError` for an invalid name or
-    value."""
+    """Check and return a session's quotas, by operation. Raises `ConfigurationError` for invalid ones."""
     named = dict(quotas or {})
     for name, quota in named.items():
         if name not in OPERATIONS and name != OTHER:

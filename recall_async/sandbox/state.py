@@ -30,8 +30,7 @@ from .replies import coded_error, not_found
 Position = tuple[datetime, str]
 """The position of an event or a calendar in a list: its time, then its id."""
 SharedBots = Literal["detach", "update"]
-"""What happens when one of several events that share a bot is scheduled with another key: the event gets a bot of its own,
-or the bot is updated in place, key included, for all of them."""
+"""The effect of another key for one of several events that share a bot: a separate bot, or a changed key for all."""
 
 
 class State:

@@ -54,8 +54,7 @@ class Speaker(Protocol):
         """True if the lane has something to send now."""
 
     def compose(self, run: str) -> list[Command]:
-        """Return the commands for the server process with this run id. After `on_no_reply`, return all of them
-        again."""
+        """Return the commands for the server process with this run id; after `on_no_reply`, all of them again."""
 
     def on_reply(self, replies: Sequence[Any]) -> None:
         """Handle the replies to the commands; a refused command has an error as its reply."""

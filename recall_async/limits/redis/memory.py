@@ -13,8 +13,7 @@ from collections import OrderedDict
 from .scripts import STATE_TTL, Keys, Terms
 
 MEMORY_TTL = STATE_TTL / 2
-"""Seconds for which an epoch is stored: far less than Redis stores it, so that an unused epoch never expires in Redis
-first."""
+"""Seconds for which an epoch is stored: far less than in Redis, so that it never expires in Redis first."""
 MAX_QUOTAS = 4096
 """The most stored quotas whose requests no longer count."""
 

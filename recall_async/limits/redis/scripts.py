@@ -59,8 +59,7 @@ _PARTS = _parts(_read("state"))
 
 
 class Script:
-    """A Lua script of `recall_async/limits/redis/lua`. A part of state.lua or a constant replaces each `<NAME>` in
-    it."""
+    """A Lua script of `recall_async/limits/redis/lua`. Parts of state.lua and constants replace each `<NAME>`."""
 
     def __init__(self, name: str) -> None:
         self.text: str = _read(name)
@@ -161,8 +160,7 @@ class Terms:
 
 
 class Ask(NamedTuple):
-    """An ask for slots with consecutive numbers from `first`: those for interactive calls, then those for bulk
-    calls."""
+    """An ask for slots with consecutive numbers from `first`: for interactive calls, then for bulk calls."""
 
     first: int
     interactive: int

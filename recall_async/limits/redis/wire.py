@@ -2,8 +2,8 @@
 
 The wire holds its connection, because a lane must know which server process is at the other end, and whether that
 server still has the state that this process has seen. A pipeline of redis-py uses any connection of the pool without
-naming it, and needs over a fifth more CPU in the client for a message of one request, as `python -m benchmarks
-shared-store` measures. The parts of redis-py used here are the same in 5.3 and 8.1.
+naming it, and needs over a fifth more CPU in the client for a message of one request, measured by
+`python -m benchmarks shared-store`. The parts of redis-py used here are the same in 5.3 and 8.1.
 """
 
 from __future__ import annotations
