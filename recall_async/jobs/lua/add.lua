@@ -1,4 +1,4 @@
--- Add a chunk, unless it is there.
+-- Add a chunk, unless it exists.
 -- KEYS: job, stream   ARGV: stem, job's token, number of the first action, count, actions, events and keys, seconds to keep
 local job, stream = KEYS[1], KEYS[2]
 local stem, token, first, count, actions, tokens, keep = unpack(ARGV)

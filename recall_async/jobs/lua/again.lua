@@ -1,5 +1,5 @@
--- Add a chunk of actions that failed or were given up; those that were added again meanwhile are left out.
--- Answers how many were added.
+-- Add a chunk of failed and abandoned actions, without those that have been added again already.
+-- Returns how many were added.
 -- KEYS: job, stream   ARGV: stem, job's token, numbers, events and keys, seconds to keep
 local job, stream = KEYS[1], KEYS[2]
 local stem, token, numbers, tokens, keep = unpack(ARGV)

@@ -1,4 +1,4 @@
--- Begin a job, or go on with the same one. Answers {chunk size, actions that are written}.
+-- Begin or continue a job. Returns {chunk size, number of actions written so far}.
 -- KEYS: job, stream   ARGV: stem, group, job's token, name, digest, total, chunk size, seconds to keep
 local job, stream = KEYS[1], KEYS[2]
 local stem, group, token, name, digest, total, size, keep = unpack(ARGV)

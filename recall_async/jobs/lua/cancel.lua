@@ -1,5 +1,5 @@
--- Drop what is left of a job. A chunk that a worker has is dropped when the worker has heard of it, or its lease is over:
--- until then, requests for it may be in flight, and chunks behind it wait. Answers whether there is such a job.
+-- Drop a job's unfinished actions. A chunk that a worker holds is dropped when the worker learns of it, or its lease
+-- expires: until then its requests may be in flight, and chunks behind it wait. Returns whether the job exists.
 -- KEYS: job, stream   ARGV: stem, group, seconds to keep
 local job, stream = KEYS[1], KEYS[2]
 local stem, group, keep = unpack(ARGV)
@@ -16,7 +16,7 @@ for place = 1, #left, 2 do
   local name, id = left[place], left[place + 1]
   local tokens = ''
   if id == '' then
-    redis.call('HDEL', chunks, name)  -- what waits for others stays in line, and is dropped when its turn comes
+    redis.call('HDEL', chunks, name)  -- a waiting chunk stays in the queue, and is dropped when it is next
   elseif not redis.call('XPENDING', stream, group, id, id, 1)[1] then
     local entry = redis.call('XRANGE', stream, id, id)[1]
     if entry then

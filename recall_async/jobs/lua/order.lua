@@ -1,11 +1,11 @@
--- In front of every script that adds a chunk or takes one out: chunks that touch one event or deduplication key go in the
--- order of their submission, whatever jobs they belong to.
+-- Prefix of every script that adds or removes a chunk: chunks with the same event or deduplication key are performed in
+-- the order of their submission, whatever their jobs.
 --
--- A chunk has a name, "job's token/number". Under `stem`, all of one workspace:
---   last    hash: event or key -> name of the last chunk that touches it and is not finished
+-- A chunk has a name, "job's token/number". Keys under `stem`, for the whole workspace:
+--   last    hash: event or key -> name of the last unfinished chunk with it
 --   held    hash: name -> a chunk that waits for others, packed
 --   needs   hash: name -> how many chunks it waits for
---   behind: a set for each chunk: the names of those that wait for it
+--   behind: a set per chunk: the names of the chunks that wait for it
 -- A job's own `chunks` hash: name -> id in the stream; empty while the chunk is held.
 
 local function put_into_stream(stem, stream, chunk, keep)
@@ -16,7 +16,7 @@ local function put_into_stream(stem, stream, chunk, keep)
   redis.call('EXPIRE', chunks, keep)
 end
 
--- Add a chunk: to the stream, or behind those that it must wait for.
+-- Add a chunk: to the stream, or behind the chunks that it must wait for.
 local function add_chunk(stem, stream, chunk, keep)
   local last, needs = stem .. 'last', 0
   for token in string.gmatch(chunk.tokens, '%S+') do
@@ -41,7 +41,7 @@ local function add_chunk(stem, stream, chunk, keep)
   end
 end
 
--- A chunk is finished, given up or dropped: those behind it need not wait for it any more.
+-- Release the chunks that wait for a chunk that was finished, abandoned or dropped.
 local function let_others_go(stem, stream, name, tokens, keep)
   for token in string.gmatch(tokens, '%S+') do
     if redis.call('HGET', stem .. 'last', token) == name then

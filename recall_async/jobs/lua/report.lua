@@ -1,5 +1,5 @@
--- Tell what became of actions of a chunk, and what becomes of the chunk: renew its lease, settle or release it.
--- Answers held, lost (somebody else has it: nothing was written), cancelled, or gone (Redis has lost the job).
+-- Write the results of a chunk's actions, and renew the chunk's lease, settle it or release it.
+-- Returns held, lost (another worker holds it: nothing was written), cancelled, or gone (Redis has lost the job).
 -- KEYS: stream, job
 -- ARGV: stem, group, consumer, id, name, what, seconds to keep; then number, status, line and, if it failed, action of each
 local stream, job = KEYS[1], KEYS[2]
@@ -10,13 +10,13 @@ if redis.call('EXISTS', job, stream) < 2 then
   return 'gone'
 end
 local pending = redis.call('XPENDING', stream, group, id, id, 1)[1]
--- What was released is idle for a year: a renewal that was cut off, and arrives after the release, must not take it back.
+-- A released chunk counts as idle for a year: a cancelled renewal that arrives after the release must not take it back.
 if not (pending and pending[2] == consumer and pending[3] < 31000000000) then
   return redis.call('HGET', job, 'cancelled') and 'cancelled' or 'lost'
 end
 local cancelled = redis.call('HGET', job, 'cancelled')
 
--- Only deliveries without any progress count: a chunk that gets on does not kill its workers.
+-- Only deliveries without progress count: a chunk with finished actions does not kill its workers.
 local progress = #ARGV > 7
 for place = 8, #ARGV, 4 do
   if redis.call('HSETNX', outcomes, ARGV[place], ARGV[place + 2]) == 1 then
@@ -43,7 +43,7 @@ if what == 'settle' or (what == 'release' and cancelled) then
   redis.call('HDEL', chunks, name)
   let_others_go(stem, stream, name, tokens, keep)
 elseif what == 'release' then
-  -- It can be taken at once, and this delivery does not count.
+  -- The chunk can be taken at once, and this delivery does not count.
   local deliveries = progress and 0 or pending[4] - 1
   redis.call('XCLAIM', stream, group, consumer, 0, id, 'IDLE', 31536000000, 'RETRYCOUNT', deliveries, 'JUSTID')
 else

@@ -1,4 +1,4 @@
--- A job at this moment: {total, done, failed, skipped, open, in work, dead, submitted, cancelled}; nil if there is none.
+-- A snapshot of a job: {total, done, failed, skipped, open, in work, dead, submitted, cancelled}; nil if there is none.
 -- KEYS: job, stream   ARGV: group
 local job, stream = KEYS[1], KEYS[2]
 
@@ -14,7 +14,7 @@ local in_work, from = 0, '-'
 while redis.call('EXISTS', stream) == 1 do
   local page = redis.call('XPENDING', stream, ARGV[1], from, '+', 1000)
   for _, pending in ipairs(page) do
-    -- One that was released is pending, but idle for a year: see report.lua.
+    -- A released chunk is pending, but counts as idle for a year: see report.lua.
     in_work = in_work + (ids[pending[1]] and pending[3] < 31000000000 and 1 or 0)
   end
   if #page < 1000 then

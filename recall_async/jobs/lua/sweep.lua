@@ -1,5 +1,5 @@
--- Forget workers that have nothing and have not been heard of for a lease; one that is alive after all is known again
--- with its next word.
+-- Remove workers that hold no chunk and have sent nothing for the length of a lease; a worker that still runs is added
+-- again with its next command.
 -- KEYS: stream   ARGV: group, lease in milliseconds
 if redis.call('EXISTS', KEYS[1]) == 1 then
   for _, facts in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do

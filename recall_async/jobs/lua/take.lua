@@ -1,6 +1,6 @@
--- Take a chunk: one whose lease is over, or else the next one that nobody had.
--- Answers {id, job's token, name, numbers of its actions, actions, numbers of those that are done}, or how many chunks
--- others have; -1 if nothing was ever submitted, or all of it is lost.
+-- Take a chunk: one whose lease has expired, otherwise the next new one.
+-- Returns {id, job's token, name, numbers of its actions, actions, numbers of the finished ones}, or how many chunks
+-- other workers hold; -1 if no job was ever submitted, or all data is lost.
 -- KEYS: stream   ARGV: stem, group, consumer, lease in milliseconds, deliveries at most, seconds to keep
 local stream = KEYS[1]
 local stem, group, consumer, lease, cap, keep = unpack(ARGV)
@@ -12,7 +12,7 @@ local function drop(id, job, name, tokens)
   let_others_go(stem, stream, name, tokens, keep)
 end
 
--- The chunk as it is answered; nil if there is nothing to be done about it any more.
+-- Return the reply for a chunk; nil if no action of it is to be performed.
 local function accept(entry)
   local id, fields = entry[1], {}
   for place = 1, #entry[2], 2 do
@@ -46,7 +46,7 @@ if redis.call('EXISTS', stream) == 0 then
   return -1
 end
 
--- Who asks has nothing: what is noted as his was in an answer that he did not get.
+-- The worker holds no chunk: one that is assigned to it was in a reply that it did not get.
 local unheard = redis.call('XPENDING', stream, group, '-', '+', 1, consumer)[1]
 if unheard then
   for _, entry in ipairs(redis.call('XCLAIM', stream, group, consumer, 0, unheard[1])) do
@@ -77,7 +77,7 @@ while true do
     if others > 0 or #held == 0 then
       return others + #held
     end
-    for _, name in ipairs(held) do  -- what they waited for is nowhere: part of the data was lost
+    for _, name in ipairs(held) do  -- the chunks that they wait for do not exist: part of the data was lost
       local packed = redis.call('HGET', stem .. 'held', name)
       redis.call('HDEL', stem .. 'held', name)
       redis.call('HDEL', stem .. 'needs', name)
