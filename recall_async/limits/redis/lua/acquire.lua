@@ -1,28 +1,28 @@
--- Grant slots of one quota: as many as are free, and as its pace allows.
+-- Grant slots of one quota: as many as are free and its pace allows.
 --
--- A slot is a member of a sorted set. Its score is a moment of this server's clock, in microseconds: of a slot in use,
--- the end of its lease, so that it comes back should its holder die; of one whose request was answered, the answer plus
--- `span`, the longest window that any quota of this lane has lately had. A quota with a shorter window counts only what is
--- younger than that, and what was sent is not forgotten when a quota is replaced.
+-- A slot is a member of a sorted set. Its score is a time of this server's clock, in microseconds. For a slot in use, it
+-- is the end of its lease, so that the slot is freed if its holder dies. For an answered slot, it is the time of the
+-- response plus `span`, the longest recent window of any quota of this lane. A quota with a shorter window counts only the
+-- younger slots, and earlier requests still count when a quota is replaced.
 --
 -- KEYS  slots (sorted set), state (hash), fences (hash), shares (hash), promise (list)
--- ARGV  client, seq                 who asks, and the number of this message: a repetition makes earlier ones void
---       first, interactive, bulk    slots client:first, client:first+1, ...: so many for interactive calls, then for bulk
---       again                       1 when a message that asked for these very slots went unanswered, else 0
---       run                         the run id of this server: it tells one process from the next
---       known, age                  what the last answer called the epoch, or '', and how long ago that answer came
---       hold_new                    1 to wait for a lease where nothing is known of the quota, else 0
---       wanted                      how many interactive calls have come since this client last asked
---       limit, reserve              slots that may be taken; how many of them bulk calls leave free at any moment
---       burst, burst_bulk           how many requests may go at once, by class
---       least, most_promised        slots per second that bulk calls leave to interactive ones: without demand, at most
---       per, lease                  the window; how long a slot lasts whose end nobody reports
---       idle                        how long the state of a quota that nobody uses is kept
---       quota                       limit and per as text, for others to compare with theirs
+-- ARGV  client, seq                 the asking client, and the number of this message: a repetition voids earlier ones
+--       first, interactive, bulk    slots client:first, client:first+1, ...: numbers for interactive calls, then for bulk
+--       again                       1 if an earlier message for the same slots got no reply, otherwise 0
+--       run                         the run id of this server process
+--       known, age                  the epoch in the last reply, or '', and how long ago that reply came
+--       hold_new                    1 to wait for a lease if there is no data of the quota, otherwise 0
+--       wanted                      the number of new interactive calls since this client last asked
+--       limit, reserve              the number of slots; how many of them bulk calls always leave free
+--       burst, burst_bulk           how many requests may be sent at once, by class
+--       least, most_promised        slots per second that bulk calls leave to interactive calls: at least, at most
+--       per, lease                  the window; how long an unreported slot lasts
+--       idle                        how long the state of an unused quota is kept
+--       quota                       limit and per as text, which clients compare with their own
 --       Durations are in microseconds.
--- Returns {interactive granted, bulk granted, now, taken, then for interactive calls and for bulk: when one probably can
---          go, and before when none can for certain, both in microseconds from now; paused until, held until, requests
---          per 1000 s or -1, epoch, quota of whoever asked before}, or {-1} for a message that is void.
+-- Returns {interactive granted, bulk granted, now, taken, then for interactive calls and for bulk calls: when one is
+--          probably admitted, and before when certainly none is, both in microseconds from now; paused until, held until, requests
+--          per 1000 s or -1, epoch, quota of the client that asked before}, or {-1} for a void message.
 
 local slots, state, fences, shares, promise = unpack(KEYS)
 local client, seq, first, interactive, bulk, again, run, known, age, hold_new, wanted,
@@ -31,7 +31,7 @@ seq, first, interactive, bulk = tonumber(seq), tonumber(first), tonumber(interac
 again, limit, reserve, per, lease = again == '1', tonumber(limit), tonumber(reserve), tonumber(per), tonumber(lease)
 burst, burst_bulk = tonumber(burst), tonumber(burst_bulk)
 
--- A message that was held up on its way, and that its sender has repeated since, would take slots that nobody gives back.
+-- A delayed message that its sender has repeated would take slots that no client frees.
 if tonumber(redis.call('HGET', fences, client) or '0') > seq then
   return {-1}
 end
@@ -44,18 +44,18 @@ end
 
 <READ_STATE>
 
--- The life of this quota's data, the server process, and the quota that was last asked for: 'born/run limit/per'.
+-- The life of this quota's data, the server process, and the quota of the last ask: 'born/run limit/per'.
 local born, born_run, kept_quota
 if kept[3] == known .. ' ' .. quota and string.sub(known, -#run - 1) == '/' .. run then
-  born, born_run, kept_quota = true, run, quota  -- all is as it was, so the parts are not looked at
+  born, born_run, kept_quota = true, run, quota  -- nothing has changed, so the parts are not parsed
 elseif kept[3] then
   born, born_run, kept_quota = string.match(kept[3], '^([^/]*)/(.*) ([^ ]*)$')
 end
 local hot, cold = false, false  -- whether these have changed
 local second = math.floor(now / SECOND)
 
--- Step 1, forget and hold: slots may have been forgotten, or the clock set back. Then nothing is granted until every
--- request that had a slot has left the API's window. The longest lease and window in use are those that count.
+-- Step 1, hold: slots may have been lost, or the clock set back. Then nothing is granted until every request that had a
+-- slot has left the API's window. The longest lease and window in use count.
 
 if lease > longest then
   longest, longest_at, cold = lease, second, true
@@ -63,7 +63,7 @@ end
 local epoch, fresh_life = known, not born
 if born ~= true or per > span or now < seen - SECOND then
   local function hold(moment)
-    moment = math.min(moment, now + longest)  -- by then all has passed, whatever the clock was when it was sent
+    moment = math.min(moment, now + longest)  -- by then all slots have expired, whatever the clock was
     if moment > held then
       held, cold = moment, true
     end
@@ -77,14 +77,14 @@ if born ~= true or per > span or now < seen - SECOND then
   elseif born == true then
     born, born_run = string.match(known, '^([^/]*)/(.*)$')
   elseif born_run ~= run then
-    -- A restart that lost what was not yet written, or a replica that took over before it had seen everything.
+    -- A restart that lost unwritten data, or a replica that took over without all data.
     hold(now + longest)
   end
   if per > span then
     <CHANGE_SPAN>
   end
   if now < seen - SECOND then
-    -- The server's clock was set back: every moment that is kept lies too far ahead.
+    -- The server's clock was set back: every stored time is too far ahead.
     call('DEL', slots, shares, promise)
     paused, held = now + math.max(0, paused - seen), 0
     tat, tat_bulk, last, began, urgent, since, next_turn, span_at, longest_at = 0, 0, 0, now, 0, now, now, second, second
@@ -94,8 +94,8 @@ if born ~= true or per > span or now < seen - SECOND then
   end
   epoch = born .. '/' .. run
   if known ~= '' and known ~= epoch then
-    -- The client got slots that are unknown here, the last of them before its last answer: from a server that failed, or
-    -- before a flush or an empty restart. In the latter case so did others, of whom nobody may be left to tell.
+    -- The client got slots that are unknown here, the last of them before its last reply: from a server that failed, or
+    -- before a flush or an empty restart. In the latter case other clients, which may have died, had slots, too.
     hold(now - age + longest)
     if string.sub(known, 1, #born + 1) ~= born .. '/' then
       hold(tonumber(string.match(born, '^%d+')) + longest)
@@ -107,7 +107,7 @@ if born ~= true or per > span or now < seen - SECOND then
   end
 end
 
--- Step 2, count: which slots are taken, and which of them a message that went unanswered was granted.
+-- Step 2, count: which slots are in use, and which of them were granted to a message without a reply.
 
 local younger = string.format('(%.0f', now + span - per)
 local taken = call('ZCOUNT', slots, younger, '+inf')
@@ -138,8 +138,8 @@ if base > 0 and not rate then
   <KEEP_PACE>
 end
 
--- The token buckets, each as the moment at which it will be full again. A moment not long ago is left as it is: clients come
--- a little late for each token, and the pace would suffer from all of that. The bucket may be that of another quota.
+-- The token buckets, each as the time at which it will be full again. A recent time is kept: clients ask slightly late for
+-- each token, and the sum of these delays would reduce the pace. The bucket may be that of another quota.
 local interval = per / limit
 local tokens, tokens_bulk = limit, limit
 if burst < limit then
@@ -167,9 +167,9 @@ if math.max(held, paused, next_turn) <= now then
   end
 end
 if bulk > granted_bulk and math.max(held, paused, next_turn, urgent) <= now and granted + fresh >= interactive then
-  -- The promise to interactive calls: how many bulk slots it allows now, and when it allows the next. As in promise.py,
-  -- which says why; the list holds the monotonic queue, as moments of answers and their numbers. It is kept while bulk
-  -- calls ask, and computed anew from the slots when what is promised has changed.
+  -- The promise to interactive calls: how many bulk slots it allows now, and when it allows the next, as promise.py
+  -- explains. The list contains the monotonic queue: times of responses and their numbers. It is kept while bulk calls
+  -- ask, and recomputed from the slots when the promise changes.
   local nominal = per / (1 + <TOLERANCE>)
   local step = limit / nominal / <STEPS>
   local wanted_rho = math.min(most_promised / SECOND, math.max(least / SECOND,
@@ -195,14 +195,14 @@ if bulk > granted_bulk and math.max(held, paused, next_turn, urgent) <= now and 
       call('PEXPIRE', promise, math.ceil((longest + span) / 1000))
     end
   end
-  local ROUNDING = 0.000001  -- slots by which floating-point arithmetic may be off
+  local ROUNDING = 0.000001  -- the tolerance for floating-point errors, in slots
   local allowed = limit - reserve - taken
   if rho > 0 and allowed >= 1 then
-    -- Slots in use count as not coming back; lost ones, too, until the last window of their lease.
+    -- Slots in use count as not freed, and so do lost ones until the last window of their lease.
     local room = allowed + call('ZCOUNT', slots, younger, string.format('%.0f', now + span)) + ROUNDING
     allowed = math.min(allowed, room - rho * nominal)
     if allowed < 1 then
-      allowed_at = now + 100000  -- an answer has to come first
+      allowed_at = now + 100000  -- a response must come first
     end
     local head = call('LINDEX', promise, 0)
     local at, number
@@ -223,10 +223,11 @@ if bulk > granted_bulk and math.max(held, paused, next_turn, urgent) <= now and 
   end
   local most = math.max(0, math.floor(math.min(bulk - granted_bulk, allowed, tokens_bulk, rate and 1 - fresh or limit)))
 
-  -- Fair shares. While some client gets fewer bulk slots than it asks for, what each one gets is counted, and nobody gets
-  -- more than a few slots ahead of those who wait. Who comes anew is behind another one by half of what it holds less.
-  -- Nobody takes more than a sixteenth at once, or a quarter of a second's worth, so that others can come in between.
-  local HUNGRY = 1.6 * SECOND  -- for so long a client that got too little is waited for: it asks again within a second
+  -- Fair shares. While a client gets fewer bulk slots than it asks for, the slots of each client are counted, and none
+  -- gets more than a few slots ahead of the waiting clients. A new client that holds fewer slots than a waiting one starts
+  -- behind it by half the difference. No client takes more at once than a sixteenth of the quota, or the slots of a quarter
+  -- of a second, so that others can ask in between.
+  local HUNGRY = 1.6 * SECOND  -- a client that got too few slots is waited for this long: it asks again within a second
   local function holds()
     local counts = {}
     for _, slot in ipairs(call('ZRANGEBYSCORE', slots, younger, '+inf')) do
@@ -283,7 +284,7 @@ if fresh + fresh_bulk > 0 then
   granted, granted_bulk = granted + fresh, granted_bulk + fresh_bulk
 end
 
--- Step 4, wait: when a class that got less than it wanted can go, probably and at the earliest.
+-- Step 4, wait: when a class that got too few slots is admitted, probably and at the earliest.
 
 local soon, soonest, soon_bulk, soonest_bulk = 0, 0, 0, 0
 if granted < interactive or granted_bulk < bulk then
@@ -294,7 +295,7 @@ if granted < interactive or granted_bulk < bulk then
     local certain = math.max(held, paused, next_turn, token_at)
     local probable = certain
     if taken >= most then
-      -- A slot in use comes back at once if its request is never sent; one whose request was answered does not.
+      -- A slot in use is freed at once if its request is never sent; an answered slot is not.
       local answered = call('ZCOUNT', slots, younger, string.format('%.0f', now + span))
       if answered >= most then
         certain = math.max(certain, back(answered - most))
@@ -305,7 +306,7 @@ if granted < interactive or granted_bulk < bulk then
   end
   if granted < interactive then
     soon, soonest = wait(limit, burst < limit and tat + (1 - burst) * interval or 0)
-    -- Until the interactive calls that wait have come again, bulk calls of others leave them the turn.
+    -- Until the waiting interactive calls ask again, other clients' bulk calls wait for them.
     local until_then = now + math.min(soon, SECOND) + 100000
     if until_then > urgent + 50000 then
       urgent, hot = until_then, true
@@ -318,7 +319,7 @@ if granted < interactive or granted_bulk < bulk then
   end
 end
 
--- Once a second: keep what is in use, forget what is not.
+-- Once a second: renew the data in use, and remove the rest.
 if now > seen + SECOND or fresh_life then
   cold = true
   if lease == longest then

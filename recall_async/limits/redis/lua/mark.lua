@@ -1,7 +1,7 @@
--- Tell one life of this server's data from the next: the mark is set once, and goes with all else when data are lost.
+-- Identify this life of the server's data: the mark is set once, and is lost with the data.
 --
 -- KEYS  mark (hash)
--- ARGV  value   the mark, if there is none yet
+-- ARGV  value   the new mark, if there is none
 -- Returns the mark.
 
 redis.call('HSETNX', KEYS[1], 'life', ARGV[1])

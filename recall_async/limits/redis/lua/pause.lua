@@ -1,12 +1,12 @@
--- A request met a 429: nobody goes for a while, and everybody goes slower after that, as in pace.py.
+-- Pause all processes after a 429, and reduce the pace after that, as in pace.py.
 --
 -- KEYS  slots (sorted set), state (hash)
--- ARGV  pause, age     for how long, and how long ago that was said (microseconds)
+-- ARGV  pause, age     for how long, and how long ago the 429 came (microseconds)
 --       granted_at     when the request got its slot (microseconds of this server's clock)
 --       limit, per     the quota; per in microseconds
 --       jitter         a random number from 0 to 1
---       idle           how long the state of a quota that nobody uses is kept (microseconds)
--- Returns until when everybody pauses.
+--       idle           how long the state of an unused quota is kept (microseconds)
+-- Returns until when all processes pause.
 
 local slots, state = unpack(KEYS)
 local pause, age, granted_at, limit, per, jitter, idle = unpack(ARGV)
@@ -20,10 +20,10 @@ local resume = now - age + pause
 paused = math.max(paused, resume)
 
 if granted_at < since then
-  -- It left before the last slowdown could reach it, and tells nothing new but that the pause goes on.
+  -- The request was sent before the last slowdown, so it only extends the pause.
   since = math.max(since, resume)
 else
-  -- What the API granted in the last window: slots that are answered, without the rejected ones.
+  -- What the API granted in the last window: answered slots without the rejected ones.
   local accepted = 0
   for _, slot in ipairs(call('ZRANGEBYSCORE', slots, string.format('(%.0f', now + span - per), now + span)) do
     if string.sub(slot, 1, 1) ~= '!' then
@@ -33,7 +33,7 @@ else
   local full = limit / per
   <PACE>
   local granted = math.max(accepted, 1) / per
-  -- We may have been at it for a part of the window only, of which the end of the pause tells how old its oldest request is.
+  -- The lane may have sent only in a part of the window. The end of the pause tells the age of the oldest request in it.
   local busy, oldest = now - began, per - (resume - now)
   if busy > 0 and busy < oldest then
     granted = granted * oldest / busy
@@ -41,7 +41,7 @@ else
   base = math.max(math.min(granted, rate or full) * <MODESTY>, full * <FLOOR>)
   since, next_turn = resume, math.max(next_turn, resume + jitter / base)
 end
-if now >= seen - SECOND then  -- else acquire.lua has yet to notice that the clock was set back
+if now >= seen - SECOND then  -- otherwise acquire.lua must first handle the clock that was set back
   <KEEP_HOT>
   <KEEP_COLD>
   <KEEP_PACE>

@@ -1,7 +1,7 @@
--- End the pause after a 429, and the slower pace after it. What is held because slots were forgotten stays held.
+-- End the pause after a 429, and the slower pace after it. A hold because of lost slots stays.
 --
 -- KEYS  slots (sorted set), state (hash)
--- Returns for how long the pause would have gone on (microseconds), or -1 if there was neither a pause nor a slower pace.
+-- Returns the remaining microseconds of the pause, or -1 if there was neither a pause nor a slower pace.
 
 <READ_STATE>
 

@@ -1,11 +1,11 @@
--- Say how slots ended. What is not reported comes back when its lease is over.
+-- Report how slots ended. An unreported slot is freed when its lease expires.
 --
 -- KEYS  slots (sorted set), state (hash), promise (list)
 -- ARGV  client, per, then for each slot: its number, how it ended, and how long ago (microseconds of the client's clock,
---       measured when the message left, so that a slot never comes back too early)
---       answered   it comes back one window after the answer
+--       measured when the message was sent, so that a slot is never freed too early)
+--       answered   the slot is freed one window after the response
 --       rejected   the same, but marked: pause.lua does not count it as granted by the API
---       unused     it comes back now
+--       unused     the slot is freed now
 
 local slots, state, promise = unpack(KEYS)
 local client, per = ARGV[1], tonumber(ARGV[2])
@@ -23,7 +23,7 @@ for i = 3, #ARGV, 3 do
   local slot, ending, at = client .. ':' .. ARGV[i], ARGV[i + 1], now - ARGV[i + 2]
   local is_new
   if ending == 'answered' then
-    -- XX and LT make a repeated message harmless: it neither brings back a slot nor holds it longer.
+    -- XX and LT make a repeated message harmless: it neither restores a freed slot nor extends one.
     is_new = call('ZADD', slots, 'XX', 'LT', 'CH', at + span, slot) == 1
   else
     is_new = call('ZREM', slots, slot) == 1 and ending == 'rejected'
@@ -32,7 +32,7 @@ for i = 3, #ARGV, 3 do
     end
   end
   if is_new and rho > 0 then
-    -- Remember the answer for the promise to interactive calls; see acquire.lua and promise.py.
+    -- Record the response for the promise to interactive calls; see acquire.lua and promise.py.
     local number, last, last_at, last_number = 0, call('LINDEX', promise, -1), nil, nil
     if last then
       last_at, last_number = struct.unpack('<dd', last)

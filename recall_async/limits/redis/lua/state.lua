@@ -1,9 +1,9 @@
--- What Redis knows of one quota beside its slots, and the pace after a 429. Each part stands in the other scripts where
--- they say its name, so that each of them makes no more functions than it needs: that took a fifth of all the time.
+-- The state of one quota other than its slots, and the pace after a 429. The other scripts include each part by its name,
+-- so that each of them creates only the functions that it needs: creating all took a fifth of the time.
 --
--- The numbers are packed, because reading and writing them one by one took another fifth: those that change with each grant
--- in the field `hot`, the others in `cold`. No field is longer than 64 bytes, beyond which Redis keeps a hash in a form that
--- takes longer to find. All numbers are microseconds, and moments of this server's clock where not said otherwise.
+-- The numbers are packed, because reading and writing them one by one took another fifth: those that change with each
+-- grant in the field `hot`, the others in `cold`. No field is longer than 64 bytes: with longer ones, Redis stores the hash
+-- in a slower form. Numbers are microseconds, and times of this server's clock, unless another unit is named.
 
 --- READ_STATE
 -- KEYS[2] is the hash.
@@ -18,21 +18,21 @@ local tat, tat_bulk, last, urgent, next_turn, counted_from, count, count_before,
 if kept[1] then
   tat, tat_bulk,          -- when the token buckets of interactive and of bulk calls will be full
   last,                   -- when slots were last granted
-  urgent,                 -- until when bulk calls leave interactive calls the turn
-  next_turn,              -- when the next request may go at the pace after a 429
+  urgent,                 -- until when bulk calls wait for interactive calls
+  next_turn,              -- when the next request may be sent at the pace after a 429
   counted_from,           -- since when interactive calls are counted
-  count, count_before, count_earlier,  -- so many since then, and in the two windows before
+  count, count_before, count_earlier,  -- their number since then, and in the two windows before
   bulk_at                 -- when bulk calls last asked, in seconds
     = struct.unpack('<ddddddIIII', kept[1])
 end
 local span, rho, seen, longest, held, paused, began, span_at, longest_at = 0, 0, 0, 0, 0, 0, 0, 0, 0
 if kept[2] then
   span,                 -- the longest window in use
-  rho,                  -- slots per microsecond that are promised to interactive calls; settle.lua reads these two, too
-  seen,                 -- a moment that has passed, not much longer ago than a second before the last ask
+  rho,                  -- promised slots per microsecond for interactive calls; settle.lua also reads these two
+  seen,                 -- a past time, at most about a second before the last ask
   longest,              -- the longest lease in use
-  held, paused,         -- until when nobody goes: because slots were forgotten; because the API said so
-  began,                -- the first grant after a window of silence
+  held, paused,         -- until when no request is sent: because slots were lost; because of a 429
+  began,                -- the first grant after a window without grants
   span_at, longest_at   -- when the longest window and lease were last named, in seconds
     = struct.unpack('<dddddddII', kept[2])
 end
@@ -58,7 +58,7 @@ else
 end
 
 --- PACE
--- The pace after a 429, as in pace.py: requests per microsecond, or nil if nothing holds us back.
+-- The pace after a 429, as in pace.py: requests per microsecond, or nil if the pace is not reduced.
 local rate
 if base > 0 then
   local windows = math.max(0, now - since) / per
@@ -69,8 +69,8 @@ if base > 0 then
 end
 
 --- CHANGE_SPAN
--- The longest window in use is another: `per`.
+-- Make `per` the longest window in use.
 for _, slot in ipairs(call('ZRANGE', slots, 0, -1)) do
   call('ZINCRBY', slots, per - span, slot)
 end
-span, span_at, rho, cold = per, second, 0, true  -- the promise is computed anew
+span, span_at, rho, cold = per, second, 0, true  -- the promise must be recomputed

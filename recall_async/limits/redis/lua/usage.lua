@@ -1,4 +1,4 @@
--- Look at one quota, and change nothing.
+-- Read the use of one quota, without changing anything.
 --
 -- KEYS  slots (sorted set), state (hash)
 -- Returns {now, taken, paused until, held until, requests per 1000 s or -1, quota or ''}.
