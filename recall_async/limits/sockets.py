@@ -13,6 +13,6 @@ else:
     _SOCKETS = 1024 if _soft == resource.RLIM_INFINITY else max(128, min(_soft, 1024))
 
 MAX_IN_FLIGHT = _SOCKETS // 2
-"""Requests of one lane, and so its connections, at most: half of what the process may have open."""
+"""The most requests in flight of one lane, and so its connections: half of the files that the process may open."""
 MAX_BULK_IN_FLIGHT = MAX_IN_FLIGHT - MAX_IN_FLIGHT // 8
 """The limit for bulk calls: the remaining connections are for interactive calls."""

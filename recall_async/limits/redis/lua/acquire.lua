@@ -21,8 +21,8 @@
 --       quota                       limit and per as text, which clients compare with their own
 --       Durations are in microseconds.
 -- Returns {interactive granted, bulk granted, now, taken, then for interactive calls and for bulk calls: when one is
---          probably admitted, and before when certainly none is, both in microseconds from now; paused until, held until, requests
---          per 1000 s or -1, epoch, quota of the client that asked before}, or {-1} for a void message.
+--          probably admitted, and before when certainly none is, both in microseconds from now; paused until, held until,
+--          requests per 1000 s or -1, epoch, quota of the client that asked before}, or {-1} for a void message.
 
 local slots, state, fences, shares, promise = unpack(KEYS)
 local client, seq, first, interactive, bulk, again, run, known, age, hold_new, wanted,
