@@ -17,19 +17,21 @@ class Agreement:
     it.
     """
 
-    __slots__ = ("_apply", "_named", "_operation", "_sessions", "quota")
+    __slots__ = ("_apply", "_named", "_operation", "quota", "sessions")
 
     def __init__(self, operation: str, quota: Quota, apply: Callable[[Quota], None]) -> None:
         self._operation = operation
         self._apply = apply
-        self._sessions = self._named = 0
+        self._named = 0
+        self.sessions: int = 0
+        """The number of open sessions."""
         self.quota: Quota = quota
         """The quota in force."""
 
     @property
     def in_use(self) -> bool:
         """True if there is an open session."""
-        return self._sessions > 0
+        return self.sessions > 0
 
     def join(self, quota: Quota | None) -> None:
         """Add a session. Raises `ConfigurationError` if an open session named another quota."""
@@ -40,14 +42,14 @@ class Agreement:
             )
         if quota is not None or not self._named:
             self._change(quota or base_quota(self._operation))
-        self._sessions += 1
+        self.sessions += 1
         self._named += quota is not None
 
     def leave(self, quota: Quota | None) -> None:
         """Remove a session that joined with this quota."""
-        self._sessions -= 1
+        self.sessions -= 1
         self._named -= quota is not None
-        if self._sessions and quota is not None and not self._named:
+        if self.sessions and quota is not None and not self._named:
             with suppress(ConfigurationError):  # the base value is too small for the store's local reserve
                 self._change(base_quota(self._operation))
 

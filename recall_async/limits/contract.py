@@ -83,7 +83,9 @@ class Slot:
 
     def answered(self) -> None:
         """End the slot: a response arrived, so the server counted the request."""
-        self._close(Ending.ANSWERED, 0.0)
+        end, self._end = self._end, None  # as in `_close`, on the path of every call
+        if end is not None:
+            end(self, Ending.ANSWERED, 0.0)
 
     def rejected(self, retry_after: float) -> None:
         """End the slot with a 429: the lane sends no request for `retry_after` seconds."""

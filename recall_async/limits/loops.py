@@ -17,7 +17,8 @@ def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
     The clock of uvloop stands still within an iteration, which would date a response too early; it has the same
     origin as the monotonic clock.
     """
-    return time.monotonic if type(loop).__module__.startswith("uvloop") else loop.time
+    plain = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time  # which asks the monotonic clock
+    return time.monotonic if plain or type(loop).__module__.startswith("uvloop") else loop.time
 
 
 class PerLoop(Generic[T]):

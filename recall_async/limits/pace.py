@@ -47,7 +47,7 @@ def report_pause(operation: str, seconds: float, left: float) -> None:
 class Pace:
     """When a lane may send its next request, considering other clients' use of the quota."""
 
-    __slots__ = ("_accepted", "_base", "_began", "_full", "_last", "_next", "_per", "_since")
+    __slots__ = ("_accepted", "_base", "_began", "_full", "_last", "_per", "_since", "next")
 
     def __init__(self, limit: int, per: float) -> None:
         self._accepted: deque[float] = deque()
@@ -55,18 +55,14 @@ class Pace:
         self._base = math.inf
         self._began = self._last = -math.inf
         self._since = -math.inf
-        self._next = -math.inf
+        self.next: float = -math.inf
+        """The time before which no request may be sent."""
 
     def configure(self, limit: int, per: float) -> None:
         """Grow towards another quota from now on. The estimate of other clients' use is kept."""
         self._per = per
         self._full = limit / per
         self._accepted = deque(self._accepted, maxlen=limit)
-
-    @property
-    def next(self) -> float:
-        """The time before which no request may be sent."""
-        return self._next
 
     def rate(self, now: float) -> float:
         """Return the requests per second at `now`; `inf` if the pace is not reduced."""
@@ -85,7 +81,7 @@ class Pace:
             self._began = now
         self._last = now
         if self._base is not math.inf:
-            self._next = now + 1 / self.rate(now)
+            self.next = now + 1 / self.rate(now)
 
     def accepted(self, now: float) -> None:
         """Record that the server accepted a request at `now`."""
@@ -108,4 +104,4 @@ class Pace:
             granted *= oldest / busy
         self._base = max(min(granted, self.rate(now), self._full) * MODESTY, self._full * FLOOR)
         self._since = resume
-        self._next = max(self._next, resume + jitter / self._base)
+        self.next = max(self.next, resume + jitter / self._base)

@@ -80,14 +80,19 @@ class Promise:
 
     def wanted(self, now: float) -> None:
         """Record that an interactive call asks for a slot."""
-        self._roll(now)
+        if now >= self._since + self._window.per:
+            self._roll(now)
         self._counts[-1] += 1
         if self._counts[-1] > self._enough:
             self._follow()
 
-    def answered(self, now: float) -> None:
-        """Record a response. Call `Window.answered` first."""
-        self._push(now)
+    def answered(self, answer: float) -> None:
+        """Note the time of a response; the window is updated first."""
+        key, keys = self.rho * (answer + self._window.per) - self._answers, self._keys
+        while keys and keys[-1][0] <= key:
+            keys.pop()
+        keys.append((key, answer))
+        self._answers += 1
 
     def opens(self, now: float) -> float:
         """Return `now` if a bulk call is admitted, otherwise a time to try again, or `inf` for the next response."""
@@ -158,14 +163,7 @@ class Promise:
             answers = self._window.answers()
             self._answers -= len(answers)
             for answer in answers:
-                self._push(answer)
-
-    def _push(self, answer: float) -> None:
-        key, keys = self.rho * (answer + self._window.per) - self._answers, self._keys
-        while keys and keys[-1][0] <= key:
-            keys.pop()
-        keys.append((key, answer))
-        self._answers += 1
+                self.answered(answer)
 
     def _forget(self, now: float) -> None:
         keys = self._keys

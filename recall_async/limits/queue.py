@@ -114,16 +114,17 @@ class WaitQueue(Generic[T]):
     Adding or removing a ticket is O(log n) if it has a start time or a deadline, and O(1) if it has neither.
     """
 
-    __slots__ = ("_lines", "_size", "patience")
+    __slots__ = ("_lines", "patience", "size")
 
     def __init__(self, patience: float = math.inf) -> None:
         self._lines: tuple[_Line[T], ...] = tuple(_Line() for _ in Priority)
-        self._size = 0
+        self.size: int = 0
+        """How many wait."""
         self.patience: float = patience
         """Seconds after which an interactive call precedes the other interactive calls."""
 
     def __len__(self) -> int:
-        return self._size
+        return self.size
 
     def __iter__(self) -> Iterator[Ticket[T]]:
         """Yield all waiting tickets, in no particular order."""
@@ -146,7 +147,7 @@ class WaitQueue(Generic[T]):
         """Add a ticket. `start` is the event's start time as a number, `inf` if unknown."""
         ticket = Ticket(priority, holder, arrived, until)
         self._lines[priority].push(ticket, start)
-        self._size += 1
+        self.size += 1
         return ticket
 
     def head(self, now: float = -math.inf) -> Ticket[T] | None:
@@ -164,7 +165,7 @@ class WaitQueue(Generic[T]):
         """Remove a ticket, whether or not it is next."""
         if ticket.waits:
             ticket.waits = False
-            self._size -= 1
+            self.size -= 1
             self._lines[ticket.priority].leave()
 
     def ahead(self, priority: Priority, start: float) -> int:

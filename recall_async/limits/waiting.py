@@ -32,37 +32,38 @@ class WaitingCalls:
         self._deadline_error = deadline_error
         self._loop = asyncio.get_running_loop()
         self._now = clock_of(self._loop)
-        self._queue: WaitQueue[Turn] = WaitQueue(patience)
+        self.queue: WaitQueue[Turn] = WaitQueue(patience)
+        """The waiting calls, in their order."""
         self._expected: Ticket[Turn] | None = None  # the result of the last `next`
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return self.queue.size
 
     @property
     def patience(self) -> float:
         """Seconds after which an interactive call precedes the other interactive calls."""
-        return self._queue.patience
+        return self.queue.patience
 
     @patience.setter
     def patience(self, seconds: float) -> None:
-        self._queue.patience = seconds
+        self.queue.patience = seconds
 
     @property
     def waiting(self) -> dict[Priority, int]:
         """Return the number of waiting calls, by priority."""
-        return self._queue.waiting
+        return self.queue.waiting
 
     def ahead(self, priority: Priority, start: float) -> int:
         """Return how many calls certainly precede a new one."""
-        return self._queue.ahead(priority, start)
+        return self.queue.ahead(priority, start)
 
     def next(self, now: float) -> Ticket[Turn] | None:
         """Return the next call at `now`; `None` if no call waits."""
-        while (ticket := self._queue.head(now)) is not None:
+        while (ticket := self.queue.head(now)) is not None:
             if ticket.until < now:
                 self._expire(ticket)
             elif ticket.holder.done():
-                self._queue.leave(ticket)  # cancelled, but its task has not run yet
+                self.queue.leave(ticket)  # cancelled, but its task has not run yet
             else:
                 break
         self._expected = ticket
@@ -77,18 +78,18 @@ class WaitingCalls:
         """
         turn: Turn = self._loop.create_future()
         now = self._now()
-        ticket = self._queue.push(priority, start, turn, now, until)
+        ticket = self.queue.push(priority, start, turn, now, until)
         timer = None if until == math.inf else self._loop.call_at(until, self._expire, ticket)
         # A new call without a start time is the last of its priority.
-        if self._queue.count(priority) == 1 or (start != math.inf and self._queue.head(now) is ticket):
+        if self.queue.count(priority) == 1 or (start != math.inf and self.queue.head(now) is ticket):
             on_change()
         try:
             slot = await turn
         except BaseException:
-            self._queue.leave(ticket)
+            self.queue.leave(ticket)
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 turn.result().unused()  # cancelled after it got the slot, before its task ran
-            if ticket is self._expected or not self._queue:
+            if ticket is self._expected or not self.queue:
                 self._expected = None
                 on_change()
             raise
@@ -110,25 +111,25 @@ class WaitingCalls:
 
     def give(self, ticket: Ticket[Turn], slot: Slot) -> None:
         """Give a slot to the next call."""
-        self._queue.leave(ticket)
+        self.queue.leave(ticket)
         ticket.holder.set_result(slot)
 
     def fail_hopeless(self, not_before: Callable[[Priority], float]) -> None:
         """Fail the calls whose deadline is before `not_before(priority)`, without reading the others."""
         for priority in Priority:
             moment = not_before(priority)
-            while (ticket := self._queue.overdue(priority, moment)) is not None:
+            while (ticket := self.queue.overdue(priority, moment)) is not None:
                 self._expire(ticket)
 
     def fail(self, error: Exception) -> None:
         """Fail all waiting calls."""
-        for ticket in list(self._queue):
-            self._queue.leave(ticket)
+        for ticket in list(self.queue):
+            self.queue.leave(ticket)
             if not ticket.holder.done():
                 ticket.holder.set_exception(copy(error))  # each call adds its own details to its copy
 
     def _expire(self, ticket: Ticket[Turn]) -> None:
         if ticket.waits:
-            self._queue.leave(ticket)
+            self.queue.leave(ticket)
             if not ticket.holder.done():
                 ticket.holder.set_exception(self._deadline_error(ticket.priority))

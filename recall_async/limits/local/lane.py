@@ -162,7 +162,7 @@ class LocalLane:
             raise self._deadline_error(priority, start)
         if priority is Priority.INTERACTIVE:
             self._promise.wanted(now)
-        if not self._calls and self._take(now, priority) <= now:
+        if not self._calls.queue.size and self._take(now, priority) <= now:
             slot = Slot(self._end, now, number=priority)
         else:
             slot = await self._calls.wait(priority, start, until, self._dispatch)
@@ -256,9 +256,9 @@ class LocalLane:
                 self._pace.accepted(now)
             self._window.answered(now)
             self._promise.answered(now)
-        if self._calls:
+        if self._calls.queue.size:
             self._dispatch()
-        else:
+        elif not self._agreement.sessions:
             self._rest()
 
     def _rest(self) -> None:
