@@ -32,7 +32,7 @@ class Call(Generic[T]):
     """A request that is to be answered, and what has become of it so far."""
 
     __slots__ = (
-        "account", "begun", "idempotency_key", "in_doubt", "key_wait", "number", "operation", "policy", "priority",
+        "account", "begun", "ended", "idempotency_key", "in_doubt", "key_wait", "number", "operation", "policy", "priority",
         "request", "status", "until", "watched",
     )  # fmt: skip
 
@@ -56,6 +56,8 @@ class Call(Generic[T]):
         """Whether an attempt that was not answered may have taken effect."""
         self.account: Account = account or Account()
         self.begun: float = 0.0
+        self.ended: bool = False
+        """Whether it was ended because its session was closed."""
         self.number: int = 0
         """In the process, once somebody is told of it."""
         self.watched: bool = False

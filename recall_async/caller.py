@@ -13,7 +13,7 @@ import math
 import random
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from logging import DEBUG, INFO
 from typing import Any, TypeVar
 
@@ -33,7 +33,7 @@ from .events import Observers
 from .limits.contract import LaneStatistics, QuotaLane, QuotaStore, Slot
 from .limits.quota import Priority, Quota, base_quota
 from .operations import OPERATIONS, Request
-from .outage import Outage, Passage
+from .outage import Outage
 from .reporting import Reporter
 from .retry import GiveUp, Retry, RetryPolicy, decide, pause_after
 from .stopping import Stopped
@@ -72,8 +72,8 @@ class Client:
         self._workspaces: Workspaces | None = None
         self._shared: Workspace | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._closing: set[asyncio.Timeout] = set()
-        """One for each call in flight: it ends when the session is closed."""
+        self._in_flight: dict[Call[Any], asyncio.Task[Any]] = {}
+        """The calls in flight, and the tasks that make them."""
         self._idle: asyncio.Event | None = None
         self.closed: bool = False
 
@@ -140,11 +140,12 @@ class Client:
         if not self.closed:
             self._leave()
         try:
-            if self._closing:
+            if self._in_flight:
                 self._idle = self._idle or asyncio.Event()
-                for scope in self._closing:
-                    if not scope.expired():
-                        scope.reschedule(0.0)
+                for call, task in self._in_flight.items():
+                    if not call.ended:
+                        call.ended = True
+                        task.cancel()
                 try:
                     async with asyncio.timeout(CLOSING_TIME):
                         await self._idle.wait()
@@ -183,7 +184,7 @@ class Client:
                 stacklevel=2,
             )
 
-    async def call(
+    def call(
         self,
         request: Request[T],
         *,
@@ -192,7 +193,7 @@ class Client:
         retry: RetryPolicy | None = None,
         idempotency_key: str | None = None,
         account: Account | None = None,
-    ) -> T:
+    ) -> Coroutine[Any, Any, T]:
         """Make a call and return what its response holds. `until` is a time of the loop's clock.
 
         Raises any `RecallError`; all of them carry the operation and the number of attempts.
@@ -201,13 +202,13 @@ class Client:
             checks.header("idempotency_key", idempotency_key)
         if retry is not None:
             checks.instance("retry", retry, RetryPolicy, "a RetryPolicy, such as RetryPolicy(attempts=3)")
-        return await self.perform(Call(request, priority, until, retry or self.policy, idempotency_key, account))
-
-    async def perform(self, call: Call[T]) -> T:
-        """Make a call, which keeps what it costs. Raises any `RecallError`."""
+        call = Call(request, priority, until, retry or self.policy, idempotency_key, account)
+        # A coroutine of its own on the way to each call would cost every call.
         call.watched = self.observers.wants(INFO)
-        if not call.watched or not self.observers.wants(DEBUG):
-            return await self._perform(call)
+        return self._told(call) if call.watched and self.observers.wants(DEBUG) else self._perform(call)
+
+    async def _told(self, call: Call[T]) -> T:
+        """Make a call, and tell of its beginning and end."""
         begun = time.monotonic()
         self._report.started(call)
         error: BaseException | None = None
@@ -221,28 +222,39 @@ class Client:
             del error
 
     async def _perform(self, call: Call[T]) -> T:
-        scope: asyncio.Timeout | None = None
         try:
-            call.begun = running_loop().time()
+            loop = running_loop()
+            call.begun = loop.time()
             shared = self.open()
             if not isinstance(call.priority, Priority):
                 raise checks.invalid("priority", "Priority.INTERACTIVE or Priority.BULK", call.priority)
-            scope = asyncio.timeout(None)
-            async with scope:
-                self._closing.add(scope)
+            task = asyncio.current_task(loop)
+            assert task is not None
+            key, cancelled_before = call.request.deduplication_key, task.cancelling()
+            # A timeout scope without a deadline would do the same, at ten times the cost.
+            self._in_flight[call] = task
+            try:
+                # Until the call is over, not the attempt: its retry must not undo what a later call has done.
+                if key is not None and not shared.keys.take(key):
+                    await self._wait_for_key(call, shared, key)
                 try:
-                    return await self._with_key(call, shared)
+                    return await self._until_answered(call, shared)
                 finally:
-                    self._closing.discard(scope)
-                    if self._idle is not None and not self._closing:
-                        self._idle.set()
+                    if key is not None:
+                        shared.keys.release(key)
+            except asyncio.CancelledError:
+                if call.ended and task.cancelling() <= cancelled_before + 1:  # nobody else cancelled it
+                    raise self._closed_under(call) from None
+                raise
+            finally:
+                if call.ended:
+                    task.uncancel()
+                del self._in_flight[call]
+                if self._idle is not None and not self._in_flight:
+                    self._idle.set()
         except RecallError as error:
             error.operation, error.attempts = call.operation, call.account.attempts
             raise
-        except TimeoutError:
-            if scope is None or not scope.expired():
-                raise
-            raise self._closed_under(call) from None
 
     def _closed_under(self, call: Call[Any]) -> SessionClosedError:
         attempts = call.account.attempts
@@ -253,131 +265,117 @@ class Client:
             attempts=attempts,
         )
 
-    async def _with_key(self, call: Call[T], shared: Workspace) -> T:
-        key = call.request.deduplication_key
-        if key is None:
-            return await self._until_answered(call, shared)
-        # Until the call is over, not the attempt: its retry must not undo what a later call has done.
-        if not shared.keys.take(key):
-            try:
-                async with asyncio.timeout_at(None if call.until == math.inf else call.until):
-                    if call.priority is Priority.INTERACTIVE:
-                        await shared.keys.wait(key, shared.check_for_outage, call.policy.patience)
-                    else:
-                        await shared.keys.wait(key)
-            except TimeoutError as error:
-                raise DeadlineExceededError(
-                    f"{call.operation}: another call with the same deduplication key took until the deadline. Nothing "
-                    "was sent for this one: allow a longer deadline, or make one call after the other."
-                ) from error
-            call.key_wait = asyncio.get_running_loop().time() - call.begun
-            call.account.waited += call.key_wait
+    async def _wait_for_key(self, call: Call[Any], shared: Workspace, key: str) -> None:
         try:
-            return await self._until_answered(call, shared)
-        finally:
-            shared.keys.release(key)
+            async with asyncio.timeout_at(None if call.until == math.inf else call.until):
+                if call.priority is Priority.INTERACTIVE:
+                    await shared.keys.wait(key, shared.check_for_outage, call.policy.patience)
+                else:
+                    await shared.keys.wait(key)
+        except TimeoutError as error:
+            raise DeadlineExceededError(
+                f"{call.operation}: another call with the same deduplication key took until the deadline. Nothing "
+                "was sent for this one: allow a longer deadline, or make one call after the other."
+            ) from error
+        call.key_wait = asyncio.get_running_loop().time() - call.begun
+        call.account.waited += call.key_wait
 
     async def _until_answered(self, call: Call[T], shared: Workspace) -> T:
-        lane = self.lane(call.operation)
+        lane = self._lanes.get(call.operation) or self.lane(call.operation)
         if call.idempotency_key is None:
             call.renew_key()
         shared.budget.earn(call.policy)
-        if call.priority is Priority.INTERACTIVE:
-            answer = await self._try_until_answered(call, shared, lane, None)
-            shared.breakers.answered(call.operation)
-            return answer
-        passage = shared.breakers.passage(call.operation, call.policy)
-        try:
-            return await self._try_until_answered(call, shared, lane, passage)
-        finally:
-            passage.close()
-
-    async def _try_until_answered(
-        self, call: Call[T], shared: Workspace, lane: QuotaLane, passage: Passage | None
-    ) -> T:
+        passage = None
+        if call.priority is not Priority.INTERACTIVE:
+            passage = shared.breakers.passage(call.operation, call.policy)
         loop, account = asyncio.get_running_loop(), call.account
-        while True:
-            asked = loop.time()
-            if passage is not None:
-                await passage.wait(call.until)
-            if asked >= call.until:
-                raise DeadlineExceededError(
-                    f"{call.operation}: the deadline has passed before a request could be sent: allow a longer one."
-                )
-            before = lane.statistics() if call.watched else None
-            slot = await lane.admit(call.priority, call.request.start, call.until, retry=account.attempts > 0)
-            account.waited += loop.time() - asked
-            if self.closed:
-                slot.unused()
-                raise self._closed_under(call)
-            if account.stop is not None and not account.stop.may_send():
-                slot.unused()
-                await account.stop.confirm()
-                continue
-            if passage is not None and not passage.may_send():
-                slot.unused()
-                continue
-            account.attempts += 1
-            if before is not None:
-                self._report.granted(call, loop.time() - asked, before, lane)
-            if passage is None:
-                number = account.attempts
-                verdict = await self._attempt(call, slot, number)
-            else:
-                number = passage.counted + 1 if passage.patient else account.attempts
-                account.in_flight = True
-                try:
-                    verdict = await passage.through(self._attempt(call, slot, number), call.until)
-                finally:
-                    account.in_flight = False
-            if isinstance(verdict, Done):
-                answer: T = verdict.answer
-                return answer
-            error, now = verdict.error, loop.time()
-            # Timers may fire a moment early.
-            if isinstance(error, AttemptTimeoutError) and now > call.until - 0.01:
-                raise DeadlineExceededError(
-                    f"{call.operation} had no answer within its deadline of {round(call.until - call.begun, 2):g} s. "
-                    f"{effect_of(call.request.operation)}"
-                ) from error
-            if account.stop is not None and account.stop.is_set and error.may_pass:
-                raise Stopped  # a retry is a new beginning
-            if passage is not None and passage.excused():
-                # The server's failure, and not the call's. While the operation is parked, the breaker says when.
-                if passage.may_send():
-                    await asyncio.sleep(call.policy.delay(number, random.random()))
-                continue
-            if not isinstance(verdict, Retry) or now + max(verdict.after, verdict.pause or 0.0) > call.until:
-                raise error
-            if self.closed:
-                raise self._closed_under(call)
-            while verdict.costs and not shared.budget.spend(call.policy, now):
-                if passage is None or not passage.patient:
-                    error.add_note("It was not tried again because the workspace's retry budget is used up.")
+        try:
+            while True:
+                asked = loop.time()
+                if passage is not None:
+                    await passage.wait(call.until)
+                if asked >= call.until:
+                    raise DeadlineExceededError(
+                        f"{call.operation}: the deadline has passed before a request could be sent: allow a longer one."
+                    )
+                before = lane.statistics() if call.watched else None
+                slot = await lane.admit(call.priority, call.request.start, call.until, retry=account.attempts > 0)
+                account.waited += loop.time() - asked
+                if self.closed:
+                    slot.unused()
+                    raise self._closed_under(call)
+                if account.stop is not None and not account.stop.may_send():
+                    slot.unused()
+                    await account.stop.confirm()
+                    continue
+                if passage is not None and not passage.may_send():
+                    slot.unused()
+                    continue
+                account.attempts += 1
+                if before is not None:
+                    self._report.granted(call, loop.time() - asked, before, lane)
+                if passage is None:
+                    number = account.attempts
+                    verdict = await self._attempt(call, slot, number, lane)
+                else:
+                    number = passage.counted + 1 if passage.patient else account.attempts
+                    account.in_flight = True
+                    try:
+                        verdict = await passage.through(self._attempt(call, slot, number, lane), call.until)
+                    finally:
+                        account.in_flight = False
+                if isinstance(verdict, Done):
+                    if passage is None:
+                        shared.breakers.answered(call.operation)
+                    answer: T = verdict.answer
+                    return answer
+                error, now = verdict.error, loop.time()
+                # Timers may fire a moment early.
+                if isinstance(error, AttemptTimeoutError) and now > call.until - 0.01:
+                    raise DeadlineExceededError(
+                        f"{call.operation} had no answer within its deadline of {round(call.until - call.begun, 2):g} s. "
+                        f"{effect_of(call.request.operation)}"
+                    ) from error
+                if account.stop is not None and account.stop.is_set and error.may_pass:
+                    raise Stopped  # a retry is a new beginning
+                if passage is not None and passage.excused():
+                    # The server's failure, and not the call's. While the operation is parked, the breaker says when.
+                    if passage.may_send():
+                        await asyncio.sleep(call.policy.delay(number, random.random()))
+                    continue
+                if not isinstance(verdict, Retry) or now + max(verdict.after, verdict.pause or 0.0) > call.until:
                     raise error
-                await asyncio.sleep(call.policy.delay(number, random.random()) or 1.0)
-                now = loop.time()
-            if verdict.new_key:
-                call.renew_key()
-            self._report.retried(call, verdict)
-            if verdict.after:
-                account.waited += verdict.after
-                await asyncio.sleep(verdict.after)
+                if self.closed:
+                    raise self._closed_under(call)
+                while verdict.costs and not shared.budget.spend(call.policy, now):
+                    if passage is None or not passage.patient:
+                        error.add_note("It was not tried again because the workspace's retry budget is used up.")
+                        raise error
+                    await asyncio.sleep(call.policy.delay(number, random.random()) or 1.0)
+                    now = loop.time()
+                if verdict.new_key:
+                    call.renew_key()
+                self._report.retried(call, verdict)
+                if verdict.after:
+                    account.waited += verdict.after
+                    await asyncio.sleep(verdict.after)
+        finally:
+            if passage is not None:
+                passage.close()
 
-    async def _attempt(self, call: Call[T], slot: Slot, number: int) -> Done[T] | Retry | GiveUp:
+    async def _attempt(self, call: Call[T], slot: Slot, number: int, lane: QuotaLane) -> Done[T] | Retry | GiveUp:
         request, policy = call.request, call.policy
         jitter = random.random()
 
-        def on_head(status: int, headers: Mapping[str, str]) -> None:
-            if status == 429:  # before its body is read, while which others would run into it
-                after = retry_after(told(headers.items(), self.transport.mask.text))
-                pause = pause_after(policy, number, after, jitter)
-                slot.rejected(pause)
-                self._report.paused(call, pause)
+        def on_429(headers: Mapping[str, str]) -> None:  # before its body is read, while which others would run into it
+            after = retry_after(told(headers.items(), self.transport.mask.text))
+            pause = pause_after(policy, number, after, jitter)
+            slot.rejected(pause)
+            self._report.paused(call, pause)
 
-        attempt = SendOnce(on_head)
+        attempt = SendOnce(on_429)
         mistaken = False
-        begun = time.monotonic()
+        begun = time.monotonic() if call.watched else 0.0
         error: RecallError
         try:
             left = None if call.until == math.inf else max(call.until - asyncio.get_running_loop().time(), 0.001)
@@ -418,7 +416,8 @@ class Client:
             else:
                 slot.unused()
             call.status = attempt.status
-            self._report.attempt_ended(call, attempt, begun, self.lane(call.operation))
+            if call.watched or attempt.status == 429 or self._report.slowed:
+                self._report.attempt_ended(call, attempt, begun, lane)
             attempt.close()
 
 

@@ -36,7 +36,8 @@ class Reporter:
     def __init__(self, workspace: str, observers: Observers, mask: KeyMask) -> None:
         self._workspace = workspace
         self._mask = mask
-        self._paces: dict[str, float | None] = {}
+        self.slowed: set[str] = set()
+        """Operations that go slower than their quota, as far as was told."""
         self.observers: Observers = observers
 
     def started(self, call: Call[Any]) -> None:
@@ -80,7 +81,7 @@ class Reporter:
             self.observers.tell(Paused(**self._about(call), seconds=seconds))
 
     def attempt_ended(self, call: Call[Any], attempt: SendOnce, begun: float, lane: QuotaLane) -> None:
-        """An attempt is over; it began at this time of the monotonic clock."""
+        """An attempt is over; it began at this time of the monotonic clock, if its call is watched."""
         if call.watched and self.observers.wants(DEBUG):
             headers = told(attempt.headers.items(), self._mask.text)
             raised = sys.exc_info()[0]
@@ -99,11 +100,12 @@ class Reporter:
                     headers=headers,
                 )
             )
-        if attempt.status == 429 or self._paces.get(call.operation) is not None:
+        if attempt.status == 429 or call.operation in self.slowed:
             pace = lane.statistics().pace
-            if (self._paces.get(call.operation) is None) is not (pace is None) and self.observers.wants(WARNING):
-                self.observers.tell(PaceChanged(**self._about(call), pace=pace))
-            self._paces[call.operation] = pace
+            if (call.operation in self.slowed) is (pace is None):
+                self.slowed ^= {call.operation}
+                if self.observers.wants(WARNING):
+                    self.observers.tell(PaceChanged(**self._about(call), pace=pace))
 
     def retried(self, call: Call[Any], retry: Retry) -> None:
         """A request will be sent again."""

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any
-from weakref import WeakSet
+from weakref import ref
 
 import aiohttp
 from aiohttp import hdrs
@@ -68,13 +68,13 @@ class SendOnce:
     it kept open turns out to be closed: https://docs.aiohttp.org/en/stable/client_advanced.html#client-middleware
     """
 
-    __slots__ = ("_on_head", "_request", "headers", "status", "used", "wire")
+    __slots__ = ("_on_429", "_request", "headers", "status", "used", "wire")
 
-    used: WeakSet[object]
+    used: set[ref[object]]
     """Connections over which requests were sent before."""
 
-    def __init__(self, on_head: Callable[[int, Mapping[str, str]], None] | None = None) -> None:
-        self._on_head = on_head
+    def __init__(self, on_429: Callable[[Mapping[str, str]], None] | None = None) -> None:
+        self._on_429 = on_429
         self._request: aiohttp.ClientRequest | None = None
         self.wire: asyncio.BaseTransport | None = None
         """The connection that the request went over."""
@@ -94,13 +94,13 @@ class SendOnce:
 
     def close(self) -> None:
         """Let go of the request, which knows this object, too: what is dropped in a circle is not freed at once."""
-        self._request = self._on_head = self.wire = None
+        self._request = self._on_429 = self.wire = None
 
     def head(self, response: aiohttp.ClientResponse) -> None:
         """Note that the head of the response has arrived."""
         self.status, self.headers = response.status, response.headers
-        if self._on_head is not None:
-            self._on_head(response.status, response.headers)
+        if self.status == 429 and self._on_429 is not None:
+            self._on_429(self.headers)
 
     def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -121,10 +121,10 @@ class _Response(aiohttp.ClientResponse):
 
     def start(self, connection: Connection) -> Coroutine[Any, Any, aiohttp.ClientResponse]:
         protocol, attempt = connection.protocol, self._attempt
-        attempt.wire = connection.transport
         if protocol is not None:
-            if protocol not in attempt.used:
-                attempt.used.add(protocol)
+            attempt.wire = protocol.transport
+            if ref(protocol) not in attempt.used:
+                attempt.used.add(ref(protocol, attempt.used.discard))
             # Nothing of the response can be there yet: the loop has not turned since the request was written.
             elif protocol.should_close and protocol.exception() is None:
                 raise aiohttp.ClientConnectionError("the connection held a response that no request had asked for")
@@ -149,7 +149,7 @@ class Transport:
         self._make_http = http if callable(http) else None
         self._owned: aiohttp.ClientSession | None = None
         self._adds_headers = http is not None
-        self._used: WeakSet[object] = WeakSet()
+        self._used: set[ref[object]] = set()
 
     def open(self) -> None:
         """Be ready to send in the running event loop. Raises `ConfigurationError`."""
@@ -215,19 +215,6 @@ class Transport:
         if timeout is not None and timeout < self.timeout:
             # aiohttp would round it up to a whole second.
             limit = aiohttp.ClientTimeout(total=timeout, ceil_threshold=math.inf)
-        try:
-            return await self._exchange(attempt, request, idempotency_key, limit)
-        except ResponseDecodeError as error:
-            failure: RecallError = error
-            failure.__traceback__ = None
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
-            failure = self._failure(error, attempt, request, limit.total)
-        # Not from aiohttp's exception, nor in its context: both it and its frames hold the headers that were sent.
-        raise failure
-
-    async def _exchange(
-        self, attempt: SendOnce, request: Request[Any], idempotency_key: str | None, timeout: aiohttp.ClientTimeout
-    ) -> Response:
         assert self._http is not None
         attempt.used = self._used
         headers = self._headers.copy() if self._adds_headers else {}
@@ -239,29 +226,39 @@ class Transport:
                 body = io.BytesIO(body)
         if idempotency_key is not None:
             headers[IDEMPOTENCY_KEY] = idempotency_key
-        response = await self._http.request(
-            request.operation.method,
-            self.url(request),
-            data=body,
-            headers=headers,
-            timeout=timeout,
-            allow_redirects=False,
-            raise_for_status=False,
-            middlewares=(attempt,),
-        )
+        response: aiohttp.ClientResponse | None = None
         try:
-            attempt.head(response)
-            if response.status < 300:
-                measured = (response.content_length or math.inf) <= MAX_ANSWER
-                plain = measured and hdrs.CONTENT_ENCODING not in response.headers
-                content = await (response.read() if plain else _read_parts(response))
-                # Headers are read where an error is explained, and nowhere else.
-                return Response(response.status, {}, content)
-            return Response(
-                response.status, told(response.headers.items(), self.mask.text), await _read_error(response)
+            response = await self._http.request(
+                request.operation.method,
+                self.url(request),
+                data=body,
+                headers=headers,
+                timeout=limit,
+                allow_redirects=False,
+                raise_for_status=False,
+                middlewares=(attempt,),
             )
-        finally:
-            response.release()
+            try:
+                attempt.head(response)
+                if response.status < 300:
+                    measured = (response.content_length or math.inf) <= MAX_ANSWER
+                    plain = measured and hdrs.CONTENT_ENCODING not in response.headers
+                    content = await (response.read() if plain else _read_parts(response))
+                    # Headers are read where an error is explained, and nowhere else.
+                    return Response(response.status, {}, content)
+                return Response(
+                    response.status, told(response.headers.items(), self.mask.text), await _read_error(response)
+                )
+            finally:
+                response.release()
+        except ResponseDecodeError as error:
+            failure: RecallError = error
+            failure.__traceback__ = None
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
+            failure = self._failure(error, attempt, request, limit.total)
+        # Not from aiohttp's exception, nor in its context: both it and its frames hold what was sent. Nor does this frame.
+        headers, body, response = {}, None, None
+        raise failure
 
     def _failure(
         self, error: Exception, attempt: SendOnce, request: Request[Any], seconds: float | None

@@ -87,7 +87,7 @@ class Promise:
             self._follow()
 
     def answered(self, answer: float) -> None:
-        """Note the time of a response; the window is updated first."""
+        """Record a response. Call `Window.answered` first."""
         key, keys = self.rho * (answer + self._window.per) - self._answers, self._keys
         while keys and keys[-1][0] <= key:
             keys.pop()

@@ -31,7 +31,7 @@ async def assert_nothing_is_held(recall: RecallSession, server: ScriptedServer, 
             await asyncio.sleep(0)
     shared = workspaces()._known.get(recall.workspace)
     assert shared is None or shared.keys._queues == {}
-    assert not client._closing
+    assert not client._in_flight
     for lane in recall.statistics().values():
         assert (lane.in_flight, lane.waiting_interactive, lane.waiting_bulk) == (0, 0, 0)
         assert lane.taken <= lane.admitted
