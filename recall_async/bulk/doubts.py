@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum, auto
 
 from ..errors import APIError, InsufficientCreditError, NotFoundError, RecallError, RequestBlockedError
 from .actions import Outcome
@@ -11,7 +12,19 @@ MAX_REFUSALS = 5
 """Number of refusals (402, 403) in a row that end a job: a firewall may block one payload, or the client's address."""
 MAX_TRIAL = 10
 """Number of failures in a row that end a worker without a success: its key or its network may be wrong."""
+TRIAL_FAILURES, TRIAL_SECONDS = 5, 10.0
+"""So many failures in a row, over at least so many seconds, are as bad: while the server is away, they are rare."""
 REFUSALS = (RequestBlockedError, InsufficientCreditError)
+
+
+class Weight(Enum):
+    """What an outcome says about the doubtful failures before it."""
+
+    DOUBTFUL = auto()
+    """It is one of them."""
+    SETTLING = auto()
+    """The client is well, so their causes are the actions."""
+    NEUTRAL = auto()
 
 
 class Doubts:
@@ -24,40 +37,64 @@ class Doubts:
         self._trial = trial
         self._refusals = 0
         self._failures = 0
+        self._since = 0.0
+        self._accepts = False
+        self.last: RecallError | None = None
+        """The latest error of a doubtful failure."""
 
-    def are_raised_by(self, outcome: Outcome) -> bool:
-        """Count the outcome, and return whether it is doubtful."""
+    @property
+    def on_trial(self) -> bool:
+        """Whether nothing has succeeded yet, so that doubtful failures are left to other workers."""
+        return self._trial is not None
+
+    @property
+    def withholds(self) -> bool:
+        """Whether doubtful failures at the end of a run are not recorded."""
+        return self.on_trial and not self._accepts
+
+    def accept(self, accepts: bool) -> None:
+        """Record doubtful failures from now on, or no longer: nothing else is left, and nobody else is at work."""
+        self._accepts = accepts
+        self._failures = 0
+
+    def weigh(self, outcome: Outcome) -> Weight:
+        """Count the outcome, and return what it says."""
         error = outcome.error
         if not outcome.attempts:
-            return False
+            return Weight.NEUTRAL
         if isinstance(error, REFUSALS):
             self._refusals += 1
             self._failures += 1
-            return True
+            self.last = error
+            return Weight.DOUBTFUL
         self._refusals = 0
-        if self._trial is not None and isinstance(error, NotFoundError):
+        if self.on_trial and isinstance(error, NotFoundError):
             self._failures += 1
-            return True
+            self.last = error
+            return Weight.DOUBTFUL
         self._failures = 0
         if error is None:
             self._trial = None
-        return False
+        return Weight.NEUTRAL if self.on_trial else Weight.SETTLING
 
     def too_many(self, outcome: Outcome) -> RecallError | None:
         """Return the error that ends the job, if this is one doubtful failure too many in a row."""
         assert outcome.error is not None
         if self._refusals >= MAX_REFUSALS:
             return outcome.error
-        return self._over(outcome.error)
+        return self._over(outcome.error, MAX_TRIAL)
 
-    def unanswered(self, error: RecallError) -> RecallError | None:
-        """Count a request without a response. Return the error that ends the job, if there were too many in a row."""
+    def unanswered(self, error: RecallError, now: float) -> RecallError | None:
+        """Count a request without a response at `now`, in seconds. Return the error that ends the job, if there were
+        too many in a row."""
         if isinstance(error, APIError):  # there was a response, and another worker would get the same
             return None
+        if not self._failures:
+            self._since = now
         self._failures += 1
-        return self._over(error)
+        return self._over(error, TRIAL_FAILURES if now - self._since >= TRIAL_SECONDS else MAX_TRIAL)
 
-    def _over(self, error: RecallError) -> RecallError | None:
-        if self._trial is not None and self._failures >= MAX_TRIAL:
+    def _over(self, error: RecallError, most: int) -> RecallError | None:
+        if self._trial is not None and self._failures >= most:
             return self._trial(error)
         return None

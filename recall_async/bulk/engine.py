@@ -25,7 +25,7 @@ from ..outage import SCOPE, Outage, Scope
 from ..resources.calendar_events import remove_request, schedule_request
 from ..stopping import Stopped, StopSignal, end_tasks
 from .actions import Action, Outcome, ScheduleBot, over_since
-from .doubts import Doubts
+from .doubts import Doubts, Weight
 from .history import History
 from .journal import Journal, JournalFile
 from .order import ConflictQueue, Item, check_action, soonest_first
@@ -122,7 +122,7 @@ class Engine:
             await asyncio.sleep(0)
         while not self._outcomes:
             self._fill()
-            if not self._tasks and self._reader is None and not self._outcomes and not self._settle_doubts():
+            if not self._tasks and self._reader is None and not self._outcomes and not self._end_doubts():
                 self._end()
                 return None
             if not self._outcomes:
@@ -326,19 +326,30 @@ class Engine:
         return await self._caller.call(request, priority=Priority.BULK, account=item.account)
 
     def _on_failure(self, error: RecallError) -> None:
-        if self._phase is not Phase.STOPPED and (end := self._doubts.unanswered(error)) is not None:
+        if (
+            self._phase is not Phase.STOPPED
+            and (end := self._doubts.unanswered(error, asyncio.get_running_loop().time())) is not None
+        ):
             self.stop(end)
 
     def _judge(self, outcome: Outcome) -> None:
         """Record an outcome. Hold a doubtful failure back until its cause is known."""
-        if self._doubts.are_raised_by(outcome):
+        weight = self._doubts.weigh(outcome)
+        if weight is Weight.DOUBTFUL:
             self._doubtful.append(outcome)
             if (error := self._doubts.too_many(outcome)) is not None:
                 self._doubtful.clear()  # not recorded, so a restart repeats these actions
                 self.stop(error)
-        else:
+            return
+        if weight is Weight.SETTLING:
             self._settle_doubts()
-            self._record(outcome)
+        self._record(outcome)
+
+    def _end_doubts(self) -> bool:
+        """Record what is doubtful at the end, or leave it untried. Return whether anything was recorded."""
+        if self._doubts.withholds or self._error is not None:
+            self._doubtful.clear()
+        return self._settle_doubts()
 
     def _settle_doubts(self) -> bool:
         """Record the doubtful failures. Return whether there were any."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -21,6 +21,7 @@ from .contract import JobError, JobStatus, MissingJobError
 GROUP = "workers"
 JOB_TTL = 30 * 24 * 3600
 """Seconds for which Redis keeps a job after its last change."""
+PAGE = 1000
 SCRIPTS = ("begin", "status", "sweep")
 ORDERED_SCRIPTS = ("add", "again", "take", "report", "cancel")
 """The scripts that add or remove chunks, and so need order.lua."""
@@ -89,9 +90,12 @@ class JobStore:
         arguments = (self._stem, quote(name, safe=""), " ".join(map(str, numbers)), tokens, JOB_TTL)
         return int(await self._run("again", (self._job(name), self._stream), arguments, name=name))
 
-    async def take(self, consumer: str, lease: float, deliveries: int) -> Chunk | int:
-        """Take a chunk. If none is free, return how many chunks other workers hold, or -1 if Redis has no jobs."""
-        arguments = (self._stem, GROUP, consumer, int(lease * 1000), deliveries, JOB_TTL)
+    async def take(self, consumer: str, lease: float, deliveries: int, *, fresh: bool = False) -> Chunk | int:
+        """Take a chunk. If none is free, return how many chunks other workers hold, or -1 if Redis has no jobs.
+
+        `fresh`: prefer chunks that nobody had.
+        """
+        arguments = (self._stem, GROUP, consumer, int(lease * 1000), deliveries, JOB_TTL, int(fresh))
         reply = await self._run("take", (self._stream,), arguments)
         if isinstance(reply, int):
             return reply
@@ -132,6 +136,25 @@ class JobStore:
         """Drop the job's unfinished actions."""
         if not await self._run("cancel", (self._job(name), self._stream), (self._stem, GROUP, JOB_TTL)):
             raise _missing(name)
+
+    async def others_at_work(self, lease: float, mine: Container[str]) -> tuple[int, int]:
+        """Return how many chunks are free or held, and how many of them are held by other consumers than `mine`."""
+        client: Any = self._client
+
+        async def look() -> tuple[int, int]:
+            held, start = 0, "-"
+            while True:
+                page = await client.xpending_range(self._stream, GROUP, start, "+", PAGE)
+                held += sum(
+                    pending["time_since_delivered"] < lease * 1000 and _text(pending["consumer"]) not in mine
+                    for pending in page
+                )
+                if len(page) < PAGE:
+                    return int(await client.xlen(self._stream)), held
+                start = f"({_text(page[-1]['message_id'])}"
+
+        total, others = await self._patiently(look, self._patience)
+        return total, others
 
     async def sweep(self, lease: float) -> None:
         """Remove workers that no longer run."""

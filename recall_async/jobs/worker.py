@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import random
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +15,7 @@ from uuid import uuid4
 import msgspec
 
 from ..bulk.actions import Outcome, Status
-from ..bulk.doubts import MAX_TRIAL, Doubts
+from ..bulk.doubts import Doubts
 from ..bulk.records import result_of, write_action
 from ..bulk.run import BulkRun
 from ..errors import RecallError
@@ -26,6 +27,8 @@ from .store import Chunk, JobStore, Report
 
 POLL = 1.0
 """The most seconds between polls while there is no work; on average three quarters of it."""
+LEAVE_FOR = 1.5 * POLL
+"""Seconds for which a worker without a success leaves a chunk that failed to others: longer than they need to find it."""
 GIVE_BACK_TIMEOUT = 2.0
 """Seconds to wait for Redis when a cancelled worker gives its chunk back."""
 
@@ -35,7 +38,7 @@ _encode = msgspec.json.Encoder().encode
 
 def _hopeless(error: RecallError) -> JobError:
     return JobError(
-        f"nothing this worker did ever succeeded, and its last {MAX_TRIAL} requests all failed: {error} See whether its key "
+        f"nothing this worker did ever succeeded, and all its requests failed: {error} See whether its key "
         "is of the same workspace and region as the job, and whether it reaches the API. Its chunks are free for others."
     )
 
@@ -70,6 +73,9 @@ class Worker:
         self._chunks = 0
         self._found_jobs = False
         self._doubts = Doubts(_hopeless)
+        self._doubted: dict[str, float] = {}
+        """Chunks that failed here while nothing had ever succeeded, by id, and when: other workers may do better."""
+        self._consumers: set[str] = set()
         self._stop = StopSignal(stop)
         self._runs: set[BulkRun] = set()
         self._error: Exception | None = None
@@ -91,20 +97,26 @@ class Worker:
             self._stop.detach()
         if self._error is not None:
             raise self._error
+        if self._doubts.on_trial and self._doubted and (last := self._doubts.last) is not None:
+            raise _hopeless(last)
         counts = self._statuses
         return WorkSummary(counts["done"], counts["failed"], counts["skipped"], self._chunks)
 
     async def _line(self) -> None:
         consumer = str(uuid4())
+        self._consumers.add(consumer)
         try:
             while not self._stop.is_set and self._allowed:
                 self._allowed -= 1  # before `take`, because the other lines also look for a chunk
-                found = await self._store.take(consumer, self._lease, self._deliveries)
+                fresh = self._doubts.on_trial and bool(self._doubted)
+                found = await self._store.take(consumer, self._lease, self._deliveries, fresh=fresh)
                 if isinstance(found, Chunk):
                     self._found_jobs = True
-                    finished = await self._work_on(found)
+                    finished = await self._try(found)
                     self._chunks += finished
                     self._allowed += not finished
+                    if found.id in self._doubted:
+                        await self._rest(LEAVE_FOR)
                     continue
                 self._allowed += 1
                 if found < 0 and self._found_jobs:
@@ -119,10 +131,31 @@ class Worker:
             self._error = self._error or error
             self.stop()
 
-    async def _rest(self) -> None:
+    async def _rest(self, seconds: float | None = None) -> None:
+        if seconds is None:
+            seconds = min(POLL, self._lease / 3) * random.uniform(0.5, 1.0)
         with suppress(TimeoutError):
-            async with asyncio.timeout(min(POLL, self._lease / 3) * random.uniform(0.5, 1.0)):
+            async with asyncio.timeout(seconds):
                 await self._stop.wait()
+
+    async def _try(self, chunk: Chunk) -> bool:
+        """Perform a chunk, unless others should, because it failed here and nothing ever succeeded. Return whether this
+        worker finished it."""
+        doubted = self._doubted.get(chunk.id)
+        if doubted is None or not self._doubts.on_trial:
+            self._doubted.pop(chunk.id, None)
+            return await self._work_on(chunk)
+        total, others = await self._store.others_at_work(self._lease, self._consumers)
+        if others or time.monotonic() < doubted + LEAVE_FOR:
+            await self._store.report(chunk, (), "release")
+            return False
+        if total > len(self._doubted):
+            return await self._work_on(chunk)
+        self._doubts.accept(True)  # nothing else is left to succeed with, and nobody else is there
+        try:
+            return await self._work_on(chunk)
+        finally:
+            self._doubts.accept(False)
 
     async def _work_on(self, chunk: Chunk) -> bool:
         """Perform a chunk. Return whether this worker finished it."""
@@ -144,7 +177,11 @@ class Worker:
         else:
             lease.end()
             await keeper
+            if lease.remaining and self._doubts.withholds and not (lease.is_set or self._stop.is_set):
+                self._doubted[chunk.id] = time.monotonic()
             settled = await lease.close()
+            if settled:
+                self._doubted.pop(chunk.id, None)
             if lease.over:
                 logger.warning("a chunk of job %s was taken away: the job was cancelled, or a lease ran out", chunk.job)
             return settled

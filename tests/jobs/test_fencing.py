@@ -9,8 +9,18 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from recall_async import Quota, RecallSession, RemoveBot, RequestBlockedError, RetryPolicy, ScheduleBot, stopping
+from recall_async import (
+    ConnectionFailedError,
+    Quota,
+    RecallSession,
+    RemoveBot,
+    RequestBlockedError,
+    RetryPolicy,
+    ScheduleBot,
+    stopping,
+)
 from recall_async.bulk.actions import Action
+from recall_async.bulk.doubts import Doubts
 from recall_async.jobs import JobError, JobQueue
 from recall_async.jobs import lease as leases
 from recall_async.jobs.lease import Lease
@@ -276,8 +286,8 @@ async def test_stopped_while_it_takes_a_chunk(jobs: JobQueue, world: World, monk
     await jobs.submit("n", on(40))
     take = jobs._store.take
 
-    async def taking(*args: Any) -> Any:
-        found = await take(*args)
+    async def taking(*args: Any, **options: Any) -> Any:
+        found = await take(*args, **options)
         jobs.stop()
         return found
 
@@ -286,3 +296,57 @@ async def test_stopped_while_it_takes_a_chunk(jobs: JobQueue, world: World, monk
         assert (await jobs.work(recall)).done == 0
     status = await jobs.status("n")
     assert (len(world.asked), status.chunks_in_work, status.chunks_open) == (0, 0, 1)
+
+
+async def test_sick_worker_fails_no_small_chunk(jobs: JobQueue, world: World) -> None:
+    """Would fail the actions of chunks that are too small for ten failures, though a healthy worker is there."""
+    await jobs.submit("n", on(12), chunk_size=4)
+    async with World() as elsewhere:
+        elsewhere.statuses = lambda asked: 404
+        async with sessions(elsewhere) as sick, sessions(world) as healthy:
+            world.latency = 0.01
+            results = await asyncio.gather(jobs.work(sick, chunks=1), jobs.work(healthy), return_exceptions=True)
+    status = await jobs.status("n")
+    assert (status.done, status.failed, status.chunks_open) == (12, 0, 0)
+    assert isinstance(results[0], JobError)
+    assert "nothing this worker did ever succeeded" in str(results[0])
+
+
+async def test_a_chunk_that_failed_is_left_to_a_busy_worker(jobs: JobQueue, world: World) -> None:
+    """Would fail a small job while the only healthy worker is busy with another chunk."""
+    await jobs.submit("long", on(1))
+    await jobs.submit("n", [RemoveBot(event_id(number)) for number in range(50, 54)])
+    async with World() as elsewhere:
+        elsewhere.statuses = lambda asked: 404
+        async with sessions(elsewhere) as sick, sessions(world) as healthy:
+            world.gate.clear()
+            busy = asyncio.create_task(jobs.work(healthy, chunks=1))
+            await world.arrived(1)
+            other = asyncio.create_task(jobs.work(sick, chunks=1))
+            await elsewhere.arrived(4)
+            await asyncio.sleep(2.5)  # real: it looks again twice
+            world.gate.set()
+            await busy
+            with pytest.raises(JobError, match="nothing this worker did"):
+                await other
+    assert ((await jobs.status("n")).done, (await jobs.status("n")).failed) == (4, 0)
+
+
+async def test_deleted_events_fail_though_nothing_succeeds(jobs: JobQueue, world: World) -> None:
+    """Would never finish a small job all of whose events are deleted, or end the worker that begins with them."""
+    world.statuses = lambda asked: 404 if asked.event < 4 else 200
+    await jobs.submit("n", on(4))
+    async with sessions(world) as recall:
+        summary = await jobs.work(recall, chunks=1)
+        assert (summary.failed, (await jobs.status("n")).finished) == (4, True)
+        await jobs.submit("more", on(40, "other"), chunk_size=4)
+        summary = await jobs.work(recall, chunks=1)
+    assert (summary.done, summary.failed, (await jobs.status("more")).finished) == (36, 4, True)
+
+
+def test_no_answer_for_long_ends_a_worker() -> None:
+    """Would hold chunks for a minute and a half: what tries one at a time fails ten times only then."""
+    doubts = Doubts(lambda error: JobError("hopeless"))
+    gone = ConnectionFailedError("refused")
+    assert [doubts.unanswered(gone, now) for now in (0.0, 1.0, 3.0, 7.0)] == [None] * 4
+    assert doubts.unanswered(gone, 15.0) is not None

@@ -1,9 +1,10 @@
 -- Take a chunk: one whose lease has expired, otherwise the next new one.
 -- Returns {id, job's token, name, numbers of its actions, actions, numbers of the finished ones}, or how many chunks
 -- other workers hold; -1 if no job was ever submitted, or all data is lost.
--- KEYS: stream   ARGV: stem, group, consumer, lease in milliseconds, deliveries at most, seconds to keep
+-- With `fresh` 1, new chunks come first, since the worker gave others back.
+-- KEYS: stream   ARGV: stem, group, consumer, lease in milliseconds, deliveries at most, seconds to keep, fresh
 local stream = KEYS[1]
-local stem, group, consumer, lease, cap, keep = unpack(ARGV)
+local stem, group, consumer, lease, cap, keep, fresh = unpack(ARGV)
 
 local function drop(id, job, name, tokens)
   redis.call('XACK', stream, group, id)
@@ -46,14 +47,36 @@ if redis.call('EXISTS', stream) == 0 then
   return -1
 end
 
--- The worker holds no chunk: one that is assigned to it was in a reply that it did not get.
-local unheard = redis.call('XPENDING', stream, group, '-', '+', 1, consumer)[1]
-if unheard then
-  for _, entry in ipairs(redis.call('XCLAIM', stream, group, consumer, 0, unheard[1])) do
-    local chunk = entry and accept(entry)
+-- The worker holds no chunk: one that is assigned to it was in a reply that it did not get, or it was released (see report.lua).
+for _, unheard in ipairs(redis.call('XPENDING', stream, group, '-', '+', 100, consumer)) do
+  if unheard[3] < 31000000000 then
+    for _, entry in ipairs(redis.call('XCLAIM', stream, group, consumer, 0, unheard[1])) do
+      local chunk = entry and accept(entry)
+      if chunk then
+        return chunk
+      end
+    end
+  end
+end
+
+-- Return the next new chunk; nil if there is none.
+local function next_one()
+  while true do
+    local reply = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1, 'STREAMS', stream, '>')
+    if not reply then
+      return nil
+    end
+    local chunk = accept(reply[1][2][1])
     if chunk then
       return chunk
     end
+  end
+end
+
+if fresh == '1' then
+  local chunk = next_one()
+  if chunk then
+    return chunk
   end
 end
 
@@ -70,23 +93,19 @@ repeat
 until cursor == '0-0'
 
 while true do
-  local reply = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1, 'STREAMS', stream, '>')
-  if not reply then
-    local others = redis.call('XPENDING', stream, group)[1]
-    local held = redis.call('HKEYS', stem .. 'held')
-    if others > 0 or #held == 0 then
-      return others + #held
-    end
-    for _, name in ipairs(held) do  -- the chunks that they wait for do not exist: part of the data was lost
-      local packed = redis.call('HGET', stem .. 'held', name)
-      redis.call('HDEL', stem .. 'held', name)
-      redis.call('HDEL', stem .. 'needs', name)
-      put_into_stream(stem, stream, cmsgpack.unpack(packed), keep)
-    end
-  else
-    local chunk = accept(reply[1][2][1])
-    if chunk then
-      return chunk
-    end
+  local chunk = next_one()
+  if chunk then
+    return chunk
+  end
+  local others = redis.call('XPENDING', stream, group)[1]
+  local held = redis.call('HKEYS', stem .. 'held')
+  if others > 0 or #held == 0 then
+    return others + #held
+  end
+  for _, name in ipairs(held) do  -- the chunks that they wait for do not exist: part of the data was lost
+    local packed = redis.call('HGET', stem .. 'held', name)
+    redis.call('HDEL', stem .. 'held', name)
+    redis.call('HDEL', stem .. 'needs', name)
+    put_into_stream(stem, stream, cmsgpack.unpack(packed), keep)
   end
 end
