@@ -12,7 +12,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that keep the machine busy, and those that would notice, go one after the other."""
+    """Slow tests that keep the machine busy, and those that would notice, go one after the other."""
     for item in items:
-        if item.path.parent.name in ("benchmarks", "referee", "redis"):
+        if item.get_closest_marker("slow") and item.path.parent.name in ("benchmarks", "referee", "redis"):
             item.add_marker(pytest.mark.xdist_group("alone"))
