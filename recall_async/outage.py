@@ -39,6 +39,8 @@ BACKOFF = Backoff(0.5, 30.0)
 """Between probes, in seconds."""
 SICK = 2
 """Failures of one call between which others succeeded, from which on the call itself is suspected."""
+LOG_EVERY = 10.0
+"""Seconds between two warnings about one operation."""
 UNAVAILABLE = frozenset({502, 503, 504})
 """Statuses by which something in front of the API says that it is away."""
 
@@ -216,6 +218,9 @@ class Breaker:
         self._waiting: dict[Passage, asyncio.Future[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._not_before = -math.inf
+        self._logged = ""
+        """The cause for which the outage was logged."""
+        self._log_after = -math.inf
         self.in_flight = 0
         self.failures: int = 0
         """In a row."""
@@ -239,12 +244,20 @@ class Breaker:
         self.parked, self.tries = True, 1
         self.next_try = max(self._loop.time() + pause, self._not_before)
         self._others.tell(self._name, self.cause, max(0.0, self.next_try - self._loop.time()))
-        logger.warning(
-            "the server is unavailable (%s): bulk calls of %s wait; next try in %.1f s",
-            self.cause,
-            self._name,
-            max(0.0, self.next_try - self._loop.time()),
-        )
+        if self.next_try > self._loop.time():
+            self._log()  # else a probe goes at once: only if that fails, too, it is worth a line
+
+    def _log(self) -> None:
+        """Log the outage, once for each cause, and not again and again where the server comes and goes."""
+        now = self._loop.time()
+        if self._logged != self.cause and now >= self._log_after:
+            self._logged, self._log_after = self.cause, now + LOG_EVERY
+            logger.warning(
+                "the server is unavailable (%s): bulk calls of %s wait; next try in %.1f s",
+                self.cause,
+                self._name,
+                max(0.0, self.next_try - now),
+            )
 
     def fail(self, error: RecallError, *, probed: bool) -> None:
         """A request met an outage."""
@@ -261,16 +274,21 @@ class Breaker:
             self.tries += 1
             self.next_try = now + BACKOFF.delay(self.tries, random.random())
         self.next_try = max(self.next_try, self._not_before)
+        if probed and self.parked:
+            self._log()
 
     def answered(self) -> None:
         """The server is there."""
         self.answers += 1
         self.failures = 0
         if self.parked:
-            logger.info(
-                "the server is back after %.0f s: bulk calls of %s go on", self._loop.time() - self.since, self._name
-            )
-            self.parked = False
+            if self._logged:
+                logger.info(
+                    "the server is back after %.0f s: bulk calls of %s go on",
+                    self._loop.time() - self.since,
+                    self._name,
+                )
+            self.parked, self._logged = False, ""
             self._others.tell(self._name, None, self._loop.time() - self.since)
             for turn in self._waiting.values():
                 if not turn.done():

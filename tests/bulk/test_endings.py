@@ -21,6 +21,7 @@ from recall_async import (
     RecallSession,
     RequestBlockedError,
     RetryPolicy,
+    ScheduleBot,
     SessionClosedError,
 )
 from recall_async.bulk.actions import Action
@@ -98,6 +99,22 @@ async def test_refusals_in_a_row_are_nobodys_failures(world: World, recall: Reca
     world.statuses = lambda asked: 200
     outcomes = await _drain(recall.bulk(actions, journal=tmp_path / "journal"))
     assert [outcome.status for outcome in outcomes] == ["done"] * 40
+
+
+@pytest.mark.parametrize("status", [402, 403])
+async def test_a_skipped_action_between_refusals(
+    world: World, recall: RecallSession, status: int, tmp_path: Path
+) -> None:
+    """Would note the refused ones as failed, because an action for which nothing was sent came between them."""
+    world.statuses = lambda asked: status
+    over = ScheduleBot(event_id(99), "over", start_time="2020-05-01T10:00:00Z")
+    actions = [*map(schedule, range(4)), over, *map(schedule, range(4, 8))]
+    with pytest.raises((InsufficientCreditError, RequestBlockedError)):
+        await _drain(recall.bulk(iter(actions), in_order=True, concurrency=1, journal=tmp_path / "journal"))
+    assert [line["status"] for line in lines(tmp_path / "journal")] == ["skipped"]
+    world.statuses = lambda asked: 200
+    outcomes = await _drain(recall.bulk(iter(actions), in_order=True, journal=tmp_path / "journal"))
+    assert sum(outcome.status == "done" for outcome in outcomes) == 8
 
 
 async def test_fewer_refusals_than_stop_a_job(world: World, recall: RecallSession) -> None:
