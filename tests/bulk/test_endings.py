@@ -110,10 +110,10 @@ async def test_a_skipped_action_between_refusals(
     over = ScheduleBot(event_id(99), "over", start_time="2020-05-01T10:00:00Z")
     actions = [*map(schedule, range(4)), over, *map(schedule, range(4, 8))]
     with pytest.raises((InsufficientCreditError, RequestBlockedError)):
-        await _drain(recall.bulk(iter(actions), in_order=True, concurrency=1, journal=tmp_path / "journal"))
+        await _drain(recall.bulk(iter(actions), concurrency=1, journal=tmp_path / "journal"))
     assert [line["status"] for line in lines(tmp_path / "journal")] == ["skipped"]
     world.statuses = lambda asked: 200
-    outcomes = await _drain(recall.bulk(iter(actions), in_order=True, journal=tmp_path / "journal"))
+    outcomes = await _drain(recall.bulk(iter(actions), journal=tmp_path / "journal"))
     assert sum(outcome.status == "done" for outcome in outcomes) == 8
 
 
