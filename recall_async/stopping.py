@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-AGAIN_AFTER = 1.0
+AGAIN_AFTER = 0.5
 """Seconds after which a task that was cancelled and goes on is cancelled again."""
 AGAIN_CAP = 10.0
 
@@ -78,12 +79,23 @@ class StopSignal:
             raise Stopped
 
 
-async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and wait until they have ended; one that swallows its cancellation is cancelled again."""
-    left = {task for task in tasks if not task.done()}
-    patience = AGAIN_AFTER
-    while left:
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]], limit: float = math.inf) -> set[asyncio.Task[Any]]:
+    """Cancel tasks and wait at most `limit` seconds for their end. Return those that still run.
+
+    A task that goes on is cancelled again, since libraries swallow a cancellation now and then. What the tasks raise is
+    not raised here.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + limit
+    pause = AGAIN_AFTER
+    ending = set(tasks)
+    left = {task for task in ending if not task.done()}
+    while left and loop.time() < until:
         for task in left:
             task.cancel()
-        _, left = await asyncio.wait(left, timeout=patience)
-        patience = min(2 * patience, AGAIN_CAP)
+        _, left = await asyncio.wait(left, timeout=min(pause, until - loop.time()))
+        pause = min(2 * pause, AGAIN_CAP)
+    for task in ending - left:
+        if not task.cancelled():
+            task.exception()
+    return left

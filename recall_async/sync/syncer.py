@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import suppress
@@ -21,6 +22,7 @@ from ..bulk.actions import Outcome
 from ..errors import ConfigurationError, InsufficientCreditError, NotFoundError, RecallError, SessionClosedError
 from ..limits.quota import Priority
 from ..models import Calendar, CalendarEvent
+from ..stopping import end_tasks
 from ..webhooks import CalendarSyncEvents, CalendarUpdate, WebhookEvent
 from .connections import is_connected
 from .plan import Plan
@@ -34,8 +36,8 @@ ALWAYS = datetime.min.replace(tzinfo=UTC)
 AT_ONCE = 32
 """Number of calendars that are synced at the same time. More would only wait for the quota and use memory."""
 FULL_EVERY = 6 * 3600.0
-AGAIN_AFTER = 0.5
-"""Seconds after which a cancelled sync that still runs is cancelled again."""
+CANCEL_FOR = 2.0
+"""Seconds for which `aclose(timeout)` waits for cancelled syncs that go on."""
 
 
 class PlansAndApplies(Protocol):
@@ -174,15 +176,10 @@ class CalendarSyncer:
         return {task for task in (*self._tasks.values(), self._round) if task is not None and not task.done()}
 
     async def _end(self, *, bounded: bool) -> None:
-        """Cancel all tasks and wait for them. The cancellation is repeated, because code may swallow it."""
-        left, rounds = self._all_tasks(), 0
-        while left and not (bounded and rounds == 4):
-            for task in left:
-                task.cancel()
-            _, left = await asyncio.wait(left, timeout=AGAIN_AFTER)
-            rounds += 1
+        """Cancel all tasks and wait for them."""
+        left = await end_tasks(self._all_tasks(), CANCEL_FOR if bounded else math.inf)
         if left:
-            logger.error("%s: cancelled %d times, and still at work", ", ".join(map(str, left)), rounds)
+            logger.error("%s: cancelled again and again, and still at work", ", ".join(map(str, left)))
         self._tasks.clear()  # tasks that were cancelled before they began do not remove themselves
 
     def _start(self) -> None:

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, Protocol
 
 from redis.asyncio import Redis
 
+from ...stopping import end_tasks
 from .failures import Failure, advice, meaning
 from .memory import Memory
 from .scripts import Command, mark
@@ -283,7 +284,7 @@ class Link:
         finally:
             self._nap = None
             nap.cancel()
-            await _end(watch)
+            await end_tasks({watch})
         if broken:
             await self._drop()
 
@@ -379,7 +380,7 @@ class Link:
         self._beat = self._unused = None
         try:
             if task is not None:
-                await _end(task)
+                await end_tasks({task})
         finally:
             if wire is not None:
                 await (wire.aclose() if self._owned else wire.give_back())
@@ -394,12 +395,3 @@ class Link:
         wire, self._wire = self._wire, None
         if wire is not None:
             await wire.drop()
-
-
-async def _end(task: asyncio.Task[Any]) -> None:
-    """Cancel a task and wait for its end, even if it swallows a cancellation and continues."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=0.1)
-    if not task.cancelled():
-        task.exception()
