@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
@@ -16,6 +15,7 @@ from .command import Command
 from .connection import Connection, connection_options
 from .interrupt import run
 from .planned import print_plan
+from .resume import following_command
 from .status import Status
 from .text import json_option, say
 
@@ -78,7 +78,8 @@ def planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
               help="Where the plan is written for `recall-async apply`.")  # fmt: skip
 @json_option
 @connection_options
-def plan(connection: Connection, planning: Planning, out: Path | None, as_json: bool) -> Status:
+@click.pass_context
+def plan(ctx: click.Context, connection: Connection, planning: Planning, out: Path | None, as_json: bool) -> Status:
     """Show what has to be done for every event to have the bot that the policy says, and no other. Nothing is sent.
 
     Exit status: 0 if there is nothing to do, 10 if there is.
@@ -97,5 +98,5 @@ def plan(connection: Connection, planning: Planning, out: Path | None, as_json: 
     else:
         print_plan(made)
         if out is not None and made:
-            say(f"To do it:\n  recall-async apply {shlex.quote(str(out))}")
+            say(f"To do it:\n  {following_command(ctx, 'apply', str(out))}")
     return Status.CHANGES if made else Status.DONE

@@ -10,6 +10,9 @@ import sys
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
+
+from .command import ConnectionOption
 
 ENVIRONMENT = {
     "RECALL_BASE_URL": "--base-url",
@@ -31,6 +34,24 @@ def program() -> str:
 def resume_command(ctx: click.Context) -> str:
     """The command that was given, with what the environment said about the connection."""
     _, *arguments = ctx.find_root().obj
+    return _pasted(ctx, arguments)
+
+
+def following_command(ctx: click.Context, name: str, *arguments: str) -> str:
+    """Return the command `name` with `arguments`, on the same connection as the command that was given."""
+    words = [name, *arguments]
+    for parameter in ctx.command.params:
+        source = None if parameter.name is None else ctx.get_parameter_source(parameter.name)
+        if isinstance(parameter, ConnectionOption) and source is ParameterSource.COMMANDLINE:
+            value = ctx.params[str(parameter.name)]
+            if parameter.count:
+                words += [parameter.opts[0]] * value
+            else:
+                words += parameter.opts[-1:] if parameter.is_flag else [parameter.opts[-1], str(value)]
+    return _pasted(ctx, words)
+
+
+def _pasted(ctx: click.Context, arguments: list[str]) -> str:
     options = {option for parameter in ctx.command.params for option in parameter.opts}
     words = {word.partition("=")[0] for word in arguments}
     told_where = bool(words & {"--base-url", "--region"})

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
+import recall_async
 from recall_async import Plan
 from recall_async.sandbox import RecallSandbox
 
@@ -36,7 +38,7 @@ def test_plan_apply_plan(run, policy: str, tmp_path: Path, recall_sandbox: Recal
     assert planned.exit_code == 10
     plan = Plan.from_json(Path(stored).read_text())
     assert planned.stdout == f"{plan}\n"
-    assert planned.stderr == f"To do it:\n  recall-async apply {stored}\n"
+    assert f" apply {stored} --base-url {recall_sandbox.url}" in planned.stderr
     assert accepted(recall_sandbox) == 0
     applied = run("apply", stored, "--results", str(tmp_path / "results.jsonl"), "--pace", "greedy", *FAST)
     assert applied.exit_code == 0
@@ -45,6 +47,24 @@ def test_plan_apply_plan(run, policy: str, tmp_path: Path, recall_sandbox: Recal
     again = run("plan", "--policy", policy)
     assert (again.exit_code, again.stdout.count("\n")) == (0, 1)
     assert again.stdout.startswith(f"0 to schedule, 0 to reschedule, 0 to remove; {plan.requests} as they should be")
+
+
+def test_the_command_that_a_plan_prints_works_when_pasted(
+    start, policy: str, tmp_path: Path, recall_sandbox: RecallSandbox, environment: dict[str, str]
+) -> None:
+    """Would send the plan to another region's workspace, or at a quota that was not meant, from another shell."""
+    stored, key = str(tmp_path / "my plan.json"), tmp_path / "key file"
+    key.write_text(recall_sandbox.api_key)
+    options = ("--api-key-file", str(key), "--quota-scale", "20", "--workspace", "it's ours", "--trust-env", "-vv")
+    _, told = start("plan", "--policy", policy, "--out", stored, *options).communicate(timeout=30)
+    command = told.partition("To do it:\n  ")[2].strip()
+    for option in options[:6:2]:
+        assert option in command
+    assert " -v -v" in command
+    bare = {name: value for name, value in environment.items() if not name.startswith("RECALL_")}
+    shell = {**bare, "PYTHONPATH": str(Path(recall_async.__file__).parents[1])}
+    subprocess.run(command, shell=True, cwd="/", env=shell, capture_output=True, timeout=60, check=True)
+    assert accepted(recall_sandbox) == Plan.from_json(Path(stored).read_text()).requests > 40
 
 
 def test_applying_again_sends_nothing(run, policy: str, tmp_path: Path, recall_sandbox: RecallSandbox) -> None:
