@@ -62,6 +62,7 @@ class Tally:
         self._resumed = 0
         self._kinds = {SCHEDULE_BOT.name: 0, REMOVE_BOT.name: 0}
         self._times: deque[float] = deque(maxlen=RECENT)
+        self._sent = dict.fromkeys(self._kinds, 0)
         self._waited = 0.0
 
     def count(self, outcome: Outcome, now: float) -> None:
@@ -72,6 +73,7 @@ class Tally:
             self._resumed += 1
         elif outcome.attempts:
             self._times.append(now)
+            self._sent[operation_of(outcome.action)] += 1
             self._waited += (outcome.waited - self._waited) / min(len(self._times), RECENT // 8)
 
     @property
@@ -96,7 +98,7 @@ class Tally:
         # Assume the same mix of operations for the remaining actions as so far.
         share = {name: self._kinds[name] / seen if seen else 1.0 for name in lanes}
         most = max(lanes, key=lambda name: share[name])
-        times = [share[name] / min(lane.quota.rate, lane.pace or lane.quota.rate) for name, lane in lanes.items()]
+        seconds = [self._seconds(now, name, lane, (to_send or 0) * share[name]) for name, lane in lanes.items()]
         paused = max(lane.paused for lane in lanes.values())
         since = self._times[0] if self._times else now
         return Progress(
@@ -108,6 +110,20 @@ class Tally:
             limit=lanes[most].quota.limit,
             waited=self._waited,
             paused=paused,
-            eta=None if to_send is None or outage is not None else to_send and paused + to_send * max(times),
+            eta=None if to_send is None or outage is not None else to_send and paused + max(seconds),
             outage=outage,
         )
+
+    def _seconds(self, now: float, operation: str, lane: LaneStatistics, requests: float) -> float:
+        """Return the seconds for which the quota makes so many further requests of an operation wait."""
+        steadily = requests / min(lane.quota.rate, lane.pace or lane.quota.rate)
+        if lane.pace is not None or lane.paused:
+            return steadily
+        # After a burst the slots return all at once, and the quota says when.
+        sent = max(self._sent[operation], lane.taken)
+        planned = lane.quota.seconds_for(sent + round(requests)) - lane.quota.seconds_for(sent)
+        left = planned - (now - self._times[-1] if self._times else 0.0)
+        if left > 0 or not self._times:
+            return left
+        measured = requests * (now - self._times[0]) / max(1, len(self._times) - 1)
+        return steadily if planned else min(steadily, measured)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from pathlib import Path
 
 import pytest
 
-from recall_async import LaneStatistics, Outcome, Progress, Quota, RecallSession, RemoveBot
+from recall_async import LaneStatistics, Outcome, Priority, Progress, Quota, RecallSession, RemoveBot
 from recall_async.bulk.progress import Tally
+from recall_async.limits.local.lane import LocalLane
 from tests.bulk.test_engine import schedule
 from tests.bulk.world import World, event_id
+from tests.virtual_time import run
 
 SCHEDULED = Outcome(schedule(0), None, None, 1, 2.0)
 REMOVED = Outcome(RemoveBot(event_id(0)), None, None, 1, 0.0)
@@ -75,16 +78,48 @@ async def test_resumed_actions_are_counted(world: World, recall: RecallSession, 
 def test_eta_by_the_quota() -> None:
     """Would promise an end that the quota does not allow."""
     tally = Tally(1000)
-    assert tally.progress(0.0, lane).eta == 100
+    assert tally.progress(0.0, lane).eta == QUIET.quota.seconds_for(1042)
     for second in range(100):
         tally.count(SCHEDULED, float(second))
     progress = tally.progress(99.0, lane)
-    assert (progress.eta, progress.rate, progress.taken, progress.limit) == (90, 1.0, 42, 600)
+    assert (progress.rate, progress.taken, progress.limit) == (1.0, 42, 600)
+    assert progress.eta == QUIET.quota.seconds_for(1000)
     assert math.isclose(progress.waited, 2.0, rel_tol=0.1)
     # Removals have a quota of their own, and go at the same time.
     for second in range(100, 200):
         tally.count(REMOVED, float(second))
-    assert tally.progress(200.0, lane).eta == 40
+    assert tally.progress(199.0, lane).eta == QUIET.quota.seconds_for(500)
+
+
+@pytest.mark.parametrize("burst", [None, 300])
+@pytest.mark.parametrize("total", [100, 405, 900])
+def test_eta_is_when_the_job_ends(burst: int | None, total: int) -> None:
+    """Would say 21 s, and go on saying so, while the slots of a burst return in a minute."""
+
+    async def main() -> list[float]:
+        loop, free = asyncio.get_running_loop(), asyncio.Semaphore(64)
+        lane, tally = LocalLane("calendar_events.schedule_bot", Quota(300, 60, burst=burst)), Tally(total)
+        ends: list[float] = []
+
+        async def request() -> None:
+            async with free:
+                slot = await lane.admit(Priority.BULK)
+                await asyncio.sleep(0.1)
+                slot.answered()
+                tally.count(SCHEDULED, loop.time())
+
+        async def look() -> None:
+            while True:
+                eta = tally.progress(loop.time(), lambda operation: lane.statistics()).eta
+                ends.append(loop.time() + (eta or 0.0))
+                await asyncio.sleep(1.0)
+
+        watch = asyncio.create_task(look())
+        await asyncio.gather(*(request() for _ in range(total)))
+        watch.cancel()
+        return [end - loop.time() for end in ends]
+
+    assert max(map(abs, run(main()))) < 3.0
 
 
 def test_eta_of_a_lane_that_is_held_back() -> None:
