@@ -218,8 +218,8 @@ class Breaker:
         self._waiting: dict[Passage, asyncio.Future[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._not_before = -math.inf
-        self._logged = ""
-        """The cause for which the outage was logged."""
+        self._logged: set[str] = set()
+        """The causes for which the outage was logged."""
         self._log_after = -math.inf
         self.in_flight = 0
         self.failures: int = 0
@@ -250,8 +250,9 @@ class Breaker:
     def _log(self) -> None:
         """Log the outage, once for each cause, and not again and again where the server comes and goes."""
         now = self._loop.time()
-        if self._logged != self.cause and now >= self._log_after:
-            self._logged, self._log_after = self.cause, now + LOG_EVERY
+        if self.cause not in self._logged and now >= self._log_after:
+            self._logged.add(self.cause)
+            self._log_after = now + LOG_EVERY
             logger.warning(
                 "the server is unavailable (%s): bulk calls of %s wait; next try in %.1f s",
                 self.cause,
@@ -288,7 +289,8 @@ class Breaker:
                     self._loop.time() - self.since,
                     self._name,
                 )
-            self.parked, self._logged = False, ""
+            self.parked = False
+            self._logged.clear()
             self._others.tell(self._name, None, self._loop.time() - self.since)
             for turn in self._waiting.values():
                 if not turn.done():

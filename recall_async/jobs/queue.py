@@ -137,8 +137,8 @@ class JobQueue:
         - `stop`: a `StopSignal` that ends the work gently, as the queue's `stop()` does.
 
         The worker ends, and leaves its work to others, after an error with `stops_jobs`, after five 402 or 403 in a
-        row, or after ten failures without any success. A cancellation ends it at once, `stop` gently. Raises
-        `JobError`, also if Redis has lost a job.
+        row, or after ten failures without any success; fewer go back to other workers. A cancellation ends it at
+        once, `stop` gently. Raises `JobError`, also if Redis has lost a job.
         """
         if recall.workspace != self.workspace:
             raise ConfigurationError(

@@ -51,7 +51,7 @@ def test_an_outage_is_told_once_for_each_cause(caplog: pytest.LogCaptureFixture)
 
     async def main() -> None:
         SCOPE.set(Scope(3600.0))
-        await call(Breakers(), [503] * 12 + [502] * 12 + [200])
+        await call(Breakers(), [503] * 12 + [502, 503] * 6 + [200])
 
     run(main())
     first, second = messages(caplog)
