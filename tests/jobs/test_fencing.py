@@ -19,8 +19,10 @@ from recall_async import (
     ScheduleBot,
     stopping,
 )
+from recall_async import outage as outages
 from recall_async.bulk.actions import Action
 from recall_async.bulk.doubts import Doubts
+from recall_async.checks import Backoff
 from recall_async.jobs import JobError, JobQueue
 from recall_async.jobs import lease as leases
 from recall_async.jobs.lease import Lease
@@ -174,12 +176,16 @@ async def test_sick_worker_fails_nothing(jobs: JobQueue, world: World) -> None:
     assert (status.done, status.failed, status.chunks_open) == (300, 0, 0)
 
 
-async def test_worker_without_a_network(jobs: JobQueue, world: World) -> None:
+@pytest.mark.parametrize("concurrency", [1, 64])
+async def test_worker_without_a_network(
+    jobs: JobQueue, world: World, monkeypatch: pytest.MonkeyPatch, concurrency: int
+) -> None:
     """Would keep its chunks from others for an hour, or fail them."""
+    monkeypatch.setattr(outages, "BACKOFF", Backoff(0.005, 0.3))  # else ten failures, one at a time, take a minute
     await jobs.submit("n", on(200), chunk_size=50)
     async with sessions(world, base_url="http://127.0.0.1:1") as sick:
         with pytest.raises(JobError, match="whether it reaches the API"):
-            await jobs.work(sick)
+            await jobs.work(sick, concurrency=concurrency)
     status = await jobs.status("n")
     assert (status.failed, status.chunks_in_work) == (0, 0)
     async with sessions(world) as healthy:
