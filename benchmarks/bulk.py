@@ -66,12 +66,12 @@ async def _job(where: str, count: int, journal: str | None) -> Job:
     async with RecallSession("0" * 40, base_url=url, quotas=quotas) as recall:
         if where == IN_PROCESS:
             body = event()
-            before, after = body.split(json.loads(body)["id"].encode(), 1)
+            head, tail = body.split(json.loads(body)["id"].encode(), 1)
 
             async def send(attempt: SendOnce, request: Request[Any], *arguments: Any) -> Response:
                 await asyncio.sleep(0)
                 attempt.status = 200
-                return Response(200, {}, before + str(request.id).encode() + after)
+                return Response(200, {}, head + str(request.id).encode() + tail)
 
             recall._client.transport.send = send  # type: ignore[method-assign]
         before, wall, cpu = _peak(), time.perf_counter(), time.process_time()
