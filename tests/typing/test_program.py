@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def test_types_of_a_program() -> None:
 
 def test_types_are_shipped() -> None:
     """Would make type checkers pass over the package."""
-    assert (ROOT / "recall_async" / "py.typed").is_file()
+    assert files("recall_async").joinpath("py.typed").is_file()
 
 
 def test_types_are_complete() -> None:
