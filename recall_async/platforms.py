@@ -55,7 +55,7 @@ class GooglePayload(Struct):
             Attendee(
                 email=text_of(person.get("email")),
                 name=text_of(person.get("displayName")),
-                response=_RESPONSES.get(str(person.get("responseStatus"))),
+                response=_response(person.get("responseStatus")),
                 is_self=person.get("self") is True,
                 is_organizer=person.get("organizer") is True,
                 is_optional=person.get("optional") is True,
@@ -74,10 +74,10 @@ class GooglePayload(Struct):
         return said if isinstance(said, bool) else None
 
     def kinds(self) -> frozenset[str]:
-        return _kinds(self.event_type, "free" if self.transparency == "transparent" else None, self.is_all_day())
+        return _kinds(self.event_type, "free" if _word(self.transparency) == "transparent" else None, self.is_all_day())
 
     def is_cancelled(self) -> bool:
-        return bool(self.status == "cancelled")
+        return _word(self.status) == "cancelled"
 
     def is_all_day(self) -> bool:
         return text_of(_at(self.start, "date")) is not None
@@ -94,6 +94,7 @@ class OutlookPayload(Struct):
     all_day: Any = field(default=None, name="isAllDay")
     holds: Any = field(default=None, name="isOrganizer")
     answer: Any = field(default=None, name="responseStatus")
+    locations: Any = None
     shows_as: Any = field(default=None, name="showAs")
 
     def organizer_email(self) -> str | None:
@@ -101,6 +102,7 @@ class OutlookPayload(Struct):
 
     def invited(self) -> tuple[Attendee, ...]:
         organizer = (self.organizer_email() or "").casefold()
+        rooms = {_word(place.get("locationEmailAddress")) for place in _objects(self.locations)} - {""}
         attendees = []
         for person in _objects(self.attendees):
             email = text_of(_at(person, "emailAddress", "address"))
@@ -109,19 +111,20 @@ class OutlookPayload(Struct):
                 Attendee(
                     email=email,
                     name=text_of(_at(person, "emailAddress", "name")),
-                    response=_RESPONSES.get(str(response)),
-                    is_organizer=response == "organizer" or (email is not None and email.casefold() == organizer),
-                    is_optional=person.get("type") == "optional",
-                    is_resource=str(person.get("type")).casefold() == "resource",
+                    response=_response(response),
+                    is_organizer=_word(response) == "organizer"
+                    or (email is not None and email.casefold() == organizer),
+                    is_optional=_word(person.get("type")) == "optional",
+                    is_resource=_word(person.get("type")) == "resource" or _word(email) in rooms,
                 )
             )
         return tuple(attendees)
 
     def own_response(self) -> str | None:
-        return _RESPONSES.get(str(_at(self.answer, "response")))
+        return _response(_at(self.answer, "response"))
 
     def is_organizer(self) -> bool | None:
-        if _at(self.answer, "response") == "organizer":
+        if _word(_at(self.answer, "response")) == "organizer":
             return True
         return self.holds if isinstance(self.holds, bool) else None
 
@@ -147,29 +150,39 @@ _RESPONSES = {
     "organizer": "accepted",
     "declined": "declined",
     "tentative": "tentative",
-    "tentativelyAccepted": "tentative",
-    "needsAction": "needs_action",
-    "notResponded": "needs_action",
+    "tentativelyaccepted": "tentative",
+    "needsaction": "needs_action",
+    "notresponded": "needs_action",
     "none": "needs_action",
 }
+"""Keys are as `_word` returns them: older versions of Outlook's API and iCalendar write them differently."""
 
 
 KINDS_OF_EVENTS = ("focus_time", "out_of_office", "working_location", "birthday", "from_gmail", "all_day", "free")
 """The kinds of events other than meetings, in terms common to Google and Outlook."""
 _KINDS = {
-    "focusTime": "focus_time",
-    "outOfOffice": "out_of_office",
-    "workingLocation": "working_location",
+    "focustime": "focus_time",
+    "outofoffice": "out_of_office",
+    "workinglocation": "working_location",
     "birthday": "birthday",
-    "fromGmail": "from_gmail",
+    "fromgmail": "from_gmail",
     "oof": "out_of_office",
-    "workingElsewhere": "working_location",
+    "workingelsewhere": "working_location",
     "free": "free",
 }
 
 
 def _kinds(kind: Any, free: str | None, all_day: bool) -> frozenset[str]:
-    return frozenset(filter(None, (_KINDS.get(str(kind)), free, "all_day" if all_day else None)))
+    return frozenset(filter(None, (_KINDS.get(_word(kind)), free, "all_day" if all_day else None)))
+
+
+def _response(value: Any) -> str | None:
+    return _RESPONSES.get(_word(value))
+
+
+def _word(value: Any) -> str:
+    """Return a word in lower case, without hyphens and underscores; empty for anything else."""
+    return value.strip().casefold().replace("-", "").replace("_", "") if isinstance(value, str) else ""
 
 
 def _at(value: Any, *path: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
@@ -17,7 +18,7 @@ from ..platforms import KINDS_OF_EVENTS
 from ..resources.fields import check_deduplication_key, encode_bot_config
 from .attendance import Attendance, own_addresses
 from .deduplication import Deduplication, KeyScheme, KeyTemplate
-from .wording import folded
+from .wording import folded, readable_domain
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,8 @@ class RecordingPolicy:
     space.
 
     - `external_only`: a participant has an email domain other than the owner's; rooms and groups do not count.
-    - `internal_domains`: further domains of the owner's company, for `external_only`.
+    - `internal_domains`: further domains of the owner's company, for `external_only`; `*.northwind.example` stands for
+      all subdomains.
     - `accepted_only`: the calendar's owner accepted, or organizes the meeting.
     - `skip_declined`: the calendar's owner did not decline. Without a reply the event passes.
     - `skip_kinds`: the event is of none of these kinds: `focus_time`, `out_of_office`, `working_location`, `birthday`,
@@ -164,6 +166,7 @@ class RecordingPolicy:
 
 _FOLDED = frozenset({"organizers", "title_includes", "title_excludes", "calendars", "internal_domains"})
 _EXACT = frozenset({"series", "platforms", "skip_kinds"})
+_DOMAIN = re.compile(r"(?:\*\.)?[^\s@*/:.]+(?:\.[^\s@*/:.]+)*")
 
 
 def check_setting(name: str, value: Any) -> Any:
@@ -210,9 +213,10 @@ def _check_texts(name: str, value: Any) -> tuple[str, ...]:
     if not all(isinstance(text, str) and folded(text).strip() for text in value):
         raise invalid(name, "a list of texts that are not empty", value)
     if name in ("organizers", "internal_domains"):
-        texts = tuple(folded(text).strip().removeprefix("@") for text in value)
-        if name == "internal_domains" and any("@" in text for text in texts):
-            raise invalid(name, "a list of domains, such as northwind.example", value)
+        parts = [folded(text).strip().removeprefix("@").rpartition("@") for text in value]
+        texts = tuple(user + at + readable_domain(domain) for user, at, domain in parts)
+        if name == "internal_domains" and not all(map(_DOMAIN.fullmatch, texts)):
+            raise invalid(name, "a list of domains, such as northwind.example or *.northwind.example", value)
         return texts
     if name == "calendars":
         return tuple(folded(text).strip() for text in value)

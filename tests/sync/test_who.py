@@ -17,7 +17,7 @@ GROUP = "c_1@group.calendar.google.com"
 
 
 def wants(raw: Any, *, fields: dict[str, Any] | None = None, home: dict[str, Any] | None = None, **rules: Any) -> bool:
-    platform = "microsoft_outlook" if raw is not None and "subject" in raw else "google_calendar"
+    platform = "microsoft_outlook" if isinstance(raw, dict) and "subject" in raw else "google_calendar"
     one = event(raw=raw, **{"platform": platform, **(fields or {})})
     return RecordingPolicy(**rules)(one, calendar(**(home or {}))) is not None
 
@@ -87,7 +87,45 @@ ANSWERS = {
     "isOrganizer is false, the address is the owner's": (None, outlook(GUEST, **held_by(OWN), isOrganizer=False)),
     "isOrganizer is null": (None, outlook(GUEST, organizer=None, isOrganizer=None)),
     "a masked own entry": ("accepted", outlook(them("accepted", MASKED), GUEST, **top("accepted"))),
+    # The same in another spelling
+    "self accepted, in capitals": ("accepted", google(me("ACCEPTED"))),
+    "self declined, with a capital": ("declined", google(me("Declined"))),
+    "self declined, as iCalendar writes it": ("declined", google(me(" DECLINED "))),
+    "self has not answered, as iCalendar writes it": ("needs_action", google(me("NEEDS-ACTION"))),
+    "declined at the top, with a capital": ("declined", outlook(them("Accepted"), **top("Declined"))),
+    "tentative in the list, with a capital": ("tentative", outlook(them("TentativelyAccepted"))),
+    "organizer at the top, with a capital": ("accepted", outlook(GUEST, **top("Organizer"))),
+    "declined in the list, with a capital": ("declined", outlook(them("Declined"))),
+    "a plus-address": ("accepted", google("ada+calls@northwind.example")),
+    "a plus-address, declined": (
+        "declined",
+        google({"email": "ada+calls@northwind.example", "responseStatus": "declined"}),
+    ),
+    "organizes under a plus-address": ("accepted", google(GUEST, organizer={"email": "Ada+1@northwind.example"})),
+    "organizes under the address of self": ("accepted", google(me("needsAction"), organizer={"email": ALIAS.upper()})),
+    "a name around the own address": ("accepted", google(f"Ada <{OWN}>")),
+    "quotes around the own address": ("accepted", outlook(them("accepted", f"'{OWN}'"))),
 }
+ODD: tuple[Any, ...] = (None, True, 0, 1.5, "", "x", [], [None], [[]], {}, {"email": None}, {"x": {"y": []}})
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_an_odd_value_anywhere(odd: Any) -> None:
+    """A value that nobody expected in one field of a payload hides the owner's answer, or fails the whole plan."""
+    rules: dict[str, Any] = {
+        "accepted_only": True, "skip_declined": True, "external_only": True, "min_attendees": 2,
+        "title_excludes": ["private"], "skip_kinds": list(KINDS), "organizers": ["x"], "series": ["y"],
+    }  # fmt: skip
+    for whole in (google(me(), GUEST), outlook(them("accepted"), GUEST, **held_by(COLLEAGUE), **top("accepted"))):
+        fields = [*whole, "organizer", "eventType", "start", "showAs", "responseStatus", "isOrganizer", "locations"]
+        for name in {*fields} - {"attendees", "isCancelled"}:
+            assert wants({**whole, name: odd}, accepted_only=True)
+            wants({**whole, name: odd}, **rules)
+        for name in ("email", "emailAddress", "status", "responseStatus", "self", "type", "resource", "organizer"):
+            wants({**whole, "attendees": [{**whole["attendees"][0], name: odd}, odd]}, **rules)
+        assert wants({**whole, "attendees": [*whole["attendees"], odd]}, accepted_only=True, external_only=True)
+        wants({**whole, "attendees": odd}, **rules)
+    wants(odd, **rules)
 
 
 @pytest.mark.parametrize(("answer", "raw"), ANSWERS.values(), ids=ANSWERS)
@@ -151,6 +189,55 @@ OUTSIDERS = {
         False,
         outlook(them("accepted"), them("none", "/o=ExchangeLabs/ou=Group/cn=Recipients/cn=sales")),
     ),
+    "Outlook, owner is invited under an alias": (
+        False,
+        outlook(them("accepted", ALIAS), **held_by(COLLEAGUE), **top("accepted", isOrganizer=False)),
+    ),
+    "Outlook, owner is invited under an alias, no answer in the list": (
+        False,
+        outlook(them("none", ALIAS), **held_by(COLLEAGUE), **top("accepted", isOrganizer=False)),
+    ),
+    "Outlook, owner is invited under an alias, with a colleague": (
+        False,
+        outlook(them("accepted", ALIAS), "bo2@northwind.example", **held_by(COLLEAGUE), **top("accepted")),
+    ),
+    "Outlook, owner is invited under an alias, with a guest": (
+        True,
+        outlook(them("accepted", ALIAS), GUEST, **held_by(COLLEAGUE), **top("accepted")),
+    ),
+    "Outlook, a guest under the owner's name, owner is listed": (
+        True,
+        outlook(them("accepted"), "ada@fabrikam.example", **held_by(COLLEAGUE), **top("accepted")),
+    ),
+    "Outlook, a guest under the owner's name with another answer": (
+        True,
+        outlook(them("declined", "ada@fabrikam.example"), **held_by(COLLEAGUE), **top("accepted")),
+    ),
+    "Outlook, a lone guest, the owner is not listed": (
+        True,
+        outlook(GUEST, **held_by(COLLEAGUE), **top("accepted", isOrganizer=False)),
+    ),
+    "Outlook, a lone guest, the owner organizes": (True, outlook(GUEST, **held_by(OWN), isOrganizer=True)),
+    "Outlook, the room holds it": (
+        False,
+        outlook(them("accepted"), COLLEAGUE, them("none", "r@x.example", type="Resource"), **held_by("R@x.example")),
+    ),
+    "Outlook, a room that is a place": (
+        False,
+        outlook(
+            them("accepted"),
+            COLLEAGUE,
+            "room@other.example",
+            locations=[{"locationType": "conferenceRoom", "locationEmailAddress": "Room@other.example"}],
+        ),
+    ),
+    "a room that is listed twice": (
+        False,
+        google(me(), {"email": "r@x.example", "resource": True}, {"email": "r@x.example"}),
+    ),
+    "a colleague with a name around": (False, google(me(), f"Bo <{COLLEAGUE}>", f"'{COLLEAGUE}'")),
+    "a guest with a name around": (True, google(me(), f"Chen <{GUEST}>")),
+    "a domain with a dot at its end": (False, google(me(email=OWN), f"{COLLEAGUE}.")),
     "Outlook, an address with its protocol": (False, outlook(them("accepted"), them("none", f"SMTP:{COLLEAGUE}"))),
 }
 
@@ -169,6 +256,11 @@ def test_people_from_elsewhere(expected: bool, raw: Any) -> None:
         (True, ["northwind.de"], ["chen@eu.northwind.de"]),
         (True, ["northwind.de"], [GUEST]),
         (True, [], ["chen@northwind.de"]),
+        (False, ["b\u00fccher.example"], ["chen@xn--bcher-kva.example"]),
+        (False, ["XN--BCHER-KVA.example"], ["chen@B\u00dcCHER.example", "dina@bu\u0308cher.example"]),
+        (False, ["northwind.de."], ["chen@northwind.de"]),
+        (False, ["*.northwind.de"], ["chen@eu.northwind.de"]),
+        (True, ["*.northwind.de"], ["chen@evilnorthwind.de"]),
     ],
 )
 def test_several_domains_of_one_company(expected: bool, domains: list[str], guests: list[str]) -> None:
@@ -196,6 +288,17 @@ COUNTS = {
     "Google, self and own address": (2, google(me(), OWN, GUEST)),
     "Google, without an address": (2, google(me(), {"displayName": "Chen"})),
     "Google, nothing known": (0, google()),
+    "Google, under a plus-address": (2, google("ada+x@northwind.example", GUEST)),
+    "Google, both addresses": (2, google(me(email=OWN), "ada+x@northwind.example", GUEST)),
+    "Google, a guest under two spellings": (2, google(me(), "chen+x@fabrikam.example", GUEST)),
+    "Google, a room holds it": (
+        2,
+        google(me(), GUEST, {"email": "r@x.example", "resource": True}, organizer={"email": "r@x.example"}),
+    ),
+    "Outlook, invited under an alias, one to one": (
+        2,
+        outlook(them("accepted", ALIAS), **held_by(GUEST), **top("accepted", isOrganizer=False)),
+    ),
     "Outlook, one to one, the owner organizes": (2, outlook(GUEST, **held_by(OWN), isOrganizer=True)),
     "Outlook, one to one, the guest organizes": (2, outlook(them("accepted"), **held_by(GUEST), isOrganizer=False)),
     "Outlook, under an alias": (2, outlook(GUEST, **held_by(MASKED), isOrganizer=True)),
@@ -242,6 +345,9 @@ def test_an_organizer_under_an_alias() -> None:
         ("pri\u200bvate", "private"),
         ("\u0130stanbul", "i\u0307stanbul"),
         ("o\ufb03ce", "office"),
+        ("pri\u034fvate", "private"),
+        ("private\ufe0f", "private"),
+        ("Gespr\u00e4ch\u2028privat", "gespr\u00e4ch\u3000privat"),
     ],
 )
 def test_text_is_compared_as_people_read_it(title: str, text: str) -> None:
@@ -259,13 +365,13 @@ def test_addresses_are_compared_as_people_read_them() -> None:
 
 
 KINDS = {
-    "focus_time": [google(eventType="focusTime")],
-    "out_of_office": [google(eventType="outOfOffice"), outlook(showAs="oof")],
+    "focus_time": [google(eventType="focusTime"), google(eventType="FocusTime")],
+    "out_of_office": [google(eventType="outOfOffice"), outlook(showAs="oof"), outlook(showAs="Oof")],
     "working_location": [google(eventType="workingLocation"), outlook(showAs="workingElsewhere")],
     "birthday": [google(eventType="birthday")],
     "from_gmail": [google(eventType="fromGmail")],
     "all_day": [google(start={"date": "2025-06-10"}), outlook(isAllDay=True)],
-    "free": [google(transparency="transparent"), outlook(showAs="free")],
+    "free": [google(transparency="transparent"), google(transparency="TRANSPARENT"), outlook(showAs="Free")],
 }
 
 
@@ -294,6 +400,10 @@ def test_kinds_of_odd_events(raw: Any) -> None:
         ({"internal_domains": "northwind.de"}, "internal_domains must be a list of texts"),
         ({"internal_domains": ["bo@northwind.de"]}, "internal_domains must be"),
         ({"internal_domains": [" "]}, "internal_domains must be"),
+        ({"internal_domains": ["https://northwind.de"]}, "internal_domains must be"),
+        ({"internal_domains": ["north wind.de"]}, "internal_domains must be"),
+        ({"internal_domains": ["*"]}, "internal_domains must be"),
+        ({"internal_domains": ["a.*.de"]}, "internal_domains must be"),
     ],
 )
 def test_settings_that_make_no_policy(rules: dict[str, Any], said: str) -> None:
