@@ -18,15 +18,16 @@ from .records import Result, error_in, identity_of
 
 
 class History:
-    """The last result of each event. Needs about 150 bytes per event."""
+    """The last result of each event. Needs less than 300 bytes per event, however many actions each has."""
 
     def __init__(self, file: JournalFile, *, retry_failed: bool) -> None:
         self._file = file
         self._retry_failed = retry_failed
         self._places: dict[int, int] = {}
         """For each event, the place of its last result in the file."""
-        self._repeated: set[int] = set()
-        """Deduplication keys of repeated actions: later actions with the same key must be repeated, too."""
+        self._settled: set[int] = set()
+        """Deduplication keys of these results, without those of actions that this run performs: later actions with such
+        a key must be performed, too."""
         self._met: set[int] = set()
         """Events with an action that was left out."""
         self.strangers: int = 0
@@ -38,10 +39,14 @@ class History:
 
     async def load(self) -> None:
         """Read the file. Raises `JournalError`."""
+        keys: dict[int, int] = {}
         for number, (place, result) in enumerate(self._file.results()):
             if number % 256 == 255:
                 await asyncio.sleep(0)
-            self._places[hash(result.event_id)] = place
+            event = hash(result.event_id)
+            self._places[event] = place
+            keys[event] = hash(result.deduplication_key)
+        self._settled = set(keys.values())
         self.strangers = len(self._places)
 
     def look_for(self, actions: Iterable[Action]) -> None:
@@ -52,6 +57,26 @@ class History:
     def known(self, action: Action) -> Outcome | None:
         """Return an action's earlier outcome; `None` if the action must be performed. Raises `JournalError`."""
         event = event_of(action)
+        key = hash(str(action.deduplication_key)) if isinstance(action, ScheduleBot) else None
+        result = self._last(event)
+        if (
+            result is not None
+            and (key is None or key in self._settled)
+            and _identity(action) == result.identity
+            and not self._again(action, result)
+        ):
+            self._met.add(hash(event))
+            return _resumed(action, result)
+        if result is not None:
+            # From now on, this run's actions determine the event's bot.
+            del self._places[hash(event)]
+            self._met.discard(hash(event))
+        if key is not None:
+            self._settled.discard(key)
+        return None
+
+    def _last(self, event: str) -> Result | None:
+        """Return the last result of an event; `None` if the journal has none, or this run has performed an action on it."""
         place = self._places.get(hash(event))
         if place is None:
             return None
@@ -59,16 +84,7 @@ class History:
         if result.event_id != event:  # another event with this hash
             return None
         self.strangers = 0
-        key = hash(action.deduplication_key) if isinstance(action, ScheduleBot) else None
-        if key not in self._repeated and _identity(action) == result.identity and not self._again(action, result):
-            self._met.add(hash(event))
-            return _resumed(action, result)
-        # From now on, this run's actions determine the event's bot.
-        del self._places[hash(event)]
-        self._met.discard(hash(event))
-        if key is not None:
-            self._repeated.add(key)
-        return None
+        return result
 
     def _again(self, action: Action, result: Result) -> bool:
         """Return whether to repeat an action that the journal contains."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import tracemalloc
 from pathlib import Path
 
+import msgspec
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -28,9 +30,12 @@ def action(step: Step) -> Action:
 
 
 def effect(bots: dict[tuple[str, str], object], action: Action) -> None:
-    """What an action does to the bots, by event and key."""
+    """What an action does to the bots, by event and key. Events with one key share a bot, hence its configuration."""
     if isinstance(action, ScheduleBot):
         bots[event_of(action), action.deduplication_key] = action.bot_config
+        for bot in bots:
+            if bot[1] == action.deduplication_key:
+                bots[bot] = action.bot_config
     else:
         for bot in [bot for bot in bots if bot[0] == event_of(action)]:
             del bots[bot]
@@ -75,6 +80,8 @@ STEPS = st.lists(st.tuples(st.integers(0, 1), st.sampled_from([ON, OTHER, CHANGE
 @example(runs=[([(0, ON), (0, OFF)], 9, frozenset({0}))], last=[(0, ON), (0, OFF)])
 @example(runs=[([(0, ON), (0, OTHER), (0, CHANGED)], 9, frozenset({1}))], last=[(0, ON), (0, OTHER), (0, CHANGED)])
 @example(runs=[([(0, ON)], 9, frozenset()), ([(0, CHANGED)], 9, frozenset())], last=[(0, ON)])
+@example(runs=[([(0, OTHER), (0, CHANGED), (1, ON)], 9, frozenset())], last=[(0, OTHER), (0, CHANGED), (1, ON)])
+@example(runs=[([(1, ON)], 9, frozenset())], last=[(0, CHANGED), (1, ON)])
 def test_the_end_state_is_that_of_a_run_without_a_journal(
     runs: list[tuple[list[Step], int, frozenset[int]]], last: list[Step]
 ) -> None:
@@ -117,3 +124,27 @@ def test_a_key_that_was_retried_does_not_overwrite_what_came_after_it(tmp_path: 
     assert server.run([first, second], fails=frozenset({0})) == (2, 0)
     assert server.run([first, second]) == (2, 0)
     assert server.run([first, second]) == (0, 2)
+
+
+def test_memory(tmp_path: Path) -> None:
+    """Would need hundreds of megabytes for a journal of some hundred thousand lines."""
+    events, each = 2000, 10
+    path = tmp_path / "journal"
+    job = [
+        ScheduleBot(event_id(number), f"2031-05-01T10:00:00Z-https://zoom.us/j/{number}/{turn}")
+        for turn in range(each)
+        for number in range(events)
+    ]
+    path.write_bytes(b"".join(msgspec.json.encode(result_of(Outcome(one, None, None, 1, 0.0))) + b"\n" for one in job))
+    tracemalloc.start()
+    try:
+        file = JournalFile(Journal(path))
+        before, _ = tracemalloc.get_traced_memory()
+        history = History(file, retry_failed=False)
+        asyncio.run(history.load())
+        assert [history.known(one) for one in job] == [None] * len(job)
+        _, most = tracemalloc.get_traced_memory()
+        file.close()
+    finally:
+        tracemalloc.stop()
+    assert (most - before) / events < 400  # 300, and what does not grow with the events
