@@ -112,6 +112,8 @@ def _why_changed(decision: Decision, event: CalendarEvent | None, now: datetime)
         return ALREADY
     if not same_event or event.updated_at > decision.updated_at:
         return f"the event changed at {event.updated_at.isoformat()}, after the plan was made: plan anew"
+    if decision.detach and not coming:
+        return None  # an earlier run ended between the two requests
     if _identities(coming) != _identities(tuple(bot for bot in decision.bots if bot.start_time > now)):
         return "the event's bots changed after the plan was made: plan anew"
     return None

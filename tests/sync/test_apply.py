@@ -8,10 +8,12 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from recall_async import (
     AuthenticationError,
     ConfigurationError,
+    Deduplication,
     Outcome,
     Plan,
     RecordingPolicy,
@@ -219,6 +221,22 @@ async def test_a_journal_goes_on_where_it_ended(sandbox, recall, tmp_path):
     lines = [json.loads(line)["event_id"] for line in journal.read_text().splitlines()]
     assert set(lines) == {change.event_id for change in plan}
     assert not await recall.plan(policy=EVERYTHING)
+
+
+@pytest.mark.parametrize("journal", [True, False])
+async def test_a_change_of_two_requests_goes_on_after_the_first(sandbox, recall, tmp_path, journal):
+    """An event would be left without a bot, because apply was killed between the removal and the new bot."""
+    await outcomes(recall, await recall.plan(policy=EVERYTHING))
+    plan = await recall.plan(policy=RecordingPolicy(deduplication=Deduplication.EVENT), remove_foreign=True)
+    change = replace(next(iter(plan)), detach=True)
+    plan = replace(plan, decisions=(change,))
+    options = {"journal": tmp_path / "results.jsonl"} if journal else {}
+    async with recall.apply(plan, concurrency=1, **options) as killed:
+        assert (await anext(killed)).action == change.actions[0]
+    await recall.calendar_events.remove_bot(change.event_id)  # the second request may have been sent, too
+    assert {outcome.status for outcome in await outcomes(recall, plan, **options)} == {"done"}
+    event = await recall.calendar_events.retrieve(change.event_id)
+    assert [bot.deduplication_key for bot in event.bots] == [change.deduplication_key]
 
 
 async def test_cancelled_at_any_moment(sandbox, recall):
