@@ -21,11 +21,11 @@ def parse_base_url(text: object) -> URL:
     if not given.isprintable() or " " in given:
         raise invalid("base_url", "a URL without spaces and line breaks", given)
     try:
-        url = URL(given)
-        path, host = url.path, url.host
-    except ValueError:  # UnicodeError, too, which bad international names raise
+        url = URL(str(URL(given)))  # twice: yarl accepts hosts such as [:b] that it cannot read again
+        path, host, has_user = url.path, url.host, url.user is not None or url.password is not None
+    except (ValueError, IndexError):  # UnicodeError, too; yarl raises IndexError for some hosts
         raise invalid("base_url", "a URL such as https://us-west-2.recall.ai", given) from None
-    if url.user is not None or url.password is not None:
+    if has_user:
         raise ConfigurationError("base_url must not hold a user or a password: the key is sent in a header")
     if url.scheme not in ("http", "https") or not host:
         raise invalid("base_url", "the URL of a server such as https://us-west-2.recall.ai", given)
@@ -59,7 +59,7 @@ def same_origin(here: URL, link: str) -> URL | None:
         if here.scheme == "https" and unsafe:
             origin[0], origin[2] = here.scheme, here.port
         same = origin == [here.scheme, here.host, here.port] and not there.user and not there.password
-    except (ValueError, IndexError):  # yarl raises IndexError for some hosts that are none
+    except (ValueError, IndexError):  # as above
         same = False
     if not same or not _LINK.fullmatch(link):
         return None

@@ -61,7 +61,7 @@ class KeyMask:
         for form in self._plain:
             if form.lower() in lower:
                 text = re.sub(re.escape(form), MASK, text, flags=re.IGNORECASE)
-        if self._plain and _ESCAPED.search(text) and self._key.lower() in _unescaped(text).lower():
+        if self._plain and _ESCAPED.search(text):
             text = re.sub("".join(map(_written, self._key)), MASK, text, flags=re.IGNORECASE)
         return text
 
