@@ -32,8 +32,8 @@ class Call(Generic[T]):
     """A request that is to be answered, and what has become of it so far."""
 
     __slots__ = (
-        "account", "begun", "ended", "idempotency_key", "in_doubt", "key_wait", "number", "operation", "policy", "priority",
-        "request", "status", "until", "watched",
+        "account", "begun", "ended", "idempotency_key", "in_doubt", "number", "operation", "policy", "priority", "request",
+        "status", "told_waited", "until", "waits", "watched",
     )  # fmt: skip
 
     def __init__(
@@ -62,10 +62,18 @@ class Call(Generic[T]):
         """In the process, once somebody is told of it."""
         self.watched: bool = False
         """Whether somebody is told of it."""
-        self.key_wait: float = 0.0
-        """Seconds that it waited for its deduplication key."""
+        self.waits: dict[str, float] = {}
+        """Seconds that it has waited since its last attempt for something other than its quota, by reason."""
+        self.told_waited: float = self.account.waited
+        """The part of `account.waited` that events have told."""
         self.status: int | None = None
         """Of the last response."""
+
+    def count_wait(self, reason: str, seconds: float) -> None:
+        """Count seconds that it waited for something other than its quota."""
+        self.account.waited += seconds
+        if seconds > 0.0:
+            self.waits[reason] = self.waits.get(reason, 0.0) + seconds
 
     def renew_key(self) -> None:
         """Take a new idempotency key, if the operation has one: what came before is settled."""

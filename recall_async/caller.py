@@ -14,7 +14,7 @@ import random
 import time
 import warnings
 from collections.abc import Coroutine, Mapping
-from logging import DEBUG, INFO
+from logging import INFO
 from typing import Any, TypeVar
 
 from . import checks
@@ -205,7 +205,7 @@ class Client:
         call = Call(request, priority, until, retry or self.policy, idempotency_key, account)
         # A coroutine of its own on the way to each call would cost every call.
         call.watched = self.observers.wants(INFO)
-        return self._told(call) if call.watched and self.observers.wants(DEBUG) else self._perform(call)
+        return self._told(call) if call.watched else self._perform(call)
 
     async def _told(self, call: Call[T]) -> T:
         """Make a call, and tell of its beginning and end."""
@@ -277,8 +277,8 @@ class Client:
                 f"{call.operation}: another call with the same deduplication key took until the deadline. Nothing "
                 "was sent for this one: allow a longer deadline, or make one call after the other."
             ) from error
-        call.key_wait = asyncio.get_running_loop().time() - call.begun
-        call.account.waited += call.key_wait
+        finally:
+            call.count_wait("key", asyncio.get_running_loop().time() - call.begun)
 
     async def _until_answered(self, call: Call[T], shared: Workspace) -> T:
         lane = self._lanes.get(call.operation) or self.lane(call.operation)
@@ -292,15 +292,22 @@ class Client:
         try:
             while True:
                 asked = loop.time()
+                begun = asked
                 if passage is not None:
-                    await passage.wait(call.until)
+                    try:
+                        await passage.wait(call.until)
+                    finally:
+                        begun = loop.time()
+                        call.count_wait("outage", begun - asked)
                 if asked >= call.until:
                     raise DeadlineExceededError(
                         f"{call.operation}: the deadline has passed before a request could be sent: allow a longer one."
                     )
                 before = lane.statistics() if call.watched else None
-                slot = await lane.admit(call.priority, call.request.start, call.until, retry=account.attempts > 0)
-                account.waited += loop.time() - asked
+                try:
+                    slot = await lane.admit(call.priority, call.request.start, call.until, retry=account.attempts > 0)
+                finally:
+                    account.waited += loop.time() - begun
                 if self.closed:
                     slot.unused()
                     raise self._closed_under(call)
@@ -313,7 +320,7 @@ class Client:
                     continue
                 account.attempts += 1
                 if before is not None:
-                    self._report.granted(call, loop.time() - asked, before, lane)
+                    self._report.granted(call, before, lane)
                 if passage is None:
                     number = account.attempts
                     verdict = await self._attempt(call, slot, number, lane)
@@ -341,7 +348,8 @@ class Client:
                 if passage is not None and passage.excused():
                     # The server's failure, and not the call's. While the operation is parked, the breaker says when.
                     if passage.may_send():
-                        await asyncio.sleep(call.policy.delay(number, random.random()))
+                        after = call.policy.delay(number, random.random())
+                        await self._wait_to_retry(call, Retry(after, False, None, error, False))
                     continue
                 if not isinstance(verdict, Retry) or now + max(verdict.after, verdict.pause or 0.0) > call.until:
                     raise error
@@ -352,16 +360,21 @@ class Client:
                         error.add_note("It was not tried again because the workspace's retry budget is used up.")
                         raise error
                     await asyncio.sleep(call.policy.delay(number, random.random()) or 1.0)
+                    call.count_wait("budget", loop.time() - now)
                     now = loop.time()
                 if verdict.new_key:
                     call.renew_key()
-                self._report.retried(call, verdict)
-                if verdict.after:
-                    account.waited += verdict.after
-                    await asyncio.sleep(verdict.after)
+                await self._wait_to_retry(call, verdict)
         finally:
             if passage is not None:
                 passage.close()
+
+    async def _wait_to_retry(self, call: Call[Any], retry: Retry) -> None:
+        self._report.retried(call, retry)
+        if retry.after:
+            call.account.waited += retry.after
+            call.told_waited += retry.after
+            await asyncio.sleep(retry.after)
 
     async def _attempt(self, call: Call[T], slot: Slot, number: int, lane: QuotaLane) -> Done[T] | Retry | GiveUp:
         request, policy = call.request, call.policy

@@ -1,10 +1,10 @@
-"""What a session does while a caller waits, told as it happens: to functions of the program, and to the log.
+"""Events: what a session does, passed to functions of the program and to the log. docs/observability.md
 
 `RecallSession(on_event=...)` takes a function, or several, that are called with one of the frozen objects below. They run
-in the task that makes the call and must not wait; what they raise is logged and changes nothing. docs/observability.md
+in the task that makes the call and must not block; an exception in them is logged and changes nothing.
 
-The logger `recall_async` tells the same: attempts at DEBUG, retries and waits of more than a second at INFO, pauses and
-a reduced pace at WARNING. `RECALL_LOG=debug` or `info` prints it to standard error.
+The logger `recall_async` gets the same: attempts at DEBUG, retries and everything that took more than a second at INFO,
+pauses and a reduced pace at WARNING. `RECALL_LOG=debug` or `info` prints the log to standard error.
 """
 
 from __future__ import annotations
@@ -20,22 +20,31 @@ from .checks import invalid
 from .secrecy import one_line
 
 LONG_WAIT: Final = 1.0
-"""Seconds of a wait from which it is logged at INFO."""
+"""Seconds from which a wait, an attempt or a call is logged at INFO."""
 REQUEST_IDS: Final = ("x-request-id", "request-id", "x-amzn-requestid", "cf-ray")
-"""Headers in which a server, or what stands before it, names a request."""
+"""Response headers that hold the request id, which the server or a proxy in front of it assigned."""
+WAITED_FOR: Final = {
+    "quota": "for the quota",
+    "pause": "for the pause after a 429",
+    "pace": "because of the reduced pace after a 429",
+    "key": "for another call with the same deduplication key",
+    "outage": "for the server, which was unavailable",
+    "budget": "for the retry budget of the workspace",
+}
+"""The reasons of `SlotGranted.why`, in words."""
 
 logger: logging.Logger = logging.getLogger("recall_async")
 _numbers: count[int] = count(1)
 
 
 def next_call() -> int:
-    """Number the calls of the process, so that what is told of one can be put together."""
+    """Return the next number for a call; numbers are unique in the process."""
     return next(_numbers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """The root of all that is told."""
+    """The base class of all events."""
 
     level: ClassVar[int] = logging.DEBUG
     workspace: str
@@ -52,10 +61,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallEvent(Event):
-    """Something about one call."""
+    """An event of one call."""
 
     operation: str
-    """Its operation, such as `calendar_events.schedule_bot`."""
+    """The operation of the call, such as `calendar_events.schedule_bot`."""
     call: int
     """A number that all events of the call share."""
 
@@ -76,38 +85,45 @@ class CallEnded(CallEvent):
     """A call is over."""
 
     attempts: int
-    """Requests that were sent for it."""
+    """The number of requests that were sent."""
     waited: float
-    """Seconds that it waited for its quota, for others with its deduplication key, and between attempts."""
+    """Seconds spent waiting for the quota, for other calls with the same deduplication key, and between attempts."""
     duration: float
-    """Seconds in all."""
+    """Seconds in total."""
     error: str | None
-    """The name of the exception that it raises; `None` if it was done."""
+    """The class name of the exception that the call raised; `None` if it succeeded."""
     status: int | None = None
-    """Of the last response, where there was one."""
+    """The status of the last response, if there was one."""
+
+    @property
+    def log_level(self) -> int:
+        """The level at which it is logged: INFO for a call of which the lines before it do not tell everything."""
+        slow = self.duration - (self.waited if self.error is None else 0.0) >= LONG_WAIT
+        return logging.INFO if slow or self.attempts > 1 else logging.DEBUG
 
     def __str__(self) -> str:
-        end = self.error or "done"
         return (
-            f"{self.operation} #{self.call}: {end} after {self.duration:.2f} s, of which it waited {self.waited:.2f} s; "
-            f"{self.attempts} requests"
+            f"{self.operation} #{self.call}: {self.error or 'done'} after {self.duration:.2f} s, {self.waited:.2f} s of it "
+            f"waiting; {self.attempts} request{'' if self.attempts == 1 else 's'}"
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotGranted(CallEvent):
-    """A call may send a request."""
+    """A call may send a request now."""
 
     attempt: int
     """The number of the request, from 1."""
     wait: float
-    """Seconds that it waited for this."""
+    """Seconds that the call waited for this, without the backoff that `RetryScheduled.after` has."""
     why: str
-    """Why it waited: `nothing`, `quota` (all slots taken, or others first), `pause` (after a 429), `pace` (reduced after a
-    429), or `key` (another call had its deduplication key)."""
+    """The longest part of the wait: `quota` (all slots were taken, or other calls had precedence), `pause` (after a 429),
+    `pace` (reduced after a 429), `key` (another call with the same deduplication key was in flight), `outage` (the server
+    was unavailable), `budget` (the retry budget was used up), or `nothing`."""
     taken: int
-    """Slots of the quota that are taken now."""
+    """Slots of the quota in use now."""
     limit: int
+    """Slots of the quota in total."""
 
     @property
     def log_level(self) -> int:
@@ -115,27 +131,33 @@ class SlotGranted(CallEvent):
         return logging.INFO if self.wait >= LONG_WAIT else logging.DEBUG
 
     def __str__(self) -> str:
-        return (
-            f"{self.operation} #{self.call}: waited {self.wait:.2f} s for attempt {self.attempt} ({self.why}); "
-            f"{self.taken} of {self.limit} slots are taken"
-        )
+        reason = WAITED_FOR.get(self.why)
+        waited = f"waited {self.wait:.2f} s {reason}" if reason else "did not wait"
+        slots = f"{self.taken} of {self.limit} slots are in use"
+        return f"{self.operation} #{self.call}: {waited} before attempt {self.attempt}; {slots}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptEnded(CallEvent):
-    """A request was answered, failed or cancelled."""
+    """A request got its response, failed, or was cancelled."""
 
     attempt: int
+    """The number of the request, from 1."""
     status: int | None
-    """Of the response; `None` if there was none."""
+    """The status of the response; `None` if there was no response."""
     error: str | None
-    """Why there was none, or why it is not one: the name of an exception."""
+    """The class name of the exception if there was no response or it could not be used."""
     duration: float
     """Seconds from sending to the end of the response."""
     request_id: str | None
-    """How the server, or what stands before it, names the request."""
+    """The request id that the server, or a proxy in front of it, assigned."""
     headers: Mapping[str, str]
-    """Of the response, of a successful one too, by lower-case name."""
+    """The headers of the response, also of a successful one, by lower-case name."""
+
+    @property
+    def log_level(self) -> int:
+        """The level at which it is logged."""
+        return logging.INFO if self.duration >= LONG_WAIT else logging.DEBUG
 
     def __str__(self) -> str:
         named = f", request id {one_line(self.request_id, 80)}" if self.request_id else ""
@@ -151,38 +173,37 @@ class RetryScheduled(CallEvent):
 
     level: ClassVar[int] = logging.INFO
     attempt: int
-    """The number of the one that failed."""
+    """The number of the request that failed."""
     reason: str
     """The status of its response, or `no answer`, `timeout`."""
     after: float
-    """Seconds until then, at the least."""
+    """Seconds until the next request, at the least: the backoff, or the pause after a 429."""
     new_key: bool
-    """Whether it gets a new idempotency key."""
+    """True if the next request has a new idempotency key."""
 
     def __str__(self) -> str:
-        return (
-            f"{self.operation} #{self.call}: attempt {self.attempt} failed ({self.reason}); "
-            f"the next one follows in {self.after:.2f} s"
-        )
+        again = "after the pause" if self.reason == "429" else f"in {self.after:.2f} s"
+        return f"{self.operation} #{self.call}: attempt {self.attempt} failed ({self.reason}), trying again {again}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paused(CallEvent):
-    """A 429 holds back all requests of an operation."""
+    """A 429 response pauses all requests of an operation."""
 
     level: ClassVar[int] = logging.WARNING
     seconds: float
+    """How long they pause."""
 
     def __str__(self) -> str:
         return (
-            f"{self.operation}: the server answered 429, so all requests of workspace {self.workspace} pause for "
-            f"{self.seconds:.1f} s: somebody else uses its quota, too"
+            f"{self.operation} #{self.call}: answered 429, so the requests of workspace {self.workspace} pause for "
+            f"{self.seconds:.1f} s; another client uses its quota, or the quota is smaller than configured"
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaceChanged(CallEvent):
-    """An operation goes slower than its quota allows because others use that too, or goes at full pace again."""
+    """An operation slows down after a 429, because other clients use its quota too, or is back at its full pace."""
 
     pace: float | None
     """Requests per second; `None` for the full pace."""
@@ -194,10 +215,8 @@ class PaceChanged(CallEvent):
 
     def __str__(self) -> str:
         if self.pace is None:
-            return f"{self.operation}: requests go at the full pace again"
-        return (
-            f"{self.operation}: requests go at {self.pace:.2f} a second for a while, because others use the quota too"
-        )
+            return f"{self.operation}: requests are sent at the full pace again"
+        return f"{self.operation}: at most {self.pace:.2f} requests a second for a while, because of the 429"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,25 +224,27 @@ class BulkParked(Event):
     """Bulk calls of an operation wait because the server is unavailable."""
 
     operation: str
+    """The operation of the calls."""
     cause: str
-    """`503`, say, or `no response`."""
+    """Such as `503`, or `no response`."""
     next_try: float
-    """Seconds until a request tries whether it is back."""
+    """Seconds until a request tests whether the server is back."""
 
     def __str__(self) -> str:
-        return f"{self.operation}: bulk calls wait, the server is unavailable ({self.cause})"
+        return f"{self.operation}: bulk calls wait because the server is unavailable ({self.cause})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BulkResumed(Event):
-    """Bulk calls of an operation go on."""
+    """Bulk calls of an operation continue."""
 
     operation: str
+    """The operation of the calls."""
     seconds: float
-    """For how long the server was unavailable."""
+    """How long the server was unavailable."""
 
     def __str__(self) -> str:
-        return f"{self.operation}: bulk calls go on after {self.seconds:.1f} s"
+        return f"{self.operation}: bulk calls continue after {self.seconds:.1f} s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,9 +252,13 @@ class JobProgressed(Event):
     """An action of a bulk job is finished."""
 
     done: int
+    """Actions of the job that were done so far."""
     failed: int
+    """Actions that failed."""
     skipped: int
+    """Actions that were skipped."""
     total: int | None
+    """Actions of the job, if known."""
 
     def __str__(self) -> str:
         of = "" if self.total is None else f" of {self.total}"
@@ -247,21 +272,23 @@ class PlanMade(Event):
 
     level: ClassVar[int] = logging.INFO
     events: int
-    """Events that were looked at."""
+    """The number of events that were examined."""
     requests: int
-    """Requests that the plan takes."""
+    """The number of requests that applying the plan takes."""
     duration: float
-    """Seconds."""
+    """Seconds that planning took."""
 
     def __str__(self) -> str:
-        return f"plan: {self.events} events were looked at, {self.requests} requests are needed ({self.duration:.1f} s)"
+        return (
+            f"plan: examined {self.events} events in {self.duration:.1f} s; applying it takes {self.requests} requests"
+        )
 
 
 Listener = Callable[[Event], object]
 
 
 class Observers:
-    """Who is told what a session does: the functions that it was given, and the log."""
+    """Pass events on: to the functions that a session was given, and to the log."""
 
     __slots__ = ("_functions",)
 
@@ -273,20 +300,20 @@ class Observers:
             given = tuple(functions) if isinstance(functions, Iterable) else (functions,)
         for function in given:
             if not callable(function):
-                raise invalid("on_event", "a plain function that takes an event, or several", function)
+                raise invalid("on_event", "a function that takes an event, or several such functions", function)
         self._functions = given
 
     def wants(self, level: int) -> bool:
-        """Whether anybody listens to events of this level."""
+        """Return true if a function listens, or the log takes events of this level."""
         return bool(self._functions) or logger.isEnabledFor(level)
 
     @property
     def listening(self) -> bool:
-        """Whether functions listen, beside the log."""
+        """True if functions listen, besides the log."""
         return bool(self._functions)
 
     def tell(self, event: Event, *, log: bool = True) -> None:
-        """Tell everybody; nobody's failure is the caller's."""
+        """Log the event and call the functions with it. An exception in one is logged and not raised."""
         level = event.log_level
         if log and logger.isEnabledFor(level):
             told = {
@@ -301,12 +328,15 @@ class Observers:
 
 
 def request_id_of(headers: Mapping[str, str]) -> str | None:
-    """How the server names a request; `headers` are by lower-case name."""
+    """Return the request id of a response; `headers` are by lower-case name."""
     return next((headers[name] for name in REQUEST_IDS if name in headers), None)
 
 
 def log_as_the_environment_says() -> None:
-    """Print the log to standard error if `RECALL_LOG` is `debug` or `info`. Raises `ConfigurationError` for other levels."""
+    """Print the log to standard error if `RECALL_LOG` is `debug`, `info` or `warning`.
+
+    Raises `ConfigurationError` for other values.
+    """
     wanted = os.environ.get("RECALL_LOG")
     if not wanted:
         return
@@ -321,4 +351,4 @@ def log_as_the_environment_says() -> None:
 
 
 class _EnvironmentHandler(logging.StreamHandler):  # type: ignore[type-arg]
-    """The handler that `RECALL_LOG` asks for; there is one at the most."""
+    """The handler that `RECALL_LOG` installs, at most once."""

@@ -1,4 +1,4 @@
-"""What is told of calls: the moments of `caller.py`, put into the words of `events.py`."""
+"""Makes the events of calls: `caller.py` says when something happens, `events.py` has the classes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from .answers import told
 from .call import Call
 from .errors import APIError, AttemptTimeoutError, RecallError
 from .events import (
+    LONG_WAIT,
     AttemptEnded,
     BulkParked,
     BulkResumed,
@@ -31,17 +32,19 @@ from .transport import SendOnce
 
 
 class Reporter:
-    """Tells the observers of one session what its calls do. Nothing is put together that nobody wants to know."""
+    """Tells the observers of one session what its calls do. Makes no event that nobody listens to."""
 
     def __init__(self, workspace: str, observers: Observers, mask: KeyMask) -> None:
         self._workspace = workspace
         self._mask = mask
         self.slowed: set[str] = set()
-        """Operations that go slower than their quota, as far as was told."""
+        """Operations whose last `PaceChanged` told of a reduced pace."""
         self.observers: Observers = observers
 
     def started(self, call: Call[Any]) -> None:
         """A call begins."""
+        if not self.observers.wants(DEBUG):
+            return
         self.observers.tell(CallStarted(**self._about(call), priority=getattr(call.priority, "name", "?")))
 
     def ended(self, call: Call[Any], duration: float, error: BaseException | None) -> None:
@@ -57,21 +60,20 @@ class Reporter:
             )
         )
 
-    def granted(self, call: Call[Any], wait: float, before: LaneStatistics, lane: QuotaLane) -> None:
-        """A call has its slot after so many seconds; `before` is the lane when it began to wait."""
-        attempts = call.account.attempts
-        if attempts == 1 and call.key_wait > wait:
-            why = "key"
-        elif wait < 0.001:
-            why = "nothing"
-        else:
-            why = "pause" if before.paused else "pace" if before.pace is not None else "quota"
-        if attempts == 1:
-            wait += call.key_wait
-        now = lane.statistics()
+    def granted(self, call: Call[Any], before: LaneStatistics, lane: QuotaLane) -> None:
+        """A call has its slot; `before` is the lane when it began to wait for that."""
+        wait, now = call.account.waited - call.told_waited, lane.statistics()
+        reason = _lane_reason(before, now)
+        waits = {reason: wait - sum(call.waits.values())} | call.waits
+        call.told_waited, call.waits = call.account.waited, {}
         self.observers.tell(
             SlotGranted(
-                **self._about(call), attempt=attempts, wait=wait, why=why, taken=now.taken, limit=now.quota.limit
+                **self._about(call),
+                attempt=call.account.attempts,
+                wait=wait,
+                why="nothing" if wait < 0.001 else max(waits, key=waits.__getitem__),
+                taken=now.taken,
+                limit=now.quota.limit,
             )
         )
 
@@ -81,8 +83,9 @@ class Reporter:
             self.observers.tell(Paused(**self._about(call), seconds=seconds))
 
     def attempt_ended(self, call: Call[Any], attempt: SendOnce, begun: float, lane: QuotaLane) -> None:
-        """An attempt is over; it began at this time of the monotonic clock, if its call is watched."""
-        if call.watched and self.observers.wants(DEBUG):
+        """An attempt ended. `begun` is a time of the monotonic clock; it is used if the call is watched."""
+        duration = time.monotonic() - begun
+        if call.watched and self.observers.wants(INFO if duration >= LONG_WAIT else DEBUG):
             headers = told(attempt.headers.items(), self._mask.text)
             raised = sys.exc_info()[0]
             self.observers.tell(
@@ -95,7 +98,7 @@ class Reporter:
                     else None
                     if attempt.status
                     else "ConnectionFailedError",
-                    duration=time.monotonic() - begun,
+                    duration=duration,
                     request_id=request_id_of(headers),
                     headers=headers,
                 )
@@ -121,7 +124,7 @@ class Reporter:
             )
 
     def parked(self, operation: str, cause: str | None, seconds: float) -> None:
-        """Bulk calls wait because of `cause`, or go on if that is `None`; the log has it already."""
+        """Bulk calls wait because of `cause`, or continue if it is `None`; `outage.py` has logged it."""
         about = {"workspace": self._workspace, "operation": operation}
         if cause is None:
             self.observers.tell(BulkResumed(**about, seconds=seconds), log=False)
@@ -129,10 +132,17 @@ class Reporter:
             self.observers.tell(BulkParked(**about, cause=cause, next_try=seconds), log=False)
 
     def _about(self, call: Call[Any]) -> dict[str, Any]:
-        """What all events of a call say."""
+        """Return the fields that all events of a call have."""
         if not call.number:
             call.number = next_call()
         return {"workspace": self._workspace, "operation": call.operation, "call": call.number}
+
+
+def _lane_reason(before: LaneStatistics, now: LaneStatistics) -> str:
+    """Return why the lane made a call wait; `before` is the lane when the call arrived."""
+    if before.paused or now.throttled > before.throttled:
+        return "pause"
+    return "quota" if before.pace is None else "pace"
 
 
 def _reason(error: RecallError) -> str:

@@ -161,7 +161,7 @@ async def test_the_log(server: ScriptedServer, connect: Any, caplog: pytest.LogC
     by_level = {level: [r.getMessage() for r in caplog.records if r.levelno == level] for level in (10, 20, 30)}
     assert len([line for line in by_level[10] if "attempt" in line]) >= 3
     assert any("attempt 1 failed (429)" in line for line in by_level[20])
-    assert any("waited 1." in line and "(pause)" in line for line in by_level[20])
+    assert any("waited 1." in line and "for the pause" in line for line in by_level[20])
     assert any("pause for 1.9 s" in line for line in by_level[30])
     ended = next(record for record in caplog.records if getattr(record, "recall_event", "") == "CallEnded")
     assert (ended.recall_operation, ended.recall_attempts, ended.recall_error) == (RETRIEVE, 3, "NotFoundError")
