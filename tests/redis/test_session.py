@@ -149,29 +149,28 @@ async def test_call_without_redis_says_what_it_waited_for(sandbox: RecallSandbox
     assert sandbox.report()["operations"][RETRIEVE]["accepted"] == 0
 
 
-async def test_cancelled_calls_leave_no_slot_but_those_that_were_sent(
-    sandbox: RecallSandbox, event_id: str, shared_redis: RedisProcess, prefix: str
-) -> None:
+async def test_cancelled_calls_leave_no_slot_but_those_that_were_sent(shared_redis: RedisProcess, prefix: str) -> None:
     """Would leak slots of calls that were cancelled, or free those of requests that were sent."""
-    sandbox.set_latency(0.2, 0.0)
-    async with (
-        Redis.from_url(shared_redis.url) as client,
-        session(sandbox, RedisQuotaStore.from_url(shared_redis.url, prefix=prefix)) as recall,
-    ):
-        calls = [asyncio.create_task(recall.calendar_events.retrieve(event_id)) for _ in range(30)]
+    with RecallSandbox(events=1, calendars=1, quotas={RETRIEVE: (1000, 60.0)}, latency=(0.0, 60.0)) as sandbox:
+        event_id = sandbox.snapshot()["events"][0]["id"]
+        async with (
+            Redis.from_url(shared_redis.url) as client,
+            session(sandbox, RedisQuotaStore.from_url(shared_redis.url, prefix=prefix)) as recall,
+        ):
+            calls = [asyncio.create_task(recall.calendar_events.retrieve(event_id)) for _ in range(30)]
 
-        async def leased() -> int:
-            now, _ = await client.time()
-            return int(await client.zcount(f"{prefix}:{{w/{RETRIEVE}}}:slots", (now + 2) * 1e6, "+inf"))
+            async def leased() -> int:
+                now, _ = await client.time()
+                return int(await client.zcount(f"{prefix}:{{w/{RETRIEVE}}}:slots", (now + 2) * 1e6, "+inf"))
 
-        await until(lambda: sandbox.report()["operations"].get(RETRIEVE, {"peak": 0})["peak"] == 20)
-        for call in calls:
-            call.cancel()
-        await asyncio.wait(calls)
-        async with asyncio.timeout(10):
-            while await leased() != 20:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-        assert recall.statistics()[RETRIEVE].in_flight == 0
+            await until(lambda: sandbox.report()["operations"][RETRIEVE]["peak"] == 20)
+            for call in calls:
+                call.cancel()
+            await asyncio.wait(calls)
+            async with asyncio.timeout(10):
+                while await leased() != 20:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            assert recall.statistics()[RETRIEVE].in_flight == 0
 
 
 def test_store_serves_one_loop_after_another(shared_redis: RedisProcess, prefix: str) -> None:
