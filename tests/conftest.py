@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import pytest
 
+from recall_async.limits.local import store
+from recall_async.limits.loops import PerLoop
+
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RECALL_API_KEY", "RECALL_REGION", "RECALL_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_memory_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A workspace is named after its server, and the port of an earlier test's server may be given out again."""
+    monkeypatch.setattr(store, "_registry", PerLoop(store.Lanes))
+    monkeypatch.setattr(store, "_memories", store.Memories())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
