@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..models import MeetingURL
+from .wording import readable_domain
 
 _TOLERANCE = timedelta(seconds=1)
 """Times that differ by less are equal, so that the precision of the API's times does not matter."""
 _MINUTE = timedelta(minutes=1)
 _PORTS = {"http": 80, "https": 443}
 _IDS = ("meeting_id", "thread_id", "business_meeting_id", "meeting_mtid", "meeting_path", "meeting_personal_room_id")
+_MEET_CODE = re.compile(r"[a-z]{3}-[a-z]{4}-[a-z]{3}")
 _HOSTS = {
     "zoom": ("zoom.us", "zoom.com", "zoom.com.cn", "zoomgov.com"),
     "google_meet": ("meet.google.com",),
@@ -32,8 +35,8 @@ def is_same_start(bot: datetime, meeting: datetime) -> bool:
 def is_same_meeting(one: object, other: object) -> bool:
     """Return whether two values of `meeting_url` name the same meeting.
 
-    The comparison of URLs ignores the case of scheme and host, the fragment, a trailing slash, an empty query and
-    percent-encoding. An object and a URL match if one of the object's ids is a complete part of the URL's path or
+    The comparison of URLs ignores the case of scheme and host, the fragment, a trailing slash, an empty query,
+    percent-encoding and Punycode. An object and a URL match if one of the object's ids is a complete part of the URL's path or
     query. Two objects match if they have an id in common and no field in which both have different values.
     """
     if isinstance(one, str) and isinstance(other, str):
@@ -47,9 +50,9 @@ def is_same_meeting(one: object, other: object) -> bool:
 
 def _normal(address: str) -> tuple[object, ...]:
     scheme, userinfo, host, port, path, query = _split(address)
-    if scheme not in _PORTS:
+    if not scheme:
         return (address,)
-    return scheme, userinfo, host, None if port == _PORTS[scheme] else port, path, query
+    return scheme, userinfo, host, None if port == _PORTS.get(scheme) else port, path, query
 
 
 def _split(
@@ -59,7 +62,7 @@ def _split(
     text = address.strip()
     try:
         parts = urlsplit(text if "://" in text else f"https://{text}")
-        host, port = (parts.hostname or "").casefold().rstrip("."), parts.port
+        host, port = readable_domain((parts.hostname or "").casefold()), parts.port
     except ValueError:
         return "", "", "", None, (), ()
     path = tuple(unquote(part) for part in parts.path.rstrip("/").split("/") if part)
@@ -90,10 +93,10 @@ def _is_in(host: str, domain: str) -> bool:
 
 
 def _plain(part: str) -> str:
-    """Normalize an id for comparison: numbers may be written in groups."""
+    """Normalize an id for comparison: numbers and Google Meet's codes may be written in groups."""
     text = unquote(part).strip().casefold()
-    digits = text.replace(" ", "").replace("-", "")
-    return digits if digits.isdecimal() else text
+    joined = text.replace(" ", "").replace("-", "")
+    return joined if joined.isdecimal() or _MEET_CODE.fullmatch(text) else text
 
 
 def _occurs(wanted: list[str], parts: list[str]) -> bool:
