@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from ..checks import uuid
+from .. import checks
 from ..errors import ConfigurationError
 from ..models import CalendarEventBot, MeetingURL, Time
 from ..resources.fields import check_deduplication_key, encode_bot_config
 from .decide import Decision, Kind, Reason
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 VERSION = 2
 """The version of the format. It increases with each change that older programs would misread."""
@@ -94,21 +97,35 @@ def _read(document: str | bytes) -> _StoredPlan:
     try:
         text = document.decode("utf-8-sig") if isinstance(document, bytes) else document.removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise ValueError(f"it is no text in UTF-8: {error}") from None
+        raise ValueError(f"the file must be UTF-8 text: {error}") from None
     loaded = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     version = loaded.get("version") if isinstance(loaded, dict) else None
     if isinstance(version, int) and not isinstance(version, bool) and version > VERSION:
         raise ValueError(f"version must be at most {VERSION}, got {version}: use a newer recall_async, or plan again")
     if isinstance(loaded, dict) and version != VERSION:
         raise ValueError(f"version must be {VERSION}, got {version!r}: make the plan again")
+    _check_texts("$", loaded)
     return msgspec.convert(loaded, _StoredPlan)
+
+
+def _check_texts(where: str, value: Any) -> None:
+    """Raise `ValueError` for a text that cannot be sent. JSON can write lone surrogates."""
+    if isinstance(value, str):
+        checks.text(where, value, empty=True)
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            checks.text(f"a name in {where}", name, empty=True)
+            _check_texts(f"{where}.{name}", each)
+    elif isinstance(value, list):
+        for place, each in enumerate(value):
+            _check_texts(f"{where}[{place}]", each)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} appears twice in one object")
     return document
 
 
@@ -117,22 +134,34 @@ def _no_constant(name: str) -> float:
 
 
 def _decisions(stored: _StoredPlan) -> tuple[Decision, ...]:
-    if not 0 <= stored.lead_time < float("inf"):
-        raise ValueError(f"lead_time must be a number of seconds of at least 0, got {stored.lead_time}")
-    for config in stored.configs:
-        encode_bot_config(config)
+    for name in ("lead_time", "seconds"):
+        _at("$", checks.seconds, name, getattr(stored, name), zero=True)
+    _at("$", checks.moment, "made_at", stored.made_at)
+    if stored.watermark is not None:
+        _at("$", checks.moment, "watermark", stored.watermark)
+    for place, config in enumerate(stored.configs):
+        _at(f"$.configs[{place}]", encode_bot_config, config)
     decisions = []
     for place, each in enumerate(stored.decisions):
         where = f"$.decisions[{place}]"
-        event_id = uuid(f"{where}.event_id", each.event_id)
+        event_id = _at(where, checks.uuid, "event_id", each.event_id)
+        for name in ("start_time", "end_time", "updated_at"):
+            _at(where, checks.moment, name, getattr(each, name))
+        for number, bot in enumerate(each.bots):
+            _at(f"{where}.bots[{number}]", checks.moment, "start_time", bot.start_time)
         if each.deduplication_key is not None:
-            check_deduplication_key(each.deduplication_key)
+            _at(where, check_deduplication_key, each.deduplication_key)
         if each.config is not None and not 0 <= each.config < len(stored.configs):
-            raise ValueError(f"{where}.config must be a place in $.configs, got {each.config}")
+            raise ValueError(f"{where}: config must be a place in $.configs, got {each.config}")
         fields = {name: getattr(each, name) for name in _SAME} | {"event_id": event_id}
-        try:
-            config = {} if each.config is None else stored.configs[each.config]
-            decisions.append(Decision(bot_config=config, **fields))
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
+        config = {} if each.config is None else stored.configs[each.config]
+        decisions.append(_at(where, Decision, bot_config=config, **fields))
     return tuple(decisions)
+
+
+def _at(where: str, check: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+    """Check a part of the document. Raises `ValueError` that names its place."""
+    try:
+        return check(*args, **options)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
