@@ -11,6 +11,7 @@ from ..bulk.actions import Action, Outcome, RemoveBot, ScheduleBot, event_of
 from ..errors import ConfigurationError
 from ..models import CalendarEvent
 from ..resources.calendar_events import CalendarEvents
+from ..resources.tags import digest_of
 from .decide import CHANGES, Decision, bots_to_come
 from .freshness import ALREADY, Freshness
 from .memory import PATIENCE, SETTLING_TIME, memory_of
@@ -83,6 +84,8 @@ class Application:
         before = {bot.bot_id: bot.deduplication_key for bot in decision.bots}
         for bot in event.bots:
             if bot.deduplication_key == key:
+                if decision.tag:
+                    memory.digests[bot.bot_id] = digest_of(decision.bot_config)
                 memory.in_order(event.id, key, bot.bot_id, event.start_time)
                 if not decision.detach and before.get(bot.bot_id, key) != key:
                     memory.in_place = True

@@ -36,8 +36,8 @@ def is_same_meeting(one: object, other: object) -> bool:
     """Return whether two values of `meeting_url` name the same meeting.
 
     The comparison of URLs ignores the case of scheme and host, the fragment, a trailing slash, an empty query,
-    percent-encoding and Punycode. An object and a URL match if one of the object's ids is a complete part of the URL's path or
-    query. Two objects match if they have an id in common and no field in which both have different values.
+    percent-encoding and Punycode. An object and a URL match if one of the object's ids is a complete part of the URL's path
+    or query. Two objects match if they have an id in common and no field in which both have different values.
     """
     if isinstance(one, str) and isinstance(other, str):
         return one == other or _normal(one) == _normal(other)

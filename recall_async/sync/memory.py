@@ -8,6 +8,8 @@ The memory ends with the process.
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections import Counter
 from datetime import datetime
 
@@ -49,6 +51,11 @@ class Memory:
         """For each key, the events that are in order."""
         self.in_place = False
         """True after the API was seen to change the key of an existing bot."""
+        self.digests: dict[str, str] = {}
+        """For each tagged bot that was listed or scheduled, the digest of its configuration."""
+        self.listed_at = -math.inf
+        """When the upcoming bots were listed last."""
+        self.listing = asyncio.Lock()
 
     def forget(self, before: datetime) -> None:
         """Forget events that started before `before`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -38,6 +38,9 @@ logger: logging.Logger = logging.getLogger("recall_async")
 LOOKBACK = timedelta(days=1)
 """The API keeps events up to date from this long ago on: https://docs.recall.ai/docs/scheduling-guide"""
 
+LIST_MAX_AGE = 60.0
+"""Seconds for which plans of single calendars use the same list of bots."""
+
 
 class Planner:
     """Makes one plan for one workspace."""
@@ -67,6 +70,7 @@ class Planner:
         self._calendars = Calendars(caller)
         self._memory = memory_of(caller.workspace)
         self._now = datetime.now(UTC)
+        self._scope: list[str] | None = None
         self._known: dict[str, Calendar | None] = {}
         self._configs: dict[bytes, dict[str, Any]] = {}
         self._right: dict[str, set[str]] = {}
@@ -82,7 +86,7 @@ class Planner:
         """Decide what to do about each event. If an event cannot be listed, the whole plan fails."""
         since = None if updated_since is None else checks.moment("updated_since", updated_since)
         self._memory.forget(self._now - LOOKBACK)
-        scope = await self._read_calendars(calendars)
+        self._scope = scope = await self._read_calendars(calendars)
         decisions: dict[str, Decision] = {}
         newest: datetime | None = None
         async with aclosing(self._listed(scope, since)) as listed:
@@ -173,9 +177,10 @@ class Planner:
 
         One event per bot is rescheduled: the API updates the bot for all its events. Bots without tags are kept.
         """
-        async for bot in Bots(self._caller).list(join_at_after=self._now, priority=Priority.BULK):
-            kept = [(event, spec) for event, spec in self._kept.get(bot.id, ()) if decisions[event.id].kind == "keep"]
-            digest = bot.metadata.get(CONFIG)
+        digests = await self._digests()
+        for bot_id, events in self._kept.items():
+            kept = [(event, spec) for event, spec in events if decisions[event.id].kind == "keep"]
+            digest = digests.get(bot_id)
             if not kept or digest is None or digest in {digest_of(spec.bot_config) for _, spec in kept}:
                 continue
             event, spec = min(kept, key=lambda pair: (pair[0].start_time, pair[0].id))
@@ -188,6 +193,19 @@ class Planner:
                 bots=bots_to_come(event, self._now),
                 tag=True,
             )
+
+    async def _digests(self) -> Mapping[str, str]:
+        """Return for each tagged upcoming bot the digest of its configuration.
+
+        Bots can only be listed for a whole workspace, so plans of single calendars share a recent list.
+        """
+        memory, clock = self._memory, asyncio.get_running_loop().time
+        async with memory.listing:
+            if self._scope is None or clock() - memory.listed_at >= LIST_MAX_AGE:
+                bots = Bots(self._caller).list(join_at_after=self._now, priority=Priority.BULK)
+                memory.digests = {bot.id: bot.metadata[CONFIG] async for bot in bots if CONFIG in bot.metadata}
+                memory.listed_at = clock()
+        return memory.digests
 
     def _reconsidered(self, decision: Decision) -> Decision:
         """Decide again about an event, considering all other events and earlier changes."""

@@ -25,7 +25,7 @@ from ..models import Calendar, CalendarEvent
 from ..stopping import end_tasks
 from ..webhooks import CalendarSyncEvents, CalendarUpdate, WebhookEvent
 from .connections import is_connected
-from .plan import Plan
+from .plan import CLOCK_ERROR, Plan
 from .policy import UNDECIDED, BotSpec, Policy, Undecided, ask
 from .watermarks import MemoryWatermarks, WatermarkStore
 
@@ -63,7 +63,8 @@ class CalendarSyncer:
       `backoff_cap`. The syncer retries until the calendar no longer exists or the session is closed.
     - `full_every`: seconds between full rounds, which read every event of every calendar. The first follows the
       start. With `None` there are no full rounds, and a calendar's first sync begins at its stored watermark.
-    - `remove_foreign`: as in `RecallSession.plan`.
+    - `remove_foreign`, `tag`: as in `RecallSession.plan`. With `tag`, full rounds also list the bots of the workspace,
+      and reschedule those whose tags show another `bot_config`.
 
     If the policy raises for an event, the syncer leaves that event as it is and continues with the others. It leaves
     alone the events of disconnected calendars, which `disconnected` names. docs/webhooks.md
@@ -81,6 +82,7 @@ class CalendarSyncer:
         backoff_cap: float = 300.0,
         full_every: float | None = FULL_EVERY,
         remove_foreign: bool = False,
+        tag: bool = False,
     ) -> None:
         if not callable(policy):
             raise checks.invalid("policy", "a RecordingPolicy, or a function", policy)
@@ -91,7 +93,8 @@ class CalendarSyncer:
         self._on_error = on_error
         self._backoff = checks.backoff("backoff", backoff, backoff_cap)
         self._full_every = None if full_every is None else checks.seconds("full_every", full_every)
-        self._options = {"remove_foreign": True} if checks.flag("remove_foreign", remove_foreign) else {}
+        flags = {"remove_foreign": remove_foreign, "tag": tag}
+        self._options = {name: True for name, value in flags.items() if checks.flag(name, value)}
         self._waiting: dict[str, datetime] = {}
         """For each calendar, the time from which the next sync must read changes."""
         self._watermarks: dict[str, datetime] = {}
@@ -252,7 +255,7 @@ class CalendarSyncer:
                     return False
                 self._fall_behind(calendar_id, since)
                 if isinstance(error, NotFoundError):
-                    self._known.discard(calendar_id)
+                    self._forget(calendar_id)
             return True
 
     def _report(self, calendar_id: str, error: Exception) -> None:
@@ -352,10 +355,23 @@ class CalendarSyncer:
         if self._full_every is not None:
             return None
         try:
-            return await self._store.get(calendar_id)
+            moment = checks.moment("a watermark", await self._store.get(calendar_id) or ALWAYS)
         except Exception:
             logger.exception("calendar %s: its watermark could not be read, so everything is looked at", calendar_id)
             return None
+        if moment > datetime.now(UTC) + CLOCK_ERROR:
+            logger.warning(
+                "calendar %s: its watermark %s is in the future, so everything is looked at", calendar_id, moment
+            )
+            return None
+        return None if moment == ALWAYS else moment
+
+    def _forget(self, calendar_id: str) -> None:
+        """Forget a calendar that no longer exists. If its owner connects again, it is a new calendar."""
+        self._known.discard(calendar_id)
+        self._disconnected.discard(calendar_id)
+        self._watermarks.pop(calendar_id, None)
+        self._behind.pop(calendar_id, None)
 
     def _fall_behind(self, calendar_id: str, since: datetime) -> None:
         self._behind[calendar_id] = min(since, self._behind.get(calendar_id, since))

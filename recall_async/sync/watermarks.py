@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import Awaitable
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from pathlib import Path
 from tempfile import mkstemp
 from typing import Protocol
 
-from ..errors import ConfigurationError
+logger: logging.Logger = logging.getLogger("recall_async")
 
 
 class WatermarkStore(Protocol):
@@ -40,7 +41,7 @@ class MemoryWatermarks:
 class FileWatermarks:
     """Watermarks in a JSON file, for one process. The file is replaced atomically, so a crash cannot damage it.
 
-    Raises `ConfigurationError` if the file has another content.
+    If the file has other content, it is renamed to end in `.corrupt`, a warning is logged, and the store begins empty.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -63,8 +64,19 @@ class FileWatermarks:
             return {calendar_id: _moment(text) for calendar_id, text in document.items()}
         except FileNotFoundError:
             return {}
-        except (ValueError, AttributeError, TypeError) as error:
-            raise ConfigurationError(f"{self._path} does not hold watermarks: {error}") from error
+        except (ValueError, AttributeError, TypeError, OverflowError, RecursionError) as error:
+            self._set_aside(error)
+            return {}
+
+    def _set_aside(self, error: Exception) -> None:
+        aside = self._path.with_name(f"{self._path.name}.corrupt")
+        try:
+            os.replace(self._path, aside)
+        except OSError as reason:
+            # The file is replaced with the first watermark, or that fails in the same way and is logged.
+            logger.warning("%s does not contain watermarks (%s) and cannot be renamed: %s", self._path, error, reason)
+        else:
+            logger.warning("%s did not contain watermarks (%s): it is now %s", self._path, error, aside)
 
     def _write(self, moments: dict[str, datetime]) -> None:
         document = {calendar_id: moment.isoformat() for calendar_id, moment in sorted(moments.items())}
@@ -108,4 +120,4 @@ class RedisWatermarks:
 
 def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -274,6 +274,52 @@ def test_a_store_that_fails_is_survived(store: Any):
     run(main())
     assert (recall.applied[ONE], errors) == ({1, 2, 30}, [])
     assert recall.listings() == [None, 2]
+
+
+class Holds(MemoryWatermarks):
+    """A store that has something odd for every calendar."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
+
+    async def get(self, calendar_id: str) -> Any:
+        return self.value
+
+
+@pytest.mark.parametrize(
+    "value", [datetime.max.replace(tzinfo=UTC), datetime.now(UTC) + timedelta(days=1), datetime(2020, 1, 1), 7, "x"]
+)
+def test_an_odd_watermark_is_no_watermark(value: Any, caplog: pytest.LogCaptureFixture):
+    """A watermark that somebody's clock or store spoiled hides all changes before it, or ends the syncing."""
+    recall = FakeRecall()
+    recall.changes[ONE] = {1, 2}
+
+    async def main() -> None:
+        async with CalendarSyncer(recall, policy, watermarks=Holds(value), full_every=None) as syncer:
+            await syncer.catch_up([ONE])
+
+    run(main())
+    assert recall.applied[ONE] == {1, 2}
+    assert recall.listings() == [None]
+    assert "everything is looked at" in caplog.text
+
+
+def test_a_calendar_that_is_gone_is_forgotten():
+    """A disconnected calendar that was deleted counts as disconnected for ever, and full rounds ask for it."""
+    recall = Workspace()
+    recall.disconnected.add(ONE)
+
+    async def main() -> None:
+        async with CalendarSyncer(recall, policy) as syncer:
+            await syncer.drain()
+            assert ONE in syncer.disconnected
+            recall.errors.append(NotFoundError("no such calendar"))
+            await syncer.handle(sync_events(seconds=1))
+            await syncer.drain()
+            assert ONE not in syncer.disconnected
+
+    run(main())
 
 
 def test_a_sync_that_was_cut_off_is_made_up_for():

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from recall_async import ConfigurationError, Plan, RecallSession, RecordingPolicy
+from recall_async import CalendarSyncer, ConfigurationError, Plan, RecallSession, RecordingPolicy
 from recall_async.sandbox import RecallSandbox
 
 pytestmark = pytest.mark.recall_sandbox(events=60, calendars=3)
@@ -90,3 +90,32 @@ async def test_order_of_fields_is_no_change(recall: RecallSession, make: Callabl
     first = RecordingPolicy(bot_config={"a": {"x": 1, "y": 2}, "b": [1]})
     await apply(recall, await recall.plan(policy=first, tag=True))
     assert not await recall.plan(policy=RecordingPolicy(bot_config=make(b=[1], a={"y": 2, "x": 1})), tag=True)
+
+
+async def test_a_syncer_tags_its_bots(recall: RecallSession, sandbox: RecallSandbox) -> None:
+    """A service cannot tag its bots, so that a changed configuration never reaches them."""
+    async with CalendarSyncer(recall, policy(), tag=True) as syncer:
+        await syncer.drain()
+    bots = sandbox.snapshot()["bots"]
+    assert len(bots) > 20
+    assert all(len(bot["config"]["metadata"]) == 3 for bot in bots)
+    lists = sandbox.report()["operations"]["bots.list"]["accepted"]
+    changed = policy(bot_name="Other")
+    async with CalendarSyncer(recall, changed, tag=True) as syncer:
+        await syncer.drain()
+    assert {bot["config"]["bot_name"] for bot in sandbox.snapshot()["bots"]} == {"Other"}
+    assert not await recall.plan(policy=changed, tag=True)
+    # One list for all calendars of a full round.
+    assert sandbox.report()["operations"]["bots.list"]["accepted"] <= lists + 2 * (len(bots) // 100 + 1)
+
+
+async def test_a_syncer_tags_nothing_unless_it_is_asked_to(recall: RecallSession, sandbox: RecallSandbox) -> None:
+    """A service lists all bots in each full round, or its bots get metadata that nobody asked for."""
+    async with CalendarSyncer(recall, policy()) as syncer:
+        await syncer.drain()
+    assert all("metadata" not in bot["config"] for bot in sandbox.snapshot()["bots"])
+    assert (
+        "bots.list" not in sandbox.report()["operations"] or not sandbox.report()["operations"]["bots.list"]["accepted"]
+    )
+    with pytest.raises(ConfigurationError, match="tag must be True or False"):
+        CalendarSyncer(recall, policy(), tag=1)  # type: ignore[arg-type]

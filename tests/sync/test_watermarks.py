@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from recall_async import ConfigurationError, FileWatermarks, MemoryWatermarks, RedisWatermarks
+from recall_async import FileWatermarks, MemoryWatermarks, RedisWatermarks
 
 WHEN = datetime(2025, 6, 10, 18, 54, 18, 951234, UTC)
 
@@ -86,11 +86,36 @@ async def test_a_write_that_fails_leaves_the_file_whole(tmp_path: Path, monkeypa
     assert os.listdir(tmp_path) == ["watermarks.json"]
 
 
-@pytest.mark.parametrize("text", ["[]", "{", "7", '{"a": 7}', '{"a": "yesterday"}', "\x00"])
-def test_a_file_that_holds_something_else(tmp_path: Path, text: str):
-    """Another program's file is overwritten."""
+CORRUPT = [
+    b"[]", b"{", b"7", b"", b"\x00", b"\xff\xfe", b'{"a": 7}', b'{"a": "yesterday"}', b'{"a": null}',
+    b'{"a": "0001-01-01T00:00:00+23:59"}', b"[" * 100_000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", CORRUPT, ids=lambda content: repr(content[:20]))
+async def test_a_corrupt_file_is_set_aside(tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture):
+    """A file that was cut off, or is another program's, keeps a service from starting, or is overwritten."""
     path = tmp_path / "watermarks.json"
-    path.write_text(text)
-    with pytest.raises(ConfigurationError, match="does not hold watermarks"):
-        FileWatermarks(path)
-    assert path.read_text() == text
+    path.write_bytes(content)
+    store = FileWatermarks(path)
+    assert "did not contain watermarks" in caplog.text
+    assert "watermarks.json.corrupt" in caplog.text
+    assert await store.get("a") is None
+    await store.set("a", WHEN)
+    assert await FileWatermarks(path).get("a") == WHEN
+    assert (tmp_path / "watermarks.json.corrupt").read_bytes() == content
+
+
+async def test_a_corrupt_file_that_cannot_be_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """A folder without write permission and a corrupt file together keep a service from starting."""
+    path = tmp_path / "watermarks.json"
+    path.write_text("{")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    assert await FileWatermarks(path).get("a") is None
+    assert "cannot be renamed" in caplog.text
