@@ -109,14 +109,14 @@ class Worker:
             while not self._stop.is_set and self._allowed:
                 self._allowed -= 1  # before `take`, because the other lines also look for a chunk
                 fresh = self._doubts.on_trial and bool(self._doubted)
-                found = await self._store.take(consumer, self._lease, self._deliveries, fresh=fresh)
+                found = await self._take(consumer, fresh=fresh)
                 if isinstance(found, Chunk):
                     self._found_jobs = True
                     finished = await self._try(found)
                     self._chunks += finished
                     self._allowed += not finished
                     if found.id in self._doubted:
-                        await self._rest(LEAVE_FOR)
+                        await self._rest(LEAVE_FOR * random.uniform(1.0, 1.5))  # or two would keep meeting each other
                     continue
                 self._allowed += 1
                 if found < 0 and self._found_jobs:
@@ -130,6 +130,21 @@ class Worker:
         except Exception as error:  # noqa: BLE001  # raised after the other lines have ended
             self._error = self._error or error
             self.stop()
+
+    async def _take(self, consumer: str, *, fresh: bool) -> Chunk | int:
+        """Take a chunk. A cancelled worker waits for the reply, and gives back the chunk that is in it."""
+        taking = asyncio.create_task(self._store.take(consumer, self._lease, self._deliveries, fresh=fresh))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            with suppress(JobError, TimeoutError):  # another worker gets the chunk when the lease expires
+                async with asyncio.timeout(GIVE_BACK_TIMEOUT):
+                    found = await taking
+                    if isinstance(found, Chunk):
+                        await self._store.report(found, (), "release")
+            raise
+        finally:
+            await end_tasks({taking})
 
     async def _rest(self, seconds: float | None = None) -> None:
         if seconds is None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from recall_async import (
+    AuthenticationError,
     ConnectionFailedError,
     Quota,
     RecallSession,
@@ -26,6 +28,7 @@ from recall_async.checks import Backoff
 from recall_async.jobs import JobError, JobQueue
 from recall_async.jobs import lease as leases
 from recall_async.jobs.lease import Lease
+from recall_async.jobs.store import Chunk
 from tests.bulk.conftest import OPERATIONS, PLENTY
 from tests.bulk.world import World, event_id
 from tests.redis.server import RedisProcess
@@ -356,3 +359,63 @@ def test_no_answer_for_long_ends_a_worker() -> None:
     gone = ConnectionFailedError("refused")
     assert [doubts.unanswered(gone, now) for now in (0.0, 1.0, 3.0, 7.0)] == [None] * 4
     assert doubts.unanswered(gone, 15.0) is not None
+
+
+async def test_only_sick_workers(jobs: JobQueue, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would fail a job, or give it up, because all workers that are there have a wrong key or no network."""
+    monkeypatch.setattr(outages, "BACKOFF", Backoff(0.005, 0.3))  # else ten failures, one at a time, take a minute
+    await jobs.submit("n", on(120), chunk_size=15)
+    async with World() as elsewhere, World() as locked:
+        elsewhere.statuses, locked.statuses = lambda asked: 404, lambda asked: 401
+        for _ in range(2):  # each is started again, as a supervisor does
+            urls = [elsewhere.url, elsewhere.url, locked.url, "http://127.0.0.1:1"]
+            async with AsyncExitStack() as stack:
+                sick = [await stack.enter_async_context(sessions(world, base_url=url)) for url in urls]
+                ends = await asyncio.gather(*(jobs.work(each) for each in sick), return_exceptions=True)
+            assert [type(end) for end in ends] == [JobError, JobError, AuthenticationError, JobError]
+            status = await jobs.status("n")
+            assert (status.failed, status.chunks_open, status.chunks_in_work, status.chunks_dead) == (0, 8, 0, 0)
+            assert not status.finished
+    async with sessions(world) as healthy:
+        await jobs.work(healthy)
+    status = await jobs.status("n")
+    assert (status.done, status.failed, status.finished) == (120, 0, True)
+
+
+async def test_two_sick_workers_end_a_small_job(jobs: JobQueue, world: World) -> None:
+    """Would leave a small job to each other for ever."""
+    await jobs.submit("n", on(6), chunk_size=3)
+    world.statuses = lambda asked: 404
+    async with sessions(world) as one, sessions(world) as other:
+        await asyncio.wait_for(
+            asyncio.gather(jobs.work(one, chunks=1), jobs.work(other, chunks=1), return_exceptions=True), 30
+        )
+    status = await jobs.status("n")
+    assert (status.failed, status.finished) == (6, True)
+    world.statuses = lambda asked: 200
+    await jobs.retry("n")
+    async with sessions(world) as healthy:
+        assert (await jobs.work(healthy)).done == 6
+
+
+async def test_cancelled_while_it_takes_a_chunk(jobs: JobQueue, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would keep a chunk from others for the time of a lease: Redis gave it, but the worker did not wait for the reply."""
+    await jobs.submit("n", on(40))
+    take, taking = jobs._store.take, asyncio.Event()
+
+    async def slowly(*args: Any, **options: Any) -> Any:
+        found = await take(*args, **options)
+        taking.set()
+        await asyncio.sleep(0.1)  # the reply is on its way
+        return found
+
+    async with sessions(world) as recall:
+        monkeypatch.setattr(jobs._store, "take", slowly)
+        work = asyncio.create_task(jobs.work(recall, chunks=1))
+        await taking.wait()
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+    status = await jobs.status("n")
+    assert (len(world.asked), status.chunks_in_work, status.chunks_open) == (0, 0, 1)
+    assert isinstance(await take("other", 10.0, 5), Chunk)
