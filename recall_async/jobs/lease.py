@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from ..stopping import Stopped, StopSignal
@@ -16,6 +17,8 @@ MAX_BATCH = 500
 """The most outcomes in one write."""
 LOOK_AFTER = 2.0
 """Seconds after which a worker without outcomes asks whether the job was cancelled."""
+FIRST_LOOK = 0.25
+"""The same for a new chunk: a worker that dies in an outage should have told of the outage."""
 
 if hasattr(time, "CLOCK_BOOTTIME"):
 
@@ -29,10 +32,15 @@ class Lease(StopSignal):
     """A worker's right to perform the actions of a chunk. Losing the lease sets the signal, which stops all requests.
 
     A request is sent only while the lease certainly holds: after a suspension, the worker asks Redis first.
+
+    `is_outage` returns whether the API is unavailable: a worker that dies then does not count against the chunk.
     """
 
-    def __init__(self, store: JobStore, chunk: Chunk, seconds: float, follows: StopSignal) -> None:
+    def __init__(
+        self, store: JobStore, chunk: Chunk, seconds: float, follows: StopSignal, *, is_outage: Callable[[], bool]
+    ) -> None:
         super().__init__(follows)
+        self._is_outage = is_outage
         self.chunk = chunk
         self.over: bool = False
         """True after the lease was lost: another worker may hold the chunk, or the job was cancelled."""
@@ -66,9 +74,11 @@ class Lease(StopSignal):
 
     async def keep(self) -> None:
         """Renew the lease and write outcomes until `end`. Raises `JobError` if Redis does not respond for too long."""
+        look_after = FIRST_LOOK
         try:
             while not self._ending.is_set():
-                await _wait(self._changed, min(self._seconds / 3, LOOK_AFTER))
+                await _wait(self._changed, min(self._seconds / 3, look_after))
+                look_after = LOOK_AFTER
                 await _wait(self._ending, min(self._seconds / 3, BATCH_DELAY))
                 self._changed.clear()
                 if not self._ending.is_set():
@@ -91,7 +101,7 @@ class Lease(StopSignal):
     async def _report(self, what: Ending, *, patience: float | None = None) -> bool:
         async with self._one_at_a_time:
             reports, at = self._reports[:MAX_BATCH], _now()
-            standing = await self._store.report(self.chunk, reports, what, patience=patience)
+            standing = await self._store.report(self.chunk, reports, what, excused=self._is_outage(), patience=patience)
             del self._reports[: len(reports)]
         if standing == "held":
             self._sure_until = at + self._seconds

@@ -105,10 +105,19 @@ class JobStore:
         return Chunk(_text(id_), _text(job), _text(name), consumer, left)
 
     async def report(
-        self, chunk: Chunk, told: Sequence[Report], what: Ending, *, patience: float | None = None
+        self,
+        chunk: Chunk,
+        told: Sequence[Report],
+        what: Ending,
+        *,
+        excused: bool = False,
+        patience: float | None = None,
     ) -> Standing:
-        """Write the results of finished actions, and renew, release or settle the chunk."""
-        facts = (self._stem, GROUP, chunk.consumer, chunk.id, chunk.name, what, JOB_TTL)
+        """Write the results of finished actions, and renew, release or settle the chunk.
+
+        `excused`: nothing can be finished at this time, so forget the deliveries without progress.
+        """
+        facts = (self._stem, GROUP, chunk.consumer, chunk.id, chunk.name, what, JOB_TTL, int(excused))
         arguments = [*facts, *(part for report in told for part in report)]
         keys = (self._stream, f"{self._jobs}{chunk.job}")
         standing: Standing = _text(await self._run("report", keys, arguments, patience=patience))  # type: ignore[assignment]

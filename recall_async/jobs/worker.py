@@ -174,7 +174,7 @@ class Worker:
 
     async def _work_on(self, chunk: Chunk) -> bool:
         """Perform a chunk. Return whether this worker finished it."""
-        lease = Lease(self._store, chunk, self._lease, self._stop)
+        lease = Lease(self._store, chunk, self._lease, self._stop, is_outage=lambda: self._recall.outage() is not None)
         run = self._recall.bulk(
             iter(chunk.actions.values()),
             concurrency=self._concurrency,

@@ -136,8 +136,8 @@ async def chaos(own_redis: StartRedis, seed: int, number: int, moments: int) -> 
         def weather(asked: Asked) -> int:
             nonlocal back_at
             now = asyncio.get_running_loop().time()
-            if now >= back_at and rng.random() < 0.01:
-                back_at = now + rng.random()
+            if now >= back_at and rng.random() < 0.005:
+                back_at = now + rng.random() * 4
             return rng.choice([502, 503, 504]) if now < back_at else 200
 
         world.latency = 0.01

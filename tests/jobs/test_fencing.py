@@ -29,6 +29,7 @@ from recall_async.jobs import JobError, JobQueue
 from recall_async.jobs import lease as leases
 from recall_async.jobs.lease import Lease
 from recall_async.jobs.store import Chunk
+from recall_async.jobs.worker import Worker
 from tests.bulk.conftest import OPERATIONS, PLENTY
 from tests.bulk.world import World, event_id
 from tests.redis.server import RedisProcess
@@ -419,3 +420,30 @@ async def test_cancelled_while_it_takes_a_chunk(jobs: JobQueue, world: World, mo
     status = await jobs.status("n")
     assert (len(world.asked), status.chunks_in_work, status.chunks_open) == (0, 0, 1)
     assert isinstance(await take("other", 10.0, 5), Chunk)
+
+
+async def test_workers_that_die_in_an_outage_do_not_count(
+    shared_redis: RedisProcess, prefix: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would give up a chunk because several machines were replaced while the API was away."""
+    monkeypatch.setattr(outages, "BACKOFF", Backoff(0.005, 0.3))
+
+    async def dead(*_: Any, **__: Any) -> None:
+        """Give nothing back."""
+
+    async with JobQueue.from_url(shared_redis.url, prefix=prefix, lease=0.5, deliveries=2) as jobs:
+        await jobs.submit("n", on(20))
+        world.statuses = lambda asked: 503
+        with monkeypatch.context() as patch:
+            patch.setattr(Worker, "_give_back", dead)
+            for _ in range(4):
+                async with sessions(world) as recall:
+                    work = asyncio.create_task(jobs.work(recall))
+                    await asyncio.sleep(1.2)  # real: it takes the chunk, waits for the API, and renews its lease
+                    work.cancel()
+                    await asyncio.wait({work})
+        world.statuses = lambda asked: 200
+        async with sessions(world) as recall:
+            await jobs.work(recall)
+        status = await jobs.status("n")
+        assert (status.done, status.chunks_dead) == (20, 0)

@@ -1,9 +1,9 @@
 -- Write the results of a chunk's actions, and renew the chunk's lease, settle it or release it.
 -- Returns held, lost (another worker holds it: nothing was written), cancelled, or gone (Redis has lost the job).
 -- KEYS: stream, job
--- ARGV: stem, group, consumer, id, name, what, seconds to keep; then number, status, line and, if it failed, action of each
+-- ARGV: stem, group, consumer, id, name, what, seconds to keep, excused; then number, status, line and, if it failed, action of each
 local stream, job = KEYS[1], KEYS[2]
-local stem, group, consumer, id, name, what, keep = unpack(ARGV, 1, 7)
+local stem, group, consumer, id, name, what, keep, excused = unpack(ARGV, 1, 8)
 local outcomes, chunks, failed = job .. ':outcomes', job .. ':chunks', job .. ':failed'
 
 if redis.call('EXISTS', job, stream) < 2 then
@@ -16,9 +16,10 @@ if not (pending and pending[2] == consumer and pending[3] < 31000000000) then
 end
 local cancelled = redis.call('HGET', job, 'cancelled')
 
--- Only deliveries without progress count: a chunk with finished actions does not kill its workers.
-local progress = #ARGV > 7
-for place = 8, #ARGV, 4 do
+-- Only deliveries without progress count: a chunk with finished actions does not kill its workers. In an outage of the
+-- API no worker finishes anything, so those that die in it do not count.
+local progress = #ARGV > 8 or excused == '1'
+for place = 9, #ARGV, 4 do
   if redis.call('HSETNX', outcomes, ARGV[place], ARGV[place + 2]) == 1 then
     redis.call('HINCRBY', job, ARGV[place + 1], 1)
     if ARGV[place + 1] == 'failed' then
