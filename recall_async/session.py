@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # import at run time only what the program uses
 
 MAX_OUTAGE = 3600.0
 """Seconds for which a job waits for a server that is unavailable."""
-RECHECK = 60.0
+RECHECK = 15.0
 """Seconds after which `apply` reads events again: an action may wait longer for the quota."""
 
 
@@ -247,10 +247,10 @@ class RecallSession:
     ) -> BulkRun:
         """Apply a plan and yield an outcome per request: `async for outcome in recall.apply(plan)`.
 
-        The soonest event goes first. Each event is read again before its request, and once more after `recheck`
-        seconds. A request is skipped, and its outcome says why, if its event has changed since the plan was made, is
-        already as it should be, has begun, or was changed by a later plan. With `recheck=None` only the clock is
-        checked. The other parameters and the errors are those of `bulk`; a journal belongs to one plan. docs/sync.md
+        The soonest event goes first. Each event is read again at most `recheck` seconds before its request is queued.
+        A request is skipped, and its outcome says why, if its event has changed since the plan was made, is already as
+        it should be, has begun, or was changed by a later plan. With `recheck=None` only the clock is checked. The
+        other parameters and the errors are those of `bulk`; a journal belongs to one plan. docs/sync.md
         """
         from .bulk.run import BulkRun
         from .sync.apply import Application, id_of

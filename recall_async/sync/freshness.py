@@ -28,8 +28,8 @@ ALREADY = "the event is as the plan wants it already"
 class Freshness:
     """Finds out which events changed since the plan was made.
 
-    Events are read shortly before their requests are sent: in a list if the plan has many changes close together,
-    otherwise one by one. An event that was read more than `recheck` seconds ago is read again. With `None`, only the
+    Each event is read shortly before its request is sent: in a list if the plan has many changes close together,
+    otherwise alone. An event that was listed more than `recheck` seconds ago is read again. With `None`, only the
     clock is checked.
     """
 
@@ -40,44 +40,57 @@ class Freshness:
         self._changes = list(plan)
         self._places = {decision.event_id: place for place, decision in enumerate(self._changes)}
         self._starts = sorted(decision.start_time for decision in plan.decisions)
-        self._seen: dict[str, CalendarEvent | None] = {}
-        """The events of one chunk by id; `None` for an event that no longer exists."""
-        self._looked_at = -math.inf
+        self._chunk: set[str] = set()
+        """The events that were to be listed together."""
+        self._listed: dict[str, CalendarEvent] = {}
+        self._fresh_until = -math.inf
+        """Until when the listed events are fresh enough, by the event loop's clock."""
 
     async def why_outdated(self, decision: Decision) -> str | None:
         """Return why a decision is outdated; `None` if no reason is known."""
-        if self._recheck is not None:
-            clock = asyncio.get_running_loop().time
-            if decision.event_id not in self._seen or clock() - self._looked_at >= self._recheck:
-                place = self._places[decision.event_id]
-                self._looked_at = clock()
-                self._seen = await self._look(self._changes[place : place + CHUNK])
+        if self._recheck is None:
+            return self._why_too_late(decision, datetime.now(UTC))
+        event = await self._read(decision, self._recheck)
         now = datetime.now(UTC)
-        if self._recheck is not None and (reason := _why_changed(decision, self._seen[decision.event_id], now)):
-            return reason
-        return self._why_too_late(decision, now)
+        return _why_changed(decision, event, now) or self._why_too_late(decision, now)
 
-    async def _look(self, chunk: Sequence[Decision]) -> dict[str, CalendarEvent | None]:
+    async def _read(self, decision: Decision, recheck: float) -> CalendarEvent | None:
+        """Return the event as it is now, or `None` if it no longer exists."""
+        clock = asyncio.get_running_loop().time
+        if decision.event_id not in self._chunk or clock() >= self._fresh_until:
+            began = clock()
+            place = self._places[decision.event_id]
+            chunk = self._changes[place : place + CHUNK]
+            self._chunk = {each.event_id for each in chunk}
+            self._listed = await self._list(chunk)
+            # A list that takes longer than `recheck` must still serve for a while, or each event would need one.
+            self._fresh_until = began + max(recheck, 2 * (clock() - began))
+        listed = self._listed.pop(decision.event_id, None)
+        if listed is not None:
+            return listed
+        try:
+            return await self._events.retrieve(decision.event_id, priority=Priority.BULK)
+        except NotFoundError:
+            return None
+
+    async def _list(self, chunk: Sequence[Decision]) -> dict[str, CalendarEvent]:
+        """List the events of a chunk, unless reading them one by one is cheaper."""
         wanted = {decision.event_id for decision in chunk}
-        seen: dict[str, CalendarEvent | None] = {}
+        seen: dict[str, CalendarEvent] = {}
         calendars: list[str | None] = [None]
         if self._plan.calendars is not None:
             calendars = [*sorted({decision.calendar_id for decision in chunk})]
         first, last = chunk[0].start_time, chunk[-1].start_time
         pages = sum(first <= start <= last for start in self._starts) / PAGE
-        if len(wanted) >= COST_OF_LISTING * max(math.ceil(pages), len(calendars)):
-            for calendar_id in calendars:
-                listed = self._events.list(
-                    calendar_id=calendar_id, start_time__gte=first, start_time__lte=last, priority=Priority.BULK
-                )
-                async for event in listed:
-                    if event.id in wanted:
-                        seen[event.id] = event
-        for event_id in sorted(wanted - seen.keys()):
-            try:
-                seen[event_id] = await self._events.retrieve(event_id, priority=Priority.BULK)
-            except NotFoundError:
-                seen[event_id] = None
+        if len(wanted) < COST_OF_LISTING * max(math.ceil(pages), len(calendars)):
+            return seen
+        for calendar_id in calendars:
+            listed = self._events.list(
+                calendar_id=calendar_id, start_time__gte=first, start_time__lte=last, priority=Priority.BULK
+            )
+            async for event in listed:
+                if event.id in wanted:
+                    seen[event.id] = event
         return seen
 
     def _why_too_late(self, decision: Decision, now: datetime) -> str | None:

@@ -12,9 +12,11 @@ import asyncio
 import math
 from collections import Counter
 from datetime import datetime
+from hashlib import blake2b
+
+import msgspec
 
 from ..limits.loops import PerLoop
-from ..resources.tags import digest_of
 from .decide import Decision, Kind, Reason
 
 Target = tuple[object, ...]
@@ -97,11 +99,13 @@ class Memory:
     def reconsider(self, decision: Decision, now: float) -> tuple[Kind, Reason | None]:
         """Decide again about an event that seems to need a request, considering its earlier changes."""
         past = self._events.get(decision.event_id)
-        if past is None or past.target != target_of(decision) or decision.reason == "refresh":
+        if past is None or decision.reason == "refresh":
             return decision.kind, decision.reason
-        if decision.kind == "schedule" and past.awaited_until > now:
+        target = target_of(decision)
+        # The configuration does not matter here: a policy may return another one each time.
+        if decision.kind == "schedule" and past.awaited_until > now and past.target[:-1] == target[:-1]:
             return "keep", "settling"
-        if past.reasons[decision.kind, decision.reason] >= PATIENCE:
+        if past.target == target and past.reasons[decision.kind, decision.reason] >= PATIENCE:
             return "skip", "flapping"
         return decision.kind, decision.reason
 
@@ -127,9 +131,10 @@ class Memory:
 
 def target_of(decision: Decision) -> Target:
     """Return what the event should have according to a decision."""
-    key = None if decision.kind == "remove" else decision.deduplication_key
-    config = digest_of(decision.bot_config) if decision.tag else None
-    return key, decision.start_time, decision.meeting_url, config
+    if decision.kind == "remove":
+        return None, decision.start_time, decision.meeting_url, None
+    config = blake2b(msgspec.json.encode(decision.bot_config, order="sorted"), digest_size=16).digest()
+    return decision.deduplication_key, decision.start_time, decision.meeting_url, config
 
 
 _memories: PerLoop[dict[str, Memory]] = PerLoop(dict)

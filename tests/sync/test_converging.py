@@ -11,7 +11,19 @@ from typing import Any
 
 import pytest
 
-from recall_async import CalendarSyncer, Outcome, Plan, Quota, RecallSession, RecordingPolicy, RetryPolicy
+from recall_async import (
+    BotSpec,
+    Calendar,
+    CalendarEvent,
+    CalendarSyncer,
+    Deduplication,
+    Outcome,
+    Plan,
+    Quota,
+    RecallSession,
+    RecordingPolicy,
+    RetryPolicy,
+)
 from recall_async.sync.memory import SETTLING_TIME
 from tests.sync import api as behaviour
 from tests.sync.api import Api
@@ -97,6 +109,18 @@ async def test_a_bot_that_never_shows(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(api.asked) == 2
 
 
+async def test_a_late_bot_with_a_configuration_of_its_own_time() -> None:
+    """A bot that shows some seconds after its answer is scheduled twice if the policy writes the time into bot_config."""
+    numbers = iter(range(100))
+
+    def stamped(event: CalendarEvent, calendar: Calendar) -> BotSpec:
+        return BotSpec(Deduplication.MEETING(event), {"metadata": {"at": str(next(numbers))}})
+
+    async with Api(2, delay=1e6) as api, talking_to(api) as recall:
+        assert [len(await sync(recall, stamped)) for _ in range(3)] == [2, 0, 0]
+        assert len(api.asked) == 2
+
+
 async def test_what_comes_back_again_and_again_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
     """An API that writes bots in a form that nobody foresaw gets the same requests in every round, and nobody is told."""
     async with Api(5, url=lambda url: f"https://elsewhere.example/{hash(url)}") as api, talking_to(api) as recall:
@@ -110,6 +134,8 @@ async def test_what_comes_back_again_and_again_is_left_alone(caplog: pytest.LogC
         outcomes = await apply(recall, plan)
         assert [outcome.status for outcome in outcomes] == ["skipped"] * 5
         assert all("flapping" in (outcome.reason or "") for outcome in outcomes)
+        renamed = RecordingPolicy(bot_config={"bot_name": "Other"})
+        assert len(await recall.plan(policy=renamed)) == 5
         event = next(iter(api.events.values()))
         api.touch(event, start=event.start + timedelta(hours=1))
         assert [change.event_id for change in await recall.plan(policy=EVERYTHING)] == [event.id]
@@ -359,3 +385,50 @@ async def test_no_log_shows_the_key(caplog: pytest.LogCaptureFixture) -> None:
                     await asyncio.sleep(0.005)
             await syncer.aclose(timeout=0)
     assert secret not in caplog.text
+
+
+async def test_events_far_apart_are_read_at_their_own_turn() -> None:
+    """Of meetings that are weeks apart, all are read before the first request, and changes meanwhile go unnoticed."""
+    async with Api(0) as api, talking_to(api) as recall:
+        calendar_id = next(iter(api.calendars))
+        crowd = RecordingPolicy(title_includes=["sync"])
+        for week in range(1, 13):
+            api.create(calendar_id, timedelta(days=week))
+            for number in range(60):
+                api.create(calendar_id, timedelta(days=week, minutes=number + 1), None)
+        plan = await recall.plan(policy=crowd)
+        assert len(plan) == 12
+        wanted = [api.events[change.event_id] for change in plan]
+        api.looked.clear()
+        statuses = []
+        async for outcome in recall.apply(plan, concurrency=1):
+            if not statuses:
+                for event in wanted[4:]:
+                    api.touch(event, start=event.start + timedelta(hours=1))
+            statuses.append(outcome.status)
+        assert statuses[-1] == "skipped"
+        assert statuses.count("done") <= 4
+        assert sum(api.shown()[event.id] is not None for event in wanted[4:]) == 0
+        assert len(api.looked) == 12
+
+
+async def test_a_list_that_takes_long_serves_for_a_while() -> None:
+    """On a slow API each request is preceded by a new list of all events, and a job never ends."""
+    async with Api(60) as api, talking_to(api) as recall:
+        plan = await recall.plan(policy=EVERYTHING)
+        api.looked.clear()
+        outcomes = await apply(recall, plan, recheck=1e-6)
+        assert {outcome.status for outcome in outcomes} == {"done"}
+        assert len(api.looked) <= 2 * 60
+
+
+async def test_events_that_a_list_does_not_show_are_read_once() -> None:
+    """Each event that was moved out of the listed range costs a new list."""
+    async with Api(60) as api, talking_to(api) as recall:
+        plan = await recall.plan(policy=EVERYTHING)
+        for event in list(api.events.values())[10:30]:
+            api.touch(event, start=event.start + timedelta(days=3))
+        api.looked.clear()
+        statuses = [outcome.status for outcome in await apply(recall, plan)]
+        assert statuses.count("skipped") == 20
+        assert len(api.looked) <= 20 + 2
