@@ -19,7 +19,8 @@ from recall_async.errors import ConfigurationError, DeadlineExceededError
 from recall_async.limits.contract import QuotaLane, Slot
 from recall_async.limits.local import store as store_module
 from recall_async.limits.local.lane import GRACE
-from recall_async.limits.local.store import LocalQuotaStore, Memories
+from recall_async.limits.local.memory import Memories
+from recall_async.limits.local.store import LocalQuotaStore
 from recall_async.limits.loops import PerLoop
 from recall_async.limits.quota import Priority, Quota
 from tests.virtual_time import VirtualTimeLoop

@@ -15,7 +15,6 @@ import asyncio
 import math
 import random
 from collections.abc import Callable
-from typing import NamedTuple
 
 from ...errors import DeadlineExceededError
 from ..agreement import Agreement
@@ -26,34 +25,13 @@ from ..promise import Promise
 from ..quota import Priority, Quota
 from ..sockets import MAX_BULK_IN_FLIGHT, MAX_IN_FLIGHT
 from ..waiting import WaitingCalls
-from ..window import Record, Window
+from ..weakly import weakly
+from ..window import Window
+from .memory import Memory
 from .tokens import Tokens
 
 GRACE = 60.0
 """Seconds for which the server may still count requests of a loop that ended: by default, the longest request."""
-
-
-class Memory(NamedTuple):
-    """The state that a lane passes on to the next lane of the same operation and workspace."""
-
-    window: Record
-    paused_until: float
-    pace: Pace | None
-    """The slower pace, if other clients use the quota, too."""
-    grace: float
-    """Seconds for which the server may still count the lane's requests in flight."""
-
-    def settled(self, now: float) -> Memory:
-        """Return this state after its loop closed at `now`: the outcome of its requests in flight stays unknown."""
-        window = self.window
-        lost = (*window.lost, *[now + self.grace] * window.in_flight)
-        return self._replace(window=window._replace(lost=tuple(sorted(lost)), in_flight=0))
-
-    def over(self, now: float) -> bool:
-        """Return whether the state no longer matters at `now`."""
-        return now >= max(self.window.over, self.paused_until) and (
-            self.pace is None or self.pace.rate(now) == math.inf
-        )
 
 
 class LocalLane:
@@ -72,8 +50,8 @@ class LocalLane:
         self._jitter = jitter
         self._loop = asyncio.get_running_loop()
         self._now = clock_of(self._loop)
-        self._agreement = Agreement(operation, quota, self._configure)
-        self._calls = WaitingCalls(self._deadline_error)
+        self._agreement = Agreement(operation, quota, weakly(self._configure))
+        self._calls = WaitingCalls(weakly(self._deadline_error))
         self._window = Window(quota.per)
         self._pace = Pace(quota.limit, quota.per)
         self._promise = Promise(self._window, quota)

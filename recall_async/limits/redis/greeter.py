@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..expiring import Key
 from .link import MAX_BATCH
 from .memory import Known, Memory
 from .scripts import Ask, Command, acquire, decode
@@ -22,12 +23,12 @@ class StateGreeter:
         self._memory = memory
         self._now = clock
         self._client = secrets.token_hex(6)
-        self._due: dict[str, Known] = {}
+        self._due: dict[Key, Known] = {}
         self._said: list[Known] = []
 
     def greet(self) -> None:
         """Tell Redis for which quotas this process may have slots."""
-        self._due = {known.keys.stem: known for known in self._memory.holders(self._now())}
+        self._due = {known.key: known for known in self._memory.holders(self._now())}
 
     @property
     def speaks(self) -> bool:
@@ -38,19 +39,20 @@ class StateGreeter:
         self._said = list(self._due.values())[:MAX_BATCH]
         commands = []
         for known in self._said:
-            assert known.terms is not None
+            terms = known.terms
+            assert terms is not None
             epoch, age = known.epoch(now)
             ask = Ask(0, 0, 0, now)
-            who = (known.keys, self._client, 0, ask)
-            commands.append(acquire(*who, again=False, run=run, epoch=epoch, age=age, terms=known.terms))
+            sender = (known.keys, self._client, 0, ask)
+            commands.append(acquire(*sender, again=False, run=run, epoch=epoch, age=age, terms=terms))
         return commands
 
     def on_reply(self, replies: Sequence[Any]) -> None:
         now = self._now()
         for known, reply in zip(self._said, replies, strict=True):
-            self._due.pop(known.keys.stem, None)
+            self._due.pop(known.key, None)
             if not isinstance(reply, Exception) and (grant := decode(reply)) is not None:
-                known.heard = grant.epoch, now
+                known.heard(grant.epoch, now)
 
     def on_no_reply(self) -> None:
         self._said = []

@@ -23,6 +23,7 @@ from ..pace import report_pause
 from ..quota import Priority, Quota
 from ..sockets import MAX_BULK_IN_FLIGHT, MAX_IN_FLIGHT
 from ..waiting import WaitingCalls
+from ..weakly import weakly
 from ..window import Window
 from .failures import advice
 from .link import Link
@@ -66,7 +67,7 @@ class RedisLane:
         self._terms_of = terms
         self._loop = asyncio.get_running_loop()
         self._now = clock_of(self._loop)
-        self._calls = WaitingCalls(self._late, quota.per)
+        self._calls = WaitingCalls(weakly(self._late), quota.per)
         self._window = Window(quota.per)  # this process's slots of the shared window
         self._reserve = reserve
         self._lent = 0  # slots of the reserve in flight
@@ -80,7 +81,7 @@ class RedisLane:
         self._flushed: asyncio.Future[None] | None = None
         self._admitted = self._throttled = self._retries = 0
         self._warned = False
-        self._agreement = Agreement(name, quota, self._configure)
+        self._agreement = Agreement(name, quota, weakly(self._configure))
         self._configure(quota)
 
     @property

@@ -1,15 +1,16 @@
 """A process's memory of its quotas: in which state of Redis its slots are written, and until when they count.
 
 A Redis that was flushed, or restarted empty, does not know that it lost data. A process with slots knows it while its
-memory lasts, so the memory belongs to the store and outlives lanes, sessions and event loops. Reads and writes are
-single operations on one entry, so threads may share it.
+memory lasts, so the memory belongs to the store and outlives lanes, sessions and event loops. Threads may share it.
 """
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from struct import Struct
+from threading import Lock
 
+from ..expiring import ExpiringRecords, Key
 from .scripts import STATE_TTL, Keys, Terms
 
 MEMORY_TTL = STATE_TTL / 2
@@ -17,58 +18,94 @@ MEMORY_TTL = STATE_TTL / 2
 MAX_QUOTAS = 4096
 """The most stored quotas whose requests no longer count."""
 
+_HEAD = Struct("<ddi")
+"""When the last slot expires, when Redis last named the epoch, and the place of the terms; the epoch follows."""
+
 
 class Known:
-    """One quota, as in the last reply to this process. Times are seconds of the loop's clock."""
+    """What a process knows of one quota. Times are seconds of the loop's clock."""
 
-    __slots__ = ("heard", "keys", "slots_until", "terms")
+    __slots__ = ("_memory", "key")
 
-    def __init__(self, keys: Keys) -> None:
-        self.keys: Keys = keys
-        self.terms: Terms | None = None
-        self.heard: tuple[str, float] | None = None
-        """The epoch, and when Redis last named it."""
-        self.slots_until: float = -math.inf
-        """When the last slot granted to this process has expired, however its request ended."""
+    def __init__(self, memory: Memory, key: Key) -> None:
+        self._memory = memory
+        self.key: Key = key
+
+    @property
+    def keys(self) -> Keys:
+        """The quota's keys in Redis."""
+        return Keys(self._memory.prefix, *self.key)
+
+    @property
+    def terms(self) -> Terms | None:
+        """The terms with which the last slots were granted."""
+        place = self._memory.read(self.key)[2]
+        return None if place < 0 else self._memory.terms[place]
 
     def epoch(self, now: float) -> tuple[str, float]:
         """Return the epoch and the seconds since Redis named it; `("", 0.0)` if none is stored."""
-        if self.heard is None or now - self.heard[1] >= MEMORY_TTL:
+        _, heard_at, _, epoch = self._memory.read(self.key)
+        if not epoch or now - heard_at >= MEMORY_TTL:
             return "", 0.0
-        return self.heard[0], now - self.heard[1]
+        return epoch.decode(), now - heard_at
+
+    def heard(self, epoch: str, now: float, terms: Terms | None = None) -> None:
+        """Record that Redis named the epoch, and granted slots with these `terms`, if any."""
+        self._memory.write(self.key, epoch.encode(), now, terms)
 
 
 class Memory:
-    """All quotas that a process has used, by their keys."""
+    """All quotas that a process has used, in about 200 bytes each."""
 
-    def __init__(self) -> None:
-        self._known: OrderedDict[str, Known] = OrderedDict()
-        self.server = ""
+    def __init__(self, prefix: str) -> None:
+        self.prefix: str = prefix
+        self.server: str = ""
         """The server and the life of its data that contain the slots; empty before the first connection."""
         self.slots_until: float = -math.inf
         """When the last slot of all quotas has expired."""
+        self.terms: list[Terms] = []
+        """All different terms with which slots were granted."""
+        self._places: dict[Terms, int] = {}
+        self._records: ExpiringRecords[bytes] = ExpiringRecords(_expired, spare=MAX_QUOTAS)
+        self._lock = Lock()
 
-    def known(self, keys: Keys, now: float) -> Known:
-        """Return the entry of a quota, creating it if necessary. The least recently used entries are dropped."""
-        known = self._known.get(keys.stem)
-        if known is None:
-            known = self._known.setdefault(keys.stem, Known(keys))
-        self._known.move_to_end(keys.stem)
-        if len(self._known) > MAX_QUOTAS:
-            stem, oldest = self._known.popitem(last=False)
-            if oldest.slots_until > now:
-                self._known[stem] = oldest
-                self._known.move_to_end(stem, last=False)
-        return known
+    def __len__(self) -> int:
+        return len(self._records)
 
-    def granted(self, known: Known, terms: Terms, until: float) -> None:
-        """Record granted slots of a quota, the last of which expires at `until`."""
-        known.terms = terms
-        known.slots_until = max(known.slots_until, until)
-        self.slots_until = max(self.slots_until, until)
+    def known(self, key: Key) -> Known:
+        """Return what is known of a quota."""
+        return Known(self, key)
 
     def holders(self, now: float) -> list[Known]:
         """Return the quotas with slots that may still count."""
         if self.slots_until <= now:
             return []
-        return [known for known in list(self._known.values()) if known.slots_until > now and known.terms is not None]
+        with self._lock:
+            return [self.known(key) for key, record in self._records if not _expired(record, now)]
+
+    def read(self, key: Key) -> tuple[float, float, int, bytes]:
+        """Return when the quota's last slot expires, when the epoch was named, the place of the terms, and the epoch."""
+        with self._lock:
+            record = self._records.get(key)
+        if record is None:
+            return -math.inf, -math.inf, -1, b""
+        slots_until, heard_at, place = _HEAD.unpack_from(record)
+        return slots_until, heard_at, place, record[_HEAD.size :]
+
+    def write(self, key: Key, epoch: bytes, now: float, terms: Terms | None) -> None:
+        """Record what Redis has said of a quota at `now`."""
+        with self._lock:
+            record = self._records.get(key)
+            slots_until, _, place = (-math.inf, 0.0, -1) if record is None else _HEAD.unpack_from(record)
+            if terms is not None:
+                slots_until = max(slots_until, now + terms.lease / 1e6)
+                self.slots_until = max(self.slots_until, slots_until)
+                place = self._places.setdefault(terms, len(self._places))
+                if place == len(self.terms):
+                    self.terms.append(terms)
+            self._records.put(key, _HEAD.pack(slots_until, now, place) + epoch, now)
+
+
+def _expired(record: bytes, now: float) -> bool:
+    until: float = _HEAD.unpack_from(record)[0]
+    return until <= now

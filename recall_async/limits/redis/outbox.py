@@ -11,17 +11,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..contract import Ending
-from .memory import Known, Memory
+from .memory import Known
 from .scripts import Ask, Command, Grant, Keys, Pause, Terms, acquire, decode, pause, settle
 
 
 class Outbox:
     """The outgoing commands of one lane. Times are seconds of the loop's clock."""
 
-    def __init__(self, keys: Keys, known: Known, memory: Memory) -> None:
+    def __init__(self, keys: Keys, known: Known) -> None:
         self._keys = keys
         self._known = known
-        self._memory = memory
         self._client = secrets.token_hex(6)
         self._seq = self._number = self._wanted = 0
         self._ended: list[tuple[int, Ending, float]] = []
@@ -90,9 +89,8 @@ class Outbox:
         if grant is None:
             return None
         ask, self.asked = self.asked, None
-        self._known.heard = grant.epoch, now
-        if (grant.interactive or grant.bulk) and self._asked_with is not None:
-            self._memory.granted(self._known, self._asked_with, now + self._asked_with.lease / 1e6)
+        terms = self._asked_with if grant.interactive or grant.bulk else None
+        self._known.heard(grant.epoch, now, terms)
         return ask, grant
 
     def on_no_reply(self) -> None:

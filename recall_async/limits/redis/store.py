@@ -82,7 +82,7 @@ class RedisQuotaStore:
         self._reserve = LocalReserve(local_reserve)
         self._set_aside = local_reserve * processes
         self._hold_new = hold_new
-        self._memory = Memory()
+        self._memory = Memory(prefix)
         self._connect: Callable[[], Redis] = lambda: client
         self._owned = False
         self._loops: PerLoop[_Loop] = PerLoop(self._loop)
@@ -126,8 +126,7 @@ class RedisQuotaStore:
         lane = lanes.get(name)
         if lane is None:
             keys = Keys(self._prefix, workspace, operation)
-            known = self._memory.known(keys, clock_of(asyncio.get_running_loop())())
-            outbox = Outbox(keys, known, self._memory)
+            outbox = Outbox(keys, self._memory.known(name))
             terms = quota or base_quota(operation)
             lane = RedisLane(operation, terms, keys, link, outbox, self._terms, self._reserve)
         lane.join(quota)

@@ -1,0 +1,108 @@
+"""What a lane leaves to the next lane of the same operation and workspace, and the lanes that left something."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter
+from struct import Struct
+from threading import Lock
+from typing import NamedTuple
+
+from ..expiring import ExpiringRecords, Key
+from ..pace import Pace
+from ..window import Record
+
+_HEAD = Struct("<ddddI")
+"""When the state no longer matters, the end of the pause, the grace, the longest window, and the number of responses."""
+
+
+class Memory(NamedTuple):
+    """The state that a lane passes on to the next lane of the same operation and workspace."""
+
+    window: Record
+    paused_until: float
+    pace: Pace | None
+    """The slower pace, if other clients use the quota, too."""
+    grace: float
+    """Seconds for which the server may still count the lane's requests in flight."""
+
+    def settled(self, now: float) -> Memory:
+        """Return this state after its loop closed at `now`: the outcome of its requests in flight stays unknown."""
+        window = self.window
+        lost = (*window.lost, *[now + self.grace] * window.in_flight)
+        return self._replace(window=window._replace(lost=tuple(sorted(lost)), in_flight=0))
+
+    def over(self, now: float) -> bool:
+        """Return whether the state no longer matters at `now`."""
+        return now >= max(self.window.over, self.paused_until) and (
+            self.pace is None or self.pace.rate(now) == math.inf
+        )
+
+    def foreign(self, now: float) -> bool:
+        """Return whether the state comes from a clock with another origin: a response is later than `now`."""
+        return bool(self.window.answers) and self.window.answers[-1] > now
+
+    def joined(self, later: Memory) -> Memory:
+        """Return what both states say; a request that both contain counts once."""
+        answers = Counter(self.window.answers) | Counter(later.window.answers)
+        lost = Counter(self.window.lost) | Counter(later.window.lost)
+        longest = max(self.window.longest, later.window.longest)
+        return Memory(
+            Record(tuple(sorted(answers.elements())), tuple(sorted(lost.elements())), 0, longest),
+            max(self.paused_until, later.paused_until),
+            self.pace if later.pace is None else later.pace,
+            max(self.grace, later.grace),
+        )
+
+    def packed(self) -> bytes | Memory:
+        """Return the state in compact form; as it is if it contains a slower pace, which few lanes have."""
+        if self.pace is not None:
+            return self
+        answers, lost, _, longest = self.window
+        over = max(self.window.over, self.paused_until)
+        head = _HEAD.pack(over, self.paused_until, self.grace, longest, len(answers))
+        return head + array("d", (*answers, *lost)).tobytes()
+
+
+def _unpacked(record: bytes | Memory) -> Memory:
+    if isinstance(record, Memory):
+        return record
+    _, paused_until, grace, longest, count = _HEAD.unpack_from(record)
+    times = array("d", record[_HEAD.size :])
+    return Memory(Record(tuple(times[:count]), tuple(times[count:]), 0, longest), paused_until, None, grace)
+
+
+def _over(record: bytes | Memory, now: float) -> bool:
+    if isinstance(record, Memory):
+        return record.over(now)
+    until: float = _HEAD.unpack_from(record)[0]
+    return now >= until
+
+
+class Memories:
+    """What dropped lanes sent, until it no longer counts. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._records: ExpiringRecords[bytes | Memory] = ExpiringRecords(_over)
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def add(self, key: Key, memory: Memory, now: float) -> None:
+        """Keep a state, together with an earlier one of the same lane."""
+        memory = memory.settled(now)
+        if memory.over(now) or memory.foreign(now):
+            return
+        with self._lock:
+            record = self._records.get(key)
+            if record is not None and not (earlier := _unpacked(record)).foreign(now):
+                memory = earlier.joined(memory)
+            self._records.put(key, memory.packed(), now)
+
+    def pop(self, key: Key) -> Memory | None:
+        """Remove and return the state of a lane."""
+        with self._lock:
+            record = self._records.pop(key)
+        return None if record is None else _unpacked(record)
