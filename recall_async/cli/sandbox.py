@@ -35,6 +35,8 @@ from .text import json_option, print_json, say
 @click.option("--unusual", default=0.0, show_default=True, metavar="SHARE", type=click.FloatRange(0, 1),
               help="Share of events with unusual invitations: aliases, placeholders, odd text.")  # fmt: skip
 @click.option("--text-urls", is_flag=True, help="Make every meeting URL a text; some are objects otherwise.")
+@click.option("--documented", is_flag=True,
+              help="Send only what the API's reference documents, for strict clients. Implies --text-urls.")  # fmt: skip
 @click.option("--shared-bots", type=click.Choice(["detach", "update"]), default="detach", show_default=True,
               help="What a new key on one of the events that share a bot does.")  # fmt: skip
 @json_option
@@ -50,6 +52,7 @@ def sandbox(
     svix: bool,
     unusual: float,
     text_urls: bool,
+    documented: bool,
     shared_bots: Literal["detach", "update"],
     as_json: bool,
 ) -> None:
@@ -74,6 +77,7 @@ def sandbox(
             webhook_headers="svix" if svix else "webhook",
             unusual=unusual,
             url_objects=not text_urls,
+            documented=documented,
             shared_bots=shared_bots,
         )
     except ValueError as error:

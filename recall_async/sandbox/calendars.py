@@ -76,6 +76,8 @@ def _calendar_of(state: State, request: Request) -> CalendarDocument:
 
 def _fields(document: dict[str, Any], *, new: bool) -> dict[str, Any]:
     """Return the writable fields in the document. Raises a refusal: 400 that names all invalid fields."""
+    if not document.get("oauth_client_secret") and all(document.get(name) for name in _CERTIFICATE):
+        document = {name: value for name, value in document.items() if name != "oauth_client_secret"}
     errors = {name: ["This field is required."] for name in (_missing(document) if new else ())}
     fields = {name: document[name] for name in _WRITABLE if name in document}
     for name, value in fields.items():

@@ -21,6 +21,8 @@ from .unusual import KINDS
 
 DAYS_AHEAD = 28
 _SHARES = {"ended": 0.08, "deleted": 0.05, "without_url": 0.06, "all_day": 0.03, "under_way": 0.02, "perpetual": 0.02}
+_UNDOCUMENTED = ("without_url", "all_day")
+"""Kinds whose events the API's reference does not describe: it requires a `meeting_platform`, and a time of day."""
 _COMPANIES = ("northwind.example", "contoso.example")
 _GUESTS = ("fabrikam.example", "tailspin.example", "northwind.example", "contoso.example")
 _FIRST = (
@@ -48,10 +50,19 @@ _RESPONSES = ("accepted", "accepted", "accepted", "accepted", "needsAction", "te
 class Generator:
     """Generate calendars, meetings and events from a seed, relative to `now` (in whole minutes)."""
 
-    def __init__(self, seed: int, now: datetime, *, url_objects: bool = True, unusual: float = 0.0) -> None:
+    def __init__(
+        self,
+        seed: int,
+        now: datetime,
+        *,
+        url_objects: bool = True,
+        unusual: float = 0.0,
+        documented: bool = False,
+    ) -> None:
         self.rng: Random = Random(seed)
         self._now = now.replace(second=0, microsecond=0)
-        self._url_objects = url_objects
+        self._documented = documented
+        self._url_objects = url_objects and not documented
         self._unusual = unusual
         """The share of events whose invitation is unusual."""
 
@@ -65,7 +76,8 @@ class Generator:
 
     def events(self, count: int, calendars: list[CalendarDocument]) -> list[Event]:
         """Generate exactly `count` events, in the mix described above."""
-        special = {kind: int(count * share) or int(count >= 20) for kind, share in _SHARES.items()}
+        shares = {kind: share for kind, share in _SHARES.items() if not (self._documented and kind in _UNDOCUMENTED)}
+        special = {kind: int(count * share) or int(count >= 20) for kind, share in shares.items()}
         upcoming = count - sum(special.values())
         events = list(islice(self._upcoming(calendars), upcoming))
         for kind, number in special.items():
@@ -231,6 +243,7 @@ class Generator:
         )
         moves = rng.randrange(20, 90) if meeting.perpetual else rng.randrange(3)
         event = Event(document, meeting, owner_of(calendar), rng.choice(_RESPONSES), moves, start)
+        event.documented = self._documented
         if self._unusual and rng.random() < self._unusual:
             event.unusual = rng.choice(KINDS)
         document.raw = render(event)

@@ -102,5 +102,7 @@ class Event(Struct, gc=False):
     original_start: datetime
     unusual: str = ""
     """One of `unusual.KINDS`, or empty for a usual invitation."""
+    documented: bool = False
+    """Whether `raw` has only the fields that the API's reference documents."""
     written: Raw | None = None
     """The `raw` that a test wrote, which replaces the rendered one."""

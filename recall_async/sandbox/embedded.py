@@ -42,6 +42,8 @@ class RecallSandbox:
     - `url_objects`: make some meeting URLs objects. `unusual`: the share of events with unusual invitations.
     - `shared_bots`: what happens when one of several events that share a bot is scheduled with another key: `detach` gives
       the event a bot of its own, `update` updates the bot in place, key included.
+    - `documented`: send nothing but what the API's reference documents, for clients that validate every response: URLs
+      that are texts, payloads with the documented fields, no events without a URL or time of day.
 
     Raises `ValueError` for invalid settings, `OSError` if the port is taken. docs/testing.md
     """
@@ -69,6 +71,7 @@ class RecallSandbox:
         url_objects: bool = True,
         unusual: float = 0.0,
         shared_bots: SharedBots = "detach",
+        documented: bool = False,
     ) -> None:
         self.api_key = api_key
         """The first API key that the sandbox accepts."""
@@ -89,6 +92,7 @@ class RecallSandbox:
             url_objects=url_objects,
             unusual=unusual,
             shared_bots=shared_bots,
+            documented=documented,
         )
         self._keys = (api_key, *api_keys)
         self._latency = latency

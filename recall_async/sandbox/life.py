@@ -31,6 +31,10 @@ _STEPS = {
     "call_ended": ("done", 30),
 }
 """The status that follows each status, and after how many seconds."""
+_ASYNC_PROVIDERS = (
+    "assembly_ai_async", "deepgram_async", "gladia_v2_async", "recallai_async", "rev_async", "speechmatics_async",
+)  # fmt: skip
+"""Providers of transcripts that are always named, as null unless they made it."""
 
 
 class BotStatus(Struct, gc=False):
@@ -145,28 +149,34 @@ def take(bot: Bot, step: Step, identify: Callable[[], str]) -> list[Notice]:
         recording = bot.recordings[-1]
         recording.status = RecordingStatus("done", None, step.moment)
         recording.expires_at = step.moment + timedelta(days=7)
-        recording.media_shortcuts["video_mixed"] = _medium(recording, step.moment, "mp4")
+        recording.media_shortcuts["video_mixed"] = _medium(recording, step.moment, "mp4") | {"format": "mp4"}
         notices.append(_recording_notice(bot, recording))
         if bot.is_transcribed:
-            recording.media_shortcuts["transcript"] = _medium(recording, step.moment, "json")
+            recording.media_shortcuts["transcript"] = _transcript(bot, recording, step.moment)
             notices += [_transcript_notice(bot, recording, code, step.moment) for code in ("processing", "done")]
     return notices
 
 
 def _medium(recording: Recording, moment: datetime, form: str) -> dict[str, Any]:
-    """Return a finished video or transcript."""
-    data = {"download_url": f"https://media.example/{recording.id}.{form}"}
-    medium = {
+    """Return the common fields of a finished video or transcript."""
+    return {
         "id": str(uuid5(UUID(recording.id), form)),
         "created_at": recording.created_at,
         "status": RecordingStatus("done", None, moment),
         "metadata": {},
-        "data": data,
+        "data": {"download_url": f"https://media.example/{recording.id}.{form}"},
     }
-    if form == "mp4":
-        return medium | {"format": form}
-    data["provider_data_download_url"] = f"https://media.example/{recording.id}.provider.json"
-    return medium | {"diarization": None, "provider": {"recallai_streaming": {}}}
+
+
+def _transcript(bot: Bot, recording: Recording, moment: datetime) -> dict[str, Any]:
+    """Return a finished transcript, by the provider that `bot_config` names."""
+    transcript = _medium(recording, moment, "json")
+    transcript["data"]["provider_data_download_url"] = f"https://media.example/{recording.id}.provider.json"
+    wanted = bot.config["recording_config"]["transcript"]
+    provider = wanted.get("provider") if isinstance(wanted, dict) else None
+    if not isinstance(provider, dict):
+        provider = {"recallai_streaming": {}}
+    return transcript | {"diarization": None, "provider": {**dict.fromkeys(_ASYNC_PROVIDERS), **provider}}
 
 
 def _notice(event: str, bot: Bot, sub_code: str | None, moment: datetime, code: str) -> Notice:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from .documented import documented
 from .documents import Event, MeetingURL, Person
 from .unusual import make_unusual
 
@@ -26,6 +27,8 @@ def render(event: Event) -> msgspec.Raw:
     payload = build(event, version)
     if event.unusual:
         make_unusual(payload, event)
+    if event.documented:
+        payload = documented(payload)
     return msgspec.Raw(_encode(payload))
 
 

@@ -46,8 +46,11 @@ class State:
         url_objects: bool = True,
         unusual: float = 0.0,
         shared_bots: SharedBots = "detach",
+        documented: bool = False,
     ) -> None:
-        self.generator: Generator = Generator(seed, now, url_objects=url_objects, unusual=unusual)
+        self.generator: Generator = Generator(
+            seed, now, url_objects=url_objects, unusual=unusual, documented=documented
+        )
         drawn_calendars = self.generator.calendars(calendars)
         self.calendars: dict[str, CalendarDocument] = {calendar.id: calendar for calendar in drawn_calendars}
         drawn = self.generator.events(events, list(self.calendars.values()))

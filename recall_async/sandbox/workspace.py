@@ -43,6 +43,7 @@ class Settings:
     url_objects: bool = True
     unusual: float = 0.0
     shared_bots: SharedBots = "detach"
+    documented: bool = False
 
     def __post_init__(self) -> None:
         if self.events < 0 or self.calendars < 1:
@@ -53,6 +54,8 @@ class Settings:
             raise ValueError(f"connect_after must be a number of seconds, got {self.connect_after!r}")
         if not 0 <= self.unusual <= 1:
             raise ValueError(f"unusual must be a share from 0 to 1, got {self.unusual!r}")
+        if self.documented and self.unusual:
+            raise ValueError(f"unusual must be 0 with documented, got {self.unusual!r}")
         if self.shared_bots not in ("detach", "update"):
             raise ValueError(f"shared_bots must be 'detach' or 'update', got {self.shared_bots!r}")
         if unknown := set(self.quotas) - set(OPERATIONS):
@@ -102,6 +105,7 @@ class Workspace:
             url_objects=settings.url_objects,
             unusual=settings.unusual,
             shared_bots=settings.shared_bots,
+            documented=settings.documented,
         )
         self.windows: dict[str, SlidingWindow] = settings.windows(self.clock)
         self.tallies: dict[str, Tally] = {name: Tally() for name in OPERATIONS}

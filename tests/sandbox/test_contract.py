@@ -1,7 +1,7 @@
 """What the sandbox answers and tells, against the JSON schemas of the API's reference (`tests/data`).
 
-The schemas are the reference's own, cut down to what this client reads. `raw` is any object there: what the reference
-says of it leaves out most of what the calendar platforms send.
+The schemas are the reference's own, cut down to what this client reads. `raw` is any object in them: what the reference
+says of it leaves out most of what the calendar platforms send. A sandbox with `documented=True` sends just that.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
 from recall_async.operations import OPERATIONS
+from recall_async.sandbox import RecallSandbox
 from tests.sandbox.conftest import CALENDARS, EVENTS, Api, moment
 from tests.webhooks.receiver import receiver, until
 from tests.webhooks.test_sandbox import Inbox
@@ -47,9 +49,13 @@ def is_time(value: object) -> bool:
     return not isinstance(value, str) or datetime.fromisoformat(value).tzinfo is not None
 
 
-def problems(schema: dict[str, Any], document: Any) -> list[str]:
-    """What is wrong with a document, and where."""
-    validator = Draft202012Validator({**schema, "$defs": CONTRACT["$defs"]}, format_checker=FORMATS)
+def problems(schema: dict[str, Any], document: Any, *, raw: Any = None) -> list[str]:
+    """What is wrong with a document, and where; `raw` is the schema of payloads."""
+    known = CONTRACT["$defs"]
+    if raw is not None:
+        event = known["CalendarEvent"]
+        known = {**known, "CalendarEvent": {**event, "properties": {**event["properties"], "raw": raw}}}
+    validator = Draft202012Validator({**schema, "$defs": known}, format_checker=FORMATS)
     return [f"{error.json_path}: {error.message[:200]}" for error in validator.iter_errors(document)]
 
 
@@ -79,11 +85,10 @@ async def test_every_operation_answers_as_the_reference_says(start: Callable[...
         return reply.body
 
     events = api.upcoming()[:60]
-    for event in events:
-        bot = {
-            "deduplication_key": event["id"],
-            "bot_config": {"bot_name": "Notes", "metadata": {"event": event["id"]}},
-        }
+    for number, event in enumerate(events):
+        config = {"bot_name": "Notes", "metadata": {"event": event["id"]}}
+        recording = {"transcript": {"provider": {"meeting_captions": {}}}} if number % 2 else {}
+        bot = {"deduplication_key": event["id"], "bot_config": {**config, "recording_config": recording}}
         await send("calendar_events.schedule_bot", "POST", f"{EVENTS}{event['id']}/bot/", bot)
         await send("calendar_events.retrieve", "GET", f"{EVENTS}{event['id']}/")
     await send("calendar_events.remove_bot", "DELETE", f"{EVENTS}{events[-1]['id']}/bot/")
@@ -117,6 +122,45 @@ async def test_every_operation_answers_as_the_reference_says(start: Callable[...
     api.sandbox.advance((moment(waiting["start_time"]) - now).total_seconds() + 60)
     await send("bots.leave_call", "POST", f"{BOTS}{waiting['id']}/leave_call/")
     assert answered.keys() == OPERATIONS.keys()
+
+
+RAW = {"oneOf": [{"$ref": f"#/$defs/CalendarEventRaw{name}"} for name in ("MicrosoftOutlook", "GoogleCalendar")]}
+
+
+async def test_documented_events_are_as_the_reference_says_to_the_last_field(start: Callable[..., Any]) -> None:
+    """A generated client that validates what it gets cannot be tried on the sandbox."""
+    api: Api = await start(events=300, calendars=4, documented=True)
+    page = {"$ref": "#/$defs/PaginatedCalendarEventList"}
+    usual = await start(events=300, calendars=4)
+    reply = await usual.send("GET", EVENTS)
+    assert problems(page, reply.body, raw=RAW), "the schema finds nothing wrong with anything"
+
+    api.sandbox.mutate(30)
+    created = await api.send("POST", CALENDARS, json=CALENDAR)
+    api.sandbox.advance(5)
+    link: str | None = EVENTS
+    calendars = set()
+    while link is not None:
+        reply = await api.send("GET", link)
+        assert problems(page, reply.body, raw=RAW) == []
+        calendars |= {event["calendar_id"] for event in reply.body["results"]}
+        link = reply.body["next"]
+    assert created.body["id"] in calendars
+    with pytest.raises(ValueError, match="unusual must be 0"):
+        RecallSandbox(documented=True, unusual=0.5)
+
+
+async def test_a_transcript_names_its_provider(start: Callable[..., Any]) -> None:
+    """A generated client refuses a transcript, whose provider has six fields that are required."""
+    api: Api = await start()
+    event = api.upcoming()[0]
+    provider = {"deepgram_streaming": {"model": "nova-3"}}
+    await api.schedule(event["id"], "k", recording_config={"transcript": {"provider": provider}})
+    api.sandbox.advance(40 * 24 * 3600)
+    [bot] = (await api.send("GET", BOTS)).body["results"]
+    transcript = bot["recordings"][0]["media_shortcuts"]["transcript"]
+    assert problems({"$ref": "#/$defs/TranscriptArtifactShortcut"}, transcript) == []
+    assert {name: value for name, value in transcript["provider"].items() if value is not None} == provider
 
 
 async def test_every_webhook_is_as_the_reference_says(start: Callable[..., Any]) -> None:
