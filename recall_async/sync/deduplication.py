@@ -27,6 +27,8 @@ from .wording import domain_of
 KeyScheme = Callable[[CalendarEvent, Calendar], str]
 """Returns the deduplication key for an event in a calendar."""
 
+MAX_TEMPLATE = 1000
+"""Characters of a template: keys have at most 2,000, and fields are longer than their names."""
 FIELDS = ("start_time", "meeting_url", "event_id", "calendar_id", "email_domain", "ical_uid", "platform_id")
 """The fields of a template."""
 _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
@@ -126,9 +128,12 @@ class KeyTemplate:
 
     def __call__(self, event: CalendarEvent, calendar: Calendar | None = None) -> str:
         """Return the deduplication key of the event's bot. Raises `ConfigurationError`."""
-        address = _address(event.meeting_url)
-        key = self._filled(event, calendar, address)
-        return key if len(key) <= MAX_DEDUPLICATION_KEY else self._filled(event, calendar, _hashed(address))
+        key = self._filled(event, calendar, ())
+        if len(key) > MAX_DEDUPLICATION_KEY:
+            key = self._filled(event, calendar, ("meeting_url",))
+        if len(key) > MAX_DEDUPLICATION_KEY:
+            key = self._filled(event, calendar, ("meeting_url", "ical_uid", "platform_id"))
+        return key
 
     def could_make(self, key: str, event: CalendarEvent) -> bool:
         """Return whether this template may have made `key` for the event, at any start time and meeting URL."""
@@ -139,18 +144,20 @@ class KeyTemplate:
         ]
         return re.fullmatch("".join(parts), key, re.DOTALL) is not None
 
-    def _filled(self, event: CalendarEvent, calendar: Calendar | None, address: str) -> str:
-        return "".join(
-            literal + ("" if name is None else self._value(name, spec, event, calendar, address))
-            for literal, name, spec in self._parts
-        )
+    def _filled(self, event: CalendarEvent, calendar: Calendar | None, hashed: tuple[str, ...]) -> str:
+        """Fill in the event's values, some of them as hashes."""
+        key = ""
+        for literal, name, spec in self._parts:
+            value = "" if name is None else self._value(name, spec, event, calendar)
+            key += literal + (_hashed(value) if name in hashed else value)
+        return key
 
-    def _value(self, name: str, spec: str, event: CalendarEvent, calendar: Calendar | None, address: str) -> str:
+    def _value(self, name: str, spec: str, event: CalendarEvent, calendar: Calendar | None) -> str:
         match name:
             case "start_time":
                 return format(event.start_time.astimezone(UTC), spec) if spec else time_text(event.start_time)
             case "meeting_url":
-                return address or event.id
+                return _address(event.meeting_url) or event.id
             case "calendar_id":
                 return event.calendar_id
             case "email_domain":
@@ -174,7 +181,7 @@ class KeyTemplate:
 
 def _parse(text: str) -> list[tuple[str, str | None, str]]:
     """Split a template into literal texts, each with the following field and format."""
-    check_text("deduplication", text)
+    check_text("deduplication", text, at_most=MAX_TEMPLATE)
     try:
         parts = list(Formatter().parse(text))
     except ValueError as error:

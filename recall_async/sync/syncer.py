@@ -262,7 +262,7 @@ class CalendarSyncer:
         if self._on_error is not None:
             try:
                 self._on_error(calendar_id, error)
-            except Exception:
+            except (Exception, asyncio.CancelledError):
                 logger.exception("calendar %s: on_error failed", calendar_id)
 
     async def _may_retry(self, failures: int) -> bool:
@@ -334,7 +334,7 @@ class CalendarSyncer:
         if self._on_outcome is not None:
             try:
                 self._on_outcome(outcome)
-            except Exception:
+            except (Exception, asyncio.CancelledError):
                 logger.exception("event %s: on_outcome failed", outcome.action.event_id)
 
     async def _advance(self, calendar_id: str, watermark: datetime | None, reached: datetime) -> None:
@@ -395,6 +395,12 @@ def _is_hopeless(error: Exception) -> bool:
     return isinstance(error, ConfigurationError | SessionClosedError)
 
 
+def _is_being_cancelled() -> bool:
+    """Return whether somebody cancels the running task. Otherwise a `CancelledError` is an error of what it awaits."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
 class _Guarded:
     """A policy that leaves an event as it is if the wrapped policy raises, and stores the exception."""
 
@@ -409,6 +415,12 @@ class _Guarded:
             spec = await ask(self._policy, event, calendar)
         except Exception as error:  # noqa: BLE001  # a policy may raise anything: the syncer logs it
             self.failures[event.id] = error
+            return UNDECIDED
+        except asyncio.CancelledError as error:
+            if _is_being_cancelled():
+                raise
+            self.failures[event.id] = failure = RuntimeError("the policy was cancelled from within")
+            failure.__cause__ = error
             return UNDECIDED
         self.failures.pop(event.id, None)
         return spec

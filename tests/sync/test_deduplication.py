@@ -163,3 +163,15 @@ def test_a_long_address_in_a_template():
     scheme = KeyTemplate("{start_time}-{meeting_url}")
     assert scheme(one) != scheme(other)
     assert scheme(one) == Deduplication.MEETING(one)
+
+
+def test_any_long_field_in_a_template():
+    """One event with a very long id of its platform makes a key that the API refuses, so that no plan can be made."""
+    scheme = KeyTemplate("{start_time}-{ical_uid}-{platform_id}")
+    one, other = (event(ical_uid="x" * 1500 + end, platform_id="y" * 1500) for end in "ab")
+    keys = {scheme(each) for each in (one, other)}
+    assert len(keys) == 2
+    assert all(len(key) <= 2000 and scheme.could_make(key, one) for key in keys)
+    assert RecordingPolicy(deduplication=scheme)(one, calendar()) is not None
+    with pytest.raises(ConfigurationError, match="at most 1000 characters"):
+        KeyTemplate("x" * 2000 + "{event_id}")

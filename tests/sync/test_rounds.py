@@ -236,13 +236,61 @@ def test_a_policy_that_raises_costs_its_own_event(error: Exception, caplog: pyte
     assert recall.applied[ONE] == {1, 2, 3, 30}
 
 
-def test_a_callback_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture):
+def test_a_policy_that_is_cancelled_from_within_costs_its_own_event(caplog: pytest.LogCaptureFixture):
+    """A policy whose database cancels its query takes its whole calendar with it: the sync's task ends without a word."""
+    recall, errors = Workspace(), []
+    recall.asked, recall.changes[ONE] = True, {1, 2, 3}
+    bad = {decision(ONE, 2).event_id}
+
+    def judge(event: Any, calendar: Any) -> BotSpec:
+        if event.id in bad:
+            raise asyncio.CancelledError
+        return BotSpec("key")
+
+    async def main() -> None:
+        async with CalendarSyncer(recall, judge, full_every=None, on_error=lambda *each: errors.append(each)) as syncer:
+            await syncer.handle(sync_events(seconds=1))
+            await asyncio.sleep(5)
+            assert recall.applied[ONE] == {1, 3}
+            assert {type(error) for _, error in errors} == {RuntimeError}
+            bad.clear()
+            await syncer.drain()
+
+    run(main())
+    assert recall.applied[ONE] == {1, 2, 3}
+
+
+def test_a_policy_does_not_hold_up_the_end():
+    """A sync that is cancelled while its policy waits goes on, because that looks like a failure of the policy."""
+    recall = Workspace()
+    recall.asked, recall.changes[ONE] = True, {1}
+    ends = []
+
+    async def judge(event: Any, calendar: Any) -> BotSpec:
+        try:
+            await asyncio.sleep(1e6)
+        finally:
+            ends.append(event.id)
+        raise AssertionError
+
+    async def main() -> None:
+        syncer = CalendarSyncer(recall, judge, full_every=None)
+        await syncer.handle(sync_events(seconds=1))
+        await asyncio.sleep(5)
+        await syncer.aclose(timeout=1)
+
+    run(main())
+    assert len(ends) == 1
+
+
+@pytest.mark.parametrize("error", [KeyError("metrics"), asyncio.CancelledError()])
+def test_a_callback_that_raises_harms_nobody(error: BaseException, caplog: pytest.LogCaptureFixture):
     """A mistake in the metrics makes a syncer schedule everything again and again."""
     recall, errors = FakeRecall(), []
     recall.changes[ONE] = {1, 2, 3}
 
     def fail(outcome: Outcome) -> None:
-        raise KeyError("metrics")
+        raise error
 
     async def main() -> None:
         async with CalendarSyncer(
