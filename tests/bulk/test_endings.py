@@ -37,7 +37,7 @@ def jobs() -> set[asyncio.Task[Any]]:
 
 async def rest() -> None:
     """Wait until no job has a task."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while jobs():  # noqa: ASYNC110  # nothing tells when tasks are gone
             await asyncio.sleep(0)
 

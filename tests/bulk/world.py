@@ -72,7 +72,7 @@ class World:
 
     async def arrived(self, number: int) -> None:
         """Return when this many requests have arrived."""
-        async with self._arrived, asyncio.timeout(10):
+        async with self._arrived, asyncio.timeout(60):
             await self._arrived.wait_for(lambda: len(self.asked) >= number)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:

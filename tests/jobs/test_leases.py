@@ -31,7 +31,7 @@ def accepted(sandbox: RecallSandbox) -> int:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -231,11 +231,11 @@ async def test_refused_key_ends_the_worker_only(
 
 
 async def test_cancelled_worker_gives_its_chunk_back(
-    jobs: JobQueue, session: Sessions, actions: list[ScheduleBot]
+    shared_redis: RedisProcess, prefix: str, session: Sessions, actions: list[ScheduleBot]
 ) -> None:
     """Would hang or lose a lease's time when a worker is cancelled; would swallow the cancellation."""
-    await jobs.submit("n", actions, chunk_size=1000)
-    async with session(quotas=None) as recall:
+    async with JobQueue.from_url(shared_redis.url, prefix=prefix, lease=60.0) as jobs, session(quotas=None) as recall:
+        await jobs.submit("n", actions, chunk_size=1000)
         work = asyncio.create_task(jobs.work(recall))
         await until(lambda: recall.statistics()[SCHEDULE].in_flight)
         work.cancel()

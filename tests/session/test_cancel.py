@@ -26,7 +26,7 @@ async def schedule(recall: RecallSession, key: str = "k", **options: Any) -> str
 async def assert_nothing_is_held(recall: RecallSession, server: ScriptedServer, *operations: str) -> None:
     """Once the loop has come to rest: no slot in flight, no place in a queue, no key, no task, no call to be awaited."""
     client = recall._client
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while tasks_of_the_client():  # noqa: ASYNC110 - aiohttp's, which write bodies and tell nobody
             await asyncio.sleep(0)
     shared = workspaces()._known.get(recall.workspace)
@@ -191,7 +191,7 @@ async def test_closed_at_every_iteration(quotas: Any, server: ScriptedServer, co
         calls = [asyncio.create_task(schedule(recall, key)) for key in "aab"]
         for _ in range(iterations):
             await asyncio.sleep(0)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await recall.aclose()
             for result in await asyncio.gather(*calls, return_exceptions=True):
                 assert result == EVENT_ID or isinstance(result, SessionClosedError), repr(result)
@@ -209,7 +209,7 @@ async def test_cancelled_in_a_crowd(server: ScriptedServer, connect: Any) -> Non
     for number, call in enumerate(calls):
         if number * 7919 % 100 < 60:
             call.cancel()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         results = await asyncio.gather(*calls, return_exceptions=True)
     assert sum(result == EVENT_ID for result in results) >= 40
     assert all(result == EVENT_ID or isinstance(result, asyncio.CancelledError) for result in results)
@@ -234,7 +234,7 @@ async def test_failed_sibling_in_a_task_group(server: ScriptedServer, connect: A
     server.delay = 0.05
     server.script(reply(404))
     with pytest.raises(ExceptionGroup):
-        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
             for key in "abbb":
                 group.create_task(schedule(recall, key))
     await assert_nothing_is_held(recall, server)

@@ -44,7 +44,7 @@ def now() -> float:
 
 async def until_free(recall: RecallSession, since: float) -> float:
     """Seconds from `since` until no slot is taken any more."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while lane(recall).taken:  # noqa: ASYNC110 - statistics are there to be polled
             await asyncio.sleep(0.005)
     return now() - since

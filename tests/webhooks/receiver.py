@@ -28,7 +28,7 @@ async def receiver(handle: Handler | web.Application) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 90.0) -> None:
     """Returns once the condition holds, which something outside of this event loop's reach decides."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
