@@ -35,7 +35,8 @@ async def opened(url: str, **options: Any) -> AsyncIterator[OpenLane]:
     for lane, quota in lanes:
         lane.leave(quota)
     await asyncio.gather(*(lane.flush() for lane, _ in lanes))
-    assert [task for task in asyncio.all_tasks() if "recall_async" in task.get_name()] == []
+    left = [task.get_name() for task in asyncio.all_tasks() if "recall_async" in task.get_name()]
+    assert left == [], left
 
 
 @contextlib.contextmanager

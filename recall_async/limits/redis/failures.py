@@ -3,13 +3,17 @@
 | Redis responds | meaning, and what follows |
 | --- | --- |
 | nothing, `LOADING`, `BUSY` | unavailable or not ready: an outage; the message is repeated until Redis responds |
-| `READONLY`, `MASTERDOWN`, `CLUSTERDOWN`, `TRYAGAIN` | not the primary, or not yet: the same, on another connection |
+| `READONLY`, `MASTERDOWN` | not the primary, or not yet: the same, on another connection |
+| `CLUSTERDOWN`, `TRYAGAIN` | no node of a cluster can run it now: this lane's message is repeated soon (slots.py) |
 | `OOM`, `MISCONF`, `NOREPLICAS` | Redis cannot write: the same |
 | `NOSCRIPT` | Redis does not have the scripts: they are sent in full (wire.py) |
 | `NOAUTH`, `WRONGPASS`, `NOPERM` on connecting | Redis refuses the client: the calls of all lanes fail at once |
-| `NOPERM`, `WRONGTYPE`, `MOVED`, `ERR`, any other | Redis refuses this quota: the calls of this lane fail at once |
+| `MOVED`, `ASK` | another node of a cluster has the keys: this lane's message is sent to it (slots.py) |
+| `NOPERM`, `WRONGTYPE`, `ERR`, any other | Redis refuses this quota: the calls of this lane fail at once |
 
-An outage concerns the connection, and all lanes wait. A refusal concerns only the lane whose command was refused.
+An outage concerns the connection, and all lanes wait. A refusal concerns only the lane whose command was refused. For a
+store that was given one node of a cluster as if it were a single server, `MOVED` and `ASK` are refusals, and `CLUSTERDOWN`
+and `TRYAGAIN` are outages.
 """
 
 from __future__ import annotations
@@ -66,9 +70,12 @@ def code(error: Exception) -> str:
 
 def advice(error: Exception) -> str:
     """Return the error message, with what to do if that is not obvious."""
-    if isinstance(error, MovedError):
+    if isinstance(error, MovedError) or code(error) == "MOVED":
+        where = str(error).removeprefix("MOVED ")
         return (
-            f"MOVED {error}: this server is one node of a Redis Cluster, and the quota is kept on another. Choose "
-            "the server by the workspace, as docs/redis.md shows"
+            f"MOVED {where}: this server is one node of a Redis Cluster, and the quota is kept on another. Use a "
+            "redis+cluster:// URL, or pass a redis.asyncio.RedisCluster"
         )
+    if "cluster support disabled" in str(error):
+        return f"{error}: this server is not a node of a Redis Cluster. Use a redis:// URL"
     return str(error) or type(error).__name__

@@ -1,7 +1,8 @@
-"""Tell a Redis that has lost its data that slots are in use.
+"""Tell a Redis that may have lost its data that slots are in use.
 
 Redis cannot know which data it lost. For each quota, a process with slots names the state in which they were written
-and when it last received it; the script then makes all processes wait until the slots have passed.
+and when it last received it; the script then makes all processes wait until the slots have passed. A report about data
+that were not lost has no effect.
 """
 
 from __future__ import annotations
@@ -23,12 +24,26 @@ class StateGreeter:
         self._memory = memory
         self._now = clock
         self._client = secrets.token_hex(6)
+        self._met = "", ""
         self._due: dict[Key, Known] = {}
         self._said: list[Known] = []
 
-    def greet(self) -> None:
-        """Tell Redis for which quotas this process may have slots."""
-        self._due = {known.key: known for known in self._memory.holders(self._now())}
+    def meet(self, run: str, life: str) -> bool:
+        """Plan what to report to this server process, with this life of its data. True if there is anything."""
+        if (run, life) != self._met:
+            self._met = run, life
+            self._plan(lost=self._memory.lost(run, life))
+        return bool(self._due)
+
+    def _plan(self, *, lost: bool) -> None:
+        """Plan reports: all that concern this server if its data are `lost`, or those of slots of another process."""
+        for known in self._memory.holders(self._now()):
+            if (lost or known.run != self._met[0]) and self._concerns(known):
+                self._due[known.key] = known
+
+    def _concerns(self, known: Known) -> bool:
+        """True if this server keeps the quota."""
+        return True
 
     @property
     def speaks(self) -> bool:

@@ -26,7 +26,7 @@ from ..waiting import WaitingCalls
 from ..weakly import weakly
 from ..window import Window
 from .failures import advice
-from .link import Link
+from .link import LaneLink
 from .outbox import Outbox
 from .reserve import LocalReserve
 from .scripts import GRANT_MAX_AGE, Ask, Command, Grant, Keys, Pause, Terms
@@ -55,7 +55,7 @@ class RedisLane:
         name: str,
         quota: Quota,
         keys: Keys,
-        link: Link,
+        link: LaneLink,
         outbox: Outbox,
         terms: Callable[[Quota], Terms],
         reserve: LocalReserve,

@@ -26,7 +26,7 @@ from redis.asyncio import Redis
 from ...stopping import end_tasks
 from .failures import Failure, advice, meaning
 from .memory import Memory
-from .scripts import Command, mark
+from .scripts import Command, Keys, mark
 from .wire import Wire
 
 logger: logging.Logger = logging.getLogger("recall_async")
@@ -70,11 +70,34 @@ class Speaker(Protocol):
         """Handle a bug of this package: fail the waiting calls, and drop all commands."""
 
 
-class Greeter(Speaker, Protocol):
-    """Reports slots in use when Redis has lost its data."""
+class LaneLink(Protocol):
+    """A link, as a lane sees it."""
 
-    def greet(self) -> None:
-        """Tell Redis for which quotas this process may have slots."""
+    @property
+    def trouble(self) -> str:
+        """Why Redis does not reply; empty while it does."""
+
+    def silence(self) -> float:
+        """Return the seconds for which a reply of Redis has been missing."""
+
+    def wake(self, speaker: Speaker) -> None:
+        """Ask this lane for commands before every message, until it has none."""
+
+    def join(self) -> None:
+        """Record that a lane is in use."""
+
+    def leave(self) -> None:
+        """Record that a lane is no longer in use."""
+
+    async def aclose_unused(self) -> None:
+        """Close the connection, unless a lane is in use."""
+
+
+class Greeter(Speaker, Protocol):
+    """Reports slots in use when Redis may have lost its data."""
+
+    def meet(self, run: str, life: str) -> bool:
+        """Plan what to report to this server process, with this life of its data. True if there is anything."""
 
 
 class _Said(NamedTuple):
@@ -97,7 +120,7 @@ class Link:
     ) -> None:
         self._connect = connect
         self._memory = memory
-        self._mark_key = mark_key
+        self.mark_key: str = mark_key
         self._owned = owned
         self._now = clock
         self._open_wire = open_wire
@@ -122,12 +145,20 @@ class Link:
         self.trouble: str = ""
         """Why Redis does not reply; empty while it does."""
 
+    def of(self, keys: Keys) -> Link:
+        """Return the link of a quota: there is one server."""
+        return self
+
     def wake(self, speaker: Speaker) -> None:
         """Ask this lane for commands before every message, until it has none."""
         self._awake[speaker] = None
         if self._nap is not None and not self._nap.done():
             self._nap.set_result(None)
         self._start()
+
+    def forget(self, speaker: Speaker) -> None:
+        """Do not ask this lane again. It has no message in flight."""
+        self._awake.pop(speaker, None)
 
     def _start(self) -> None:
         if self._task is None and self.users and (self._awake or self._keeps_vigil):
@@ -182,7 +213,7 @@ class Link:
                 wire = self._wire or await self._open()
                 said += self._compose(speakers, wire.run)
                 commands = [command for _, spoken in said for command in spoken]
-                replies = await wire.exchange(commands or [mark(self._mark_key)])
+                replies = await wire.exchange(commands or [mark(self.mark_key)])
             if not commands:
                 self._recognize(wire.run, replies[0])
         except BaseException as error:
@@ -224,7 +255,7 @@ class Link:
         for speaker, commands in said:
             heard, place = replies[place : place + len(commands)], place + len(commands)
             errors = [reply for reply in heard if isinstance(reply, Exception)]
-            failure = next((error for error in errors if meaning(error) is Failure.OUTAGE), None)
+            failure = next((error for error in errors if self._is_outage(error)), None)
             if failure is not None:
                 outage = failure
                 self._begin_outage(failure)
@@ -235,9 +266,14 @@ class Link:
                 except Exception as error:  # noqa: BLE001 - a bug of this package must not stop other lanes
                     self._faulty(speaker, error)
                     continue
-            # Move the lane to the end, so that lanes with constant traffic take turns.
-            self._awake[speaker] = self._awake.pop(speaker, None)
+            if speaker in self._awake:
+                # Move the lane to the end, so that lanes with constant traffic take turns.
+                self._awake[speaker] = self._awake.pop(speaker)
         return outage
+
+    def _is_outage(self, error: Exception) -> bool:
+        """True if this reply to a command means that the server is unavailable."""
+        return meaning(error) is Failure.OUTAGE
 
     async def _open(self) -> Wire:
         task = asyncio.current_task()
@@ -247,7 +283,7 @@ class Link:
         try:
             if self._task is not task:
                 raise asyncio.CancelledError  # the link was closed, and redis-py swallowed the cancellation
-            (life,) = await wire.exchange([mark(self._mark_key)])
+            (life,) = await wire.exchange([mark(self.mark_key)])
             self._recognize(wire.run, life)
         except BaseException:
             await wire.drop()
@@ -263,16 +299,13 @@ class Link:
         return wire
 
     def _recognize(self, run: str, life: Any) -> None:
-        """Start the greeter if the server has lost its data."""
+        """Start the greeter if the server may have lost its data."""
         if isinstance(life, Exception):
-            if meaning(life) is Failure.OUTAGE:
+            if self._is_outage(life):
                 raise life
-            life = b""  # Redis may not keep the mark: then only another server process is noticed
-        server = f"{run}/{life if isinstance(life, str) else bytes(life).decode()}"
-        if self._memory.server not in ("", server) and self.greeter is not None:
-            self.greeter.greet()
+            life = ""  # Redis may not keep the mark: then only another server process is noticed
+        if self.greeter is not None and self.greeter.meet(run, life if isinstance(life, str) else bytes(life).decode()):
             self.wake(self.greeter)
-        self._memory.server = server
 
     async def _doze(self, wire: Wire) -> None:
         """Wait until a lane calls `wake`, the connection breaks, or the next check is due."""

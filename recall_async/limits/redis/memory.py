@@ -7,6 +7,7 @@ memory lasts, so the memory belongs to the store and outlives lanes, sessions an
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from struct import Struct
 from threading import Lock
 
@@ -17,6 +18,8 @@ MEMORY_TTL = STATE_TTL / 2
 """Seconds for which an epoch is stored: far less than in Redis, so that it never expires in Redis first."""
 MAX_QUOTAS = 4096
 """The most stored quotas whose requests no longer count."""
+MAX_SERVERS = 256
+"""The most server processes whose data are told apart."""
 
 _HEAD = Struct("<ddi")
 """When the last slot expires, when Redis last named the epoch, and the place of the terms; the epoch follows."""
@@ -53,14 +56,18 @@ class Known:
         """Record that Redis named the epoch, and granted slots with these `terms`, if any."""
         self._memory.write(self.key, epoch.encode(), now, terms)
 
+    @property
+    def run(self) -> str:
+        """The run id of the server process that named the epoch; empty if none is stored."""
+        return self._memory.read(self.key)[3].decode().rpartition("/")[2]
+
 
 class Memory:
     """All quotas that a process has used, in about 200 bytes each."""
 
     def __init__(self, prefix: str) -> None:
         self.prefix: str = prefix
-        self.server: str = ""
-        """The server and the life of its data that contain the slots; empty before the first connection."""
+        self._lives: OrderedDict[str, str] = OrderedDict()
         self.slots_until: float = -math.inf
         """When the last slot of all quotas has expired."""
         self.terms: list[Terms] = []
@@ -75,6 +82,18 @@ class Memory:
     def known(self, key: Key) -> Known:
         """Return what is known of a quota."""
         return Known(self, key)
+
+    def lost(self, run: str, life: str) -> bool:
+        """Record which life of its data a server process named. True if it had named another one before."""
+        if not life:
+            return False  # it cannot say
+        with self._lock:
+            before = self._lives.get(run, life)
+            self._lives[run] = life
+            self._lives.move_to_end(run)
+            if len(self._lives) > MAX_SERVERS:
+                self._lives.popitem(last=False)
+        return before != life
 
     def holders(self, now: float) -> list[Known]:
         """Return the quotas with slots that may still count."""

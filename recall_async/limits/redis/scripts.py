@@ -85,6 +85,10 @@ class Command(NamedTuple):
     arguments: tuple[str | int, ...]
 
 
+class Asking(Command):
+    """A command for the node of a cluster to which its keys are being moved."""
+
+
 class Keys:
     """The Redis keys of one quota. The braces keep them on one node of a cluster."""
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 try:
-    from redis.asyncio import Redis
+    from redis.asyncio import Redis, RedisCluster
 except ImportError as _error:  # pragma: no cover
     raise ImportError("RedisQuotaStore needs the extra redis: pip install 'recall-async[redis]'") from _error
 
@@ -18,12 +19,14 @@ from ...operations import OPERATIONS
 from ..contract import LaneStatistics
 from ..loops import PerLoop, clock_of
 from ..quota import Quota, base_quota
-from .connect import redis_connect
+from .cluster import ClusterLinks
+from .connect import cluster_behind, cluster_of, is_cluster, redis_connect
 from .failures import Failure, advice, meaning
 from .greeter import StateGreeter
 from .lane import RedisLane
-from .link import OUTAGE_TIMEOUT, Link
+from .link import OUTAGE_TIMEOUT, LaneLink, Link
 from .memory import Memory
+from .nodes import Cluster
 from .outbox import Outbox
 from .reserve import LocalReserve
 from .scripts import Command, Keys, Terms, Usage, decode_usage, resume, usage
@@ -33,10 +36,20 @@ FORGET_AT_ONCE = 4
 """The number of lanes that are checked for disuse whenever one is opened."""
 
 
-class _Loop(NamedTuple):
-    """The link and lanes of one event loop."""
+class _Links(Protocol):
+    """The connections of one event loop: one link, or one for each node of a cluster."""
 
-    link: Link
+    def of(self, keys: Keys) -> LaneLink:
+        """Return the link of a quota."""
+
+    async def aclose(self) -> None:
+        """Close the connections; lanes in use will open new ones."""
+
+
+class _Loop(NamedTuple):
+    """The connections and lanes of one event loop."""
+
+    link: _Links
     lanes: dict[tuple[str, str], RedisLane]
     idle: dict[tuple[str, str], None]
     """The same lanes, in the order in which they are checked for disuse."""
@@ -45,8 +58,10 @@ class _Loop(NamedTuple):
 class RedisQuotaStore:
     """Store quotas in Redis, shared by all processes that use the same server, `prefix` and workspace.
 
-    - `client`: a `redis.asyncio.Redis` for one event loop, which the caller closes; `from_url` creates one for each
-      event loop and closes it with the last session.
+    - `client`: a `redis.asyncio.Redis` or `redis.asyncio.RedisCluster` for one event loop, which the caller closes;
+      `from_url` creates one for each event loop and closes it with the last session. A client of
+      `redis.asyncio.sentinel.Sentinel.master_for` follows the master. Of a `RedisCluster` the store uses the options:
+      it opens one connection per master and closes them with the last session.
     - `prefix`: the prefix of all keys.
     - `longest_request`: the most seconds from the slot of a request until the API counts it. A session's `timeout`
       must not be longer; the difference is the grace for a request without a response. The slot of a dead process is
@@ -63,7 +78,7 @@ class RedisQuotaStore:
 
     def __init__(
         self,
-        client: Redis,
+        client: Redis | RedisCluster,
         *,
         prefix: str = "recall",
         longest_request: float = 60.0,
@@ -71,8 +86,8 @@ class RedisQuotaStore:
         processes: int = 1,
         hold_new: bool = False,
     ) -> None:
-        if not isinstance(client, Redis):
-            raise invalid("client", "a redis.asyncio.Redis", client)
+        if not isinstance(client, Redis | RedisCluster):
+            raise invalid("client", "a redis.asyncio.Redis or redis.asyncio.RedisCluster", client)
         if not isinstance(prefix, str) or "{" in prefix or "}" in prefix:
             raise invalid("prefix", "a text without braces, which say which node of a cluster a key is on", prefix)
         self.longest_request: float = seconds("longest_request", longest_request)
@@ -83,7 +98,11 @@ class RedisQuotaStore:
         self._set_aside = local_reserve * processes
         self._hold_new = hold_new
         self._memory = Memory(prefix)
-        self._connect: Callable[[], Redis] = lambda: client
+        self._server: Callable[[], Redis] | Cluster
+        if isinstance(client, Redis):
+            self._server = lambda: client
+        else:
+            self._server = cluster_behind(client)
         self._owned = False
         self._loops: PerLoop[_Loop] = PerLoop(self._loop)
 
@@ -99,12 +118,19 @@ class RedisQuotaStore:
         hold_new: bool = False,
         **options: Any,
     ) -> RedisQuotaStore:
-        """Create a store with its own connections to `redis://`, `rediss://` or `unix://`; `options` are redis-py's."""
+        """Create a store with its own connections.
 
-        def connect() -> Redis:
-            return redis_connect(url, **options)
-
-        client = connect()
+        `url` is `redis://host:6379/0`, `rediss://` with TLS, or `unix://`; `redis+sentinel://host:26379/service/0` for
+        the master that Sentinels name; `redis+cluster://host:6379` for a Redis Cluster. The last two, and `rediss+...`,
+        take several hosts separated by commas. `options` are redis-py's.
+        """
+        server: Callable[[], Redis] | Cluster
+        if is_cluster(url):
+            server = cluster_of(url, **options)
+            client = server.connect(server.first[0])
+        else:
+            server = partial(redis_connect, url, **options)
+            client = server()
         store = cls(
             client,
             prefix=prefix,
@@ -113,7 +139,7 @@ class RedisQuotaStore:
             processes=processes,
             hold_new=hold_new,
         )
-        store._connect, store._owned = connect, True
+        store._server, store._owned = server, True
         return store
 
     def open(self, workspace: str, operation: str, quota: Quota | None) -> RedisLane:
@@ -128,7 +154,7 @@ class RedisQuotaStore:
             keys = Keys(self._prefix, workspace, operation)
             outbox = Outbox(keys, self._memory.known(name))
             terms = quota or base_quota(operation)
-            lane = RedisLane(operation, terms, keys, link, outbox, self._terms, self._reserve)
+            lane = RedisLane(operation, terms, keys, link.of(keys), outbox, self._terms, self._reserve)
         lane.join(quota)
         lanes[name] = lane
         idle[name] = None
@@ -159,12 +185,13 @@ class RedisQuotaStore:
         return {name: reply / 1e6 for name, reply in zip(names, replies, strict=True) if reply >= 0}
 
     async def _run(self, commands: list[Command]) -> list[Any]:
-        """Run commands that concern no lane, on a separate connection, and return the replies."""
-        client, wire = self._connect(), None
+        """Run commands that concern no lane, on separate connections, and return the replies."""
         try:
             async with asyncio.timeout(OUTAGE_TIMEOUT):
-                wire = await Wire.open(client)
-                replies = await wire.exchange(commands)
+                if isinstance(self._server, Cluster):
+                    replies = await self._server.run(commands)
+                else:
+                    replies = await self._run_on(self._server(), commands)
             if error := next((reply for reply in replies if isinstance(reply, Exception)), None):
                 raise error
         except Exception as error:
@@ -172,12 +199,18 @@ class RedisQuotaStore:
                 raise QuotaStoreUnavailableError(f"Redis refuses: {advice(error)}") from error
             text = advice(error) if str(error) else f"not within {OUTAGE_TIMEOUT:g} s"
             raise QuotaStoreUnavailableError(f"Redis does not answer: {text}") from error
+        return replies
+
+    async def _run_on(self, client: Redis, commands: list[Command]) -> list[Any]:
+        wire = None
+        try:
+            wire = await Wire.open(client)
+            return await wire.exchange(commands)
         finally:
             if wire is not None:
                 await (wire.aclose() if self._owned else wire.give_back())
             if self._owned:
                 await client.aclose()
-        return replies
 
     async def aclose(self) -> None:
         """Report how slots ended, in at most a second, and close the running event loop's connection.
@@ -198,7 +231,9 @@ class RedisQuotaStore:
 
     def _loop(self) -> _Loop:
         clock = clock_of(asyncio.get_running_loop())
-        link = Link(self._connect, self._memory, f"{self._prefix}:life", owned=self._owned, clock=clock)
+        if isinstance(self._server, Cluster):
+            return _Loop(ClusterLinks(self._server, self._memory, self._prefix, clock=clock), {}, {})
+        link = Link(self._server, self._memory, f"{self._prefix}:life", owned=self._owned, clock=clock)
         link.greeter = StateGreeter(self._memory, clock)
         return _Loop(link, {}, {})
 

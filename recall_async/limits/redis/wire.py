@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError, NoScriptError, ResponseError, TimeoutError
 
-from .scripts import Command
+from .scripts import Asking, Command
 
 RUN_ID = 16
 """The number of characters used of a run id: Redis stores short strings faster."""
@@ -24,6 +24,8 @@ CLOSE_TIMEOUT = 1.0
 """The most seconds to wait for a connection to close."""
 
 Words = Sequence[str | int]
+
+_ASKING: Words = ("ASKING",)
 
 
 class Wire:
@@ -40,8 +42,7 @@ class Wire:
     @classmethod
     async def open(cls, client: Redis) -> Wire:
         """Connect, and read the run id of the server process. Raises the errors of redis-py."""
-        pool: Any = client.connection_pool
-        wire = cls(client, await pool.get_connection())
+        wire = await cls.connect(client)
         try:
             server, memory = await wire._send([("INFO", "server"), ("INFO", "memory")])
             wire.run, wire.policy = _field(server, "run_id")[:RUN_ID], _field(memory, "maxmemory_policy")
@@ -50,16 +51,36 @@ class Wire:
             raise
         return wire
 
+    @classmethod
+    async def connect(cls, client: Redis) -> Wire:
+        """Connect, and learn nothing. Raises the errors of redis-py."""
+        pool: Any = client.connection_pool
+        return cls(client, await pool.get_connection())
+
+    async def ask(self, *words: str | int) -> Any:
+        """Send one command, and return the reply as it is. Raises the errors of redis-py."""
+        (reply,) = await self._send([words])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
     async def exchange(self, commands: Sequence[Command]) -> list[Any]:
         """Run scripts and return their replies. The reply to a refused script is its error."""
-        replies = await self._send([evalsha(command) for command in commands])
+        replies = await self._run(commands, evalsha)
         # A restart or SCRIPT FLUSH removes the scripts from the server; sending them in full stores them again.
         forgotten = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if forgotten:
-            again = await self._send([_eval(commands[place]) for place in forgotten])
+            again = await self._run([commands[place] for place in forgotten], _eval)
             for place, reply in zip(forgotten, again, strict=True):
                 replies[place] = reply
         return replies
+
+    async def _run(self, commands: Sequence[Command], words: Callable[[Command], Words]) -> list[Any]:
+        said: list[Words] = []
+        for command in commands:
+            said += [_ASKING, words(command)] if isinstance(command, Asking) else [words(command)]
+        replies = await self._send(said)
+        return [reply for reply, sent in zip(replies, said, strict=True) if sent is not _ASKING]
 
     async def watch(self) -> NoReturn:
         """Wait until the connection breaks, and raise the cause. A cancellation leaves the connection usable."""
