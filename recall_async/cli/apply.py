@@ -9,8 +9,9 @@ import click
 
 from .command import Command
 from .connection import Connection, connection_options
+from .interrupt import run
 from .job import run_job
-from .job_options import job_options
+from .job_options import job_options, journal_options
 from .removals import Limit, may_remove, removal_options
 from .status import Status
 from .text import json_option, say
@@ -21,7 +22,7 @@ from .text import json_option, say
 @click.option("--results", type=click.Path(dir_okay=False, path_type=Path), metavar="RESULTS.jsonl",
               help="Where each action's result goes, and from where the job is resumed.")  # fmt: skip
 @job_options
-@click.option("--retry-failed", is_flag=True, help="Repeat also failures that would not pass by themselves.")
+@journal_options
 @removal_options
 @json_option
 @connection_options
@@ -35,6 +36,7 @@ def apply(
     concurrency: int | None,
     max_outage: float,
     retry_failed: bool,
+    no_lock: bool,
     yes: bool,
     max_removals: Limit,
     as_json: bool,
@@ -51,9 +53,9 @@ def apply(
     from ..sync.plan import Plan
 
     stored = Plan.from_json(plan.read())
-    if not may_remove(stored.removals, stored.events_with_bots, yes=yes, limit=max_removals):
+    if not run(may_remove(stored.removals, stored.events_with_bots, yes=yes, limit=max_removals)):
         say("Nothing was changed.")
         return Status.FAILED
-    journal = None if results is None else Journal(results, retry_failed=retry_failed)
-    run = session.apply(stored, concurrency=concurrency, journal=journal, max_outage=max_outage)
-    return run_job(ctx, session, run, "apply", as_json=as_json)
+    journal = None if results is None else Journal(results, retry_failed=retry_failed, lock=not no_lock)
+    applied = session.apply(stored, concurrency=concurrency, journal=journal, max_outage=max_outage)
+    return run_job(ctx, session, applied, "apply", as_json=as_json)

@@ -12,6 +12,7 @@ from uuid import UUID
 import click
 import msgspec
 
+from .asking import confirm
 from .command import ListByDefault
 from .connection import Connection, connection_options
 from .interrupt import run
@@ -118,12 +119,8 @@ def leave(connection: Connection, bot_id: UUID, yes: bool, as_json: bool) -> Sta
     Asks first when standard input is a terminal. A bot that has not joined yet is removed with `recall-async remove`.
     """
     session = connection.session()
-    if (
-        not yes
-        and sys.stdin
-        and sys.stdin.isatty()
-        and not click.confirm(f"Make bot {bot_id} leave its call? It does not come back.", err=True)
-    ):
+    question = f"Make bot {bot_id} leave its call? It does not come back."
+    if not yes and sys.stdin and sys.stdin.isatty() and not run(confirm(question)):
         say("Nothing was changed.")
         return Status.FAILED
 

@@ -14,7 +14,7 @@ from .connection import JOB_OPERATIONS, Connection, connection_options
 from .connection import quotas_for as quotas_for
 from .events import read_config
 from .job import run_job
-from .job_options import job_options
+from .job_options import job_options, journal_options
 from .status import Status
 from .text import json_option, say
 
@@ -28,10 +28,7 @@ MAX_ERRORS = 20
 @click.option("--bot-config", type=click.Path(exists=True, dir_okay=False), metavar="FILE",
               help="The configuration of bots for which ACTIONS has none.")  # fmt: skip
 @job_options
-@click.option("--retry-failed", is_flag=True, help="Repeat also failures that would not pass by themselves.")
-@click.option(
-    "--no-lock", is_flag=True, help="RESULTS is on a file system without locks, and no other job writes to it."
-)
+@journal_options
 @click.option("--dry-run", is_flag=True, help="Check ACTIONS and say what would be done. Sends nothing.")
 @json_option
 @connection_options

@@ -136,9 +136,8 @@ def delete(connection: Connection, calendar_id: UUID, yes: bool, max_removals: L
     if not yes:
         bots = _call(connection, lambda recall: _count_bots(recall, calendar_id))
         try:
-            permitted = may_remove(
-                bots, bots, yes=False, limit=max_removals, what=f"Disconnect calendar {calendar_id}? "
-            )
+            what = f"Disconnect calendar {calendar_id}? "
+            permitted = run(may_remove(bots, bots, yes=False, limit=max_removals, what=what))
         except TooManyRemovals as error:
             raise TooManyRemovals(f"calendar {calendar_id}: {error.message}") from None
         if not permitted:

@@ -1,4 +1,4 @@
-"""Options that `bulk`, `apply` and `jobs work` have in common."""
+"""Options that `bulk`, `apply`, `sync` and `jobs work` have in common."""
 
 from __future__ import annotations
 
@@ -24,3 +24,14 @@ max_outage_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.op
 def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give `command` the parameters `pace`, `concurrency` and `max_outage`."""
     return pace_option(concurrency_option(max_outage_option(command)))
+
+
+def journal_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give `command`, which has `--results`, the parameters `retry_failed` and `no_lock`."""
+    for option in (
+        click.option("--no-lock", is_flag=True,
+                     help="RESULTS is on a file system without locks, and no other job writes to it."),
+        click.option("--retry-failed", is_flag=True, help="Repeat also failures that would not pass by themselves."),
+    ):  # fmt: skip
+        command = option(command)
+    return command

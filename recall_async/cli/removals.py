@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import signal
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
+
+from .asking import can_ask, confirm
 
 if TYPE_CHECKING:
     _LimitType = click.ParamType["Limit"]
@@ -65,7 +65,7 @@ class TooManyRemovals(click.ClickException):
     """More bots would be removed than the command may remove without being told so."""
 
 
-def may_remove(removals: int, bots: int, *, yes: bool, limit: Limit, ask: bool = True, what: str = "") -> bool:
+async def may_remove(removals: int, bots: int, *, yes: bool, limit: Limit, ask: bool = True, what: str = "") -> bool:
     """Tell whether a command may remove so many of so many bots: it is few, `--yes` says so, or a person does.
 
     Asks on a terminal if `ask`, also about what else it does, if that is given. Raises `TooManyRemovals` where nobody can be
@@ -73,24 +73,11 @@ def may_remove(removals: int, bots: int, *, yes: bool, limit: Limit, ask: bool =
     """
     if yes or not (removals or what):
         return True
-    if ask and _is_terminal():
-        return _confirm(f"{what}Remove {removals} of {bots} bots?")
+    if ask and can_ask():
+        return await confirm(f"{what}Remove {removals} of {bots} bots?")
     if limit.allows(removals, bots):
         return True
     raise TooManyRemovals(
         f"{removals} of {bots} bots would be removed, more than --max-removals {limit} allows. None was. Look at them, then "
         "pass --yes or a larger --max-removals."
     )
-
-
-def _confirm(question: str) -> bool:
-    # While a job runs, Ctrl-C only asks it to end well.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return click.confirm(question, err=True)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _is_terminal() -> bool:
-    return bool(sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty())

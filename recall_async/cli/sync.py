@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from ..errors import RecallError
+from ..stopping import end_tasks
 from .command import Command
 from .connection import Connection, connection_options
 from .drawing import display, draw_failures
 from .interrupt import run
 from .job import Job
+from .job_options import job_options
 from .plan import Planning, planning_options
 from .removals import Limit, TooManyRemovals, may_remove, removal_options
 from .status import Status, describe, status_of
@@ -36,6 +38,7 @@ PLAN_ANEW = "plan anew"
               help="Go on: look for changes every so many seconds, until it is interrupted.")  # fmt: skip
 @click.option("--full-every", type=click.FloatRange(1), default=6 * 3600, show_default=True, metavar="SECONDS",
               help="With --watch, look at all events again after so many seconds.")  # fmt: skip
+@job_options
 @removal_options
 @json_option
 @connection_options
@@ -44,6 +47,9 @@ def sync(
     planning: Planning,
     watch: float | None,
     full_every: float,
+    pace: str,
+    concurrency: int | None,
+    max_outage: float,
     yes: bool,
     max_removals: Limit,
     as_json: bool,
@@ -55,12 +61,20 @@ def sync(
     failed is tried again in the next round; only a refused key, missing credit or a wrong setting end it. With --json there
     is one document for each round.
     """
-    session = connection.session()
-    rounds = Rounds(session, planning, Consent(yes, max_removals), full_every, as_json=as_json)
+    session = connection.session(pace=pace)
+    applying = Applying(concurrency, max_outage)
+    rounds = Rounds(session, planning, applying, Consent(yes, max_removals), full_every, as_json=as_json)
     try:
         return run(rounds.run(watch), gently=rounds.stop)
     except KeyboardInterrupt:
         return Status.INTERRUPTED
+
+
+class Applying(NamedTuple):
+    """How a plan is applied: arguments of `RecallSession.apply`."""
+
+    concurrency: int | None
+    max_outage: float
 
 
 class Consent(NamedTuple):
@@ -74,10 +88,18 @@ class Rounds:
     """Plans that are made and applied one after the other."""
 
     def __init__(
-        self, session: RecallSession, planning: Planning, consent: Consent, full_every: float, *, as_json: bool
+        self,
+        session: RecallSession,
+        planning: Planning,
+        applying: Applying,
+        consent: Consent,
+        full_every: float,
+        *,
+        as_json: bool,
     ) -> None:
         self._session = session
         self._planning = planning
+        self._applying = applying
         self._consent = consent
         self._full_every = full_every
         self._as_json = as_json
@@ -142,13 +164,24 @@ class Rounds:
 
     async def _ask(self, plan: Plan, *, watching: bool) -> bool:
         yes, limit = self._consent
-        return may_remove(plan.removals, plan.events_with_bots, yes=yes, limit=limit, ask=not watching)
+        asked = asyncio.create_task(
+            may_remove(plan.removals, plan.events_with_bots, yes=yes, limit=limit, ask=not watching)
+        )
+        stopped = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({asked, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not asked.done():
+                click.echo(err=True)
+                raise click.Abort
+            return await asked
+        finally:
+            await end_tasks({asked, stopped})
 
     async def _apply(self, plan: Plan) -> SyncJob | None:
         if not plan and not plan.flapping:
             return None
         with display("sync") as shown:
-            self._job = job = SyncJob(self._session, self._session.apply(plan), shown)
+            self._job = job = SyncJob(self._session, self._session.apply(plan, **self._applying._asdict()), shown)
             async for outcome in job.work():
                 job.look_at(outcome)
         self._job = None

@@ -134,6 +134,31 @@ def test_a_terminal_asks(
         assert bots == 0 if command != "delete" else 0 < bots < scheduled
 
 
+@pytest.mark.parametrize("command", ["sync", "apply", "delete", "leave"])
+def test_ctrl_c_at_the_question(
+    run, terminal, policy: str, scheduled: int, tmp_path: Path, recall_sandbox: RecallSandbox, command: str
+) -> None:
+    """Ctrl-C would be lost if it came in the moment between the question and the wait for its answer."""
+    stored, calendar = str(tmp_path / "plan.json"), recall_sandbox.snapshot()["calendars"][0]["id"]
+    run("plan", "--policy", policy, "--out", stored)
+    commands = {
+        "sync": ("sync", "--policy", policy),
+        "apply": ("apply", stored),
+        "delete": ("calendars", "delete", calendar),
+        "leave": ("bots", "leave", calendar),
+    }
+    shown = terminal(*commands[command])
+    while "[y/N]:" not in shown.text:
+        assert shown.read(), shown.text
+    shown.type("\x03")
+    while shown.read():
+        pass
+    assert shown.process.wait(timeout=20) == 130, shown.text
+    assert "Interrupted." in shown.text
+    assert "Traceback" not in shown.text
+    assert removed(recall_sandbox) == 0
+
+
 def test_deleting_a_calendar_elsewhere(run, scheduled: int, recall_sandbox: RecallSandbox) -> None:
     """A script with a wrong id takes all bots of a calendar away."""
     first, second, _ = (calendar["id"] for calendar in recall_sandbox.snapshot()["calendars"])

@@ -132,7 +132,7 @@ def test_a_late_plan_says_what_it_skips(run, policy: str, tmp_path: Path, recall
         (("plan", "--policy", "{policy}", "--calendar-id", "x"), "'--calendar-id': 'x' is not a valid UUID"),
         (("apply", "{missing}"), "No such file"),
         (("apply", "{wrong}"), "this is not a plan"),
-        (("apply", "{binary}"), "is no text"),
+        (("apply", "{binary}"), "must be UTF-8 text"),
         (("sync", "--policy", "{policy}", "--watch", "0"), "--watch"),
     ],
 )

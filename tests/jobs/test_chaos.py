@@ -105,7 +105,7 @@ async def redis_comes_and_goes(redis: RedisProcess, rng: random.Random) -> Async
     async def come_and_go() -> None:
         while True:
             await asyncio.sleep(rng.random() * 3)
-            if rng.random() < 0.5:
+            if rng.random() < 0.75:
                 redis.freeze()
                 try:
                     await asyncio.sleep(rng.random() * 1.5)
