@@ -76,6 +76,7 @@ _BY_STATUS: dict[int, str] = {
     422: "The request is understood and refused: correct what the response names.",
 }
 
+IN_DETAIL: Final = "The API's own message may contain secrets; it is in the exception's `detail`."
 SAFE_TO_REPEAT: Final = "Calling it again is safe."
 
 
@@ -142,7 +143,7 @@ def api_error(
         message += f" (Retry-After: {after:g} s)"
     advice = _advice(operation, response, kind, code, detail, cursor)
     if operation.secret and detail and 400 <= response.status < 500:
-        advice = f"What the API says of it, which may hold secrets, is in the exception's `detail`. {advice}".strip()
+        advice = f"{IN_DETAIL} {advice}".strip()
     if advice:
         message += f". {advice}"
     return kind(

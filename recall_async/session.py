@@ -344,18 +344,20 @@ def _sealed(key: object) -> object:
 
 
 def _check_api_key(key: object) -> Secret:
+    name = "api_key"
     if key is None:
+        name = "RECALL_API_KEY"
         if "RECALL_API_KEY" not in os.environ:
-            raise ConfigurationError("api_key must be given, or RECALL_API_KEY be set: there is no API key")
+            raise ConfigurationError("no API key: pass api_key, or set RECALL_API_KEY")
         key = Secret(os.environ["RECALL_API_KEY"])
     if not isinstance(key, Secret):
         raise ConfigurationError(f"api_key must be a text, got {getattr(key, '__name__', key)}")
     if key.startswith("Token "):  # the form in the header
         key = Secret(key.removeprefix("Token "))
     if not key.strip():
-        raise ConfigurationError("api_key must not be empty")
+        raise ConfigurationError(f"{name} must not be empty: it is the API key")
     if not (key.isascii() and key.isprintable() and " " not in key):
-        raise ConfigurationError("api_key must not hold a line break, a space or another character that no API key has")
+        raise ConfigurationError(f"{name} must not contain line breaks, spaces or other characters that no API key has")
     return key
 
 
@@ -372,4 +374,4 @@ def _check_region(given: Region | str | None) -> Region:
     try:
         return Region(name)
     except ValueError:
-        raise checks.invalid("region", f"one of {', '.join(Region)}", name) from None
+        raise checks.invalid("region" if given else "RECALL_REGION", f"one of {', '.join(Region)}", name) from None

@@ -294,6 +294,15 @@ def _flaw(error: BaseException) -> str | None:
 
 
 def _reason(error: BaseException) -> str:
+    reason = _reason_alone(error)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy refused the connection with {error.status} ({one_line(error.message, 100)})"
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return f"the proxy {error.host}:{error.port} cannot be reached: {reason}"
+    return reason
+
+
+def _reason_alone(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         said = error.certificate_error
         return (
@@ -305,7 +314,8 @@ def _reason(error: BaseException) -> str:
         reason = (getattr(cause, "reason", None) or str(cause)).replace("_", " ").lower()
         return f"TLS failed ({reason}). Check whether base_url is an https address"
     if isinstance(cause, socket.gaierror):
-        return f"its name cannot be looked up ({cause.strerror}). Check base_url and the DNS"
+        name = one_line(str(getattr(error, "host", "")), 100)
+        return f"the name {name} cannot be looked up ({cause.strerror}). Check base_url, the proxy and the DNS"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "the server closed the connection before it answered"
     if isinstance(error, aiohttp.ClientPayloadError):
@@ -323,7 +333,7 @@ def _is_permanent(error: BaseException) -> bool:
 
 
 async def _read_parts(response: aiohttp.ClientResponse) -> bytes:
-    """Read a body of which is not known how large it will be."""
+    """Read a body whose size is not known beforehand."""
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk

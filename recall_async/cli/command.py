@@ -1,8 +1,9 @@
-"""What all commands have in common: their help in sections, suggestions for typing errors, errors in a user's words."""
+"""What all commands share: help in sections, suggestions for mistyped names, errors that name options."""
 
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -16,11 +17,11 @@ CONNECTION = "Connection options"
 
 
 class ConnectionOption(click.Option):
-    """An option that most commands have: the help shows it in a section of its own, behind those of the command."""
+    """An option that most commands have. The help shows these in a section of their own."""
 
 
 class Command(click.Command):
-    """A command whose help shows the connection options in their own section, and whose errors name options."""
+    """A command with its connection options in a section of their own, whose errors name options."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         own: list[tuple[str, str]] = []
@@ -38,11 +39,11 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except ConfigurationError as error:
-            raise Misconfigured(_in_words_of(self, str(error)), ctx) from None
+            raise Misconfigured(_in_words_of(ctx, str(error)), ctx) from None
 
 
 class Misconfigured(click.ClickException):
-    """An argument or a setting that the library refused."""
+    """An invalid argument or setting, as the library reported it."""
 
     def __init__(self, message: str, ctx: click.Context | None = None) -> None:
         super().__init__(printable(message))
@@ -50,7 +51,7 @@ class Misconfigured(click.ClickException):
 
 
 class Group(click.Group):
-    """A group of such commands, which suggests names where one is mistyped."""
+    """A group of such commands. It suggests names for a mistyped one."""
 
     command_class: type[click.Command] | None = Command
 
@@ -65,7 +66,7 @@ class Group(click.Group):
 
 
 class ListByDefault(Group):
-    """A group whose subcommand `list` need not be named."""
+    """A group that runs its subcommand `list` if none is given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         asks_for_help = args and args[0] in ctx.help_option_names
@@ -75,22 +76,22 @@ class ListByDefault(Group):
 
 
 def suggestion(given: str, names: Iterable[str]) -> str:
-    """A sentence that names what was probably meant, or nothing. It begins with a space."""
+    """Return " Did you mean NAME?", or nothing if no name is close."""
     names = list(names)
     close = difflib.get_close_matches(given, names, n=3, cutoff=0.6) or [n for n in names if n.startswith(given)][:3]
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
-def _in_words_of(command: click.Command, message: str) -> str:
-    """`message`, which begins with a parameter of Python, with the option or argument that sets it."""
+def _in_words_of(ctx: click.Context, message: str) -> str:
+    """Replace the Python parameter at the beginning of `message` with the option, argument or variable that set it."""
     name = re.match(r"[a-z]\w+", message)
-    for parameter in command.params:
+    for parameter in ctx.command.params:
         if name is not None and parameter.name is not None and _plain(parameter.name) == _plain(name[0]):
-            shown = (
-                parameter.opts[0]
-                if isinstance(parameter, click.Option)
-                else parameter.make_metavar(click.Context(command))
-            )
+            variable = f"RECALL_{_plain(parameter.name).upper()}"
+            if not ctx.params.get(parameter.name) and variable in os.environ:
+                shown = variable
+            else:
+                shown = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.make_metavar(ctx)
             return shown + message[name.end() :]
     return message
 

@@ -1,4 +1,4 @@
-"""How a command reaches the API: the options that all commands which send requests have, and the session made of them."""
+"""The connection options, which all commands that send requests have, and the session that they describe."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from .. import checks
 from ..errors import ConfigurationError
 from .command import ConnectionOption
 
@@ -32,7 +33,7 @@ JOB_OPERATIONS = ("calendar_events.schedule_bot", "calendar_events.remove_bot")
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What the connection options say."""
+    """The values of the connection options."""
 
     region: str | None = None
     base_url: str | None = None
@@ -50,17 +51,13 @@ class Connection:
         """A session, not opened yet. Raises `click.UsageError` or `ConfigurationError` for invalid options."""
         from ..session import RecallSession, Region
 
-        base_url = self.base_url
         region = self.region or os.environ.get("RECALL_REGION") or Region.US_EAST_1
-        if not base_url and (self.region or not os.environ.get("RECALL_BASE_URL")):
-            # An option goes before RECALL_BASE_URL in the environment.
-            try:
-                base_url = Region(region).base_url
-            except ValueError:
-                raise click.BadParameter(
-                    f"must be one of {', '.join(Region)}, got {region!r}", param_hint="--region"
-                ) from None
-        base_url = base_url or os.environ["RECALL_BASE_URL"]
+        if region not in list(Region):
+            raise checks.invalid("region", f"one of {', '.join(Region)}", region)
+        base_url = self.base_url
+        if not base_url and not self.region:  # an option takes precedence over the environment
+            base_url = os.environ.get("RECALL_BASE_URL")
+        base_url = base_url or Region(region).base_url
         return RecallSession(
             self._api_key(),
             base_url=base_url,
@@ -73,7 +70,8 @@ class Connection:
 
     def quotas(self, pace: str = "auto") -> dict[str, Quota]:
         """The quotas of all operations, as `--quota-scale` and a job's pace make them."""
-        return quotas_for(pace, 1.0 if self.quota_scale is None else self.quota_scale)
+        scale = 1.0 if self.quota_scale is None else checks.number("quota_scale", self.quota_scale)
+        return quotas_for(pace, scale)
 
     @property
     def shared_workspace(self) -> str:

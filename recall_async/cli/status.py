@@ -1,9 +1,10 @@
-"""How a command ends: its exit status, and the one message that goes with a failure."""
+"""How a command ends: its exit status, and the message of an error."""
 
 from __future__ import annotations
 
 from enum import IntEnum
 
+from ..advice import IN_DETAIL
 from ..errors import (
     AuthenticationError,
     ConfigurationError,
@@ -16,7 +17,7 @@ from .text import printable
 
 
 class Status(IntEnum):
-    """What an exit status says."""
+    """The exit statuses."""
 
     DONE = 0
     FAILED = 1
@@ -28,7 +29,7 @@ class Status(IntEnum):
 
 
 def status_of(error: Exception) -> Status:
-    """The exit status of a command that ended with this error."""
+    """Return the exit status of a command that ended with this error."""
     match error:
         case AuthenticationError() | InsufficientCreditError() | RequestBlockedError():
             return Status.REFUSED
@@ -40,5 +41,6 @@ def status_of(error: Exception) -> Status:
 
 
 def describe(error: RecallError | OSError) -> str:
-    """What an error says, fit for a terminal."""
-    return printable(" ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())]))
+    """Return the message of an error for a terminal, without what only a program can use."""
+    text = " ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
+    return printable(text.replace(f" {IN_DETAIL}", ""))

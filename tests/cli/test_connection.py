@@ -87,3 +87,42 @@ def test_verbose(start, recall_sandbox: RecallSandbox, flag: str, said: bool) ->
     assert "503" in told
     assert ("DEBUG" in told) is said
     assert "correct-horse" not in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "named"),
+    [
+        ((), {"RECALL_API_KEY": ""}, "RECALL_API_KEY must"),
+        ((), {"RECALL_API_KEY": "a b"}, "RECALL_API_KEY must"),
+        ((), {"RECALL_REGION": "mars"}, "RECALL_REGION must"),
+        ((), {"RECALL_REGION": "mars", "RECALL_BASE_URL": None}, "RECALL_REGION must"),
+        ((), {"RECALL_BASE_URL": "ftp://x"}, "RECALL_BASE_URL must"),
+        (("--base-url", "ftp://x"), {}, "--base-url must"),
+        (("--region", "mars"), {}, "--region must"),
+        (("--quota-scale", "inf"), {}, "--quota-scale must"),
+        (("--quota-scale", "nan"), {}, "--quota-scale must"),
+        (("--timeout", "nan"), {}, "--timeout must"),
+        (("--timeout", "1e300"), {}, "--timeout must"),
+    ],
+)
+def test_an_error_names_what_the_user_set(
+    run, arguments: tuple[str, ...], env: dict[str, str | None], named: str
+) -> None:
+    """Would blame an option that nobody gave for a variable of the environment, or name a parameter of Python."""
+    result = run("events", "--limit", "1", *arguments, env=env)
+    assert result.exit_code == 2
+    assert named in result.stderr.replace("Invalid value for ", "").replace(": must", " must").replace("'", "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("calendars", "--platform", "zoom"), ("calendars", "create", "--platform", "zoom", "--oauth-client-id", "x")],
+)
+def test_no_error_speaks_of_exceptions(run, arguments: tuple[str, ...]) -> None:
+    """Would refer a user of the command line to an attribute of an exception."""
+    secrets = {"RECALL_OAUTH_CLIENT_SECRET": "a", "RECALL_OAUTH_REFRESH_TOKEN": "b"}
+    result = run(*arguments, env=secrets)
+    assert result.exit_code == 1
+    assert "it refuses platform" in result.stderr
+    assert "exception" not in result.stderr
+    assert "detail" not in result.stderr

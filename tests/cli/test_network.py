@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from recall_async import RetryPolicy
+
 DATA = Path(__file__).parent.parent / "data"
 NOWHERE = "http://127.0.0.1:9"
 
@@ -57,6 +59,15 @@ def test_requests_go_through_the_proxy(run, server: Server, proxy: str) -> None:
     result = run("events", "--base-url", NOWHERE, "--proxy", proxy)
     assert result.exit_code == 0, result.output
     assert server.asked[0].startswith(f"{NOWHERE}/api/v2/calendar-events/")
+
+
+def test_a_proxy_that_is_not_there_is_named(run, recall_sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would say that the API refuses connections, where the proxy does."""
+    monkeypatch.setattr(RetryPolicy, "delay", lambda *_: 0.0)
+    result = run("events", "--proxy", "http://somebody:secret@127.0.0.1:1")
+    assert result.exit_code == 1
+    assert "the proxy 127.0.0.1:1 cannot be reached" in result.stderr
+    assert "secret" not in result.stderr
 
 
 @pytest.mark.parametrize(

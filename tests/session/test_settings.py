@@ -144,7 +144,7 @@ def test_key_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         RecallSession()
     for wrong in ("", " ", "key\n"):
         monkeypatch.setenv("RECALL_API_KEY", wrong)
-        with pytest.raises(ConfigurationError, match="key"):
+        with pytest.raises(ConfigurationError, match="RECALL_API_KEY must"):
             RecallSession()
     monkeypatch.setenv("RECALL_API_KEY", "key")
     assert RecallSession().workspace == RecallSession("key").workspace
