@@ -27,6 +27,7 @@ __all__ = [
     "Decision",
     "Deduplication",
     "EventEndedError",
+    "FileHistory",
     "FileLatest",
     "FileWatermarks",
     "InsufficientCreditError",
@@ -92,6 +93,7 @@ _HOMES = {
     "stopping": "StopSignal",
     "sync.decide": "Decision",
     "sync.deduplication": "Deduplication KeyTemplate",
+    "sync.history": "FileHistory",
     "sync.plan": "Plan",
     "sync.policy": "BotSpec RecordingPolicy",
     "sync.syncer": "CalendarSyncer",
@@ -149,6 +151,7 @@ if TYPE_CHECKING:
     from .stopping import StopSignal
     from .sync.decide import Decision
     from .sync.deduplication import Deduplication, KeyTemplate
+    from .sync.history import FileHistory
     from .sync.plan import Plan
     from .sync.policy import BotSpec, RecordingPolicy
     from .sync.syncer import CalendarSyncer

@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # import at run time only what the program uses
     from .bulk.run import BulkRun
     from .outage import Outage
     from .stopping import StopSignal
+    from .sync.memory import ChangeHistory
     from .sync.plan import Plan
     from .sync.policy import Policy
 
@@ -208,6 +209,7 @@ class RecallSession:
         refresh: bool = False,
         remove_foreign: bool = False,
         tag: bool = False,
+        history: ChangeHistory | str | os.PathLike[str] | None = None,
     ) -> Plan:
         """Decide which requests give every event the bot that `policy` wants. The plan changes nothing by itself.
 
@@ -223,14 +225,23 @@ class RecallSession:
         - `remove_foreign`: also remove bots whose key the policy's scheme cannot have made.
         - `tag`: schedule bots with tags in their `metadata` (`recall_async.tagged`). A plan of all events then lists
           the upcoming bots, and reschedules those whose tags show another `bot_config` (`new configuration`).
+        - `history`: a `FileHistory`, or its path: what this and other processes did before. Without it, only this
+          process's changes are known.
 
         A plan needs complete lists: an error while listing is raised, as are the policy's exceptions. Raises
         `ConfigurationError`, or any other `RecallError`. docs/sync.md
         """
+        from .sync.history import history_of
         from .sync.planner import Planner
 
         planner = Planner(
-            self._client, policy, refresh=refresh, lead_time=lead_time, remove_foreign=remove_foreign, tag=tag
+            self._client,
+            policy,
+            refresh=refresh,
+            lead_time=lead_time,
+            remove_foreign=remove_foreign,
+            tag=tag,
+            history=history_of(history),
         )
         return await planner.plan(calendars, updated_since)
 
@@ -242,6 +253,7 @@ class RecallSession:
         journal: Journal | str | os.PathLike[str] | None = None,
         on_progress: Callable[[Progress], object] | None = None,
         recheck: float | None = RECHECK,
+        history: ChangeHistory | str | os.PathLike[str] | None = None,
         stop: StopSignal | None = None,
         max_outage: float = MAX_OUTAGE,
     ) -> BulkRun:
@@ -249,16 +261,25 @@ class RecallSession:
 
         The soonest event goes first. Each event is read again at most `recheck` seconds before its request is queued.
         A request is skipped, and its outcome says why, if its event has changed since the plan was made, is already as
-        it should be, has begun, or was changed by a later plan. With `recheck=None` only the clock is checked. The
-        other parameters and the errors are those of `bulk`; a journal belongs to one plan. docs/sync.md
+        it should be, has begun, or was changed by a later plan. With `recheck=None` only the clock is checked.
+        `history` is as in `plan`; the plan's changes are added to it. The other parameters and the errors are those of
+        `bulk`; a journal belongs to one plan. docs/sync.md
         """
         from .bulk.run import BulkRun
         from .sync.apply import Application, id_of
+        from .sync.history import history_of
         from .sync.plan import Plan
 
         checks.instance("plan", plan, Plan, "a Plan, made by RecallSession.plan or Plan.from_json")
         recheck = None if recheck is None else checks.seconds("recheck", recheck)
-        application = Application(plan, self.calendar_events, self.workspace, recheck, resumable=journal is not None)
+        application = Application(
+            plan,
+            self.calendar_events,
+            self.workspace,
+            recheck,
+            resumable=journal is not None,
+            history=history_of(history),
+        )
         return BulkRun(
             self._client,
             application,

@@ -12,6 +12,7 @@ from .connection import Connection, connection_options
 from .interrupt import run
 from .job import run_job
 from .job_options import job_options, journal_options
+from .plan import history_option
 from .removals import Limit, may_remove, removal_options
 from .status import Status
 from .text import json_option, say
@@ -23,6 +24,7 @@ from .text import json_option, say
               help="Where each action's result goes, and from where the job is resumed.")  # fmt: skip
 @job_options
 @journal_options
+@history_option
 @removal_options
 @json_option
 @connection_options
@@ -37,6 +39,7 @@ def apply(
     max_outage: float,
     retry_failed: bool,
     no_lock: bool,
+    history: Path | None,
     yes: bool,
     max_removals: Limit,
     as_json: bool,
@@ -57,5 +60,5 @@ def apply(
         say("Nothing was changed.")
         return Status.FAILED
     journal = None if results is None else Journal(results, retry_failed=retry_failed, lock=not no_lock)
-    applied = session.apply(stored, concurrency=concurrency, journal=journal, max_outage=max_outage)
+    applied = session.apply(stored, concurrency=concurrency, journal=journal, max_outage=max_outage, history=history)
     return run_job(ctx, session, applied, "apply", as_json=as_json)

@@ -32,6 +32,18 @@ class Planning(NamedTuple):
     refresh: bool
     remove_foreign: bool
     tag: bool
+    history: Path | None
+
+
+def history_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option `--history`, as its parameter `history`."""
+    option = click.option(
+        "--history",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Remember in this file what was done to which event, for later runs.",
+    )
+    return option(command)
 
 
 def planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,6 +62,7 @@ def planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--remove-foreign", is_flag=True,
                   help="Remove also bots whose key the policy's scheme cannot have made.")  # fmt: skip
     @click.option("--tag", is_flag=True, help="Tag new bots, and send a changed bot_config again to tagged ones.")
+    @history_option
     @wraps(command)
     def planned(
         *args: Any,
@@ -59,6 +72,7 @@ def planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
         refresh: bool,
         remove_foreign: bool,
         tag: bool,
+        history: Path | None,
         **options: Any,
     ) -> Any:
         from ..sync.policy import RecordingPolicy
@@ -66,7 +80,7 @@ def planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
         rules = RecordingPolicy.from_toml(policy)
         if deduplication is not None:
             rules = replace(rules, deduplication=deduplication)
-        planning = Planning(rules, calendar_id or None, refresh, remove_foreign, tag)
+        planning = Planning(rules, calendar_id or None, refresh, remove_foreign, tag, history)
         return command(*args, planning=planning, **options)
 
     return planned

@@ -181,7 +181,8 @@ class Rounds:
         if not plan and not plan.flapping:
             return None
         with display("sync") as shown:
-            self._job = job = SyncJob(self._session, self._session.apply(plan, **self._applying._asdict()), shown)
+            applied = self._session.apply(plan, history=self._planning.history, **self._applying._asdict())
+            self._job = job = SyncJob(self._session, applied, shown)
             async for outcome in job.work():
                 job.look_at(outcome)
         self._job = None

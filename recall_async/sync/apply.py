@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
+import logging
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 
 from ..bulk.actions import Action, Outcome, RemoveBot, ScheduleBot, event_of
@@ -14,9 +14,12 @@ from ..resources.calendar_events import CalendarEvents
 from ..resources.tags import digest_of
 from .decide import CHANGES, Decision, bots_to_come
 from .freshness import ALREADY, Freshness
-from .memory import PATIENCE, SETTLING_TIME, memory_of
+from .memory import PATIENCE, SETTLING_TIME, ChangeHistory, memory_of
 from .plan import Plan
 
+logger: logging.Logger = logging.getLogger("recall_async")
+
+ALWAYS = datetime.min.replace(tzinfo=UTC)
 FLAPPING = (
     f"flapping: the same was done to this event {PATIENCE} times and did not last, so it is left alone until it changes"
 )
@@ -29,7 +32,14 @@ class Application:
     """
 
     def __init__(
-        self, plan: Plan, events: CalendarEvents, workspace: str, recheck: float | None, *, resumable: bool
+        self,
+        plan: Plan,
+        events: CalendarEvents,
+        workspace: str,
+        recheck: float | None,
+        *,
+        resumable: bool,
+        history: ChangeHistory | None = None,
     ) -> None:
         self._decisions: dict[str, Decision] = {}
         for decision in plan.decisions:
@@ -41,6 +51,7 @@ class Application:
         self._workspace = workspace
         self._freshness = Freshness(plan, events, recheck)
         self._resumable = resumable
+        self._history = history
 
     def __len__(self) -> int:
         """Return the number of outcomes that the run will yield."""
@@ -48,6 +59,8 @@ class Application:
 
     async def __aiter__(self) -> AsyncIterator[Action | Outcome]:
         """Yield the plan's requests, soonest event first, and a skipped outcome for each request that is outdated."""
+        if self._history is not None:
+            await memory_of(self._workspace).read(self._history)
         for decision in self._decisions.values():
             if decision.reason == "flapping":
                 yield _skipped(_unwanted(decision), FLAPPING)
@@ -68,12 +81,18 @@ class Application:
         decision = self._decisions.get(event_of(outcome.action))
         if decision is None or outcome.status != "done" or outcome.action != decision.action:
             return
-        shown = outcome.event is None or decision.kind == "remove" or bots_to_come(outcome.event, datetime.now(UTC))
-        now = asyncio.get_running_loop().time()
+        memory, now = memory_of(self._workspace), datetime.now(UTC)
         self._look_at_bots(decision, outcome.event)
-        memory_of(self._workspace).done(
-            decision, self._plan.made_at, awaited_until=0.0 if shown else now + SETTLING_TIME
-        )
+        if outcome.resumed and (memory.planned_at(decision.event_id) or ALWAYS) >= self._plan.made_at:
+            return  # it is known, and was not made again
+        shown = outcome.event is None or decision.kind == "remove" or bots_to_come(outcome.event, now)
+        awaited_until = None if shown else now + timedelta(seconds=SETTLING_TIME)
+        change = memory.done(decision, self._plan.made_at, awaited_until=awaited_until)
+        if self._history is not None and not outcome.resumed:
+            try:
+                self._history.add(change)
+            except Exception:
+                logger.exception("the history %s: a change could not be added", self._history.name)
 
     def _look_at_bots(self, decision: Decision, event: CalendarEvent | None) -> None:
         """Record which bot the response shows for the event, and whether the API changed the key of an existing bot."""

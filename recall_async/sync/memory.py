@@ -1,26 +1,31 @@
-"""What one process remembers of a workspace's events between plans, so that repeated plans converge on any API.
+"""What is remembered of a workspace's events between plans, so that repeated plans converge on any API.
 
 An API may show a bot some seconds after its response, write keys or URLs in another form, change a bot that two
 events share, or undo a removal. For each event that was changed, this module stores the last change, how often it was
 made for which reason, and until when its effect may still appear. For each event that is in order, it stores the bot.
-The memory ends with the process.
+The memory ends with the process, but a `FileHistory` keeps the changes for others.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections import Counter
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from hashlib import blake2b
+from secrets import token_hex
+from typing import Protocol
 
 import msgspec
+from msgspec import Struct
 
 from ..limits.loops import PerLoop
+from ..models import Time
 from .decide import Decision, Kind, Reason
 
-Target = tuple[object, ...]
-"""What an event should have. While it stays the same, the same change counts as repeated."""
+logger: logging.Logger = logging.getLogger("recall_async")
 
 SETTLING_TIME = 60.0
 """Seconds in which a bot that the response did not show may still appear."""
@@ -28,23 +33,57 @@ PATIENCE = 2
 """How many times an event is changed in the same way for the same reason; after that it is flapping."""
 
 
-class _Past:
-    __slots__ = ("awaited_until", "calendar_id", "kind", "planned_at", "reasons", "start_time", "target")
+class Change(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One change that was made to an event."""
 
-    def __init__(self, decision: Decision, target: Target) -> None:
-        self.target = target
-        self.calendar_id = decision.calendar_id
-        self.start_time = decision.start_time
+    event_id: str
+    calendar_id: str
+    start_time: Time
+    kind: Kind
+    reason: Reason | None = None
+    target: str
+    """A digest of what the event should have. While it stays the same, the same change counts as repeated."""
+    config: str = ""
+    """A digest of the bot's configuration, which is part of the target."""
+    planned_at: Time
+    """When the plan was made."""
+    awaited_until: Time | None = None
+    """Until when the effect may still appear, if the response did not show it."""
+    by: str = ""
+    """The process that made the change."""
+
+
+class ChangeHistory(Protocol):
+    """Keeps changes for other processes, and for the same program after a restart. `FileHistory` is one."""
+
+    @property
+    def name(self) -> str:
+        """What the history is called in logs; the same for all objects of one history."""
+
+    async def read(self, place: object | None) -> tuple[Sequence[Change], object]:
+        """Return the changes after `place`, or all, and the place to pass next time."""
+
+    def add(self, change: Change) -> None:
+        """Add a change."""
+
+
+class _Past:
+    __slots__ = ("last", "reasons")
+
+    def __init__(self, change: Change) -> None:
+        self.last = change
         self.reasons: Counter[tuple[Kind, Reason | None]] = Counter()
-        self.awaited_until = 0.0
-        self.kind: Kind = decision.kind
-        self.planned_at: datetime | None = None
 
 
 class Memory:
-    """The history of a workspace's events. Times of type `float` are seconds of the event loop's clock."""
+    """The history of a workspace's events."""
 
     def __init__(self) -> None:
+        self._name = token_hex(8)
+        """Marks the changes of this process in a history."""
+        self._places: dict[str, object] = {}
+        """How far each history was read."""
+        self._reading = asyncio.Lock()
         self._events: dict[str, _Past] = {}
         self._connections: dict[str, datetime | None] = {}
         self._bots: dict[str, tuple[str, str, datetime]] = {}
@@ -61,7 +100,7 @@ class Memory:
 
     def forget(self, before: datetime) -> None:
         """Forget events that started before `before`."""
-        self._events = {key: past for key, past in self._events.items() if past.start_time >= before}
+        self._events = {key: past for key, past in self._events.items() if past.last.start_time >= before}
         for event_id in [event_id for event_id, (_, _, start) in self._bots.items() if start < before]:
             self.not_in_order(event_id)
 
@@ -93,48 +132,91 @@ class Memory:
         dropped."""
         known = self._connections.get(calendar_id, connected_at)
         self._connections[calendar_id] = connected_at
-        if not connected or known != connected_at:
-            self._events = {key: past for key, past in self._events.items() if past.calendar_id != calendar_id}
+        lost = not connected or known != connected_at
+        self._events = {
+            key: past
+            for key, past in self._events.items()
+            if past.last.calendar_id != calendar_id
+            or not (lost or (connected_at is not None and past.last.planned_at < connected_at))
+        }
 
-    def reconsider(self, decision: Decision, now: float) -> tuple[Kind, Reason | None]:
+    def reconsider(self, decision: Decision, now: datetime) -> tuple[Kind, Reason | None]:
         """Decide again about an event that seems to need a request, considering its earlier changes."""
         past = self._events.get(decision.event_id)
         if past is None or decision.reason == "refresh":
             return decision.kind, decision.reason
-        target = target_of(decision)
+        target, config = targets_of(decision)
+        if past.last.target != target:
+            return decision.kind, decision.reason
         # The configuration does not matter here: a policy may return another one each time.
-        if decision.kind == "schedule" and past.awaited_until > now and past.target[:-1] == target[:-1]:
+        if decision.kind == "schedule" and past.last.awaited_until is not None and past.last.awaited_until > now:
             return "keep", "settling"
-        if past.target == target and past.reasons[decision.kind, decision.reason] >= PATIENCE:
+        if past.last.config == config and past.reasons[decision.kind, decision.reason] >= PATIENCE:
             return "skip", "flapping"
         return decision.kind, decision.reason
 
     def is_repeated(self, decision: Decision) -> bool:
         """Return whether the event was changed in the same way before, without lasting effect."""
         past = self._events.get(decision.event_id)
-        return past is not None and past.target == target_of(decision)
+        return past is not None and (past.last.target, past.last.config) == targets_of(decision)
 
-    def done(self, decision: Decision, planned_at: datetime, *, awaited_until: float) -> None:
+    def done(self, decision: Decision, planned_at: datetime, *, awaited_until: datetime | None) -> Change:
         """Record a change of an event, when its plan was made, and until when its effect may still appear."""
-        past, target = self._events.get(decision.event_id), target_of(decision)
-        if past is None or past.target != target:
-            past = self._events[decision.event_id] = _Past(decision, target)
-        past.kind, past.planned_at, past.awaited_until = decision.kind, planned_at, awaited_until
-        if decision.reason != "refresh":
-            past.reasons[decision.kind, decision.reason] += 1
+        target, config = targets_of(decision)
+        change = Change(
+            event_id=decision.event_id,
+            calendar_id=decision.calendar_id,
+            start_time=decision.start_time,
+            kind=decision.kind,
+            reason=decision.reason,
+            target=target,
+            config=config,
+            planned_at=planned_at,
+            awaited_until=awaited_until,
+            by=self._name,
+        )
+        self._record(change)
+        return change
+
+    def _record(self, change: Change) -> None:
+        past = self._events.get(change.event_id)
+        if past is None or (past.last.target, past.last.config) != (change.target, change.config):
+            past = self._events[change.event_id] = _Past(change)
+        past.last = change
+        if change.reason != "refresh":
+            past.reasons[change.kind, change.reason] += 1
+
+    async def read(self, history: ChangeHistory) -> None:
+        """Record the changes that other processes added to a history since it was last read."""
+        async with self._reading:
+            try:
+                changes, place = await history.read(self._places.get(history.name))
+            except Exception:
+                logger.exception(
+                    "the history %s could not be read: changes of other processes are unknown", history.name
+                )
+                return
+            self._places[history.name] = place
+        for change in changes:
+            if change.by != self._name:
+                self._record(change)
 
     def planned_at(self, event_id: str) -> datetime | None:
         """Return when the plan that last changed an event was made; `None` if no plan changed it."""
         past = self._events.get(event_id)
-        return past.planned_at if past else None
+        return past.last.planned_at if past else None
 
 
-def target_of(decision: Decision) -> Target:
-    """Return what the event should have according to a decision."""
-    if decision.kind == "remove":
-        return None, decision.start_time, decision.meeting_url, None
-    config = blake2b(msgspec.json.encode(decision.bot_config, order="sorted"), digest_size=16).digest()
-    return decision.deduplication_key, decision.start_time, decision.meeting_url, config
+def targets_of(decision: Decision) -> tuple[str, str]:
+    """Return digests of what the event should have according to a decision: of its bot, and of the configuration."""
+    removed = decision.kind == "remove"
+    key = None if removed else decision.deduplication_key
+    start = decision.start_time.astimezone(UTC)
+    return _digest([key, start, decision.meeting_url]), "" if removed else _digest(decision.bot_config)
+
+
+def _digest(document: object) -> str:
+    return blake2b(msgspec.json.encode(document, order="sorted"), digest_size=12).hexdigest()
 
 
 _memories: PerLoop[dict[str, Memory]] = PerLoop(dict)

@@ -29,7 +29,7 @@ from ..resources.tags import CONFIG, digest_of
 from .connections import is_connected, status_changed_at, was_connected_since
 from .decide import CHANGES, Decision, bots_to_come, decide, is_right
 from .freshness import RESENDS
-from .memory import PATIENCE, memory_of
+from .memory import PATIENCE, ChangeHistory, memory_of
 from .plan import Plan, watermark_of
 from .policy import UNDECIDED, BotSpec, Policy, Undecided, ask, check_setting
 
@@ -54,6 +54,7 @@ class Planner:
         lead_time: float | timedelta | None = None,
         remove_foreign: bool = False,
         tag: bool = False,
+        history: ChangeHistory | None = None,
     ) -> None:
         if not callable(policy):
             raise checks.invalid("policy", "a RecordingPolicy, or a function", policy)
@@ -65,6 +66,7 @@ class Planner:
         self._remove_foreign = checks.flag("remove_foreign", remove_foreign)
         self._lead_time: float = check_setting("lead_time", lead_time)
         self._could_make = getattr(getattr(policy, "deduplication", None), "could_make", None)
+        self._history = history
         self._caller = caller
         self._events = CalendarEvents(caller)
         self._calendars = Calendars(caller)
@@ -85,6 +87,8 @@ class Planner:
     ) -> Plan:
         """Decide what to do about each event. If an event cannot be listed, the whole plan fails."""
         since = None if updated_since is None else checks.moment("updated_since", updated_since)
+        if self._history is not None:
+            await self._memory.read(self._history)
         self._memory.forget(self._now - LOOKBACK)
         self._scope = scope = await self._read_calendars(calendars)
         decisions: dict[str, Decision] = {}
@@ -211,7 +215,7 @@ class Planner:
         """Decide again about an event, considering all other events and earlier changes."""
         if decision.kind not in CHANGES:
             return decision
-        kind, reason = self._memory.reconsider(decision, asyncio.get_running_loop().time())
+        kind, reason = self._memory.reconsider(decision, datetime.now(UTC))
         if reason == "flapping":
             logger.warning(
                 "event %s: it was to %s %d times because of %r and that did not last; it is left alone until it changes",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import suppress
@@ -25,6 +26,8 @@ from ..models import Calendar, CalendarEvent
 from ..stopping import end_tasks
 from ..webhooks import CalendarSyncEvents, CalendarUpdate, WebhookEvent
 from .connections import is_connected
+from .history import history_of
+from .memory import ChangeHistory
 from .plan import CLOCK_ERROR, Plan
 from .policy import UNDECIDED, BotSpec, Policy, Undecided, ask
 from .watermarks import MemoryWatermarks, WatermarkStore
@@ -65,6 +68,7 @@ class CalendarSyncer:
       start. With `None` there are no full rounds, and a calendar's first sync begins at its stored watermark.
     - `remove_foreign`, `tag`: as in `RecallSession.plan`. With `tag`, full rounds also list the bots of the workspace,
       and reschedule those whose tags show another `bot_config`.
+    - `history`: as in `RecallSession.plan`.
 
     If the policy raises for an event, the syncer leaves that event as it is and continues with the others. It leaves
     alone the events of disconnected calendars, which `disconnected` names. docs/webhooks.md
@@ -83,6 +87,7 @@ class CalendarSyncer:
         full_every: float | None = FULL_EVERY,
         remove_foreign: bool = False,
         tag: bool = False,
+        history: ChangeHistory | str | os.PathLike[str] | None = None,
     ) -> None:
         if not callable(policy):
             raise checks.invalid("policy", "a RecordingPolicy, or a function", policy)
@@ -94,7 +99,10 @@ class CalendarSyncer:
         self._backoff = checks.backoff("backoff", backoff, backoff_cap)
         self._full_every = None if full_every is None else checks.seconds("full_every", full_every)
         flags = {"remove_foreign": remove_foreign, "tag": tag}
-        self._options = {name: True for name, value in flags.items() if checks.flag(name, value)}
+        self._options: dict[str, Any] = {name: True for name, value in flags.items() if checks.flag(name, value)}
+        given = history_of(history)
+        self._history: dict[str, Any] = {} if given is None else {"history": given}
+        self._options |= self._history
         self._waiting: dict[str, datetime] = {}
         """For each calendar, the time from which the next sync must read changes."""
         self._watermarks: dict[str, datetime] = {}
@@ -313,7 +321,7 @@ class CalendarSyncer:
         """Apply a plan. Return a temporary error, if there was one."""
         unfinished: RecallError | None = None
         # Later changes have deliveries of their own, so the run need not recheck events.
-        run: Any = self._recall.apply(plan, recheck=None)
+        run: Any = self._recall.apply(plan, recheck=None, **self._history)
         try:
             async for outcome in run:
                 self._tell(outcome)

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -255,3 +256,22 @@ def test_sandbox_tells_where_webhooks_go(start) -> None:
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
     assert any("Webhooks go to http://127.0.0.1:9/hooks, signed with whsec_" in line for line in lines)
+
+
+def test_a_history_is_known_to_the_next_run(run, policy: str, tmp_path: Path, recall_sandbox: RecallSandbox) -> None:
+    """A timer that runs `sync` fights for ever with a program that removes the bots."""
+    history = ("--history", str(tmp_path / "history.jsonl"))
+    state, rounds = recall_sandbox._server.workspace.state, []
+    for _ in range(4):
+        before = accepted(recall_sandbox)
+        assert run("sync", "--policy", policy, "--yes", *history, *FAST).exit_code == 0
+        rounds.append(accepted(recall_sandbox) - before)
+        for event in list(state.events.values()):
+            state.remove(event, datetime.now(UTC))
+    assert rounds[0] == rounds[1] > 0
+    assert rounds[2:] == [0, 0]
+    stored = str(tmp_path / "plan.json")
+    assert run("plan", "--policy", policy, "--out", stored, *history).exit_code == 0
+    assert (
+        "flapping" in run("apply", stored, "--json", *history, *FAST).output or "flapping" in Path(stored).read_text()
+    )
