@@ -1,4 +1,4 @@
-"""`bots`: what became of the bots that were scheduled, and the end of a call."""
+"""`bots`: the status of scheduled bots, and the command that ends a bot's call."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .asking import confirm
 from .command import ListByDefault
 from .connection import Connection, connection_options
 from .interrupt import run
+from .listing import limit_option, print_all, say_count
 from .status import Status
-from .streams import reader_gone
 from .text import fitted, json_option, line, moment, print_card, print_json, say
 from .when import When
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..session import RecallSession
 
 _COLUMNS = "{:<16}  {:<36}  {:<17}  {}"
-"""75 columns before the reason."""
+"""There are 75 columns before the reason."""
 
 
 @click.group(cls=ListByDefault)
@@ -42,7 +42,7 @@ def bots() -> None:
 @click.option("--platform", metavar="NAME", multiple=True, help="Only bots on this platform; can be repeated.")
 @click.option("--meeting-url", metavar="URL", help="Only bots of this meeting.")
 @click.option("--metadata", metavar="KEY=VALUE", multiple=True, help="Only bots with this metadata; can be repeated.")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Stop after N bots.")
+@limit_option("bots")
 @json_option
 @connection_options
 def list_(
@@ -67,30 +67,21 @@ def list_(
     pairs = dict(_pair(text) for text in metadata)
 
     async def show() -> int:
-        count = 0
         async with session as recall:
-            async for bot in recall.bots.list(
+            found = recall.bots.list(
                 join_at_after=join_at_after,
                 join_at_before=join_at_before,
                 status=status or None,
                 platform=platform or None,
                 meeting_url=meeting_url,
                 metadata=pairs or None,
-            ):
-                if as_json:
-                    print_json(document_of(bot))
-                else:
-                    if not count and sys.stdout.isatty():
-                        click.echo(_COLUMNS.format("JOINS (UTC)", "BOT", "STATUS", "WHY"))
-                    click.echo(_in_one_line(bot))
-                count += 1
-                if count == limit or reader_gone():
-                    break
-        return count
+            )
+            head = _COLUMNS.format("JOINS (UTC)", "BOT", "STATUS", "WHY")
+            return await print_all(found, document_of if as_json else None, head, _in_one_line, limit)
 
     count = run(show())
     if not as_json:
-        say(f"{count} bots")
+        say_count(count, "bots")
 
 
 @bots.command("show")
@@ -133,7 +124,7 @@ def leave(connection: Connection, bot_id: UUID, yes: bool, as_json: bool) -> Sta
 
 
 async def states_of(recall: RecallSession, bot_ids: Iterable[str]) -> dict[str, Bot | None]:
-    """What became of these bots, by id; `None` for one that was removed."""
+    """Retrieve bots, by id; `None` for a bot that was removed."""
     import asyncio
 
     from ..errors import NotFoundError
@@ -150,14 +141,14 @@ async def states_of(recall: RecallSession, bot_ids: Iterable[str]) -> dict[str, 
 
 
 def state_in_words(bot: Bot | None) -> str:
-    """A bot's status, and why."""
+    """Return a bot's status, with the reason in parentheses."""
     if bot is None:
         return "removed"
     return f"{bot.status} ({bot.sub_code})" if bot.sub_code else bot.status
 
 
 def document_of(bot: Bot) -> dict[str, Any]:
-    """A bot as JSON: as the API gives it, and what its status changes come to."""
+    """Return a bot as the API represents it, with its current status and the time at which it joined."""
     document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(bot))
     return document | {"status": bot.status, "sub_code": bot.sub_code, "joined_at": bot.joined_at}
 

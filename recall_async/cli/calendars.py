@@ -16,9 +16,9 @@ import msgspec
 from .command import ListByDefault
 from .connection import Connection, connection_options, read_secret, secret_file_option
 from .interrupt import run
+from .listing import limit_option, print_all, say_count
 from .removals import Limit, TooManyRemovals, may_remove, removal_options
 from .status import Status
-from .streams import reader_gone
 from .text import columns, fitted, json_option, line, moment, print_card, print_json, say
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def calendars() -> None:
 @click.option("--email", metavar="ADDRESS", help="Only calendars of this address.")
 @click.option("--platform", metavar="NAME", help="google_calendar or microsoft_outlook.")
 @click.option("--status", metavar="NAME", help="connecting, connected or disconnected.")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Stop after N calendars.")
+@limit_option("calendars")
 @json_option
 @connection_options
 def list_(connection: Connection, as_json: bool, limit: int | None, **filters: Any) -> None:
@@ -46,23 +46,14 @@ def list_(connection: Connection, as_json: bool, limit: int | None, **filters: A
     session = connection.session()
 
     async def show() -> int:
-        count = 0
         async with session as recall:
-            async for calendar in recall.calendars.list(**filters):
-                if as_json:
-                    print_json(_masked(calendar))
-                else:
-                    if not count and sys.stdout.isatty():
-                        click.echo(_COLUMNS.format("CALENDAR", "STATUS", "ADDRESS"))
-                    click.echo(_in_one_line(calendar))
-                count += 1
-                if count == limit or reader_gone():
-                    break
-        return count
+            head = _COLUMNS.format("CALENDAR", "STATUS", "ADDRESS")
+            document = _masked if as_json else None
+            return await print_all(recall.calendars.list(**filters), document, head, _in_one_line, limit)
 
     count = run(show())
     if not as_json:
-        say(f"{count} calendars")
+        say_count(count, "calendars")
 
 
 @calendars.command("get")
@@ -149,7 +140,7 @@ def delete(connection: Connection, calendar_id: UUID, yes: bool, max_removals: L
 
 
 async def _count_bots(recall: RecallSession, calendar_id: UUID) -> int:
-    """How many events of a calendar have a bot to come."""
+    """Count the events of a calendar that have a bot in the future."""
     now = datetime.now(UTC)
     listed = recall.calendar_events.list(
         calendar_id=calendar_id, start_time__gte=now - timedelta(days=1), is_deleted=False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,16 +17,19 @@ from .bots import state_in_words, states_of
 from .command import Command
 from .connection import Connection, connection_options
 from .interrupt import run
-from .streams import reader_gone
-from .text import columns, fitted, json_option, line, moment, print_card, print_json, say
+from .listing import limit_option, print_all, say_count
+from .text import columns, fitted, json_option, line, moment, print_card, print_json
 from .when import When
 
 if TYPE_CHECKING:
     from ..bot_models import Bot
     from ..models import CalendarEvent, MeetingURL
+    from ..session import RecallSession
+
+    States = dict[str, Bot | None]
 
 _COLUMNS = "{:<16}  {:<36}  {:>4}  {}"
-"""62 columns before the title."""
+"""There are 62 columns before the title."""
 
 
 @click.command(cls=Command)
@@ -35,7 +39,7 @@ _COLUMNS = "{:<16}  {:<36}  {:>4}  {}"
               help="Only events that start at TIME or earlier.")  # fmt: skip
 @click.option("--include-deleted", is_flag=True, help="Include events that were deleted from their calendar.")
 @click.option("--bots", "with_bots", is_flag=True, help="Show the status of each bot: one request per bot.")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Stop after N events.")
+@limit_option("events")
 @json_option
 @connection_options
 def events(
@@ -60,31 +64,20 @@ def events(
     session = connection.session()
 
     async def show() -> int:
-        count = 0
         async with session as recall:
-            async for event in recall.calendar_events.list(
+            found = recall.calendar_events.list(
                 calendar_id=calendar_id,
                 start_time__gte=start_time__gte,
                 start_time__lte=start_time__lte,
                 is_deleted=None if include_deleted else False,
-            ):
-                states = await states_of(recall, _bot_ids(event)) if with_bots else None
-                if as_json:
-                    print_json(event if states is None else _document(event, states))
-                else:
-                    if not count and sys.stdout.isatty():
-                        click.echo(_COLUMNS.format("START (UTC)", "EVENT", "BOTS", "TITLE"))
-                    click.echo(_in_one_line(event))
-                    for bot_id, bot in (states or {}).items():
-                        click.echo(_COLUMNS.format("", line(bot_id), "", line(state_in_words(bot))))
-                count += 1
-                if count == limit or reader_gone():
-                    break
-        return count
+            )
+            head = _COLUMNS.format("START (UTC)", "EVENT", "BOTS", "TITLE")
+            document = _document if as_json else None
+            return await print_all(_with_states(recall, found, with_bots), document, head, _rows, limit)
 
     count = run(show())
     if not as_json:
-        say(f"{count} events")
+        say_count(count, "events")
 
 
 @click.command(cls=Command)
@@ -96,7 +89,7 @@ def event(connection: Connection, event_id: UUID, with_bots: bool, as_json: bool
     """Show the calendar event EVENT_ID and its bots."""
     session = connection.session()
 
-    async def show() -> tuple[CalendarEvent, dict[str, Bot | None] | None]:
+    async def show() -> tuple[CalendarEvent, States | None]:
         async with session as recall:
             found = await recall.calendar_events.retrieve(event_id)
             return found, await states_of(recall, _bot_ids(found)) if with_bots else None
@@ -154,7 +147,7 @@ def remove(connection: Connection, event_id: UUID, as_json: bool) -> None:
 
 
 def read_config(given: str) -> dict[str, Any]:
-    """A bot configuration: JSON, or `@` and the name of a file with it. Raises `BadParameter`."""
+    """Read a bot configuration: JSON, or `@` and the name of a file with JSON. Raises `BadParameter`."""
     try:
         text = Path(given[1:]).read_text("utf-8-sig") if given.startswith("@") else given
         config = msgspec.json.decode(text)
@@ -171,8 +164,18 @@ def _bot_ids(event: CalendarEvent) -> list[str]:
     return list(dict.fromkeys(bot.bot_id for bot in event.bots))
 
 
-def _document(event: CalendarEvent, states: dict[str, Bot | None]) -> dict[str, Any]:
-    """An event as JSON, with the status of each of its bots."""
+async def _with_states(
+    recall: RecallSession, found: AsyncIterator[CalendarEvent], with_bots: bool
+) -> AsyncIterator[tuple[CalendarEvent, States | None]]:
+    async for event in found:
+        yield event, await states_of(recall, _bot_ids(event)) if with_bots else None
+
+
+def _document(found: tuple[CalendarEvent, States | None]) -> Any:
+    """Return an event as JSON, with the status of each of its bots if they are known."""
+    event, states = found
+    if states is None:
+        return event
     document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(event))
     for entry in document["bots"]:
         bot = states[entry["bot_id"]]
@@ -182,9 +185,9 @@ def _document(event: CalendarEvent, states: dict[str, Bot | None]) -> dict[str, 
     return document
 
 
-def _print(event: CalendarEvent, as_json: bool, states: dict[str, Bot | None] | None = None) -> None:
+def _print(event: CalendarEvent, as_json: bool, states: States | None = None) -> None:
     if as_json:
-        print_json(event if states is None else _document(event, states))
+        print_json(_document((event, states)))
         return
     replies = Counter(attendee.response or "no reply" for attendee in event.attendees)
     rows = [
@@ -208,13 +211,17 @@ def _print(event: CalendarEvent, as_json: bool, states: dict[str, Bot | None] | 
     print_card(event.title or "(no title)", rows if event.bots else [*rows, ("bot", "none")])
 
 
-def _in_one_line(event: CalendarEvent) -> str:
+def _rows(found: tuple[CalendarEvent, States | None]) -> str:
+    """Return the row of an event, and one for each of its bots whose status is known."""
+    event, states = found
     bots = "-" if event.meeting_url is None and not event.bots else str(len(event.bots))
     bots = "gone" if event.is_deleted else bots
     title = line(event.title)
     if (width := columns(sys.stdout)) is not None:
         title = fitted(title, max(8, width - 62))
-    return _COLUMNS.format(moment(event.start_time), line(event.id), bots, title).rstrip()
+    rows = [_COLUMNS.format(moment(event.start_time), line(event.id), bots, title).rstrip()]
+    rows += [_COLUMNS.format("", line(bot_id), "", line(state_in_words(bot))) for bot_id, bot in (states or {}).items()]
+    return "\n".join(rows)
 
 
 def _place(url: str | MeetingURL | None) -> str | None:

@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("opentelemetry.sdk")
 from opentelemetry import trace
+from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -124,3 +125,23 @@ async def test_five_metrics(server: ScriptedServer, recall: RecallSession, telem
     with pytest.raises(asyncio.CancelledError):
         await call
     assert [point.value for point in telemetry.metrics()["recall.client.in_flight"]] == [0]
+
+
+async def test_with_the_instrumentation_of_aiohttp(
+    server: ScriptedServer, connect: Callable[..., RecallSession], telemetry: Telemetry
+) -> None:
+    """Would put the HTTP spans of the real instrumentation beside the call, or lose one for each retry."""
+    instrumentor = AioHttpClientInstrumentor()
+    instrumentor.instrument(tracer_provider=telemetry.tracers)
+    try:
+        recall = connect(on_event=otel.instrument(telemetry.tracers, telemetry.meters))
+        server.script(reply(503))
+        await recall.calendar_events.retrieve(EVENT_ID)
+    finally:
+        instrumentor.uninstrument()
+    *requests, call = telemetry.spans.get_finished_spans()
+    assert call.name == "recall.calendar_events.retrieve"
+    told = [dict(span.attributes or {}) for span in requests]
+    assert [span.get("http.status_code", span.get("http.response.status_code")) for span in told] == [503, 200]
+    assert {span.parent.span_id for span in requests if span.parent} == {call.get_span_context().span_id}
+    assert "Token" not in str(told)
