@@ -12,11 +12,12 @@ def is_connected(calendar: Calendar | None) -> bool:
     return calendar is not None and calendar.status != "disconnected"
 
 
-def status_changed_at(calendar: Calendar) -> datetime | None:
-    """Return when a calendar's status last changed; `None` if unknown."""
-    return max((change.created_at for change in calendar.status_changes if change.created_at is not None), default=None)
+def connected_since(calendar: Calendar) -> datetime:
+    """Return when a calendar's status last changed. If the API does not say, that may be with its last change."""
+    changes = (change.created_at for change in calendar.status_changes if change.created_at is not None)
+    return max(changes, default=calendar.updated_at)
 
 
 def was_connected_since(calendar: Calendar, moment: datetime) -> bool:
     """Return whether a calendar may have been connected after `moment`, and so has lost its earlier bots."""
-    return is_connected(calendar) and (status_changed_at(calendar) or calendar.updated_at) >= moment
+    return is_connected(calendar) and connected_since(calendar) >= moment

@@ -85,7 +85,7 @@ class Memory:
         """How far each history was read."""
         self._reading = asyncio.Lock()
         self._events: dict[str, _Past] = {}
-        self._connections: dict[str, datetime | None] = {}
+        self._connections: dict[str, datetime] = {}
         self._bots: dict[str, tuple[str, str, datetime]] = {}
         """For each event that is in order: its key, its bot, and its start."""
         self._holders: dict[str, set[str]] = {}
@@ -127,7 +127,7 @@ class Memory:
         """Return the bots of the events that are in order with this key, by event."""
         return {event_id: self._bots[event_id][1] for event_id in self._holders.get(key, ())}
 
-    def connection(self, calendar_id: str, connected_at: datetime | None, *, connected: bool) -> None:
+    def connection(self, calendar_id: str, connected_at: datetime, *, connected: bool) -> None:
         """Record since when a calendar is connected. A reconnected calendar has lost its bots: its history is
         dropped."""
         known = self._connections.get(calendar_id, connected_at)
@@ -136,8 +136,7 @@ class Memory:
         self._events = {
             key: past
             for key, past in self._events.items()
-            if past.last.calendar_id != calendar_id
-            or not (lost or (connected_at is not None and past.last.planned_at < connected_at))
+            if past.last.calendar_id != calendar_id or not (lost or past.last.planned_at < connected_at)
         }
 
     def reconsider(self, decision: Decision, now: datetime) -> tuple[Kind, Reason | None]:

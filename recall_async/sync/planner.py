@@ -26,7 +26,7 @@ from ..resources.calendar_events import CalendarEvents
 from ..resources.calendars import Calendars
 from ..resources.fields import encode_bot_config
 from ..resources.tags import CONFIG, digest_of
-from .connections import is_connected, status_changed_at, was_connected_since
+from .connections import connected_since, is_connected, was_connected_since
 from .decide import CHANGES, Decision, bots_to_come, decide, is_right
 from .freshness import RESENDS
 from .memory import PATIENCE, ChangeHistory, memory_of
@@ -300,7 +300,7 @@ class Planner:
 
     def _note(self, calendar_id: str, calendar: Calendar) -> None:
         self._known[calendar_id] = calendar
-        self._memory.connection(calendar_id, status_changed_at(calendar), connected=is_connected(calendar))
+        self._memory.connection(calendar_id, connected_since(calendar), connected=is_connected(calendar))
 
     def _config(self, spec: BotSpec) -> dict[str, Any]:
         """Return a copy as plain JSON, so that changes of the policy's object do not reach the plan.

@@ -39,6 +39,10 @@ class Behaviour:
     """Bots change the event's `updated_at`."""
     tells_status: bool = True
     """Calendars have `status_changes`."""
+    outlook: bool = False
+    """Calendars are Outlook's: only the top of an invitation tells what the owner answered."""
+    spelling: Callable[[str], str] = lambda word: word
+    """How answers are written."""
 
 
 @dataclass
@@ -174,6 +178,10 @@ class Api:
         changes = {"status_changes": self.status_changes[calendar_id]} if self.behaviour.tells_status else {}
         return {"id": calendar_id, **self.calendars[calendar_id], **changes}
 
+    def _bot_document(self, bot: Bot) -> dict[str, Any]:
+        metadata = (bot.config or {}).get("metadata") or {}
+        return {"id": bot.id, "meeting_url": bot.url, "join_at": _text(bot.start), "metadata": metadata}
+
     def _document(self, event: Event) -> dict[str, Any]:
         bot = self.bots.get(event.bot or "")
         bots = []
@@ -186,11 +194,8 @@ class Api:
             "calendar_id": event.calendar_id,
             "start_time": _text(event.start),
             "end_time": _text(event.start + timedelta(hours=1)),
-            "raw": {
-                "summary": event.title,
-                "attendees": [{"email": "me@alias.example", "self": True, "responseStatus": event.response}],
-            },
-            "platform": "google_calendar",
+            "raw": self._raw(event),
+            "platform": "microsoft_outlook" if self.behaviour.outlook else "google_calendar",
             "meeting_platform": "zoom",
             "meeting_url": event.url,
             "created_at": _text(self.began),
@@ -198,6 +203,15 @@ class Api:
             "is_deleted": event.is_deleted,
             "bots": bots,
         }
+
+    def _raw(self, event: Event) -> dict[str, Any]:
+        answer = self.behaviour.spelling(event.response)
+        if not self.behaviour.outlook:
+            own = {"email": "me@alias.example", "self": True, "responseStatus": answer}
+            return {"summary": event.title, "attendees": [own]}
+        guest = {"type": "required", "status": {"response": "none"}, "emailAddress": {"address": "bo@guest.example"}}
+        top = {"isOrganizer": False, "responseStatus": {"response": answer}}
+        return {"subject": event.title, "attendees": [guest], **top}
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await request.read()
@@ -211,6 +225,8 @@ class Api:
         _, _, kind, *rest = [part for part in request.path.split("/") if part]
         if request.method == "GET":
             self.looked.append(request.path)
+        if kind == "bot":
+            return self._page([self._bot_document(bot) for bot in self.bots.values()], request)
         if kind == "calendars":
             if not rest:
                 return self._page([self._calendar_document(key) for key in self.calendars], request)

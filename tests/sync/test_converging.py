@@ -341,9 +341,10 @@ async def test_a_calendar_that_was_connected_again(tells_status: bool) -> None:
         assert all(api.shown().values())
 
 
-async def test_a_calendar_that_goes_and_comes_is_not_flapping() -> None:
+@pytest.mark.parametrize("tells_status", [True, False])
+async def test_a_calendar_that_goes_and_comes_is_not_flapping(tells_status: bool) -> None:
     """A calendar that was connected anew for the third time gets no bots, because they did not last."""
-    async with Api(3) as api, talking_to(api) as recall:
+    async with Api(3, tells_status=tells_status) as api, talking_to(api) as recall:
         for _ in range(4):
             assert len(await sync(recall)) == 3
             for calendar_id in api.calendars:

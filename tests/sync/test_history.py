@@ -96,10 +96,11 @@ async def test_a_bot_that_another_process_waits_for(tmp_path: Path) -> None:
         assert len(api.asked) == 3
 
 
-async def test_a_calendar_that_comes_back_is_not_flapping(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tells_status", [True, False])
+async def test_a_calendar_that_comes_back_is_not_flapping(tmp_path: Path, tells_status: bool) -> None:
     """Bots of a calendar that was connected again for the third time do not come back."""
     path = tmp_path / "history.jsonl"
-    async with Api(3) as api:
+    async with Api(3, tells_status=tells_status) as api:
         for _ in range(5):
             async with process(api) as recall:
                 plan = await recall.plan(policy=EVERYTHING, history=path)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -17,12 +19,15 @@ import pytest
 
 from recall_async import BotSpec, CalendarSyncer, MemoryWatermarks, Quota, RecallSession, RecordingPolicy, RetryPolicy
 from recall_async.operations import OPERATIONS
+from recall_async.sync.memory import Change
 from recall_async.webhooks import CalendarSyncEvents, CalendarUpdate, WebhookEvent
 from tests.sync import api as behaviour
 from tests.sync.api import Api, Event
 
 RULES = RecordingPolicy(skip_declined=True, title_excludes=["private"], bot_config={"bot_name": "Notes"})
 QUOTAS = {name: Quota(100_000, 60, burst=100_000) for name in OPERATIONS}
+SETTLING = 0.05
+"""Seconds for which a bot that does not show is waited for, in place of a minute."""
 FEW, ALL = range(12), range(200)
 
 
@@ -40,7 +45,24 @@ def random_api(rng: Random, calendars: int) -> Api:
         in_place=rng.random() < 0.4,
         touches=rng.random() < 0.3,
         tells_status=rng.random() < 0.7,
+        outlook=rng.random() < 0.4,
+        spelling=rng.choice([str, str.upper, str.title]),
     )
+
+
+class Recorded:
+    """A history in memory, shared by all programs of a world."""
+
+    def __init__(self) -> None:
+        self.name = "recorded"
+        self.changes: list[Change] = []
+
+    async def read(self, place: Any) -> tuple[list[Change], int]:
+        await asyncio.sleep(0)
+        return self.changes[place or 0 :], len(self.changes)
+
+    def add(self, change: Change) -> None:
+        self.changes.append(change)
 
 
 class World:
@@ -50,6 +72,8 @@ class World:
         self.rng = Random(seed)
         self.api = random_api(self.rng, calendars or self.rng.choice([1, 2, 3]))
         self.store = MemoryWatermarks()
+        self.history = Recorded() if self.rng.random() < 0.5 else None
+        self.tag = self.rng.random() < 0.3
         self.starts = 0
         self.policy_fails = 0.0
         events = events or self.rng.randrange(5, 30)
@@ -106,7 +130,8 @@ class World:
         return RecallSession("key", base_url=self.api.url, workspace=name, quotas=QUOTAS, retry=retry)
 
     def syncer(self, recall: RecallSession) -> CalendarSyncer:
-        return CalendarSyncer(recall, self.policy, watermarks=self.store, backoff=0.002, backoff_cap=0.02)
+        settings: dict[str, Any] = {"history": self.history, "tag": self.tag, "watermarks": self.store}
+        return CalendarSyncer(recall, self.policy, backoff=0.002, backoff_cap=0.02, **settings)
 
     async def deliver(self, syncer: CalendarSyncer, calendar_id: str) -> None:
         """A delivery: lost, repeated, late, or of the calendar itself."""
@@ -119,7 +144,7 @@ class World:
 
     async def live(self, changes: int) -> None:
         """One life of the program, which ends at a random moment."""
-        async with self.session() as recall:
+        async with self.session() as recall, self.another_program():
             syncer = self.syncer(recall)
             async with syncer:
                 for _ in range(changes):
@@ -127,6 +152,20 @@ class World:
                         await self.deliver(syncer, calendar_id)
                     await asyncio.sleep(self.rng.choice([0, 0, 0.001, 0.02]))
                 await syncer.aclose(timeout=self.rng.choice([0, 0.001, 0.05]))
+
+    @asynccontextmanager
+    async def another_program(self) -> AsyncIterator[None]:
+        """Now and then another program makes a plan before a life, and applies it after."""
+        if self.rng.random() < 0.6:
+            yield
+            return
+        async with self.session() as recall:
+            with suppress(Exception):  # what it does not know or cannot reach ends it
+                plan = await recall.plan(policy=self.policy, history=self.history)
+            yield
+            with suppress(Exception):
+                async for _ in recall.apply(plan, history=self.history, max_outage=0.01):
+                    pass
 
     async def settle(self) -> None:
         """The last life: nothing fails any more, nothing changes, and full rounds come by."""
@@ -138,8 +177,8 @@ class World:
             for _ in range(4):
                 async with self.syncer(recall) as syncer:
                     await syncer.drain()
-                await asyncio.sleep(2 * self.api.behaviour.delay)
-            plan = await recall.plan(policy=RULES)
+                await asyncio.sleep(2 * self.api.behaviour.delay + (SETTLING if self.history is not None else 0))
+            plan = await recall.plan(policy=RULES, history=self.history, tag=self.tag)
             assert not plan, str(plan)
             assert not plan.flapping
 
@@ -164,6 +203,11 @@ class World:
             assert bots[event.id] == expected, event
         keys = [bot.key for bot in self.api.bots.values()]
         assert len(keys) == len(set(keys))
+
+
+@pytest.fixture(autouse=True)
+def settles_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recall_async.sync.apply.SETTLING_TIME", SETTLING)
 
 
 async def simulate(seed: int) -> World:
