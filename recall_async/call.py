@@ -1,7 +1,9 @@
-"""One call as a value: the request that is to be answered, and what it has cost so far."""
+"""One call as a value: its request, and what has become of it so far."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Generic, NamedTuple, TypeVar
 
 from .limits.quota import Priority
@@ -11,29 +13,15 @@ from .stopping import StopSignal
 from .transport import new_idempotency_key
 
 T = TypeVar("T")
-
-
-class Account:
-    """What one call has cost so far."""
-
-    __slots__ = ("attempts", "in_flight", "stop", "waited")
-
-    def __init__(self, stop: StopSignal | None = None) -> None:
-        self.stop: StopSignal | None = stop
-        """Is asked before each request."""
-        self.in_flight: bool = False
-        """Whether a request is on its way."""
-        self.attempts: int = 0
-        self.waited: float = 0.0
-        """Seconds spent waiting for keys, slots, pauses and backoffs, and not for the server."""
+NO_WAITS: Mapping[str, float] = MappingProxyType({})
 
 
 class Call(Generic[T]):
-    """A request that is to be answered, and what has become of it so far."""
+    """A request that needs an answer, and what it has cost so far."""
 
     __slots__ = (
-        "account", "begun", "ended", "idempotency_key", "in_doubt", "number", "operation", "policy", "priority", "request",
-        "status", "told_waited", "until", "waits", "watched",
+        "attempts", "begun", "ended", "idempotency_key", "in_doubt", "in_flight", "number", "operation", "policy",
+        "priority", "request", "status", "stop", "told_waited", "until", "waited", "waits", "watched",
     )  # fmt: skip
 
     def __init__(
@@ -43,46 +31,52 @@ class Call(Generic[T]):
         until: float,
         policy: RetryPolicy,
         idempotency_key: str | None = None,
-        account: Account | None = None,
+        stop: StopSignal | None = None,
     ) -> None:
         self.request: Request[T] = request
         self.operation: str = request.operation.name
         self.priority: Priority = priority
         self.until: float = until
-        """The time of the loop's clock by which it must be through."""
+        """The deadline, a time of the loop's clock."""
         self.policy: RetryPolicy = policy
         self.idempotency_key = idempotency_key
         self.in_doubt: bool = False
-        """Whether an attempt that was not answered may have taken effect."""
-        self.account: Account = account or Account()
+        """True if an attempt without a response may have taken effect."""
+        self.stop: StopSignal | None = stop
+        """Asked before each request."""
+        self.attempts: int = 0
+        self.waited: float = 0.0
+        """Seconds spent waiting for keys, slots, pauses and backoffs, but not for the server."""
+        self.in_flight: bool = False
+        """True while a request of a bulk call is in flight."""
         self.begun: float = 0.0
         self.ended: bool = False
-        """Whether it was ended because its session was closed."""
+        """True if the call was ended because its session was closed."""
         self.number: int = 0
-        """In the process, once somebody is told of it."""
+        """The call's number in this process, once an event names it."""
         self.watched: bool = False
-        """Whether somebody is told of it."""
-        self.waits: dict[str, float] = {}
-        """Seconds that it has waited since its last attempt for something other than its quota, by reason."""
-        self.told_waited: float = self.account.waited
-        """The part of `account.waited` that events have told."""
+        """True if a listener or the log gets the call's events."""
+        self.waits: Mapping[str, float] = NO_WAITS
+        """Seconds waited since the last attempt for something other than the quota, by reason."""
+        self.told_waited: float = 0.0
+        """The part of `waited` that events have told."""
         self.status: int | None = None
-        """Of the last response."""
+        """The status of the last response."""
 
     def count_wait(self, reason: str, seconds: float) -> None:
-        """Count seconds that it waited for something other than its quota."""
-        self.account.waited += seconds
+        """Count seconds that the call waited for something other than its quota."""
         if seconds > 0.0:
-            self.waits[reason] = self.waits.get(reason, 0.0) + seconds
+            self.waited += seconds
+            self.waits = {**self.waits, reason: self.waits.get(reason, 0.0) + seconds}
 
     def renew_key(self) -> None:
-        """Take a new idempotency key, if the operation has one: what came before is settled."""
+        """Take a new idempotency key, if the operation has one: earlier attempts had no effect."""
         if self.request.operation.keyed:
             self.idempotency_key = new_idempotency_key()
             self.in_doubt = False
 
 
 class Done(NamedTuple, Generic[T]):
-    """The answer is the one that was asked for."""
+    """The attempt succeeded."""
 
     answer: T

@@ -13,14 +13,14 @@ import math
 import random
 import time
 import warnings
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from logging import INFO
 from typing import Any, TypeVar
 
 from . import checks
 from .advice import api_error, effect_of
 from .answers import UNPROVEN, decode, keep_extra, retry_after, told
-from .call import Account, Call, Done
+from .call import Call, Done
 from .errors import (
     AttemptTimeoutError,
     ConfigurationError,
@@ -31,13 +31,14 @@ from .errors import (
 )
 from .events import Observers
 from .limits.contract import LaneStatistics, QuotaLane, QuotaStore, Slot
+from .limits.loops import clock_of
 from .limits.quota import Priority, Quota, base_quota
 from .operations import OPERATIONS, Request
 from .outage import Outage
 from .reporting import Reporter
 from .retry import GiveUp, Retry, RetryPolicy, decide, pause_after
 from .stopping import Stopped
-from .transport import SendOnce, Transport
+from .transport import Sending, Transport
 from .workspace import Workspace, Workspaces, workspaces
 
 T = TypeVar("T")
@@ -72,6 +73,8 @@ class Client:
         self._workspaces: Workspaces | None = None
         self._shared: Workspace | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._now: Callable[[], float] = time.monotonic
+        """The loop's clock."""
         self._in_flight: dict[Call[Any], asyncio.Task[Any]] = {}
         """The calls in flight, and the tasks that make them."""
         self._idle: asyncio.Event | None = None
@@ -80,16 +83,18 @@ class Client:
     def open(self) -> Workspace:
         """Be ready to call in the running event loop. Raises `SessionClosedError` or `ConfigurationError`."""
         loop = running_loop()
+        if self._loop is loop and self._shared is not None and not self.closed:
+            return self._shared
         if self.closed:
             raise SessionClosedError("the session is closed: open a new one")
         if self._shared is None:
-            self._loop = loop
+            self._loop, self._now = loop, clock_of(loop)
             self.transport.open()
             self._workspaces = workspaces()
             self._shared = self._workspaces.join(self.workspace)
             if self.observers.listening:
                 self._shared.breakers.listeners.add(self._report)
-        elif self._loop is not loop:
+        else:
             raise ConfigurationError("the session belongs to another event loop: open one session in each loop")
         return self._shared
 
@@ -192,7 +197,6 @@ class Client:
         until: float = math.inf,
         retry: RetryPolicy | None = None,
         idempotency_key: str | None = None,
-        account: Account | None = None,
     ) -> Coroutine[Any, Any, T]:
         """Make a call and return what its response holds. `until` is a time of the loop's clock.
 
@@ -200,10 +204,15 @@ class Client:
         """
         if idempotency_key is not None:
             checks.header("idempotency_key", idempotency_key)
-        if retry is not None:
+        if retry is None:
+            retry = self.policy
+        else:
             checks.instance("retry", retry, RetryPolicy, "a RetryPolicy, such as RetryPolicy(attempts=3)")
-        call = Call(request, priority, until, retry or self.policy, idempotency_key, account)
-        # A coroutine of its own on the way to each call would cost every call.
+        return self.perform(Call(request, priority, until, retry, idempotency_key))
+
+    def perform(self, call: Call[T]) -> Coroutine[Any, Any, T]:
+        """Perform a call once, as `call` does."""
+        # No coroutine of its own: each one on the way costs every call.
         call.watched = self.observers.wants(INFO)
         return self._told(call) if call.watched else self._perform(call)
 
@@ -223,12 +232,11 @@ class Client:
 
     async def _perform(self, call: Call[T]) -> T:
         try:
-            loop = running_loop()
-            call.begun = loop.time()
             shared = self.open()
+            call.begun = self._now()
             if not isinstance(call.priority, Priority):
                 raise checks.invalid("priority", "Priority.INTERACTIVE or Priority.BULK", call.priority)
-            task = asyncio.current_task(loop)
+            task = asyncio.current_task(self._loop)
             assert task is not None
             key, cancelled_before = call.request.deduplication_key, task.cancelling()
             # A timeout scope without a deadline would do the same, at ten times the cost.
@@ -253,11 +261,11 @@ class Client:
                 if self._idle is not None and not self._in_flight:
                     self._idle.set()
         except RecallError as error:
-            error.operation, error.attempts = call.operation, call.account.attempts
+            error.operation, error.attempts = call.operation, call.attempts
             raise
 
     def _closed_under(self, call: Call[Any]) -> SessionClosedError:
-        attempts = call.account.attempts
+        attempts = call.attempts
         return SessionClosedError(
             "the session was closed while the call was in flight. "
             + (effect_of(call.request.operation) if attempts else "Nothing was sent."),
@@ -278,7 +286,7 @@ class Client:
                 "was sent for this one: allow a longer deadline, or make one call after the other."
             ) from error
         finally:
-            call.count_wait("key", asyncio.get_running_loop().time() - call.begun)
+            call.count_wait("key", self._now() - call.begun)
 
     async def _until_answered(self, call: Call[T], shared: Workspace) -> T:
         lane = self._lanes.get(call.operation) or self.lane(call.operation)
@@ -288,16 +296,16 @@ class Client:
         passage = None
         if call.priority is not Priority.INTERACTIVE:
             passage = shared.breakers.passage(call.operation, call.policy)
-        loop, account = asyncio.get_running_loop(), call.account
+        clock = self._now
         try:
             while True:
-                asked = loop.time()
+                asked = clock()
                 begun = asked
                 if passage is not None:
                     try:
                         await passage.wait(call.until)
                     finally:
-                        begun = loop.time()
+                        begun = clock()
                         call.count_wait("outage", begun - asked)
                 if asked >= call.until:
                     raise DeadlineExceededError(
@@ -305,45 +313,45 @@ class Client:
                     )
                 before = lane.statistics() if call.watched else None
                 try:
-                    slot = await lane.admit(call.priority, call.request.start, call.until, retry=account.attempts > 0)
+                    slot = await lane.admit(call.priority, call.request.start, call.until, retry=call.attempts > 0)
                 finally:
-                    account.waited += loop.time() - begun
+                    call.waited += clock() - begun
                 if self.closed:
                     slot.unused()
                     raise self._closed_under(call)
-                if account.stop is not None and not account.stop.may_send():
+                if call.stop is not None and not call.stop.may_send():
                     slot.unused()
-                    await account.stop.confirm()
+                    await call.stop.confirm()
                     continue
                 if passage is not None and not passage.may_send():
                     slot.unused()
                     continue
-                account.attempts += 1
+                call.attempts += 1
                 if before is not None:
                     self._report.granted(call, before, lane)
                 if passage is None:
-                    number = account.attempts
+                    number = call.attempts
                     verdict = await self._attempt(call, slot, number, lane)
                 else:
-                    number = passage.counted + 1 if passage.patient else account.attempts
-                    account.in_flight = True
+                    number = passage.counted + 1 if passage.patient else call.attempts
+                    call.in_flight = True
                     try:
                         verdict = await passage.through(self._attempt(call, slot, number, lane), call.until)
                     finally:
-                        account.in_flight = False
+                        call.in_flight = False
                 if isinstance(verdict, Done):
                     if passage is None:
                         shared.breakers.answered(call.operation)
                     answer: T = verdict.answer
                     return answer
-                error, now = verdict.error, loop.time()
+                error, now = verdict.error, clock()
                 # Timers may fire a moment early.
                 if isinstance(error, AttemptTimeoutError) and now > call.until - 0.01:
                     raise DeadlineExceededError(
                         f"{call.operation} had no answer within its deadline of {round(call.until - call.begun, 2):g} s. "
                         f"{effect_of(call.request.operation)}"
                     ) from error
-                if account.stop is not None and account.stop.is_set and error.may_pass:
+                if call.stop is not None and call.stop.is_set and error.may_pass:
                     raise Stopped  # a retry is a new beginning
                 if passage is not None and passage.excused():
                     # The server's failure, and not the call's. While the operation is parked, the breaker says when.
@@ -360,8 +368,8 @@ class Client:
                         error.add_note("It was not tried again because the workspace's retry budget is used up.")
                         raise error
                     await asyncio.sleep(call.policy.delay(number, random.random()) or 1.0)
-                    call.count_wait("budget", loop.time() - now)
-                    now = loop.time()
+                    call.count_wait("budget", clock() - now)
+                    now = clock()
                 if verdict.new_key:
                     call.renew_key()
                 await self._wait_to_retry(call, verdict)
@@ -372,7 +380,7 @@ class Client:
     async def _wait_to_retry(self, call: Call[Any], retry: Retry) -> None:
         self._report.retried(call, retry)
         if retry.after:
-            call.account.waited += retry.after
+            call.waited += retry.after
             call.told_waited += retry.after
             await asyncio.sleep(retry.after)
 
@@ -386,12 +394,12 @@ class Client:
             slot.rejected(pause)
             self._report.paused(call, pause)
 
-        attempt = SendOnce(on_429)
+        attempt = Sending(on_429)
         mistaken = False
         begun = time.monotonic() if call.watched else 0.0
         error: RecallError
         try:
-            left = None if call.until == math.inf else max(call.until - asyncio.get_running_loop().time(), 0.001)
+            left = None if call.until == math.inf else max(call.until - self._now(), 0.001)
             try:
                 response = await self.transport.send(attempt, request, call.idempotency_key, left)
             except (ConnectionFailedError, AttemptTimeoutError) as failure:
@@ -422,14 +430,14 @@ class Client:
                 )
             return decide(policy, number, error, jitter=jitter, in_doubt=call.in_doubt)
         finally:
-            if attempt.status is not None and attempt.status not in UNPROVEN and not mistaken:
+            status = call.status = attempt.status
+            if status is not None and status not in UNPROVEN and not mistaken:
                 slot.answered()
             elif attempt.sent:
                 slot.lost(self.transport.timeout)
             else:
                 slot.unused()
-            call.status = attempt.status
-            if call.watched or attempt.status == 429 or self._report.slowed:
+            if call.watched or status == 429 or self._report.slowed:
                 self._report.attempt_ended(call, attempt, begun, lane)
             attempt.close()
 

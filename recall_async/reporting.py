@@ -8,7 +8,7 @@ from logging import DEBUG, INFO, WARNING
 from typing import Any
 
 from .answers import told
-from .call import Call
+from .call import NO_WAITS, Call
 from .errors import APIError, AttemptTimeoutError, RecallError
 from .events import (
     LONG_WAIT,
@@ -28,7 +28,7 @@ from .events import (
 from .limits.contract import LaneStatistics, QuotaLane
 from .retry import Retry
 from .secrecy import KeyMask
-from .transport import SendOnce
+from .transport import Sending
 
 
 class Reporter:
@@ -52,8 +52,8 @@ class Reporter:
         self.observers.tell(
             CallEnded(
                 **self._about(call),
-                attempts=call.account.attempts,
-                waited=call.account.waited,
+                attempts=call.attempts,
+                waited=call.waited,
                 duration=duration,
                 error=None if error is None else type(error).__name__,
                 status=call.status,
@@ -62,14 +62,14 @@ class Reporter:
 
     def granted(self, call: Call[Any], before: LaneStatistics, lane: QuotaLane) -> None:
         """A call has its slot; `before` is the lane when it began to wait for that."""
-        wait, now = call.account.waited - call.told_waited, lane.statistics()
+        wait, now = call.waited - call.told_waited, lane.statistics()
         reason = _lane_reason(before, now)
-        waits = {reason: wait - sum(call.waits.values())} | call.waits
-        call.told_waited, call.waits = call.account.waited, {}
+        waits = {reason: wait - sum(call.waits.values()), **call.waits}
+        call.told_waited, call.waits = call.waited, NO_WAITS
         self.observers.tell(
             SlotGranted(
                 **self._about(call),
-                attempt=call.account.attempts,
+                attempt=call.attempts,
                 wait=wait,
                 why="nothing" if wait < 0.001 else max(waits, key=waits.__getitem__),
                 taken=now.taken,
@@ -82,7 +82,7 @@ class Reporter:
         if self.observers.wants(WARNING):
             self.observers.tell(Paused(**self._about(call), seconds=seconds))
 
-    def attempt_ended(self, call: Call[Any], attempt: SendOnce, begun: float, lane: QuotaLane) -> None:
+    def attempt_ended(self, call: Call[Any], attempt: Sending, begun: float, lane: QuotaLane) -> None:
         """An attempt ended. `begun` is a time of the monotonic clock; it is used if the call is watched."""
         duration = time.monotonic() - begun
         if call.watched and self.observers.wants(INFO if duration >= LONG_WAIT else DEBUG):
@@ -91,7 +91,7 @@ class Reporter:
             self.observers.tell(
                 AttemptEnded(
                     **self._about(call),
-                    attempt=call.account.attempts,
+                    attempt=call.attempts,
                     status=attempt.status,
                     error=raised.__name__
                     if raised is not None
@@ -116,7 +116,7 @@ class Reporter:
             self.observers.tell(
                 RetryScheduled(
                     **self._about(call),
-                    attempt=call.account.attempts,
+                    attempt=call.attempts,
                     reason=_reason(retry.error),
                     after=max(retry.after, retry.pause or 0.0),
                     new_key=retry.new_key,

@@ -6,7 +6,6 @@ It follows no redirect, sends the key to no other origin, and reads no more than
 from __future__ import annotations
 
 import asyncio
-import io
 import math
 import os
 import re
@@ -16,15 +15,15 @@ import sys
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import nullcontext, suppress
-from functools import partial
 from typing import Any
 from weakref import ref
 
 import aiohttp
 from aiohttp import hdrs
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
-from multidict import istr
+from multidict import CIMultiDict, istr
 from yarl import URL
 
 from .address import same_origin
@@ -47,8 +46,6 @@ MAX_ANSWER = 64 * 2**20
 """Bytes of a response that are read at the most; a page of 100 events has about half a million."""
 MAX_ERROR = 2**16
 """Bytes of an error's body that are kept."""
-MAX_AT_ONCE = 2**20
-"""Bytes of a request's body that aiohttp takes in one piece; it warns about larger ones."""
 IDEMPOTENCY_KEY = istr("Idempotency-Key")
 
 HTTP = aiohttp.ClientSession | Callable[[], aiohttp.ClientSession]
@@ -61,31 +58,41 @@ def new_idempotency_key() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
 
 
-class SendOnce:
-    """How far a request has come, whatever ends it.
+class Sending:
+    """One attempt to send a request: how far it has come, whatever ends it.
 
     It is a client middleware of aiohttp, because aiohttp sends a request a second time, unasked, when a connection that
     it kept open turns out to be closed: https://docs.aiohttp.org/en/stable/client_advanced.html#client-middleware
     """
 
-    __slots__ = ("_on_429", "_request", "headers", "status", "used", "wire")
+    __slots__ = ("_begun", "on_429", "response", "used", "wire")
 
     used: set[ref[object]]
     """Connections over which requests were sent before."""
 
     def __init__(self, on_429: Callable[[Mapping[str, str]], None] | None = None) -> None:
-        self._on_429 = on_429
-        self._request: aiohttp.ClientRequest | None = None
+        self.on_429: Callable[[Mapping[str, str]], None] | None = on_429
+        """Called with the headers of a 429 before its body is read."""
+        self._begun = False
+        self.response: aiohttp.ClientResponse | None = None
+        """Exists from the moment at which bytes may have left."""
         self.wire: asyncio.BaseTransport | None = None
         """The connection that the request went over."""
-        self.status: int | None = None
-        """There as soon as the head of the response is."""
-        self.headers: Mapping[str, str] = {}
 
     @property
     def sent(self) -> bool:
-        """Bytes may have left."""
-        return self._request is not None and self._request.response is not None
+        """True if bytes may have left."""
+        return self.response is not None
+
+    @property
+    def status(self) -> int | None:
+        """The response's status, as soon as its head has arrived."""
+        return None if self.response is None else self.response.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The response's headers, as soon as they have arrived."""
+        return {} if self.response is None or self.response.status is None else self.response.headers
 
     def hang_up(self) -> None:
         """Close the connection: what comes over it need not be the response to what was asked."""
@@ -93,42 +100,72 @@ class SendOnce:
             self.wire.close()
 
     def close(self) -> None:
-        """Let go of the request, which knows this object, too: what is dropped in a circle is not freed at once."""
-        self._request = self._on_429 = self.wire = None
-
-    def head(self, response: aiohttp.ClientResponse) -> None:
-        """Note that the head of the response has arrived."""
-        self.status, self.headers = response.status, response.headers
-        if self.status == 429 and self._on_429 is not None:
-            self._on_429(self.headers)
+        """Let go of the response, which refers to this object: objects in a circle are not freed at once."""
+        self.response = self.on_429 = self.wire = None
 
     def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> Awaitable[aiohttp.ClientResponse]:
-        if self._request is not None:
+        if self._begun:
             raise aiohttp.ServerDisconnectedError
-        self._request = request
-        request.response_class = partial(_Response, self)  # type: ignore[assignment]
+        self._begun = True
+        request.response_class = self._begin_response  # type: ignore[assignment]
         return handler(request)
+
+    def _begin_response(self, *args: Any, **options: Any) -> aiohttp.ClientResponse:
+        """Create the object for the response. aiohttp does this when it has begun to send the request."""
+        response = self.response = _Response(*args, **options)
+        response.sending = self
+        return response
 
 
 class _Response(aiohttp.ClientResponse):
     """Notes its connection, and refuses what came over it before anything was asked."""
 
-    def __init__(self, attempt: SendOnce, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._attempt = attempt
+    sending: Sending
 
     def start(self, connection: Connection) -> Coroutine[Any, Any, aiohttp.ClientResponse]:
-        protocol, attempt = connection.protocol, self._attempt
+        protocol, sending = connection.protocol, self.sending
         if protocol is not None:
-            attempt.wire = protocol.transport
-            if ref(protocol) not in attempt.used:
-                attempt.used.add(ref(protocol, attempt.used.discard))
+            sending.wire = protocol.transport
+            if ref(protocol) not in sending.used:
+                sending.used.add(ref(protocol, sending.used.discard))
             # Nothing of the response can be there yet: the loop has not turned since the request was written.
             elif protocol.should_close and protocol.exception() is None:
                 raise aiohttp.ClientConnectionError("the connection held a response that no request had asked for")
-        return super().start(connection)
+        return aiohttp.ClientResponse.start(self, connection)
+
+
+JSON: Mapping[str, str] = {hdrs.CONTENT_TYPE: "application/json"}
+_JSON_HEADERS = CIMultiDict(JSON)
+
+
+class _JSON(aiohttp.Payload):
+    """The body of a request. aiohttp's own payload for bytes builds its headers anew for each request."""
+
+    def __init__(self, body: bytes) -> None:  # not the base class's, for the same reason
+        self._bytes = body
+
+    @property
+    def size(self) -> int:
+        return len(self._bytes)
+
+    @property
+    def headers(self) -> CIMultiDict[str]:
+        return _JSON_HEADERS
+
+    @property
+    def autoclose(self) -> bool:
+        return True  # nothing to close
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return self._bytes.decode(encoding, errors)
+
+    async def as_bytes(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return self._bytes
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        await writer.write(self._bytes)
 
 
 class Transport:
@@ -204,7 +241,7 @@ class Transport:
         return url
 
     async def send(
-        self, attempt: SendOnce, request: Request[Any], idempotency_key: str | None = None, timeout: float | None = None
+        self, attempt: Sending, request: Request[Any], idempotency_key: str | None = None, timeout: float | None = None
     ) -> Response:
         """Send a request once. `timeout` in seconds, if it is to be shorter than the session's.
 
@@ -217,15 +254,14 @@ class Transport:
             limit = aiohttp.ClientTimeout(total=timeout, ceil_threshold=math.inf)
         assert self._http is not None
         attempt.used = self._used
-        headers = self._headers.copy() if self._adds_headers else {}
-        # Plain bytes: aiohttp has a quick way for them alone.
-        body: Any = None if request.body is None else bytes(request.body)
-        if body is not None:
-            headers[hdrs.CONTENT_TYPE] = "application/json"
-            if len(body) > MAX_AT_ONCE:
-                body = io.BytesIO(body)
+        headers: dict[str, str] = {}
+        if self._adds_headers:
+            headers |= self._headers
+            if request.body is not None:
+                headers |= JSON
         if idempotency_key is not None:
             headers[IDEMPOTENCY_KEY] = idempotency_key
+        body = None if request.body is None else _JSON(request.body)
         response: aiohttp.ClientResponse | None = None
         try:
             response = await self._http.request(
@@ -239,18 +275,20 @@ class Transport:
                 middlewares=(attempt,),
             )
             try:
-                attempt.head(response)
                 if response.status < 300:
                     measured = (response.content_length or math.inf) <= MAX_ANSWER
                     plain = measured and hdrs.CONTENT_ENCODING not in response.headers
                     content = await (response.read() if plain else _read_parts(response))
                     # Headers are read where an error is explained, and nowhere else.
                     return Response(response.status, {}, content)
+                if response.status == 429 and attempt.on_429 is not None:
+                    attempt.on_429(response.headers)
                 return Response(
                     response.status, told(response.headers.items(), self.mask.text), await _read_error(response)
                 )
             finally:
-                response.release()
+                if not response.closed:  # it is if it was read to its end
+                    response.release()
         except ResponseDecodeError as error:
             failure: RecallError = error
             failure.__traceback__ = None
@@ -260,9 +298,7 @@ class Transport:
         headers, body, response = {}, None, None
         raise failure
 
-    def _failure(
-        self, error: Exception, attempt: SendOnce, request: Request[Any], seconds: float | None
-    ) -> RecallError:
+    def _failure(self, error: Exception, attempt: Sending, request: Request[Any], seconds: float | None) -> RecallError:
         """Our exception for one of aiohttp or the system: what happened, whether it took effect, what to do."""
         origin = self.base_url.origin()
         effect = effect_of(request.operation) if attempt.sent else "Nothing was sent."

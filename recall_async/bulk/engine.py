@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from enum import Enum, auto
 
-from ..call import Account
+from ..call import Call
 from ..caller import Client
 from ..errors import EventEndedError, RecallError
 from ..limits.contract import LaneStatistics, QuotaLane
@@ -184,7 +184,7 @@ class Engine:
         """Cancel all tasks without a request in flight: a retry counts as beginning something."""
         self._phase = Phase.STOPPED
         for task, item in self._tasks.items():
-            if not item.account.in_flight:
+            if item.call is None or not item.call.in_flight:
                 task.cancel()
         if self._reader is not None:
             self._reader.cancel()
@@ -260,7 +260,7 @@ class Engine:
         if known is not None:
             self._deliver(known)
         else:
-            self._queue.add(Item(action, Account(self._stop)))
+            self._queue.add(Item(action))
 
     def _drained(self, error: Exception | None = None) -> None:
         """Record the end of the input. Actions read before `error` was raised are performed first."""
@@ -295,7 +295,7 @@ class Engine:
 
     async def _perform(self, item: Item) -> None:
         SCOPE.set(self._scope)
-        action, account = item.action, item.account
+        action = item.action
         event: CalendarEvent | None = None
         error: RecallError | None = None
         reason = None
@@ -314,7 +314,9 @@ class Engine:
             if failed.may_pass and self._stop.is_set:
                 return  # a retry was due
             error = failed
-        self._judge(Outcome(action, event, error, account.attempts, account.waited, reason))
+        call = item.call
+        attempts, waited = (0, 0.0) if call is None else (call.attempts, call.waited)
+        self._judge(Outcome(action, event, error, attempts, waited, reason))
 
     async def _send(self, item: Item) -> CalendarEvent:
         # No deadline: the policy's would include the time that a long job waits for the quota.
@@ -323,7 +325,8 @@ class Engine:
             request = schedule_request(action.event_id, action.deduplication_key, action.bot_config, action.start_time)
         else:
             request = remove_request(action.event_id, action.start_time)
-        return await self._caller.call(request, priority=Priority.BULK, account=item.account)
+        item.call = Call(request, Priority.BULK, math.inf, self._caller.policy, stop=self._stop)
+        return await self._caller.perform(item.call)
 
     def _on_failure(self, error: RecallError) -> None:
         if (

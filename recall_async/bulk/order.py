@@ -7,8 +7,9 @@ import math
 from collections import deque
 from collections.abc import Iterable
 
-from ..call import Account
+from ..call import Call
 from ..errors import ConfigurationError
+from ..models import CalendarEvent
 from .actions import Action, RemoveBot, ScheduleBot, event_of, start_of
 from .records import conflict_keys
 
@@ -36,11 +37,12 @@ async def soonest_first(given: Iterable[Action]) -> list[Action]:
 class Item:
     """An action in progress."""
 
-    __slots__ = ("account", "action", "blockers", "conflict_keys", "followers")
+    __slots__ = ("action", "blockers", "call", "conflict_keys", "followers")
 
-    def __init__(self, action: Action, account: Account) -> None:
+    def __init__(self, action: Action) -> None:
         self.action: Action = action
-        self.account: Account = account
+        self.call: Call[CalendarEvent] | None = None
+        """The call that performs the action, once it has begun."""
         self.conflict_keys: list[object] = conflict_keys(action)
         self.blockers: int = 0
         self.followers: list[Item] = []

@@ -16,7 +16,7 @@ from recall_async.bulk import history, journal, order
 from recall_async.limits.contract import Slot
 from recall_async.limits.local.lane import LocalLane
 from recall_async.limits.window import Window
-from recall_async.transport import SendOnce, Transport
+from recall_async.transport import Sending, Transport
 from recall_async.workspace import KeyLocks
 from tests.whole.run import run
 
@@ -70,13 +70,13 @@ def keys_stay_with_the_cancelled(patch: pytest.MonkeyPatch) -> None:
 
 def aiohttp_sends_again(patch: pytest.MonkeyPatch) -> None:
     """One attempt is one request."""
-    handled = SendOnce.__call__
+    handled = Sending.__call__
 
-    def again(self: SendOnce, request: Any, handler: Any) -> Any:
-        self._request = None
+    def again(self: Sending, request: Any, handler: Any) -> Any:
+        self._begun = False
         return handled(self, request, handler)
 
-    patch.setattr(SendOnce, "__call__", again)
+    patch.setattr(Sending, "__call__", again)
 
 
 def nobody_waits_for_the_window(patch: pytest.MonkeyPatch) -> None:
