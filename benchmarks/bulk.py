@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ import msgspec
 from recall_async import Quota, RecallSession, ScheduleBot
 from recall_async.answers import Response
 from recall_async.operations import Request
-from recall_async.transport import SendOnce
+from recall_async.transport import Sending
 
 from .charts import LIMIT, OTHERS, OURS, chart, powers
 from .events import event
@@ -67,10 +68,11 @@ async def _job(where: str, count: int, journal: str | None) -> Job:
         if where == IN_PROCESS:
             body = event()
             head, tail = body.split(json.loads(body)["id"].encode(), 1)
+            answered: Any = SimpleNamespace(status=200, headers={})
 
-            async def send(attempt: SendOnce, request: Request[Any], *arguments: Any) -> Response:
+            async def send(attempt: Sending, request: Request[Any], *arguments: Any) -> Response:
                 await asyncio.sleep(0)
-                attempt.status = 200
+                attempt.response = answered
                 return Response(200, {}, head + str(request.id).encode() + tail)
 
             recall._client.transport.send = send  # type: ignore[method-assign]

@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import random
 import sys
 import time
 from uuid import uuid4
 
 from recall_async import Priority, Quota, RecallError, RecallSession
-from recall_async.call import Account
+from recall_async.call import Call
 from recall_async.limits.redis import RedisQuotaStore
 from recall_async.resources.calendar_events import schedule_request
 
@@ -47,24 +48,21 @@ async def main() -> None:
     ) as recall:
         end = time.monotonic() + options.seconds
 
-        async def call() -> None:
-            account = Account()
+        async def one_call() -> None:
+            priority = Priority.BULK if options.bulk else Priority.INTERACTIVE
+            call = Call(schedule_request(uuid4(), str(uuid4())), priority, math.inf, recall._client.policy)
             line: dict[str, object] = {}
             try:
-                await recall._client.call(
-                    schedule_request(uuid4(), str(uuid4())),
-                    priority=Priority.BULK if options.bulk else Priority.INTERACTIVE,
-                    account=account,
-                )
+                await recall._client.perform(call)
             except RecallError as error:
                 line["error"] = repr(error)
-            line |= {"at": time.monotonic(), "waited": account.waited, "attempts": account.attempts}
+            line |= {"at": time.monotonic(), "waited": call.waited, "attempts": call.attempts}
             sys.stdout.write(json.dumps(line) + "\n")
             sys.stdout.flush()
 
         async def caller() -> None:
             while time.monotonic() < end:
-                await call()
+                await one_call()
 
         async with asyncio.TaskGroup() as calls:
             if options.every is None:
@@ -72,7 +70,7 @@ async def main() -> None:
                     calls.create_task(caller())
             while options.every is not None and time.monotonic() < end:
                 await asyncio.sleep(random.expovariate(1 / options.every))
-                calls.create_task(call())
+                calls.create_task(one_call())
         throttled = recall.statistics()["calendar_events.schedule_bot"].throttled
         sys.stdout.write(json.dumps({"throttled": throttled}) + "\n")
 
