@@ -296,7 +296,8 @@ class Client:
         passage = None
         if call.priority is not Priority.INTERACTIVE:
             passage = shared.breakers.passage(call.operation, call.policy)
-        clock = self._now
+        clock, connections = self._now, self.transport.connections
+        waited = beyond = False
         try:
             while True:
                 asked = clock()
@@ -326,6 +327,16 @@ class Client:
                 if passage is not None and not passage.may_send():
                     slot.unused()
                     continue
+                if not (connections.has_room(call.priority, waited=waited) or beyond):
+                    slot.unused()
+                    begun = clock()
+                    # A call that has waited and found no room again goes before the others.
+                    start = -math.inf if waited else call.request.start
+                    waited = await connections.wait(call.priority, start, call.until)
+                    beyond = not waited
+                    call.count_wait("connections", clock() - begun)
+                    continue
+                waited = beyond = False
                 call.attempts += 1
                 if before is not None:
                     self._report.granted(call, before, lane)

@@ -30,6 +30,7 @@ WAITED_FOR: Final = {
     "key": "for another call with the same deduplication key",
     "outage": "for the server, which was unavailable",
     "budget": "for the retry budget of the workspace",
+    "connections": "for a connection",
 }
 """The reasons of `SlotGranted.why`, in words."""
 
@@ -119,7 +120,8 @@ class SlotGranted(CallEvent):
     why: str
     """The longest part of the wait: `quota` (all slots were taken, or other calls had precedence), `pause` (after a 429),
     `pace` (reduced after a 429), `key` (another call with the same deduplication key was in flight), `outage` (the server
-    was unavailable), `budget` (the retry budget was used up), or `nothing`."""
+    was unavailable), `budget` (the retry budget was used up), `connections` (all of the session's were in use), or
+    `nothing`."""
     taken: int
     """Slots of the quota in use now."""
     limit: int

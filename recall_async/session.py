@@ -82,6 +82,9 @@ class RecallSession:
     - `timeout`: seconds for one attempt.
     - `http`: an `aiohttp.ClientSession` to use, which the caller closes; or a function that creates one when the
       session opens, which the session closes. Its own middlewares are not run.
+    - `max_connections`: the most connections at once. Further calls wait before they use a slot of the quota; bulk calls
+      leave an eighth of the connections to interactive calls. By default 100, and interactive calls open further ones
+      if the server answers nothing on these for half a second. With `http=`, also the limit of its connector.
     - `on_event`: one or several functions that receive the session's events: attempts, waits with their reasons,
       retries, pauses. See `recall_async.events`.
     - `keep_extra`: keep response fields that this version does not know, as `extra` of events and calendars.
@@ -108,6 +111,7 @@ class RecallSession:
         retry: RetryPolicy | None = None,
         timeout: float = 30.0,
         http: aiohttp.ClientSession | Callable[[], aiohttp.ClientSession] | None = None,
+        max_connections: int | None = None,
         keep_extra: bool = False,
         on_event: Listener | Iterable[Listener] | None = None,
     ) -> None:
@@ -116,6 +120,8 @@ class RecallSession:
         key = _check_api_key(given)
         url = _address(region, base_url)
         checks.seconds("timeout", timeout)
+        if max_connections is not None:
+            checks.whole("max_connections", max_connections, at_least=1)
         if retry is not None:
             checks.instance("retry", retry, RetryPolicy, "a RetryPolicy, such as RetryPolicy(attempts=3)")
         if quotas is not None:
@@ -132,7 +138,7 @@ class RecallSession:
                 f"timeout must be at most the quota store's longest_request of {store.longest_request:g} s, got {timeout:g}"
             )
         self._client = Client(
-            Transport(url, key, float(timeout), http),
+            Transport(url, key, float(timeout), http, max_connections),
             store,
             workspace or hashlib.sha256(f"{url}\0{key}".encode()).hexdigest()[:16],
             check_quotas(quotas),

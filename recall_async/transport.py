@@ -12,6 +12,7 @@ import re
 import socket
 import ssl
 import sys
+import time
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import nullcontext, suppress
@@ -30,6 +31,7 @@ from .address import same_origin
 from .advice import effect_of
 from .answers import Response, told
 from .checks import invalid
+from .connections import Connections
 from .errors import (
     AttemptTimeoutError,
     ConfigurationError,
@@ -46,6 +48,9 @@ MAX_ANSWER = 64 * 2**20
 """Bytes of a response that are read at the most; a page of 100 events has about half a million."""
 MAX_ERROR = 2**16
 """Bytes of an error's body that are kept."""
+KEPT = 75.0
+"""Seconds for which an unused connection is kept: longer than a window of the quota, so that the next burst of a paced job
+needs no new ones. A server may close it earlier, which aiohttp notices."""
 IDEMPOTENCY_KEY = istr("Idempotency-Key")
 
 HTTP = aiohttp.ClientSession | Callable[[], aiohttp.ClientSession]
@@ -65,10 +70,10 @@ class Sending:
     it kept open turns out to be closed: https://docs.aiohttp.org/en/stable/client_advanced.html#client-middleware
     """
 
-    __slots__ = ("_begun", "on_429", "response", "used", "wire")
+    __slots__ = ("_begun", "connections", "on_429", "response", "wire")
 
-    used: set[ref[object]]
-    """Connections over which requests were sent before."""
+    connections: Connections
+    """Those of its session."""
 
     def __init__(self, on_429: Callable[[Mapping[str, str]], None] | None = None) -> None:
         self.on_429: Callable[[Mapping[str, str]], None] | None = on_429
@@ -128,8 +133,10 @@ class _Response(aiohttp.ClientResponse):
         protocol, sending = connection.protocol, self.sending
         if protocol is not None:
             sending.wire = protocol.transport
-            if ref(protocol) not in sending.used:
-                sending.used.add(ref(protocol, sending.used.discard))
+            used = sending.connections.used
+            if ref(protocol) not in used:
+                used.add(ref(protocol, used.discard))
+                sending.connections.moved = time.monotonic()
             # Nothing of the response can be there yet: the loop has not turned since the request was written.
             elif protocol.should_close and protocol.exception() is None:
                 raise aiohttp.ClientConnectionError("the connection held a response that no request had asked for")
@@ -171,7 +178,9 @@ class _JSON(aiohttp.Payload):
 class Transport:
     """Sends requests to one origin with one key."""
 
-    def __init__(self, base_url: URL, api_key: Secret, timeout: float, http: HTTP | None) -> None:
+    def __init__(
+        self, base_url: URL, api_key: Secret, timeout: float, http: HTTP | None, max_connections: int | None = None
+    ) -> None:
         self.base_url = base_url
         self._prefix = base_url.raw_path.rstrip("/")
         self._headers: dict[str, str] = {
@@ -186,7 +195,9 @@ class Transport:
         self._make_http = http if callable(http) else None
         self._owned: aiohttp.ClientSession | None = None
         self._adds_headers = http is not None
-        self._used: set[ref[object]] = set()
+        self._max_connections = max_connections
+        self.connections: Connections
+        """There as soon as the session is open."""
 
     def open(self) -> None:
         """Be ready to send in the running event loop. Raises `ConfigurationError`."""
@@ -196,13 +207,22 @@ class Transport:
                 raise invalid("http", "an aiohttp.ClientSession, or a function that makes one", made)
             self._http = self._owned = made
         elif self._http is None:
-            # No limit on connections: who waits, waits in the lane, where the order is kept and pauses are obeyed.
+            # No limit on connections: a call that waited here would hold a slot of the quota meanwhile.
             self._http = self._owned = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers=self._headers,
                 timeout=self._timeout,
             )
+        self.connections = Connections(self._most_connections())
+
+    def _most_connections(self) -> float | None:
+        """The limit on connections; `None` for the default. A user's aiohttp session has its own."""
+        if not self._adds_headers:
+            return self._max_connections
+        connector = getattr(self._http, "connector", None)
+        limits = (self._max_connections, getattr(connector, "limit", 0), getattr(connector, "limit_per_host", 0))
+        return min((limit for limit in limits if limit), default=math.inf)
 
     async def aclose(self) -> None:
         """Close the connections, unless they are the user's."""
@@ -253,7 +273,7 @@ class Transport:
             # aiohttp would round it up to a whole second.
             limit = aiohttp.ClientTimeout(total=timeout, ceil_threshold=math.inf)
         assert self._http is not None
-        attempt.used = self._used
+        connections = attempt.connections = self.connections
         headers: dict[str, str] = {}
         if self._adds_headers:
             headers |= self._headers
@@ -263,6 +283,7 @@ class Transport:
             headers[IDEMPOTENCY_KEY] = idempotency_key
         body = None if request.body is None else _JSON(request.body)
         response: aiohttp.ClientResponse | None = None
+        connections.in_flight += 1
         try:
             response = await self._http.request(
                 request.operation.method,
@@ -294,6 +315,8 @@ class Transport:
             failure.__traceback__ = None
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
             failure = self._failure(error, attempt, request, limit.total)
+        finally:
+            connections.release()
         # Not from aiohttp's exception, nor in its context: both it and its frames hold what was sent. Nor does this frame.
         headers, body, response = {}, None, None
         raise failure

@@ -32,7 +32,7 @@ FLOORS = [
     {"answers", "webhooks", "address"},
     {"advice", "events"},
     {"retry", "limits"},
-    {"outage"},
+    {"outage", "connections"},
     {"transport", "workspace"},
     {"call"},
     {"reporting"},

@@ -1,0 +1,90 @@
+"""How many requests of a session are in flight at once, and so how many connections it opens.
+
+A call that finds no connection free waits here and not in aiohttp, where it would hold a slot of the quota meanwhile:
+by priority, start time of the event and arrival. Then it asks its lane, which keeps its own order and its pauses.
+
+The limit of a session that names no `max_connections` is soft: a burst of interactive calls shares the connections that
+there are, since each one costs a TLS handshake, but if nothing moves on them for `STILL` seconds, it opens further ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from weakref import ref
+
+from .limits.queue import WaitQueue
+from .limits.quota import Priority
+
+MAX_CONNECTIONS = 100
+"""Requests in flight of one session, unless it names `max_connections`."""
+STILL = 0.5
+"""Seconds in which no request is sent or ends, after which interactive calls then open further connections."""
+
+
+class Connections:
+    """The connections of one session, as far as requests are in flight on them. `most` is its `max_connections`."""
+
+    def __init__(self, most: float | None = None) -> None:
+        self._soft = most is None
+        self._most = MAX_CONNECTIONS if most is None else most
+        # The others are for interactive calls.
+        self._most_bulk = max(1, self._most - self._most // 8)
+        self._loop = asyncio.get_running_loop()
+        self._waking: asyncio.Handle | None = None
+        self.waiting: WaitQueue[asyncio.Future[None]] = WaitQueue()
+        self.in_flight: int = 0
+        self.moved: float = -math.inf
+        """When a request was last sent or ended, by the monotonic clock."""
+        self.used: set[ref[object]] = set()
+        """The connections over which requests were sent."""
+
+    def has_room(self, priority: Priority, *, waited: bool = False) -> bool:
+        """Return whether a request may begin now. `waited` is true after the call's turn has come."""
+        if self.in_flight >= (self._most_bulk if priority else self._most):
+            return False
+        return waited or not self.waiting.size or not self.waiting.ahead(priority, math.inf)
+
+    async def wait(self, priority: Priority, start: float, until: float) -> bool:
+        """Wait for a turn, at most until the deadline. Return false if the call may go beyond the limit."""
+        begun = time.monotonic()
+        turn: asyncio.Future[None] = self._loop.create_future()
+        ticket = self.waiting.push(priority, start, turn)
+        self.wake()
+        try:
+            while not turn.done():
+                left = until - self._loop.time()
+                if self._soft and priority is Priority.INTERACTIVE:
+                    still = max(begun, self.moved) + STILL - time.monotonic()
+                    if still <= 0.0:
+                        return False
+                    left = min(left, still)
+                if left <= 0.0:
+                    break
+                await asyncio.wait({turn}, timeout=None if left == math.inf else left)
+        finally:
+            self.waiting.leave(ticket)
+            self.wake()
+        return True
+
+    def release(self) -> None:
+        """A request has ended, and its connection is free."""
+        self.in_flight -= 1
+        if self.waiting.size:
+            self.moved = time.monotonic()
+            self.wake()
+
+    def wake(self) -> None:
+        """Tell the next call that its turn has come, and soon see whether it went or there is room for a further one."""
+        if self._waking is None and self.waiting.size:
+            self._waking = self._loop.call_soon(self._wake)
+
+    def _wake(self) -> None:
+        self._waking = None
+        while (ticket := self.waiting.head()) is not None and ticket.holder.done():
+            self.waiting.leave(ticket)
+        if ticket is not None and self.has_room(ticket.priority, waited=True):
+            self.waiting.leave(ticket)
+            ticket.holder.set_result(None)
+            self._loop.call_soon(self.wake)  # once it has had its turn
