@@ -75,7 +75,7 @@ def test_tagging_changes_nothing_else() -> None:
     assert all(isinstance(value, str) and len(value) <= 40 for value in result["metadata"].values())
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 async def test_killed_between_the_request_and_its_line(kills: int, tmp_path: Path) -> None:
     """A bot that nobody noted is lost, or a second one is sent into the same meeting."""
     async with RecallSandbox(events=150) as sandbox, RecallSession(API_KEY, base_url=sandbox.url) as recall:
