@@ -12,6 +12,8 @@ from .errors import ConfigurationError
 
 _LINK = re.compile(r"[!-\[\]-~]+")
 """What a URL is written with: no spaces, line breaks or backslashes, which servers and clients read in different ways."""
+_HOST = re.compile(r"[0-9A-Za-z._-]+|[0-9A-Fa-f:.]+(?:%[0-9A-Za-z._-]+)?")
+"""A name as DNS knows it, or an address; other characters, such as an encoded dot, are read in different ways."""
 _API_PATH = re.compile(r"(?P<base>.*?)/api(?:/v[0-9]+)?/?")
 
 
@@ -27,7 +29,7 @@ def parse_base_url(text: object) -> URL:
         raise invalid("base_url", "a URL such as https://us-west-2.recall.ai", given) from None
     if has_user:
         raise ConfigurationError("base_url must not hold a user or a password: the key is sent in a header")
-    if url.scheme not in ("http", "https") or not host:
+    if url.scheme not in ("http", "https") or not host or not _HOST.fullmatch(url.raw_host or ""):
         raise invalid("base_url", "the URL of a server such as https://us-west-2.recall.ai", given)
     if url.query_string or url.fragment:
         raise invalid("base_url", "a URL without query and fragment: paths are appended to it", given)

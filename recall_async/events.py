@@ -321,7 +321,7 @@ class Observers:
             told = {
                 f"recall_{field.name}": getattr(event, field.name) for field in fields(event) if field.name != "headers"
             }
-            logger.log(level, "%s", event, extra={"recall_event": type(event).__name__, **told})
+            logger.log(level, "%s", one_line(str(event)), extra={"recall_event": type(event).__name__, **told})
         for function in self._functions:
             try:
                 function(event)

@@ -379,8 +379,8 @@ def _check_api_key(key: object) -> Secret:
         key = Secret(os.environ["RECALL_API_KEY"])
     if not isinstance(key, Secret):
         raise ConfigurationError(f"api_key must be a text, got {getattr(key, '__name__', key)}")
-    if key.startswith("Token "):  # the form in the header
-        key = Secret(key.removeprefix("Token "))
+    if key[:6].lower() == "token ":  # the form in the header, whose scheme has no case
+        key = Secret(key[6:].lstrip(" "))
     if not key.strip():
         raise ConfigurationError(f"{name} must not be empty: it is the API key")
     if not (key.isascii() and key.isprintable() and " " not in key):

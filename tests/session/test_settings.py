@@ -46,6 +46,8 @@ from recall_async import ConfigurationError, Quota, RecallSession, Region
         {"base_url": "https://recall.example:99999"},
         {"base_url": "https://[::1"},
         {"base_url": "https://]"},
+        {"base_url": "https://us-west-2.recall.ai%2eevil.example"},
+        {"base_url": "https://recall.example%00"},
         {"base_url": "https://[:B1]/recall/"},
         {"base_url": "https://recall.example:B1"},
         {"base_url": "https://recall.example\r\nX-Evil: 1"},

@@ -329,9 +329,12 @@ def test_an_explicit_region_goes_before_the_environment(monkeypatch: pytest.Monk
     assert "https://y.example" in repr(RecallSession("key", region="eu-central-1", base_url="https://y.example"))
 
 
-async def test_a_key_that_is_given_as_it_stands_in_the_header(server: ScriptedServer, connect: Any) -> None:
+@pytest.mark.parametrize("scheme", ["Token ", "token ", "TOKEN  "])
+async def test_a_key_that_is_given_as_it_stands_in_the_header(
+    server: ScriptedServer, connect: Any, scheme: str
+) -> None:
     """Would send `Token Token abc`, and be told that the key is wrong."""
-    async with RecallSession(f"Token {API_KEY}", base_url=server.url) as recall:
+    async with RecallSession(f"{scheme}{API_KEY}", base_url=server.url) as recall:
         await recall.calendar_events.retrieve(A)
         assert server.last.headers["authorization"] == f"Token {API_KEY}"
         assert recall.workspace == RecallSession(API_KEY, base_url=server.url).workspace
