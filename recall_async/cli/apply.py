@@ -1,4 +1,4 @@
-"""`apply`: a plan that was looked at, done."""
+"""`apply`: send the requests of a stored plan."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .text import json_option, say
 @click.command(cls=Command)
 @click.argument("plan", type=click.File("rb"))
 @click.option("--results", type=click.Path(dir_okay=False, path_type=Path), metavar="RESULTS.jsonl",
-              help="Where each action's result goes, and from where the job is resumed.")  # fmt: skip
+              help="Write each action's result to this file, and resume from it.")  # fmt: skip
 @job_options
 @journal_options
 @history_option
@@ -44,11 +44,11 @@ def apply(
     max_removals: Limit,
     as_json: bool,
 ) -> Status:
-    """Do what a PLAN.json of `recall-async plan --out` says, soonest event first.
+    """Send the requests of a PLAN.json that `recall-async plan --out` wrote, soonest event first.
 
-    Asks first if it would remove bots and is run on a terminal. Events that changed since the plan was made are skipped:
-    plan again for them. Ctrl-C finishes what is on its way; twice stops at once. With --results, the same command goes on
-    where the job was left; without it, make a new plan.
+    On a terminal, it asks before it removes bots. Events that changed since the plan was made are skipped: make a new plan
+    for them. Ctrl-C finishes the requests in flight; twice stops at once. With --results, the same command continues an
+    interrupted job; without it, make a new plan.
     """
     session = connection.session(pace=pace)
 

@@ -1,4 +1,4 @@
-"""`plan`: what would have to be done for every event to have the bot that a policy says."""
+"""`plan`: which requests give every event the bot that a policy wants."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Planning(NamedTuple):
-    """Which events get which bots: what the planning options say."""
+    """The planning options: arguments of `RecallSession.plan`."""
 
     policy: RecordingPolicy
     calendars: tuple[UUID, ...] | None
@@ -36,32 +36,36 @@ class Planning(NamedTuple):
 
 
 def history_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the option `--history`, as its parameter `history`."""
+    """Add the option `--history` to a command."""
     option = click.option(
         "--history",
         type=click.Path(dir_okay=False, path_type=Path),
         metavar="FILE",
-        help="Remember in this file what was done to which event, for later runs.",
+        help="Record the changes to events in this file, for later runs.",
     )
     return option(command)
 
 
 def planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that say which events get which bots, as its parameter `planning`."""
+    """Add the planning options to a command, as its parameter `planning`."""
 
     @click.option("--policy", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                  metavar="POLICY.toml", help="Which events get a bot.")  # fmt: skip
-    @click.option("--deduplication", metavar="SCHEME", help="Which events share a bot, in place of the policy's: meeting, "
-                  "company, event, or a template such as '{start_time}-{meeting_url}'.")  # fmt: skip
+                  metavar="POLICY.toml", help="The rules for which events get a bot.")  # fmt: skip
+    @click.option("--deduplication", metavar="SCHEME", help="Which events share a bot, instead of the policy's setting: "
+                  "meeting, company, event, or a template such as '{start_time}-{meeting_url}'.")  # fmt: skip
     @click.option(
-        "--calendar-id", type=click.UUID, multiple=True, metavar="ID", help="Only this calendar; may be repeated."
+        "--calendar-id",
+        type=click.UUID,
+        multiple=True,
+        metavar="ID",
+        help="Plan only for this calendar. May be repeated.",
     )
     @click.option(
-        "--refresh", is_flag=True, help="Send bot_config again to all: the API does not show whether it changed."
+        "--refresh", is_flag=True, help="Send bot_config to all bots again: the API does not show whether it changed."
     )
     @click.option("--remove-foreign", is_flag=True,
-                  help="Remove also bots whose key the policy's scheme cannot have made.")  # fmt: skip
-    @click.option("--tag", is_flag=True, help="Tag new bots, and send a changed bot_config again to tagged ones.")
+                  help="Also remove bots whose key the policy's scheme cannot have made.")  # fmt: skip
+    @click.option("--tag", is_flag=True, help="Tag new bots, and send a changed bot_config to bots that are tagged.")
     @history_option
     @wraps(command)
     def planned(
@@ -89,14 +93,14 @@ def planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command(cls=Command)
 @planning_options
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="PLAN.json",
-              help="Where the plan is written for `recall-async apply`.")  # fmt: skip
+              help="Write the plan to this file, for `recall-async apply`.")  # fmt: skip
 @json_option
 @connection_options
 @click.pass_context
 def plan(ctx: click.Context, connection: Connection, planning: Planning, out: Path | None, as_json: bool) -> Status:
-    """Show what has to be done for every event to have the bot that the policy says, and no other. Nothing is sent.
+    """Show which requests would give every event the bot that the policy wants. Changes nothing.
 
-    Exit status: 0 if there is nothing to do, 10 if there is.
+    Exit status: 0 if nothing needs to be done, otherwise 10.
     """
     session = connection.session()
 
@@ -112,5 +116,5 @@ def plan(ctx: click.Context, connection: Connection, planning: Planning, out: Pa
     else:
         print_plan(made)
         if out is not None and made:
-            say(f"To do it:\n  {following_command(ctx, 'apply', str(out))}")
+            say(f"To apply the plan:\n  {following_command(ctx, 'apply', str(out))}")
     return Status.CHANGES if made else Status.DONE

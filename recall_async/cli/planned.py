@@ -1,4 +1,4 @@
-"""A plan on the screen: a line for each request that it takes, as wide as the terminal, and what they are together."""
+"""Print a plan: one line per event that needs a request, and a summary."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from ..sync.plan import Plan
 
 WIDE = 110
-"""Columns from which on there is room for the reasons, too."""
+"""Number of columns from which on the reasons are shown."""
 
 
 def print_plan(plan: Plan) -> None:
-    """Print a plan; everything where output is not a terminal, what fits where it is."""
+    """Print a plan. On a terminal, lines are cut to its width."""
     width = columns(sys.stdout)
     rows = [_row(decision, because=width is None or width >= WIDE) for decision in plan]
     if rows:

@@ -1,4 +1,4 @@
-"""Asking before bots are removed: on a terminal always, elsewhere when it would be many."""
+"""Ask before bots are removed. Without a terminal, stop if too many would be removed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _LIMIT = re.compile(r"(?P<number>\d{1,9})(,(?P<share>\d{1,3}(\.\d{1,6})?)%)?|(?P
 
 
 class Limit(NamedTuple):
-    """So many bots, and such a share of all bots: more than both is too many. `None` is not looked at."""
+    """A number and a percentage of all bots. More removals than both are too many; `None` has no effect."""
 
     number: int | None
     percent: float | None
 
     def allows(self, removals: int, bots: int) -> bool:
-        """Tell whether so many of the bots may go without a word."""
+        """Return whether `removals` of `bots` bots may be removed without asking."""
         few = self.number is not None and removals <= self.number
         small = self.percent is not None and removals * 100 <= self.percent * bots
         return few or small or not removals
@@ -51,25 +51,25 @@ class _MaxRemovals(_LimitType):
 
 
 def removal_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that say whether bots may be removed, as the parameters `yes` and `max_removals`."""
+    """Add the options `--yes` and `--max-removals` to a command."""
     for option in (
         click.option("--max-removals", type=_MaxRemovals(), default="10,10%", show_default=True, metavar="N,P%",
-                     help="Without a terminal, stop if more than N bots and more than P % of all would be removed."),
-        click.option("--yes", is_flag=True, help="Remove bots without asking, however many."),
+                     help="Without a terminal, stop if more than N bots and more than P % of all bots would be removed."),
+        click.option("--yes", is_flag=True, help="Remove any number of bots without asking."),
     ):  # fmt: skip
         command = option(command)
     return command
 
 
 class TooManyRemovals(click.ClickException):
-    """More bots would be removed than the command may remove without being told so."""
+    """The command would remove more bots than `--max-removals` allows."""
 
 
 async def may_remove(removals: int, bots: int, *, yes: bool, limit: Limit, ask: bool = True, what: str = "") -> bool:
-    """Tell whether a command may remove so many of so many bots: it is few, `--yes` says so, or a person does.
+    """Return whether a command may remove `removals` of `bots` bots.
 
-    Asks on a terminal if `ask`, also about what else it does, if that is given. Raises `TooManyRemovals` where nobody can be
-    asked.
+    Asks on a terminal if `ask` is true; the question begins with `what`. Raises `TooManyRemovals` if it cannot ask and the
+    limit does not allow the removals.
     """
     if yes or not (removals or what):
         return True
@@ -78,6 +78,6 @@ async def may_remove(removals: int, bots: int, *, yes: bool, limit: Limit, ask: 
     if limit.allows(removals, bots):
         return True
     raise TooManyRemovals(
-        f"{removals} of {bots} bots would be removed, more than --max-removals {limit} allows. None was. Look at them, then "
-        "pass --yes or a larger --max-removals."
+        f"{removals} of {bots} bots would be removed, more than --max-removals {limit} allows. Nothing was changed. "
+        "Check them with `recall-async plan`, then pass --yes or a larger --max-removals."
     )

@@ -1,4 +1,4 @@
-"""`sync`: plan and apply, once or again and again."""
+"""`sync`: plan and apply, once or repeatedly."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from ..sync.plan import Plan
 
 PLAN_ANEW = "plan anew"
-"""How the reason of an outcome ends that the next plan has to decide on again."""
+"""How the `reason` of an outcome ends if the next plan must decide on its event again."""
 
 
 @click.command(cls=Command)
 @planning_options
 @click.option("--watch", type=click.FloatRange(1), metavar="SECONDS",
-              help="Go on: look for changes every so many seconds, until it is interrupted.")  # fmt: skip
+              help="Repeat: look for changes every so many seconds, until interrupted.")  # fmt: skip
 @click.option("--full-every", type=click.FloatRange(1), default=6 * 3600, show_default=True, metavar="SECONDS",
-              help="With --watch, look at all events again after so many seconds.")  # fmt: skip
+              help="With --watch, seconds until all events are read again.")  # fmt: skip
 @job_options
 @removal_options
 @json_option
@@ -54,12 +54,12 @@ def sync(
     max_removals: Limit,
     as_json: bool,
 ) -> Status:
-    """Put the bots where the policy says: plan and apply in one.
+    """Give every event the bot that the policy wants: plan and apply in one.
 
-    Asks first if it would remove bots and is run on a terminal, without --watch. With --watch it looks at everything once
-    and then at what changed; a round that would remove more bots than --max-removals says removes none, and says so. What
-    failed is tried again in the next round; only a refused key, missing credit or a wrong setting end it. With --json there
-    is one document for each round.
+    On a terminal and without --watch, it asks before it removes bots. With --watch, it reads all events first and then only
+    those that changed. A round that would remove more bots than --max-removals allows removes none, and says so. Failed
+    requests are repeated in the next round; only a rejected key, missing credit or an invalid setting end the command. With
+    --json, each round prints one document.
     """
     session = connection.session(pace=pace)
     applying = Applying(concurrency, max_outage)
@@ -78,14 +78,14 @@ class Applying(NamedTuple):
 
 
 class Consent(NamedTuple):
-    """Whether bots may be removed."""
+    """The options about removals."""
 
     yes: bool
     limit: Limit
 
 
 class Rounds:
-    """Plans that are made and applied one after the other."""
+    """Makes and applies plans one after the other."""
 
     def __init__(
         self,
@@ -107,17 +107,17 @@ class Rounds:
         self._job: Job | None = None
         self._watermark: datetime | None = None
         self._full_at = -math.inf
-        """When everything was looked at last, by the event loop's clock."""
+        """When all events were last read, by the event loop's clock."""
         self._refresh = planning.refresh
 
     def stop(self) -> None:
-        """Finish what is on its way, and begin nothing more."""
+        """Finish the requests in flight, and begin nothing more."""
         self._stopping.set()
         if self._job is not None:
             self._job.stop()
 
     async def run(self, pause: float | None) -> Status:
-        """One round, or as many as there are until it is stopped; the exit status."""
+        """Do one round, or with a pause as many as until `stop`, and return the exit status."""
         async with self._session:
             while True:
                 status = await self._round(watching=pause is not None)
@@ -206,13 +206,13 @@ class Rounds:
 
 
 class SyncJob(Job):
-    """A job that knows whether something is left for the next round."""
+    """A job that knows whether the next round must read its events again."""
 
     unsettled: bool = False
-    """Whether an event must be looked at again although it does not change."""
+    """True if the next round must read an event again although it does not change."""
 
     def look_at(self, outcome: Outcome) -> None:
-        """Take note of one outcome."""
+        """Note what an outcome means for the next round."""
         if outcome.status == "failed" and outcome.error is not None:
             self.unsettled |= outcome.error.may_pass
         elif outcome.reason is not None:
@@ -220,7 +220,7 @@ class SyncJob(Job):
 
 
 def _is_settled(job: SyncJob) -> bool:
-    """Tell whether the next round need look only at what changes from here on: a permanent refusal changes nothing."""
+    """Return whether the next round needs to read only what changes from now on. Permanent refusals do not matter."""
     return job.error is None and not job.unsettled and not (job.interrupted and job.unfinished)
 
 

@@ -58,7 +58,7 @@ def test_the_command_that_a_plan_prints_works_when_pasted(
     key.write_text(recall_sandbox.api_key)
     options = ("--api-key-file", str(key), "--quota-scale", "20", "--workspace", "it's ours", "--trust-env", "-vv")
     _, told = start("plan", "--policy", policy, "--out", stored, *options).communicate(timeout=30)
-    command = told.partition("To do it:\n  ")[2].strip()
+    command = told.partition("To apply the plan:\n  ")[2].strip()
     for option in options[:6:2]:
         assert option in command
     assert " -v -v" in command
