@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -13,15 +13,14 @@ from redis import Connection, Redis
 from recall_async.limits.quota import Quota
 from recall_async.limits.redis.scripts import (
     ACQUIRE,
-    SETTLE,
     Ask,
     Command,
+    Ended,
     Ending,
     Keys,
     Terms,
     acquire,
     decode,
-    settle,
 )
 from recall_async.limits.redis.wire import evalsha
 from tests.redis.server import RedisProcess
@@ -51,7 +50,6 @@ def busy_server(workspaces: int) -> Iterator[tuple[RedisProcess, list[Workspace]
         keys = [Keys("bench", f"workspace{number}", "calendar_events.schedule_bot") for number in range(workspaces)]
         with Redis(port=server.port) as client:
             client.script_load(ACQUIRE.text)
-            client.script_load(SETTLE.text)
             seconds, microseconds = client.time()
             now = seconds * 10**6 + microseconds
             # They come back ten a second in the next minute, as they were granted.
@@ -69,22 +67,23 @@ def busy_server(workspaces: int) -> Iterator[tuple[RedisProcess, list[Workspace]
         server.close()
 
 
-def slot_asked_for(workspace: Workspace, number: int, slots: int = 1) -> Command:
-    """Ask for a slot, as a lane does."""
-    ask = Ask(number, slots, 0, 0.0, slots)
-    who = (workspace.keys, "0123456789ab", number, ask)
-    return acquire(*who, again=False, run="0123456789abcdef", epoch=workspace.epoch, age=0.0, terms=TERMS)
+def slot_asked_for(workspace: Workspace, number: int, slots: int = 1, ended: Sequence[Ended] = ()) -> Command:
+    """Ask for slots as a lane does: one for an interactive call, several for bulk calls."""
+    ask = Ask(number, slots, 0, 0.0, slots) if slots <= 1 else Ask(number, 0, slots, 0.0)
+    sender = (workspace.keys, "0123456789ab", number, ask)
+    known = {"again": False, "run": "0123456789abcdef", "epoch": workspace.epoch, "age": 0.0}
+    return acquire(*sender, **known, terms=TERMS, ended=ended)
 
 
-def end_reported(workspace: Workspace, number: int) -> Command:
-    """Report the end of a slot."""
-    return settle(workspace.keys, "0123456789ab", [(number, Ending.ANSWERED, 0.0)], 0.0, TERMS)
+def request(workspace: Workspace, number: int, before: int, slots: int = 1) -> Command:
+    """One script of a busy lane: `slots` slots from `number` are asked for, and those from `before` have ended."""
+    ended = [Ended(before + place, Ending.ANSWERED, 0.0) for place in range(slots)]
+    return slot_asked_for(workspace, number, slots, ended)
 
 
-def request(workspace: Workspace, number: int) -> bytes:
-    """What one request costs at the least: a slot asked for, and its end reported."""
-    commands = slot_asked_for(workspace, number), end_reported(workspace, number)
-    return b"".join(_packer.pack_commands([evalsha(command) for command in commands]))
+def packed(command: Command) -> bytes:
+    """Return a command as it is written to the socket."""
+    return b"".join(_packer.pack_commands([evalsha(command)]))
 
 
 class Pipe:
@@ -98,7 +97,7 @@ class Pipe:
         """Seconds until all of them are answered."""
         began = time.perf_counter()
         self._socket.sendall(b"".join(requests))
-        for _ in range(2 * len(requests)):
+        for _ in requests:
             self._skip()
         return time.perf_counter() - began
 

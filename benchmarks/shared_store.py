@@ -18,16 +18,18 @@ from tests.redis.server import executable
 
 from .charts import OURS, chart
 from .redis_cluster import Demand, masters_needed, slots_of, spread
-from .redis_load import Pipe, busy_server, end_reported, request, slot_asked_for
+from .redis_load import Pipe, busy_server, packed, request
 from .report import Report, Table, Target, Unavailable
 from .rounds import quantile, turns
 
-WORKSPACES = 1500
+WORKSPACES = 3000
 RATE = 10.0
 """Requests per second of each."""
 ROUNDS = 6
-TOGETHER = (1, 4, 16, 64)
-"""Requests in one message: as many as a process has lanes with something to say."""
+Load = tuple[int, int]
+"""Scripts in one message, as many as a process has lanes with something to say; and slots that each asks for."""
+LOADS: tuple[Load, ...] = ((1, 1), (4, 1), (16, 1), (64, 1), (16, 2))
+TYPICAL = (16, 1)
 DEMANDS = (
     Demand("1 in 100 at full quota, the others 1 request a minute", 0.01, 1 / 60),
     Demand("1 in 10 at full quota, the others 6 a minute", 0.1, 0.1),
@@ -37,24 +39,28 @@ MOST = 0.6
 """The share of its core that a master is loaded with: the rest is for its neighbours' workspaces when they fail."""
 
 
-def _capacity(workspaces: int, seconds: float) -> dict[int, tuple[float, float]]:
-    """By requests in a message: requests per second, and microseconds of Redis' CPU for each, in the fastest round."""
-    rounds: dict[int, list[tuple[float, float]]] = {together: [] for together in TOGETHER}
+def _capacity(workspaces: int, seconds: float) -> dict[Load, tuple[float, float]]:
+    """By load: requests per second, and microseconds of Redis' CPU for each, in the fastest round."""
+    rounds: dict[Load, list[tuple[float, float]]] = {load: [] for load in LOADS}
     number = 0
     with busy_server(workspaces) as (server, busy_ones):
-        for together, counts in turns(TOGETHER, ROUNDS):
+        for load, counts in turns(LOADS, ROUNDS):
+            together, slots = load
             pipe = Pipe(server.port)
             done, busy, began = 0, 0.0, server.cpu_seconds()
             while busy < seconds / ROUNDS:
-                batch = [request(busy_ones[(number + place) % workspaces], number + place) for place in range(together)]
+                places = range(number, number + together)
+                batch = [
+                    packed(request(busy_ones[one % workspaces], 2 * one, 2 * (one - workspaces), slots))
+                    for one in places
+                ]
                 busy += pipe.exchange(batch)
-                number, done = number + together, done + together
+                number, done = number + together, done + together * slots
             if counts:
-                rounds[together].append((done / busy, (server.cpu_seconds() - began) / done * 1e6))
+                rounds[load].append((done / busy, (server.cpu_seconds() - began) / done * 1e6))
             pipe.close()
     return {
-        together: (max(rate for rate, _ in found), min(micros for _, micros in found))
-        for together, found in rounds.items()
+        load: (max(rate for rate, _ in found), min(micros for _, micros in found)) for load, found in rounds.items()
     }
 
 
@@ -65,7 +71,8 @@ def _latency(workspaces: int, seconds: float) -> tuple[list[float], float, float
     with busy_server(workspaces) as (server, busy_ones):
         numbers = range(0, int(rate * seconds) * together, together)
         batches = [
-            [request(busy_ones[(n + place) % workspaces], n + place) for place in range(together)] for n in numbers
+            [packed(request(busy_ones[one % workspaces], one, one - workspaces)) for one in range(n, n + together)]
+            for n in numbers
         ]
         pipe = Pipe(server.port)
         began, cpu = time.perf_counter(), server.cpu_seconds()
@@ -121,7 +128,7 @@ def _lanes(lanes: int, seconds: float) -> tuple[float, float, float, int]:
 def _messages(count: int) -> dict[str, float]:
     """Microseconds of this process' CPU for a message of one request: over the held connection, and by a pipeline."""
     with busy_server(1) as (server, busy_ones):
-        commands = [slot_asked_for(busy_ones[0], 1), end_reported(busy_ones[0], 1)]
+        commands = [request(busy_ones[0], 1, 0)]
 
         async def measure() -> dict[str, float]:
             found: dict[str, list[float]] = {"held connection": [], "pipeline": []}
@@ -158,7 +165,7 @@ def run(quick: bool) -> Report:
     waits, rate, share = _latency(workspaces, seconds)
     own, redis_own, through, size = _lanes(50 if quick else 200, seconds)
     ways = _messages(50 if quick else 1000)
-    cost = capacity[16][1] / 1e6
+    cost = capacity[TYPICAL][1] / 1e6
     reached = 1 / cost / RATE
     slots = slots_of(2000 if quick else 100_000)
     scale = 100_000 / len(slots)
@@ -183,18 +190,25 @@ def run(quick: bool) -> Report:
     return Report(
         title="shared-store: one quota in Redis",
         method=f"A `redis-server` of its own with {workspaces:,} workspaces of 600 requests a minute, each with 590 slots "
-        "taken. A request is two scripts: a slot asked for and granted, and its end reported. The load is packed "
-        "beforehand and written to a socket, so that Redis is what is measured; its CPU is that of its process, in the "
+        "taken. A request is a script that takes a slot and reports how the request before it ended; a bulk job's takes two "
+        "slots, and reports two ends. The load is packed beforehand and written to a socket, so that Redis is what is "
+        "measured; its CPU is that of its process, in the "
         f"fastest of {ROUNDS} rounds. Then the same at a fixed rate of {workspaces * RATE:,.0f} requests a second, and "
         "through the library.",
         figure=figure,
         alt="Share of a core that the busiest master uses, by the number of masters, for three kinds of demand",
         tables=[
             Table(
-                ("requests in one message", "requests per second", "CPU of Redis each", "workspaces per core"),
+                (
+                    "scripts in one message",
+                    "slots in each",
+                    "requests per second",
+                    "CPU of Redis each",
+                    "workspaces per core",
+                ),
                 [
-                    (str(together), f"{per_second:,.0f}", f"{micros:.0f} µs", f"{1e6 / micros / RATE:,.0f}")
-                    for together, (per_second, micros) in capacity.items()
+                    (str(together), str(slots), f"{per_second:,.0f}", f"{micros:.0f} µs", f"{1e6 / micros / RATE:,.0f}")
+                    for (together, slots), (per_second, micros) in capacity.items()
                 ],
                 caption="As much as goes, over one connection that waits for each message's answer:",
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from redis import Redis
@@ -12,6 +13,7 @@ from recall_async.limits.quota import Quota
 from recall_async.limits.redis.scripts import (
     Ask,
     Command,
+    Ended,
     Grant,
     Keys,
     Pause,
@@ -79,8 +81,10 @@ class Process:
         """Keep to another quota from now on."""
         self.terms = Terms.of(quota, 0, self.longest_request, **self.options)
 
-    def ask(self, interactive: int = 0, bulk: int = 0, *, wanted: int | None = None) -> list[int]:
-        """Ask for slots. Returns the numbers of those granted."""
+    def ask(
+        self, interactive: int = 0, bulk: int = 0, *, wanted: int | None = None, ended: Sequence[Ended] = ()
+    ) -> list[int]:
+        """Ask for slots, and report how others ended. Returns the numbers of those granted."""
         self._seq += 1
         first, self._number = self._number, self._number + interactive + bulk
         message = (
@@ -90,7 +94,8 @@ class Process:
             Ask(first, interactive, bulk, 0.0, interactive if wanted is None else wanted),
         )
         age = self.clock.now - self.heard if self.epoch else 0.0
-        command = acquire(*message, again=False, run=self.run, epoch=self.epoch, age=max(0.0, age), terms=self.terms)
+        known = {"again": False, "run": self.run, "epoch": self.epoch, "age": max(0.0, age)}
+        command = acquire(*message, **known, terms=self.terms, ended=ended)
         grant = self.last = decode(self.clock.run(command))
         assert grant is not None
         self.epoch, self.heard = grant.epoch, self.clock.now
@@ -100,7 +105,9 @@ class Process:
     def answered(self, *numbers: int, ending: Ending = Ending.ANSWERED) -> None:
         """Report how slots ended, at this moment."""
         if numbers:
-            self.clock.run(settle(self.keys, self.name, [(number, ending, 0.0) for number in numbers], 0.0, self.terms))
+            self.clock.run(
+                settle(self.keys, self.name, [Ended(number, ending, 0.0) for number in numbers], 0.0, self.terms)
+            )
 
     def pause(self, seconds: float) -> None:
         """Report a 429."""

@@ -39,8 +39,10 @@ ASK_AT_MOST = 1.0
 """The most seconds between two asks: a slot may be freed early."""
 LOOK_EVERY = 5.0
 """The same during a pause, which another process may end (`RedisQuotaStore.resume`)."""
-BATCH_DELAY = 0.05
-"""Seconds until a slot's end is reported, if no other message is sent earlier."""
+GATHER = 0.2
+"""The most seconds for which free slots gather until waiting bulk calls ask for them, in one script instead of several."""
+BATCH_DELAY = 0.25
+"""The most seconds until a slot's end is reported, if the lane asks for no slot earlier: both are one script."""
 SILENCE = 1.0
 """After this number of seconds without a reply, a call counts as waiting for Redis, not for the quota."""
 GIVE_BACK_TIMEOUT = 1.0
@@ -116,6 +118,8 @@ class RedisLane:
         """Use this quota from now on."""
         self._terms = self._terms_of(quota)
         self._quota = quota
+        # Less for a short window, in which idle slots are soon a loss, and for a token bucket that would be full.
+        self._gather = min(GATHER, quota.per / 300, (self._terms.burst_bulk - 1) / quota.rate / 2)
         self._calls.patience = quota.per
         self._window.per = max(self._window.per, Window(quota.per).per)
         self._not_before = dict.fromkeys(Priority, -math.inf)  # before this time Redis admits no call of the priority
@@ -281,6 +285,8 @@ class RedisLane:
             self._next_free[priority] = now + soon / 1e6 if unmet else -math.inf
             late = ASK_EVERY * random.uniform(0, 0.4)
             wait = max(min(soon / 1e6, ASK_AT_MOST) + late, ASK_EVERY * random.uniform(0.5, 1.5))
+            if priority is Priority.BULK and soon and grant.pace is None:
+                wait = max(wait, self._gather * random.uniform(0.8, 1.0))
             self._ask_at[priority] = now + wait if unmet else -math.inf
         for count, first, priority in (
             (grant.interactive, ask.first, Priority.INTERACTIVE),
@@ -320,7 +326,7 @@ class RedisLane:
                 self._report(now, 0.0)
             else:
                 self._window.answered(now)
-                self._report(now, BATCH_DELAY)
+                self._report(now, min(BATCH_DELAY, self._quota.per / 20))
         if self._calls:
             self._arrange()
 

@@ -1,5 +1,7 @@
 """The commands of one lane for Redis, kept until Redis replies.
 
+A message is one script if possible: an ask for slots also reports how earlier slots ended.
+
 Sans-I/O: it composes commands and reads replies. A message without a reply may have taken effect. It is repeated with
 a higher number, which also voids the first message if it arrives later.
 """
@@ -12,7 +14,7 @@ from typing import Any
 
 from ..contract import Ending
 from .memory import Known
-from .scripts import Ask, Command, Grant, Keys, Pause, Terms, acquire, decode, pause, settle
+from .scripts import Ask, Command, Ended, Grant, Keys, Pause, Terms, acquire, decode, pause, settle
 
 
 class Outbox:
@@ -23,7 +25,7 @@ class Outbox:
         self._known = known
         self._client = secrets.token_hex(6)
         self._seq = self._number = self._wanted = 0
-        self._ended: list[tuple[int, Ending, float]] = []
+        self._ended: list[Ended] = []
         self._pauses: list[Pause] = []
         self._said = 0, 0  # how many of these the message in flight contains
         self._asked_with: Terms | None = None
@@ -42,7 +44,7 @@ class Outbox:
 
     def ended(self, number: int, ending: Ending, now: float) -> None:
         """Record the end of a slot."""
-        self._ended.append((number, ending, now))
+        self._ended.append(Ended(number, ending, now))
 
     def pause(self, said: Pause) -> None:
         """Record that the request of a slot got a 429."""
@@ -53,11 +55,9 @@ class Outbox:
         self._wanted += 1
 
     def compose(self, now: float, run: str, interactive: int, bulk: int, terms: Terms) -> list[Command]:
-        """Return the next message: how slots ended, pauses, and an ask for slots, or the last ask again."""
+        """Return the next message: pauses, an ask for slots or the last ask again, and with it how slots ended."""
         self._said = len(self._pauses), len(self._ended)
         commands = [pause(self._keys, said, now, terms) for said in self._pauses]
-        if self._ended:
-            commands.append(settle(self._keys, self._client, self._ended, now, terms))
         again = self.asked is not None
         if self.asked is None and (interactive or bulk):
             self.asked = Ask(self._number, interactive, bulk, now, self._wanted)
@@ -67,8 +67,20 @@ class Outbox:
             self._seq += 1
             self._asked_with = terms
             epoch, age = self._known.epoch(now)
-            sender = (self._keys, self._client, self._seq, self.asked)
-            commands.append(acquire(*sender, again=again, run=run, epoch=epoch, age=age, terms=terms))
+            commands.append(
+                acquire(
+                    *(self._keys, self._client, self._seq, self.asked),
+                    again=again,
+                    run=run,
+                    epoch=epoch,
+                    age=age,
+                    terms=terms,
+                    ended=self._ended,
+                    now=now,
+                )
+            )
+        elif self._ended:
+            commands.append(settle(self._keys, self._client, self._ended, now, terms))
         return commands
 
     def on_reply(self, replies: Sequence[Any], now: float) -> tuple[Ask, Grant] | None:
@@ -77,16 +89,16 @@ class Outbox:
         If a reply is an error, Redis refused the command and would refuse it again: it is removed, too. A slot whose
         end is not reported is freed when its lease expires.
         """
-        pauses, ended = self._said
+        (pauses, ended), self._said = self._said, (0, 0)
+        reply = replies[-1] if self.asked is not None and replies else None
+        refused = isinstance(reply, Exception)
+        grant = None if reply is None or refused else decode(reply)
+        if reply is not None and not refused and grant is None:
+            return None  # the message was void
         del self._pauses[:pauses], self._ended[:ended]
-        self._said = 0, 0
-        if self.asked is None or not replies:
-            return None
-        if isinstance(replies[-1], Exception):
+        if refused:
             self.asked = None
-            return None
-        grant = decode(replies[-1])
-        if grant is None:
+        if self.asked is None or grant is None:
             return None
         ask, self.asked = self.asked, None
         terms = self._asked_with if grant.interactive or grant.bulk else None

@@ -10,6 +10,7 @@ import hashlib
 import math
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -175,10 +176,32 @@ class Ask(NamedTuple):
     """The number of new interactive calls since the last ask."""
 
 
+class Ended(NamedTuple):
+    """How a slot ended, and when by the loop's clock."""
+
+    number: int
+    ending: Ending
+    at: float
+
+
 def acquire(
-    keys: Keys, client: str, seq: int, ask: Ask, *, again: bool, run: str, epoch: str, age: float, terms: Terms
+    keys: Keys,
+    client: str,
+    seq: int,
+    ask: Ask,
+    *,
+    again: bool,
+    run: str,
+    epoch: str,
+    age: float,
+    terms: Terms,
+    ended: Sequence[Ended] = (),
+    now: float = 0.0,
 ) -> Command:
-    """Ask the server with the id `run` for slots; `age` is the seconds since Redis last named `epoch`."""
+    """Ask the server with the id `run` for slots, and report how others ended, at `now` by the loop's clock.
+
+    `age` is the seconds since Redis last named `epoch`.
+    """
     return Command(
         ACQUIRE,
         (keys.slots, keys.state, keys.fences, keys.shares, keys.promise),
@@ -187,16 +210,21 @@ def acquire(
             *(int(terms.hold_new), ask.wanted, terms.limit, terms.reserve, terms.burst, terms.burst_bulk),
             *(f"{terms.promised:.9g}", f"{terms.promised_at_most:.9g}", terms.per, terms.lease),
             *(microseconds(STATE_TTL), terms.text),
+            *_endings(ended, now),
         ),
     )
 
 
-def settle(keys: Keys, client: str, ended: list[tuple[int, Ending, float]], now: float, terms: Terms) -> Command:
-    """Report how slots ended, and when by the loop's clock."""
-    told: list[str | int] = []
+def settle(keys: Keys, client: str, ended: Sequence[Ended], now: float, terms: Terms) -> Command:
+    """Report how slots ended."""
+    return Command(SETTLE, (keys.slots, keys.state, keys.promise), (client, terms.per, *_endings(ended, now)))
+
+
+def _endings(ended: Sequence[Ended], now: float) -> list[str | int]:
+    words: list[str | int] = []
     for number, ending, at in ended:
-        told += (number, ending, int((now - at) * 1e6))
-    return Command(SETTLE, (keys.slots, keys.state, keys.promise), (client, terms.per, *told))
+        words += (number, ending, int((now - at) * 1e6))
+    return words
 
 
 class Pause(NamedTuple):

@@ -1,4 +1,4 @@
--- Grant slots of one quota: as many as are free and its pace allows.
+-- Record how slots of one quota ended, and grant new ones: as many as are free and its pace allows.
 --
 -- A slot is a member of a sorted set. Its score is a time of this server's clock, in microseconds. For a slot in use, it
 -- is the end of its lease, so that the slot is freed if its holder dies. For an answered slot, it is the time of the
@@ -19,6 +19,7 @@
 --       per, lease                  the window; how long an unreported slot lasts
 --       idle                        how long the state of an unused quota is kept
 --       quota                       limit and per as text, which clients compare with their own
+--       then for each ended slot: its number, how it ended, and how long ago, as in settle.lua
 --       Durations are in microseconds.
 -- Returns {interactive granted, bulk granted, now, taken, then for interactive calls and for bulk calls: when one is
 --          probably admitted, and before when certainly none is, both in microseconds from now; paused until, held until,
@@ -26,7 +27,7 @@
 
 local slots, state, fences, shares, promise = unpack(KEYS)
 local client, seq, first, interactive, bulk, again, run, known, age, hold_new, wanted,
-  limit, reserve, burst, burst_bulk, least, most_promised, per, lease, idle, quota = unpack(ARGV)
+  limit, reserve, burst, burst_bulk, least, most_promised, per, lease, idle, quota = unpack(ARGV, 1, 21)
 seq, first, interactive, bulk = tonumber(seq), tonumber(first), tonumber(interactive), tonumber(bulk)
 again, limit, reserve, per, lease = again == '1', tonumber(limit), tonumber(reserve), tonumber(per), tonumber(lease)
 burst, burst_bulk = tonumber(burst), tonumber(burst_bulk)
@@ -107,8 +108,10 @@ if born ~= true or per > span or now < seen - SECOND then
   end
 end
 
--- Step 2, count: which slots are in use, and which of them were granted to a message without a reply.
+-- Step 2, record how slots ended, and count: which slots are in use, and which of them were granted to a message without a reply.
 
+local first_ending = 22
+<RECORD_ENDINGS>
 local younger = string.format('(%.0f', now + span - per)
 local taken = call('ZCOUNT', slots, younger, '+inf')
 local granted, granted_bulk = 0, 0

@@ -74,3 +74,36 @@ for _, slot in ipairs(call('ZRANGE', slots, 0, -1)) do
   call('ZINCRBY', slots, per - span, slot)
 end
 span, span_at, rho, cold = per, second, 0, true  -- the promise must be recomputed
+
+--- RECORD_ENDINGS
+-- ARGV from `first_ending` on: see settle.lua.
+for i = first_ending, #ARGV, 3 do
+  local slot, ending, at = client .. ':' .. ARGV[i], ARGV[i + 1], now - ARGV[i + 2]
+  local is_new
+  if ending == 'answered' then
+    -- XX and LT make a repeated message harmless: it neither restores a freed slot nor extends one.
+    is_new = call('ZADD', slots, 'XX', 'LT', 'CH', at + span, slot) == 1
+  else
+    is_new = call('ZREM', slots, slot) == 1 and ending == 'rejected'
+    if is_new then
+      call('ZADD', slots, at + span, '!' .. slot)
+    end
+  end
+  if is_new and rho > 0 then
+    -- Record the response for the promise to interactive calls; see acquire.lua and promise.py.
+    local number, last, last_at, last_number = 0, call('LINDEX', promise, -1), nil, nil
+    if last then
+      last_at, last_number = struct.unpack('<dd', last)
+      number, at = last_number + 1, math.max(at, last_at)
+    end
+    local key = rho * (at + per) - number
+    while last and rho * (last_at + per) - last_number <= key do
+      call('RPOP', promise)
+      last = call('LINDEX', promise, -1)
+      if last then
+        last_at, last_number = struct.unpack('<dd', last)
+      end
+    end
+    call('RPUSH', promise, struct.pack('<dd', at, number))
+  end
+end
