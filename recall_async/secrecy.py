@@ -12,6 +12,8 @@ MAX_MESSAGE: Final = 500
 MASK: Final = "***"
 MIN_KEY: Final = 6
 """Characters of a key that is hidden where a server sent it back: shorter ones are part of ordinary words."""
+MIN_HALF: Final = 12
+"""Characters of half a key that is hidden, too: a server may change or cut off what it sends back."""
 
 
 class Secret(str):
@@ -44,7 +46,7 @@ def one_line(text: str, limit: int = MAX_MESSAGE) -> str:
 class KeyMask:
     """Hides an API key that a server sent back: as it is, escaped as in JSON, URLs or HTML, or in base64."""
 
-    __slots__ = ("_key", "_plain")
+    __slots__ = ("_halves", "_key", "_plain")
 
     def __init__(self, key: Secret) -> None:
         self._key = key
@@ -54,16 +56,16 @@ class KeyMask:
             forms.append(Secret(coded[:-1]))
         # Real keys are long; hiding every letter of one that is not would hide what went wrong.
         self._plain = tuple(form for form in forms if len(form) >= MIN_KEY and len(key) >= MIN_KEY)
+        middle = len(key) // 2
+        self._halves = (Secret(key[:middle]), Secret(key[middle:])) if middle >= MIN_HALF else ()
 
     def text(self, text: str) -> str:
         """The text without the key."""
-        lower = text.lower()
-        for form in self._plain:
-            if form.lower() in lower:
-                text = re.sub(re.escape(form), MASK, text, flags=re.IGNORECASE)
+        text = _without(self._plain, text)
         if self._plain and _ESCAPED.search(text):
             text = re.sub("".join(map(_written, self._key)), MASK, text, flags=re.IGNORECASE)
-        return text
+        # Last, because a half that is hidden would hide from the others that the rest is a key.
+        return _without(self._halves, text)
 
     def body(self, body: bytes) -> bytes:
         """The body without the key, and without the part of a key in which it was cut off."""
@@ -82,6 +84,15 @@ class KeyMask:
         if isinstance(value, Mapping):
             return {self.text(str(name)): self.document(part) for name, part in value.items()}
         return [self.document(part) for part in value] if isinstance(value, list) else value
+
+
+def _without(forms: tuple[str, ...], text: str) -> str:
+    """Return the text with each of the forms hidden, in upper and lower case."""
+    lower = text.lower()
+    for form in forms:
+        if form.lower() in lower:
+            text = re.sub(re.escape(form), MASK, text, flags=re.IGNORECASE)
+    return text
 
 
 _ESCAPED = re.compile(

@@ -68,6 +68,16 @@ def echoing_raw(form: bytes) -> Behaviour:
     return answer
 
 
+def echoing_changed(status: int) -> Behaviour:
+    """Answer with a header whose name is the key, but for the characters that a name cannot have."""
+
+    async def answer(request: Any) -> Any:
+        name = request.headers["Authorization"].split(" ")[1].replace("/", "_")
+        return await reply(status, body=b"{}", **{f"X-{name}": "1"})(request)
+
+    return answer
+
+
 FAILURES: dict[str, Behaviour] = {
     "reset": reset,
     "truncated": raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"),
@@ -84,6 +94,7 @@ FAILURES: dict[str, Behaviour] = {
     "403 long echo": echoing(403, "x" * 65_530 + "KEY" + "x" * 100_000),
     "403 repeated echo": echoing(403, "KEY " * 10_000),
     "500 header echo": echoing(500, "{}", X_Echo="KEY"),
+    "500 echo with another character": echoing_changed(500),
     "302 echo": echoing(302, "", Location="https://elsewhere.example/?from=KEY"),
     "200 garbage echo": echoing(200, "<html>KEY</html>"),
     "200 no text echo": reply(200, body=b'{"id": "\xff' + API_KEY.encode() + b'"}'),
