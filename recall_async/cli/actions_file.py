@@ -32,6 +32,7 @@ class ActionsFile:
     def __init__(self, path: str, default_config: Mapping[str, Any]) -> None:
         self.name: str = "standard input" if path == "-" else path
         self._default_config = default_config
+        self._path = path
         self._file = open_twice(path)
         self._records: Records = JSONLines(self._file)
         if is_csv(path, self._file):
@@ -40,6 +41,7 @@ class ActionsFile:
         self._starts = array("d")
         self._events = array("q")
         self._checked = self._state()
+        self._copied = not self._is_at_path()
 
     def check(self) -> Iterator[str]:
         """Everything that is wrong, as `file:line: field and problem`."""
@@ -67,6 +69,8 @@ class ActionsFile:
         for place in array("q", sorted(range(len(self)), key=starts.__getitem__)):
             if self._state() != self._checked:
                 raise self._changed("it was written to")
+            if not self._copied and os.path.exists(self._path) and not self._is_at_path():
+                raise self._changed("it was replaced by another file")
             try:
                 action = self._action(self._records.at(self._offsets[place]))
             except Invalid as error:
@@ -78,6 +82,13 @@ class ActionsFile:
     def _state(self) -> tuple[int, int]:
         found = os.fstat(self._file.fileno())
         return found.st_size, found.st_mtime_ns
+
+    def _is_at_path(self) -> bool:
+        """Tell whether the file that is read is the one that has its name."""
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(self._file.fileno()))
+        except OSError:
+            return False
 
     def _changed(self, how: str) -> ConfigurationError:
         return ConfigurationError(

@@ -86,6 +86,7 @@ def report_errors(errors: Iterator[str]) -> int:
     first = list(islice(errors, MAX_ERRORS))
     more = sum(1 for _ in errors)
     if first:
+        count = "1 error" if len(first) == 1 else f"{len(first) + more} errors"
         left = f", of which {more} are not shown" if more else ""
-        say("\n".join([*first, f"Error: {len(first) + more} errors{left}. Nothing was sent."]))
+        say("\n".join([*first, f"Error: {count}{left}. Nothing was sent."]))
     return len(first)

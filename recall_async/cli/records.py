@@ -18,8 +18,12 @@ from ..bulk.records import why_not_json
 
 BOM = b"\xef\xbb\xbf"
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+UNKNOWN_DELIMITERS = "|:^~ "
 MAX_CELL = 2**27
 """Characters of a cell; a picture in a `bot_config` has more than the 131,072 that Python allows by itself."""
+
+
+CARRIAGE_RETURNS = "lines end with a carriage return alone: save the file with LF or CRLF"
 
 
 class Invalid(Exception):
@@ -53,6 +57,9 @@ class JSONLines:
         self._file = file
 
     def all(self) -> Iterator[Record]:
+        if problem := _why_no_text(self._file):
+            yield Record(0, 1, Invalid(f"this is {problem}"))
+            return
         offset = _skip_bom(self._file)
         for number, text in enumerate(self._file, 1):
             if text.strip():
@@ -83,9 +90,8 @@ class CSV:
         csv.field_size_limit(MAX_CELL)
 
     def all(self) -> Iterator[Record]:
-        self._file.seek(0)
-        if self._file.read(2) in UTF_16:
-            yield Record(0, 1, Invalid("this is CSV in UTF-16: save it in UTF-8 (in Excel: CSV UTF-8)"))
+        if problem := _why_no_text(self._file):
+            yield Record(0, 1, Invalid(f"this is {problem} (in Excel: CSV UTF-8)"))
             return
         offset = _skip_bom(self._file)
         skipped = self._find_delimiter(offset)
@@ -110,7 +116,7 @@ class CSV:
             if not any(cells):
                 continue
             if self._columns:
-                yield Record(start, line, self._fields(cells))
+                yield Record(start, line, self._fields(cells, strictly=True))
                 continue
             self._columns = [cell.strip() for cell in cells]
             while self._columns and not self._columns[-1]:
@@ -133,7 +139,7 @@ class CSV:
         """See what stands between cells; how many bytes of the file say so and nothing else."""
         first = self._file.readline(4096)
         self._file.seek(offset)
-        told = re.fullmatch(rb"sep=([;,\t|:])\r?\n?", first)
+        told = re.fullmatch(rb'"?sep=([;,\t|:])"?\r?\n?', first, re.IGNORECASE)
         if told:
             self._delimiter = told[1].decode(errors="replace")
             return len(first)
@@ -142,6 +148,10 @@ class CSV:
         return 0
 
     def _problems_of_header(self) -> Iterator[str]:
+        for delimiter in UNKNOWN_DELIMITERS:
+            if len(self._columns) == 1 and set(self._columns[0].split(delimiter)).issuperset(self._required):
+                yield f"the columns are separated by {delimiter!r}: separate them by commas, semicolons or tabs"
+                return
         for name in dict.fromkeys(self._columns):
             if name not in self._known:
                 yield f"unknown column {name!r:.80}; there are {', '.join(self._known)}"
@@ -151,7 +161,7 @@ class CSV:
             if name not in self._columns:
                 yield f"column {name} is missing"
 
-    def _fields(self, cells: list[str]) -> Mapping[str, Any] | Invalid:
+    def _fields(self, cells: list[str], *, strictly: bool = False) -> Mapping[str, Any] | Invalid:
         while len(cells) > len(self._columns) and not cells[-1]:
             cells.pop()
         if len(cells) != len(self._columns):
@@ -159,29 +169,37 @@ class CSV:
         fields: dict[str, Any] = {name: cell for name, cell in zip(self._columns, cells, strict=True) if cell}
         for name in self._json:
             if name in fields:
-                try:
-                    fields[name] = msgspec.json.decode(fields[name])
-                except (ValueError, RecursionError) as error:
-                    return Invalid(f"{name}: {why_not_json(error)}")
+                fields[name] = _json(fields[name], strictly=strictly)
+                if isinstance(fields[name], Invalid):
+                    return Invalid(f"{name}: {fields[name]}")
         return fields
 
 
 def _why_no_csv(error: Exception) -> str:
     what = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+    if "new-line character" in what:
+        what = CARRIAGE_RETURNS
     return f"invalid CSV: {what}"
 
 
 def _json_object(text: bytes, *, strictly: bool = False) -> Mapping[str, Any] | Invalid:
-    """The object; `strictly`, a name that stands twice in one is an error."""
+    fields = _json(text, strictly=strictly)
+    if isinstance(fields, Invalid):
+        return Invalid(CARRIAGE_RETURNS) if b"\r" in text.rstrip() else fields
+    return fields if isinstance(fields, dict) else Invalid("each line must be a JSON object")
+
+
+def _json(text: bytes | str, *, strictly: bool) -> Any:
+    """The value, or `Invalid`; `strictly`, a name that stands twice in one object is an error."""
     try:
-        fields = msgspec.json.decode(text)
+        value = msgspec.json.decode(text)
         if strictly:
             json.loads(text, object_pairs_hook=_no_name_twice)
     except Invalid as problem:
         return problem
     except (ValueError, RecursionError) as error:
         return Invalid(why_not_json(error))
-    return fields if isinstance(fields, dict) else Invalid("each line must be a JSON object")
+    return value
 
 
 def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -219,6 +237,19 @@ def is_csv(path: str, file: BinaryIO) -> bool:
     file.seek(0)
     begins = file.read(4096).removeprefix(BOM).lstrip()
     return bool(begins) and not begins.startswith((b"{", b"["))
+
+
+def _why_no_text(file: BinaryIO) -> str | None:
+    """What the file is, and what to do, if it is not a text in UTF-8."""
+    file.seek(0)
+    begins = file.read(64)
+    if begins.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        return "a workbook or an archive: save it as text in UTF-8"
+    if begins.startswith(b"\x1f\x8b"):
+        return "compressed: decompress it"
+    if begins.startswith(UTF_16) or b"\0" in begins:
+        return "text in UTF-16 or UTF-32: save it in UTF-8"
+    return None
 
 
 def _skip_bom(file: BinaryIO) -> int:

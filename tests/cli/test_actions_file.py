@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import re
 import sys
 import threading
 import tracemalloc
+from contextlib import closing
 from pathlib import Path
 from uuid import UUID
 
@@ -133,7 +135,7 @@ def test_wrong_lines(read, wrong: str | bytes, complaint: str) -> None:
         (HEADER + f"schedule,{A},k,[],\n", "2: bot_config must be a JSON object, got []"),
         (HEADER + f'schedule,{A},"two\nlines",,\nremove,x,,,\n', "4: event_id must be a UUID, got 'x'"),
         (HEADER + f'schedule,{A},"open,,\n', "2: invalid CSV: unexpected end of data"),
-        ("action|event_id\n", "1: unknown column 'action|event_id'; there are action, event_id, deduplication_key"),
+        ("action;event_id|key\n", "1: unknown column 'event_id|key'; there are action, event_id, deduplication_key"),
         ("action,event_id,event_id\n", "1: column event_id is there twice"),
         ("event_id\n", "1: column action is missing"),
     ],
@@ -237,11 +239,47 @@ def test_csv_of_excel(read, text: str) -> None:
 def test_csv_in_utf_16_and_naive_times(read) -> None:
     """The advice would be about Python, or about a byte that nobody sees."""
     complaints, _ = read((HEADER + f"schedule,{A},k,,\n").encode("utf-16"), "a.csv")
-    assert complaints == ["a.csv:1: this is CSV in UTF-16: save it in UTF-8 (in Excel: CSV UTF-8)"]
+    assert complaints == ["a.csv:1: this is text in UTF-16 or UTF-32: save it in UTF-8 (in Excel: CSV UTF-8)"]
     complaints, _ = read(HEADER + f"schedule,{A},k,,2030-01-01T10:00:00\n", "a.csv")
     assert "must have a time zone" in complaints[0]
     assert "2025-06-10T18:54:18Z" in complaints[0]
     assert "datetime" not in complaints[0]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        *((HEADER.encode(encoding), "in UTF-16") for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32")),
+        (b"PK\x03\x04\x14\0\x06\0", "workbook"),
+        (gzip.compress(HEADER.encode()), "compressed"),
+    ],
+)
+def test_what_is_no_text(read, name: str, content: bytes, said: str) -> None:
+    """The user would be told of columns with zeros in them, or of an invalid character at byte 0."""
+    complaints, _ = read(content, name)
+    assert len(complaints) == 1
+    assert said in complaints[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.csv", HEADER.replace(",", "|"), "separated by '|'"),
+        ("a.csv", HEADER.replace(",", ":"), "separated by ':'"),
+        ("a.csv", (HEADER + f"schedule,{A},k,,\n").replace("\n", "\r"), "carriage return"),
+        (
+            "a.jsonl",
+            f'{{"action": "remove", "event_id": "{A}"}}\r{{"action": "remove", "event_id": "{A}"}}\r',
+            "carriage return",
+        ),
+    ],
+)
+def test_other_delimiters_and_line_ends(read, name: str, text: str, said: str) -> None:
+    """The user would be told of an unknown column that is the whole line, or to open a file in a mode of Python's."""
+    complaints, _ = read(text, name)
+    assert len(complaints) == 1
+    assert said in complaints[0]
 
 
 def test_pictures_fit_into_a_cell(read) -> None:
@@ -260,6 +298,12 @@ def test_a_name_twice_in_one_object(read, text: str) -> None:
     assert "stands twice" in complaints[0]
 
 
+def test_a_name_twice_in_a_cell(read) -> None:
+    """One of two values in a cell of CSV would be taken without a word."""
+    complaints, _ = read(HEADER + f'schedule,{A},k,"{{""a"": {{""b"": 1, ""b"": 2}}}}",\n', "a.csv")
+    assert "bot_config: 'b' stands twice" in complaints[0]
+
+
 def test_file_that_is_sorted_while_it_is_read(tmp_path: Path) -> None:
     """Some actions would be done twice, and others never, while the job says that all are done."""
     path = tmp_path / "a.jsonl"
@@ -274,3 +318,18 @@ def test_file_that_is_sorted_while_it_is_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="was changed while the job was at work"):
         list(actions)
     file.close()
+
+
+def test_file_that_is_replaced_while_it_is_read(tmp_path: Path) -> None:
+    """A list that was saved by an editor, which replaces the file, would be ignored without a word."""
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f'{{"action": "remove", "event_id": "{event}"}}\n' for event in (A, B)))
+    with closing(ActionsFile(str(path), {})) as file:
+        assert list(file.check()) == []
+        actions = iter(file)
+        next(actions)
+        path.rename(tmp_path / "b")
+        next(iter(file))  # it may be deleted
+        path.write_text("")
+        with pytest.raises(ConfigurationError, match="replaced by another file"):
+            next(actions)
