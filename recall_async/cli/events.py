@@ -18,6 +18,7 @@ from .command import Command
 from .connection import Connection, connection_options
 from .interrupt import run
 from .listing import limit_option, print_all, say_count
+from .streams import forgive_output
 from .text import columns, fitted, json_option, line, moment, print_card, print_json
 from .when import When
 
@@ -128,7 +129,9 @@ def schedule(
                 key = Deduplication.MEETING(await recall.calendar_events.retrieve(event_id))
             return await recall.calendar_events.schedule_bot(event_id, deduplication_key=key, bot_config=config)
 
-    _print(run(put()), as_json)
+    put_on = run(put())
+    forgive_output()
+    _print(put_on, as_json)
 
 
 @click.command(cls=Command)
@@ -143,7 +146,9 @@ def remove(connection: Connection, event_id: UUID, as_json: bool) -> None:
         async with session as recall:
             return await recall.calendar_events.remove_bot(event_id)
 
-    _print(run(take()), as_json)
+    taken_off = run(take())
+    forgive_output()
+    _print(taken_off, as_json)
 
 
 def read_config(given: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from .failures import Failures
 from .interrupt import run
 from .resume import resume_command
 from .status import Status, describe, status_of
+from .streams import forgive_output
 from .text import duration, print_json, say
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 def run_job(ctx: click.Context, session: RecallSession, bulk: BulkRun, title: str, *, as_json: bool) -> Status:
     """Do a job to its end, show how it gets on, and say how it went; the exit status."""
+    forgive_output()
 
     async def work(job: Job) -> None:
         async with session:

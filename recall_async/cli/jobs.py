@@ -22,6 +22,7 @@ from .events import read_config
 from .interrupt import run
 from .job_options import job_options
 from .status import Status
+from .streams import forgive_output
 from .text import columns, fitted, json_option, line, print_json, print_prose, say
 from .watching import Pace, WatchedWork
 
@@ -95,6 +96,7 @@ def submit(
         if report_errors(file.check()):
             return Status.USAGE
         status = _ask(redis, prefix, workspace, lambda queue: queue.submit(name, file, chunk_size=chunk_size))
+    forgive_output()
     _tell(status, as_json=as_json)
     return Status.DONE
 
@@ -127,6 +129,7 @@ def work(
     from ..jobs import JobQueue
     from ..stopping import StopSignal
 
+    forgive_output()
     redis, prefix = _required(connection.redis), connection.prefix
     session = connection.session(pace=pace)
     stop = StopSignal()
@@ -190,7 +193,9 @@ def list_(as_json: bool, workspace: str | None, redis: str, prefix: str) -> None
 @redis_options
 def retry(name: str, chunk_size: int, as_json: bool, workspace: str | None, redis: str, prefix: str) -> None:
     """Submit again what failed of a job, or was given up, with its configuration. What is done stays done."""
-    _tell(_ask(redis, prefix, workspace, lambda queue: queue.retry(name, chunk_size=chunk_size)), as_json=as_json)
+    status = _ask(redis, prefix, workspace, lambda queue: queue.retry(name, chunk_size=chunk_size))
+    forgive_output()
+    _tell(status, as_json=as_json)
 
 
 @jobs.command()
@@ -264,7 +269,9 @@ def cancel(name: str, as_json: bool, workspace: str | None, redis: str, prefix: 
         await queue.cancel(name)
         return await queue.status(name)
 
-    _tell(_ask(redis, prefix, workspace, drop), as_json=as_json)
+    status = _ask(redis, prefix, workspace, drop)
+    forgive_output()
+    _tell(status, as_json=as_json)
 
 
 def _workspace(given: str | None) -> str:

@@ -9,6 +9,8 @@ from typing import TextIO
 
 _gone: set[int] = set()
 _failed: set[int] = set()
+_forgiven: set[int] = {2}
+"""Streams whose failure is no error: nobody can be told of that of standard error."""
 
 
 def harden() -> None:
@@ -16,7 +18,13 @@ def harden() -> None:
 
     A job does not end because nobody reads what it prints, and its exit status says how it went.
     """
+    _forgiven.discard(1)
     sys.stdout, sys.stderr = _hardened(sys.stdout or _nowhere()), _hardened(sys.stderr or _nowhere())
+
+
+def forgive_output() -> None:
+    """Keep the exit status if standard output cannot be written: what is printed only says how the work went."""
+    _forgiven.add(1)
 
 
 def reader_gone() -> bool:
@@ -73,6 +81,10 @@ class _Output(io.RawIOBase):
         except BrokenPipeError:
             _gone.add(number)
             return size
-        except OSError:
+        except OSError as error:
             _failed.add(number)  # or the interpreter would try again, and complain, when it ends
-            raise
+            if number not in _forgiven:
+                raise
+            if number == 1:
+                print(f"Standard output cannot be written: {error.strerror}", file=sys.stderr)
+            return size

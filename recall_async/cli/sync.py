@@ -21,6 +21,7 @@ from .job_options import job_options
 from .plan import Planning, planning_options
 from .removals import Limit, TooManyRemovals, may_remove, removal_options
 from .status import Status, describe, status_of
+from .streams import forgive_output
 from .text import json_option, print_json, print_prose, say
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def sync(
     requests are repeated in the next round; only a rejected key, missing credit or an invalid setting end the command. With
     --json, each round prints one document.
     """
+    forgive_output()
     session = connection.session(pace=pace)
     applying = Applying(concurrency, max_outage)
     rounds = Rounds(session, planning, applying, Consent(yes, max_removals), full_every, as_json=as_json)

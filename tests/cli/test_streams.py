@@ -47,6 +47,20 @@ def test_full_disk_is_one_message(start) -> None:
     assert told.count("\n") == 1
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+@pytest.mark.parametrize("options", [(), ("--json",)])
+@pytest.mark.parametrize("streams", [("stdout",), ("stderr",), ("stdout", "stderr")])
+def test_job_whose_output_fails(start, write_actions, tmp_path: Path, recall_sandbox, streams, options) -> None:
+    """A job that did everything would be reported as failed, because what it says of it does not fit on a disk."""
+    job = ("bulk", str(write_actions(20)), "--results", str(tmp_path / "r.jsonl"), *options)
+    with open("/dev/full", "w") as full:
+        process = start(*job, **dict.fromkeys(streams, full))
+        _, told = process.communicate(timeout=20)
+    assert process.returncode == 0, told
+    if streams == ("stdout",):
+        assert "Standard output cannot be written: No space left" in told
+
+
 def test_closed_output(environment: dict[str, str]) -> None:
     """`>&-` would end in a traceback."""
     for closing in (">&-", "2>&-", ">&- 2>&-"):
