@@ -13,10 +13,10 @@ from recall_async.jobs import JobQueue
 from recall_async.limits.quota import base_quota
 from recall_async.limits.redis import RedisQuotaStore
 from recall_async.sandbox import RecallSandbox
-from tests.redis.conftest import own_redis, prefix, shared_redis
+from tests.redis.conftest import own_redis, prefix, shared_cluster, shared_redis
 from tests.redis.server import RedisProcess
 
-__all__ = ["own_redis", "prefix", "shared_redis"]
+__all__ = ["own_redis", "prefix", "shared_cluster", "shared_redis"]
 
 SCHEDULE = "calendar_events.schedule_bot"
 

@@ -59,9 +59,17 @@ class ClusterProcess:
         ports = [master[1] for _, _, master, *_ in _slots(first)]
         return [node for node in self.nodes if node.running and node.port in ports]
 
+    @staticmethod
+    def slot_of(key: str) -> int:
+        """The slot of a key."""
+        return key_slot(key.encode())
+
     def owner(self, key: str) -> RedisProcess:
         """The master that has the slot of a key."""
-        slot = key_slot(key.encode())
+        return self.owner_of(self.slot_of(key))
+
+    def owner_of(self, slot: int) -> RedisProcess:
+        """The master that has a slot."""
         for node in self.nodes:
             if node.running and (found := _owner(node, slot)) is not None:
                 return next(one for one in self.nodes if one.port == found)
@@ -80,6 +88,7 @@ class ClusterProcess:
         node.start()
         meet(self.nodes[0], node)
         until(lambda: all(len(_links(one)) >= len(self.nodes) for one in self.nodes if one.running))
+        self.settled()
         return node
 
     def move(self, slot: int, source: RedisProcess, target: RedisProcess, *, end: bool = True) -> None:
@@ -112,6 +121,20 @@ def running_cluster(masters: int = 3, *, replicas: bool = True) -> Iterator[Clus
         yield cluster
     finally:
         cluster.close()
+
+
+@contextmanager
+def half_moved(cluster: ClusterProcess, key: str) -> Iterator[tuple[RedisProcess, RedisProcess]]:
+    """The slot of a key is being moved from one node to another; it has been moved at the end."""
+    slot, source = cluster.slot_of(key), cluster.owner(key)
+    target = next(node for node in cluster.masters() if node is not source)
+    begin_move(slot, source, target)
+    try:
+        yield source, target
+    finally:
+        while move_keys(slot, source, target):
+            pass
+        cluster.end_move(slot, target)
 
 
 def until(condition: Callable[[], bool], within: float = 30.0) -> None:

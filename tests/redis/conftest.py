@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.redis.cluster import ClusterProcess, running_cluster
 from tests.redis.server import RedisProcess
 
 _names = itertools.count()
@@ -21,6 +22,13 @@ def shared_redis() -> Iterator[RedisProcess]:
         yield server
     finally:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def shared_cluster() -> Iterator[ClusterProcess]:
+    """A cluster for all tests that leave it as they found it. Its tests have `xdist_group("redis cluster")`."""
+    with running_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis, RedisCluster
@@ -15,7 +14,7 @@ from recall_async import Quota, QuotaStoreUnavailableError
 from recall_async.limits.redis import RedisQuotaStore
 from recall_async.limits.redis.scripts import Keys
 from recall_async.limits.redis.slots import slot_of
-from tests.redis.cluster import ClusterProcess, ask, begin_move, move_keys, running_cluster, until
+from tests.redis.cluster import ClusterProcess, ask, half_moved, until
 from tests.redis.opened import OPERATION, OpenLane, answered, impatient, opened
 from tests.redis.server import RedisProcess
 
@@ -26,10 +25,9 @@ LEASE = 0.5 + 0.3 + 0.2
 """What the leases of these tests last: longest request, handover, window."""
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[ClusterProcess]:
-    with running_cluster() as cluster:
-        yield cluster
+@pytest.fixture
+def cluster(shared_cluster: ClusterProcess) -> ClusterProcess:
+    return shared_cluster
 
 
 @pytest.fixture
@@ -50,20 +48,6 @@ async def held(node: RedisProcess, prefix: str) -> None:
     while not ask(node, "EXISTS", Keys(prefix, "w", OPERATION).state):
         assert time.monotonic() < limit
         await asyncio.sleep(0.02)
-
-
-@contextmanager
-def half_moved(cluster: ClusterProcess, key: str) -> Iterator[tuple[RedisProcess, RedisProcess]]:
-    """The slot of a key is being moved from one node to another; it has been moved at the end."""
-    source = cluster.owner(key)
-    target = next(node for node in cluster.masters() if node is not source)
-    begin_move(slot_of(key), source, target)
-    try:
-        yield source, target
-    finally:
-        while move_keys(slot_of(key), source, target):
-            pass
-        cluster.end_move(slot_of(key), target)
 
 
 async def test_quotas_are_spread_over_the_nodes_and_each_is_kept(

@@ -48,6 +48,7 @@ _OUTAGES = {
     *("LOADING", "BUSY", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED"),
     *("OOM", "MISCONF", "NOREPLICAS"),
 }
+_UNSETTLED = {"READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"}
 _OUTAGE_TYPES = (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError, OutOfMemoryError)
 _REFUSAL_TYPES = (AuthenticationError, AuthorizationError, NoPermissionError, ResponseError)
 _INSIDE_SCRIPT = re.compile(r"@user_script.*-([A-Z]+) ")  # how Redis 6 reports the error of a command in a script
@@ -58,6 +59,13 @@ def meaning(error: Exception) -> Failure:
     if isinstance(error, _OUTAGE_TYPES) or code(error) in _OUTAGES:
         return Failure.OUTAGE
     return Failure.REFUSAL if isinstance(error, _REFUSAL_TYPES) else Failure.OUTAGE
+
+
+def unsettled(error: Exception) -> bool:
+    """True if the server does not serve the keys now, because a replica takes over or keys are being moved."""
+    return code(error) in _UNSETTLED or isinstance(
+        error, (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError)
+    )
 
 
 def code(error: Exception) -> str:
