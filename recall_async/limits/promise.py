@@ -104,6 +104,8 @@ class Promise:
         rho, keys = self.rho, self._keys
         if not rho:
             return now
+        if window.next_lost() <= now:
+            window.taken(now)  # frees the slots of lost requests, as `opens` need not
         room = self._quota.limit - window.held - 1 - self._reserve
         looks = min(window.next_lost(), self._next_move)  # the promise may change then
         later = math.nextafter(now, math.inf)

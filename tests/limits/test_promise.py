@@ -149,3 +149,18 @@ def test_demand_is_followed_at_every_call(quota: Quota, calls: int) -> None:
         wanted = FOLLOWED * number / quota.per
         assert promise.rho >= min(wanted, quota.promised_at_most) - 1e-9
         assert promise.rho <= max(quota.promised, wanted + step) + 1e-9
+
+
+def test_a_slot_that_is_freed_is_not_waited_for() -> None:
+    """Would look again at once, and again, all the time until somebody asks for statistics."""
+    quota = Quota(4, PER, burst=3)
+    window = Window(quota.per)
+    promise = Promise(window, quota)
+    for _ in range(2):
+        window.take()
+    window.lost(0.0, grace=1.0)
+    opens = promise.opens(0.5)
+    while (later := promise.opens(opens)) > opens:
+        assert later > opens + 1e-3
+        opens = later
+    assert opens <= window.per + 1.0
