@@ -114,5 +114,5 @@ _workspaces: PerLoop[Workspaces] = PerLoop(Workspaces)
 
 def workspaces() -> Workspaces:
     """Return the workspaces of the running event loop."""
-    _workspaces.bequeathed()
+    _workspaces.pop_closed()
     return _workspaces.get()

@@ -48,7 +48,7 @@ class PerLoop(Generic[T]):
             if not loop.is_closed() and (running is None or loop.is_running() is running)
         ]
 
-    def bequeathed(self) -> list[T]:
+    def pop_closed(self) -> list[T]:
         """Remove and return the values of loops that were closed since the last call."""
         with self._lock:
             closed = [loop for loop in self._values if loop.is_closed()]

@@ -223,5 +223,5 @@ _memories: PerLoop[dict[str, Memory]] = PerLoop(dict)
 
 def memory_of(workspace: str) -> Memory:
     """Return the memory of a workspace in the running event loop."""
-    _memories.bequeathed()
+    _memories.pop_closed()
     return _memories.get().setdefault(workspace, Memory())

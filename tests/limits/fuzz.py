@@ -122,7 +122,7 @@ class Schedule:
     def run(self) -> Schedule:
         """Run it, and say what went wrong in `problems`."""
         store_module._registry, store_module._memories = PerLoop(store_module.Lanes), Memories()
-        store_module._told.add("w")
+        store_module._warned_of.add("w")
         start, parts = 1000.0, self.random.choice([1, 1, 3])
         for part in range(parts):
             loop = VirtualTimeLoop(start)

@@ -43,7 +43,7 @@ class Lanes:
 
 _registry: PerLoop[Lanes] = PerLoop(Lanes)
 _memories = Memories()
-_told: set[str] = set()
+_warned_of: set[str] = set()
 
 
 class LocalQuotaStore:
@@ -95,7 +95,7 @@ def _rest(lanes: Lanes, key: Key) -> None:
 
 def _remember(lanes: Lanes, lane: LocalLane, key: Key) -> None:
     """Pass to a lane what ended loops sent, and what it sent itself before it was dropped."""
-    for ended in _registry.bequeathed():
+    for ended in _registry.pop_closed():
         for other, earlier in ended.open.items():
             _memories.add(other, earlier.memory(), lane.now())
     if (earlier_memory := _memories.pop(key)) is not None:
@@ -106,8 +106,8 @@ def _remember(lanes: Lanes, lane: LocalLane, key: Key) -> None:
             if memory.window != seen:
                 lane.recall(memory)
                 lanes.seen[others][key] = memory.window
-    if key[0] not in _told and any(key in others.open for others in _registry.others(running=True)):
-        _told.add(key[0])
+    if key[0] not in _warned_of and any(key in others.open for others in _registry.others(running=True)):
+        _warned_of.add(key[0])
         logger.warning(
             "workspace %s is used in two event loops of this process at once: each keeps a quota of its own, so together "
             "they can overrun the server's. Use one loop, or share the quota: quota_store=RedisQuotaStore.from_url(...)",

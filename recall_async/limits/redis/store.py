@@ -144,7 +144,7 @@ class RedisQuotaStore:
 
     def open(self, workspace: str, operation: str, quota: Quota | None) -> RedisLane:
         """Open the lane of an operation in the running event loop; see `QuotaStore`."""
-        self._loops.bequeathed()  # the connections of closed loops can no longer be closed
+        self._loops.pop_closed()  # the connections of closed loops can no longer be closed
         link, lanes, idle = self._loops.get()
         if not self._owned and self._loops.others():
             raise ConfigurationError("a Redis client belongs to one event loop: use RedisQuotaStore.from_url(...)")
