@@ -1,13 +1,18 @@
 """The slower pace after a `429` that the lane's own window cannot explain: another client uses the quota.
 
-The lane continues at 70 % of the requests that it was granted in the last window, and then grows: by 8 % in the first
-window without a `429`, by more in each further window, until it reaches the full quota. The requests are spread
-evenly: a limit on slots alone would send them in bursts that collide with the other clients' bursts. For the same
-reason, clients that got the same `429` resume at different times.
+*Where it begins.* The requests that the server accepted from the lane in the last window are the lane's share of the
+quota, give or take their square root. The pace begins `DOUBT` square roots below it. The requests are spread evenly: a
+limit on slots alone would send them in bursts that collide with the other clients' bursts. For the same reason, clients
+that got the same `429` resume at different times.
 
-A lane that has just begun was granted few requests in the last window, but could have been granted more. It estimates
+*How it grows.* By `GROWTH` in the first window without a `429`. If none comes for `CAUTION` seconds more, others have
+left: then it is multiplied by `RECOVERY` in each window, so that the last clients of a crowd do not crawl. At the full
+quota it stays for another window before the lane sends freely again.
+
+*A lane that has just begun* was granted few requests in the last window, but could have been granted more. It estimates
 from `Retry-After`, which tells the age of the oldest request in the server's window, how many it would have got if it
-had begun then. So a job that was interrupted and continues is not slowed down for long by its earlier requests.
+had begun then. If it was granted none, and bulk calls wait, then most likely the window is full of requests of the same
+job before a restart: it continues at the pace at which a full window is freed.
 
 This module reads no clock and does no I/O: times are parameters, in seconds, and never decrease.
 """
@@ -22,12 +27,17 @@ logger: logging.Logger = logging.getLogger("recall_async")
 
 LONGEST_USUAL_PAUSE = 3600.0
 """A pause of more seconds is logged as an error."""
-MODESTY = 0.7
-"""The share of the recently granted requests with which the slower pace begins."""
-FLOOR = 0.05
-"""The slowest pace, as a share of the quota."""
-GROWTH = 1.08
+DOUBT = 0.5
+"""How far below the share the pace begins, in square roots of its requests per window; half of the share at most."""
+FLOOR = 0.5
+"""The slowest pace, in requests per window."""
+GROWTH = 1.15
 """The factor by which the pace grows in the first window."""
+CAUTION = 8.0
+"""The seconds without a `429`, beyond a window, after which the pace grows by `RECOVERY`: in these, other clients may
+still pause, for `Retry-After` is a whole number of seconds. For short windows, one and a half window instead."""
+RECOVERY = 16.0
+"""The factor by which the pace grows in each window after that."""
 
 
 def report_pause(operation: str, seconds: float, left: float) -> None:
@@ -69,9 +79,10 @@ class Pace:
         if self._base is math.inf:
             return math.inf
         windows = max(0.0, (now - self._since) / self._per)
-        rate: float = self._base * GROWTH ** min(windows * (windows + 1) / 2, 200.0)
-        if rate < self._full:
-            return rate
+        slowly = min(windows, 1.0 + CAUTION / self._per, 2.5)
+        rate: float = self._base * GROWTH**slowly * RECOVERY ** min(windows - slowly, 50.0)
+        if rate < self._full * RECOVERY:
+            return min(rate, self._full)
         self._base = math.inf
         return math.inf
 
@@ -87,10 +98,10 @@ class Pace:
         """Record that the server accepted a request at `now`."""
         self._accepted.append(now)
 
-    def rejected(self, now: float, admitted: float, resume: float, jitter: float) -> None:
+    def rejected(self, now: float, admitted: float, resume: float, jitter: float, *, bulk: bool = False) -> None:
         """Record a `429` at `now` for a request admitted at `admitted`; the lane resumes at `resume`.
 
-        `jitter` is a random number from 0 to 1.
+        `jitter` is a random number from 0 to 1; `bulk` says whether bulk calls use the lane.
         """
         if admitted < self._since:
             # The request was sent before the last slowdown, so it only extends the pause.
@@ -98,10 +109,16 @@ class Pace:
             return
         while self._accepted and self._accepted[0] <= now - self._per:
             self._accepted.popleft()
-        granted = max(len(self._accepted), 1) / self._per
+        accepted = len(self._accepted)
+        granted = max(accepted, 1) / self._per
         busy, oldest = now - self._began, self._per - (resume - now)
         if 0 < busy < oldest:
-            granted *= oldest / busy
-        self._base = max(min(granted, self.rate(now), self._full) * MODESTY, self._full * FLOOR)
+            if accepted:
+                granted *= oldest / busy
+            elif bulk:
+                granted = self._full
+        granted = min(granted, self.rate(now), self._full)
+        share = granted * max(0.5, 1 - DOUBT / math.sqrt(granted * self._per))
+        self._base = max(share, FLOOR / self._per)
         self._since = resume
-        self.next = max(self.next, resume + jitter / self._base)
+        self.next = max(self.next, resume + jitter * min(1 / self._base, CAUTION))

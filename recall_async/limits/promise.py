@@ -37,6 +37,10 @@ so rho changes in steps, a few times per window, and each change recomputes the 
 promise without any demand; `most` is `Quota.promised_at_most`, which keeps (3) possible: a single bulk call is always
 admitted.
 
+*A careful start.* Other clients, or the same job before a restart, may have used the server's window unseen. A lane that
+had no response within the last window has at most `OPENING` requests in flight for bulk calls, and one more for each
+response: if the window is full, a few requests are rejected, not half a window of them.
+
 This module reads no clock and does no I/O: times are parameters, in seconds, and never decrease.
 """
 
@@ -54,6 +58,8 @@ WINDOWS = 3
 """The number of windows whose demand is stored, including the current one."""
 STEPS = 20
 """Steps of `rho` from 0 to the whole quota."""
+OPENING = 32
+"""The requests in flight before bulk calls wait for a response, if there was none within the last window."""
 ROUNDING = 1e-6
 """The tolerance for floating-point errors, in slots."""
 
@@ -129,6 +135,11 @@ class Promise:
         key, answer = self._keys[0]
         room = self._quota.limit - self._window.in_flight - self._answers - 1 - self._reserve - ahead
         return min((key - room) / self.rho, answer + self._window.per, self._next_move)
+
+    @property
+    def places(self) -> float:
+        """How many requests may be in flight before bulk calls wait for a response, as of the last query."""
+        return OPENING + self._window.heard if self.rho else math.inf
 
     @property
     def _next_move(self) -> float:

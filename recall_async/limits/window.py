@@ -90,6 +90,11 @@ class Window:
             self._older.popleft()
         return self.in_flight + len(self._answered) + len(self._lost)
 
+    @property
+    def heard(self) -> int:
+        """The number of responses whose slots are not freed, as of the last query."""
+        return len(self._answered)
+
     def _retire(self, ended: float) -> None:
         if self.per < self._longest:
             self._older.append(ended)

@@ -14,7 +14,7 @@ import pytest
 from recall_async import ConfigurationError, DeadlineExceededError, Priority, Quota
 from recall_async.limits.contract import QuotaLane, QuotaStore, Slot
 from recall_async.limits.local.store import LocalQuotaStore
-from recall_async.limits.pace import MODESTY
+from recall_async.limits.pace import DOUBT
 from recall_async.limits.redis import RedisQuotaStore
 from tests.redis.server import RedisProcess
 from tests.simulation import Server, call
@@ -285,7 +285,7 @@ async def test_pace_is_reduced_after_a_429_and_grows_back(open_lane: OpenLane) -
             break
         paces.append(pace)
     # Some ten were granted in the last window.
-    assert paces[0] == pytest.approx(10 * MODESTY / 0.4, rel=0.25)
+    assert paces[0] == pytest.approx((10 - DOUBT * 10**0.5) / 0.4, rel=0.25)
     assert paces == sorted(paces)
     assert lane.statistics().pace is None
 

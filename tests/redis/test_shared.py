@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from recall_async import DeadlineExceededError, Priority, Quota
 from recall_async.limits import pace
-from recall_async.limits.pace import MODESTY
+from recall_async.limits.pace import DOUBT
 from recall_async.limits.redis import RedisQuotaStore
 from recall_async.limits.redis.lane import RedisLane
 from recall_async.limits.redis.scripts import (
@@ -116,13 +116,13 @@ async def test_pause_and_slower_pace_hold_for_all(process: OpenLane) -> None:
     assert loop.time() - now >= 0.4
     await answered(first)
     # Both have only just begun, so what they were granted says little: it is the quota's pace that is reduced.
-    assert second.statistics().pace == pytest.approx(40 * MODESTY, rel=0.1)
+    assert second.statistics().pace == pytest.approx(40 - DOUBT * 40**0.5, rel=0.1)
     # A second 429 of a request that left before the first was known slows nobody down further.
     late = await second.admit()
     late.granted_at = 0  # type: ignore[attr-defined]
     late.rejected(0.05)
     await answered(first)
-    assert first.statistics().pace == pytest.approx(40 * MODESTY, rel=0.15)
+    assert first.statistics().pace == pytest.approx(40 - DOUBT * 40**0.5, rel=0.15)
 
 
 async def test_deadline_fails_at_once_by_what_another_process_has_used(process: OpenLane) -> None:
@@ -294,6 +294,7 @@ async def test_state_of_an_unused_quota_goes_away(messages: Messages, client: Re
 def test_scripts_know_the_same_pace() -> None:
     """Would go at one pace after a 429 in one process, and at another one between several."""
     for script in (ACQUIRE, PAUSE, USAGE):
-        assert f"base * {pace.GROWTH!r} ^ " in script.text
-    assert f"* {pace.MODESTY!r}, full * {pace.FLOOR!r})" in PAUSE.text
+        assert f"base * {pace.GROWTH!r} ^ slowly * {pace.RECOVERY!r} ^ " in script.text
+        assert f"1 + {pace.CAUTION * 1e6:.0f} / per" in script.text
+    assert f"1 - {pace.DOUBT!r} / math.sqrt(granted * per)), {pace.FLOOR!r} / per)" in PAUSE.text
     assert all(not re.search("<[A-Z_]+>", script.text) for script in (ACQUIRE, SETTLE, PAUSE, USAGE, MARK, RESUME))

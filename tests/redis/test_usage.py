@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from recall_async import ConfigurationError, DeadlineExceededError, Quota, QuotaStoreUnavailableError
 from recall_async.cli.app import app
-from recall_async.limits.pace import MODESTY
+from recall_async.limits.pace import DOUBT
 from recall_async.limits.redis import RedisQuotaStore
 from recall_async.sandbox import RecallSandbox
 from tests.redis.server import RedisProcess
@@ -38,7 +38,7 @@ async def test_usage_is_seen_by_others(shared_redis: RedisProcess, prefix: str) 
     lane, unused = seen[SCHEDULE], seen["calendars.list"]
     assert (lane.quota, lane.taken, lane.free) == (Quota(5, 30.0), 2, 3)
     assert lane.paused == pytest.approx(20, abs=2)
-    assert lane.pace == pytest.approx(5 / 30 * MODESTY, rel=0.05)
+    assert lane.pace == pytest.approx((5 - DOUBT * 5**0.5) / 30, rel=0.05)
     assert (unused.quota, unused.taken, unused.paused, unused.pace) == (Quota(60, 60.0), 0, 0.0, None)
     assert len(asyncio.all_tasks()) == 1
 

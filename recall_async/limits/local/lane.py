@@ -181,7 +181,7 @@ class LocalLane:
             places = MAX_IN_FLIGHT
             opens = window.opens(now, self._quota.limit)
         else:
-            places = MAX_BULK_IN_FLIGHT
+            places = min(MAX_BULK_IN_FLIGHT, self._promise.places)
             opens = self._promise.opens(now)
         if window.in_flight >= places:
             return math.inf
@@ -247,7 +247,8 @@ class LocalLane:
         self._throttled += 1
         report_pause(self._name, seconds, self._paused_until - now)
         self._paused_until = max(self._paused_until, now + seconds)
-        self._pace.rejected(now, slot.granted_at, self._paused_until, self._jitter())
+        bulk = slot.number == Priority.BULK or self._calls.waiting[Priority.BULK] > 0
+        self._pace.rejected(now, slot.granted_at, self._paused_until, self._jitter(), bulk=bulk)
         self._calls.fail_hopeless(lambda priority: self._paused_until)
 
     async def flush(self) -> None:

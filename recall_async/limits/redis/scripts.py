@@ -36,9 +36,12 @@ def microseconds(seconds: float) -> int:
 
 
 _CONSTANTS = {
-    "GROWTH": pace.GROWTH,
-    "MODESTY": pace.MODESTY,
+    "DOUBT": pace.DOUBT,
     "FLOOR": pace.FLOOR,
+    "GROWTH": pace.GROWTH,
+    "CAUTION": microseconds(pace.CAUTION),
+    "RECOVERY": pace.RECOVERY,
+    "OPENING": promise.OPENING,
     "STEPS": promise.STEPS,
     "FOLLOWED": promise.FOLLOWED,
     "TOLERANCE": CLOCK_TOLERANCE,

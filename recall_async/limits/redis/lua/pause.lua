@@ -36,10 +36,15 @@ else
   -- The lane may have sent only in a part of the window. The end of the pause tells the age of the oldest request in it.
   local busy, oldest = now - began, per - (resume - now)
   if busy > 0 and busy < oldest then
-    granted = granted * oldest / busy
+    if accepted > 0 then
+      granted = granted * oldest / busy
+    elseif bulk_at * SECOND > now - per then
+      granted = full  -- most likely requests of the same job before a restart
+    end
   end
-  base = math.max(math.min(granted, rate or full) * <MODESTY>, full * <FLOOR>)
-  since, next_turn = resume, math.max(next_turn, resume + jitter / base)
+  granted = math.min(granted, rate or full)
+  base = math.max(granted * math.max(0.5, 1 - <DOUBT> / math.sqrt(granted * per)), <FLOOR> / per)
+  since, next_turn = resume, math.max(next_turn, resume + jitter * math.min(1 / base, <CAUTION>))
 end
 if now >= seen - SECOND then  -- otherwise acquire.lua must first handle the clock that was set back
   <KEEP_HOT>

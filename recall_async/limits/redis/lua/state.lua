@@ -62,10 +62,9 @@ end
 local rate
 if base > 0 then
   local windows = math.max(0, now - since) / per
-  rate = base * <GROWTH> ^ math.min(windows * (windows + 1) / 2, 200)
-  if rate >= limit / per then
-    rate = nil
-  end
+  local slowly = math.min(windows, 1 + <CAUTION> / per, 2.5)
+  rate = base * <GROWTH> ^ slowly * <RECOVERY> ^ math.min(windows - slowly, 50)
+  rate = rate < limit / per * <RECOVERY> and math.min(rate, limit / per) or nil
 end
 
 --- CHANGE_SPAN
