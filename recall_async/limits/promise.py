@@ -136,10 +136,11 @@ class Promise:
         room = self._quota.limit - self._window.in_flight - self._answers - 1 - self._reserve - ahead
         return min((key - room) / self.rho, answer + self._window.per, self._next_move)
 
-    @property
-    def places(self) -> float:
-        """How many requests may be in flight before bulk calls wait for a response, as of the last query."""
-        return OPENING + self._window.heard if self.rho else math.inf
+    def places(self, now: float) -> float:
+        """Return how many requests may be in flight before bulk calls wait for a response."""
+        if not self.rho:
+            return math.inf
+        return OPENING + self._window.heard(now)
 
     @property
     def _next_move(self) -> float:

@@ -90,9 +90,9 @@ class Window:
             self._older.popleft()
         return self.in_flight + len(self._answered) + len(self._lost)
 
-    @property
-    def heard(self) -> int:
-        """The number of responses whose slots are not freed, as of the last query."""
+    def heard(self, now: float) -> int:
+        """Return the number of responses whose slots are not freed."""
+        self.taken(now)
         return len(self._answered)
 
     def _retire(self, ended: float) -> None:

@@ -178,13 +178,13 @@ class LocalLane:
         """
         window = self._window
         if priority is Priority.INTERACTIVE:
-            places = MAX_IN_FLIGHT
+            if window.in_flight >= MAX_IN_FLIGHT:
+                return math.inf
             opens = window.opens(now, self._quota.limit)
         else:
-            places = min(MAX_BULK_IN_FLIGHT, self._promise.places)
+            if window.in_flight >= min(MAX_BULK_IN_FLIGHT, self._promise.places(now)):
+                return math.inf
             opens = self._promise.opens(now)
-        if window.in_flight >= places:
-            return math.inf
         opens = max(opens, self._paused_until, self._pace.next)
         if opens > now:
             return opens
