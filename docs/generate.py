@@ -1,10 +1,12 @@
 """Write `docs/cli.md` and `docs/demo.svg`: the command line's help, and its screens in a terminal of 80 columns.
 
-python docs/generate.py            # needs the extra docs; takes about a minute
+python docs/generate.py              # needs the extra docs and redis-server; takes one or two minutes
+python docs/generate.py --figures    # only the README's table, from docs/benchmarks.md
 """
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -25,8 +27,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from recall_async import RecallSession
 from recall_async.cli.app import app
-from recall_async.cli.command import CONNECTION
+from recall_async.cli.command import CONNECTION, commands
 from recall_async.sandbox import RecallSandbox
 
 if TYPE_CHECKING:
@@ -167,12 +170,19 @@ def examples(sandbox: RecallSandbox) -> dict[str, list[str]]:
         "calendars token": [f"calendars token {calendar}"],
         "calendars update": [f"calendars update {calendar} \\\n    --webhook-url https://notes.example/webhooks"],
         "calendars delete": [f"calendars delete {sandbox.snapshot()['calendars'][-1]['id']} --yes"],
+        "calendars create": [
+            "calendars create --platform google_calendar \\\n    --oauth-client-id 4711.apps.example \\\n"
+            "    --oauth-client-secret-file secret --oauth-refresh-token-file token"
+        ],
         "bots list": ["bots --limit 5"],
+        "bots show": ["bots show BOT_ID"],
+        "bots leave": ["bots leave BOT_ID --yes"],
         "jobs submit": ["jobs submit actions.jsonl --name tonight"],
         "jobs work": ["jobs work"],
         "jobs status": ["jobs status tonight"],
         "jobs list": ["jobs list"],
         "jobs results": ["jobs results tonight --out tonight.jsonl"],
+        "jobs retry": ["jobs retry tonight"],
         "jobs cancel": ["jobs cancel tonight"],
     }
 
@@ -184,28 +194,20 @@ ORDER = (
     "jobs status",
     "jobs list",
     "jobs results",
+    "jobs retry",
     "jobs cancel",
     "quota",
     "calendars delete",
+    "bots show",
+    "bots leave",
 )
 """Commands whose screens come last, in this order, because each shows what the one before it did."""
 
 
-def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
-    """Every command that is not a group, by the words that call it."""
-    if not isinstance(command, click.Group):
-        yield " ".join(path), command
-        return
-    ctx = click.Context(command)
-    for name in command.list_commands(ctx):
-        found = command.get_command(ctx, name)
-        assert found is not None
-        yield from commands(found, (*path, name))
-
-
 def help_of(name: str, command: click.Command) -> str:
     """The help of a command at 80 columns."""
-    ctx = click.Context(command, info_name=f"recall-async {name}", terminal_width=COLUMNS)
+    names = app.context_settings["help_option_names"]
+    ctx = click.Context(command, info_name=f"recall-async {name}", terminal_width=COLUMNS, help_option_names=names)
     return "\n".join(line.rstrip() for line in command.get_help(ctx).splitlines())
 
 
@@ -216,10 +218,12 @@ def page(terminal: Terminal, sandbox: RecallSandbox) -> Iterator[str]:
     yield INTRODUCTION.replace("CONNECTION_HELP", shared.rstrip())
     shown = examples(sandbox)
     order = {name: place for place, name in enumerate(ORDER)}
-    screens = {
-        name: [f"```text\n$ recall-async {command}\n{run(terminal, command)}\n```\n" for command in shown.get(name, [])]
-        for name in sorted(helps, key=lambda name: order.get(name, -1))
-    }
+    screens: dict[str, list[str]] = {name: [] for name in helps}
+    for name in sorted(helps, key=lambda name: order.get(name, -1)):
+        for command in shown.get(name, []):
+            if "BOT_ID" in command:
+                command = command.replace("BOT_ID", asyncio.run(bot_in_a_call(sandbox)))
+            screens[name].append(f"```text\n$ recall-async {command}\n{run(terminal, command)}\n```\n")
     for name, text in helps.items():
         own, _, connection = text.partition(f"\n{CONNECTION}:\n")
         takes_connection = connection == shared
@@ -227,6 +231,15 @@ def page(terminal: Terminal, sandbox: RecallSandbox) -> Iterator[str]:
         remark = "\nand the [connection options](#connection-options).\n" if takes_connection else ""
         yield f"## {name}\n\n```text\n{own.rstrip()}\n```\n{remark}"
         yield from screens[name]
+
+
+async def bot_in_a_call(sandbox: RecallSandbox) -> str:
+    """Let time pass in the sandbox until a bot is in a call. Returns its id."""
+    async with RecallSession(sandbox.api_key, base_url=sandbox.url) as recall:
+        while True:
+            async for bot in recall.bots.list(status="in_call_recording"):
+                return bot.id
+            sandbox.advance(600)
 
 
 def run(terminal: Terminal, command: str) -> str:
@@ -316,6 +329,8 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
     ):
         (Path(folder) / "policy.toml").write_text(POLICY)
+        for name in ("secret", "token"):
+            (Path(folder) / name).write_text(name)
         write_actions(Path(folder) / "actions.jsonl", sandbox)
         with redis_server(folder) as redis:
             terminal = Terminal(sandbox, folder, redis)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import textwrap
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -44,13 +45,15 @@ def main() -> None:
     """Write the log of the call."""
     output = io.StringIO()
     handler = logging.StreamHandler(output)
-    handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)s %(message)s", "%H:%M:%S"))
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     logger = logging.getLogger("recall_async")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     asyncio.run(slow_call())
+    lines = [textwrap.fill(line, 90, subsequent_indent=" " * 9) for line in output.getvalue().splitlines()]
     before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}```text\n{output.getvalue()}```\n{END}{rest.partition(END)[2]}")
+    text = "\n".join(["```text", *lines, "```", END])
+    PAGE.write_text(f"{before}{BEGIN}{text}{rest.partition(END)[2]}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import asyncio
 import importlib.util
 import inspect
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -15,6 +14,7 @@ import pytest
 
 from recall_async import RecallError, Region, errors
 from recall_async.cli.app import app
+from recall_async.cli.command import commands
 from recall_async.jobs import JobError
 
 ROOT = Path(__file__).parent.parent
@@ -92,7 +92,7 @@ def test_commands_are_complete() -> None:
     """The page of the command line lacks an option, or has one that is gone: run docs/generate.py."""
     page = (ROOT / "docs/cli.md").read_text()
     shared = page.partition("## Connection options")[2].partition("\n## ")[0]
-    for name, command in leaves(app):
+    for name, command in commands(app):
         section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
         options = {parameter.opts[-1] for parameter in command.params if isinstance(parameter, click.Option)}
         listed = set(re.findall(r"^ +(?:-\w, )?(--[\w-]+)", section.partition("```\n")[0], re.M)) - {"--help"}
@@ -101,15 +101,14 @@ def test_commands_are_complete() -> None:
         assert listed == options, name
 
 
-def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
-    if not isinstance(command, click.Group):
-        yield " ".join(path), command
-        return
-    ctx = click.Context(command)
-    for name in command.list_commands(ctx):
-        found = command.get_command(ctx, name)
-        assert found is not None
-        yield from leaves(found, (*path, name))
+def test_each_command_has_a_screen() -> None:
+    """A reader does not see what a command prints, or sees lines that are wider than 80 columns."""
+    page = (ROOT / "docs/cli.md").read_text()
+    for name, _ in commands(app):
+        section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+        words = name.removesuffix(" list")
+        assert re.search(rf"^\$ recall-async {words}\b", section, re.M), name
+        assert max(map(len, "".join(re.findall(r"^```text\n(.*?)^```", section, re.M | re.S)).splitlines())) <= 80, name
 
 
 def test_figures_of_the_readme_are_those_of_the_report() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import click
@@ -73,6 +73,18 @@ class ListByDefault(Group):
         if not (ctx.resilient_parsing or asks_for_help) and (not args or args[0].startswith("-")):
             args = ["list", *args]
         return super().parse_args(ctx, args)
+
+
+def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+    """Yield each command below `command` that is not a group, with the words that call it."""
+    if not isinstance(command, click.Group):
+        yield " ".join(path), command
+        return
+    ctx = click.Context(command)
+    for name in command.list_commands(ctx):
+        found = command.get_command(ctx, name)
+        assert found is not None
+        yield from commands(found, (*path, name))
 
 
 def suggestion(given: str, names: Iterable[str]) -> str:
