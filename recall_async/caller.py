@@ -83,8 +83,6 @@ class Client:
     def open(self) -> Workspace:
         """Be ready to call in the running event loop. Raises `SessionClosedError` or `ConfigurationError`."""
         loop = running_loop()
-        if self._loop is loop and self._shared is not None and not self.closed:
-            return self._shared
         if self.closed:
             raise SessionClosedError("the session is closed: open a new one")
         if self._shared is None:
@@ -94,7 +92,7 @@ class Client:
             self._shared = self._workspaces.join(self.workspace)
             if self.observers.listening:
                 self._shared.breakers.listeners.add(self._report)
-        else:
+        elif self._loop is not loop:
             raise ConfigurationError("the session belongs to another event loop: open one session in each loop")
         return self._shared
 
@@ -232,7 +230,9 @@ class Client:
 
     async def _perform(self, call: Call[T]) -> T:
         try:
-            shared = self.open()
+            shared = self._shared
+            if shared is None or self.closed or self._loop is not running_loop():
+                shared = self.open()
             call.begun = self._now()
             if not isinstance(call.priority, Priority):
                 raise checks.invalid("priority", "Priority.INTERACTIVE or Priority.BULK", call.priority)
@@ -292,7 +292,8 @@ class Client:
         lane = self._lanes.get(call.operation) or self.lane(call.operation)
         if call.idempotency_key is None:
             call.renew_key()
-        shared.budget.earn(call.policy)
+        if shared.budget.spent:
+            shared.budget.earn(call.policy)
         passage = None
         if call.priority is not Priority.INTERACTIVE:
             passage = shared.breakers.passage(call.operation, call.policy)
@@ -351,7 +352,7 @@ class Client:
                     finally:
                         call.in_flight = False
                 if isinstance(verdict, Done):
-                    if passage is None:
+                    if passage is None and shared.breakers.known:
                         shared.breakers.answered(call.operation)
                     answer: T = verdict.answer
                     return answer

@@ -68,12 +68,10 @@ class Connections:
             self.wake()
         return True
 
-    def release(self) -> None:
+    def on_release(self) -> None:
         """A request has ended, and its connection is free."""
-        self.in_flight -= 1
-        if self.waiting.size:
-            self.moved = time.monotonic()
-            self.wake()
+        self.moved = time.monotonic()
+        self.wake()
 
     def wake(self) -> None:
         """Tell the next call that its turn has come, and soon see whether it went or there is room for a further one."""

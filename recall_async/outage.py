@@ -354,7 +354,8 @@ class Breakers:
     """The breakers of one workspace in one event loop."""
 
     def __init__(self) -> None:
-        self._breakers: dict[str, Breaker] = {}
+        self.known: dict[str, Breaker] = {}
+        """Those of the operations that had bulk calls."""
         self.probe: tuple[Breaker, Passage] | tuple[None, None] = (None, None)
         self.listeners: WeakSet[Listener] = WeakSet()
 
@@ -365,30 +366,30 @@ class Breakers:
 
     def passage(self, operation: str, policy: RetryPolicy) -> Passage:
         """Let a bulk call of an operation go through its breaker."""
-        breaker = self._breakers.get(operation)
+        breaker = self.known.get(operation)
         if breaker is None:
-            breaker = self._breakers[operation] = Breaker(operation, self)
+            breaker = self.known[operation] = Breaker(operation, self)
         return Passage(breaker, policy)
 
     def arrange(self) -> None:
         """See who may probe now."""
-        for breaker in self._breakers.values():
+        for breaker in self.known.values():
             breaker.arrange()
 
     def hasten(self) -> None:
         """The server is back for one operation: try the others now."""
-        for breaker in self._breakers.values():
+        for breaker in self.known.values():
             breaker.hasten()
 
     def answered(self, operation: str) -> None:
         """An interactive call had a response."""
-        breaker = self._breakers.get(operation)
+        breaker = self.known.get(operation)
         if breaker is not None and breaker.parked:
             breaker.answered()
 
     def outage(self) -> Outage | None:
         """The outage that bulk calls wait for, if there is one."""
-        parked = [breaker for breaker in self._breakers.values() if breaker.parked]
+        parked = [breaker for breaker in self.known.values() if breaker.parked]
         if not parked:
             return None
         now = asyncio.get_running_loop().time()

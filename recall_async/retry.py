@@ -103,25 +103,24 @@ class RetryPolicy:
 class RetryBudget:
     """A token bucket of retries. Times are in seconds and never decrease."""
 
-    __slots__ = ("_spent", "_when")
+    __slots__ = ("_when", "spent")
 
     def __init__(self) -> None:
-        self._spent = 0.0
+        self.spent: float = 0.0
         self._when = -math.inf
 
     def earn(self, policy: RetryPolicy) -> None:
         """Restore budget for a new call."""
-        if self._spent:
-            self._spent = max(0.0, self._spent - policy.budget_ratio)
+        self.spent = max(0.0, self.spent - policy.budget_ratio)
 
     def spend(self, policy: RetryPolicy, now: float) -> bool:
         """Take a retry at `now` from the budget. Return whether there was one."""
-        if self._spent:
-            self._spent = max(0.0, self._spent - (now - self._when) * policy.budget / 60)
+        if self.spent:
+            self.spent = max(0.0, self.spent - (now - self._when) * policy.budget / 60)
         self._when = now
-        if self._spent + 1 > policy.budget:
+        if self.spent + 1 > policy.budget:
             return False
-        self._spent += 1
+        self.spent += 1
         return True
 
 

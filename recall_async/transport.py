@@ -144,26 +144,18 @@ class _Response(aiohttp.ClientResponse):
 
 
 JSON: Mapping[str, str] = {hdrs.CONTENT_TYPE: "application/json"}
-_JSON_HEADERS = CIMultiDict(JSON)
 
 
 class _JSON(aiohttp.Payload):
     """The body of a request. aiohttp's own payload for bytes builds its headers anew for each request."""
 
+    headers = CIMultiDict(JSON)
+    autoclose = True  # there is nothing to close
+    size: int = 0
+
     def __init__(self, body: bytes) -> None:  # not the base class's, for the same reason
         self._bytes = body
-
-    @property
-    def size(self) -> int:
-        return len(self._bytes)
-
-    @property
-    def headers(self) -> CIMultiDict[str]:
-        return _JSON_HEADERS
-
-    @property
-    def autoclose(self) -> bool:
-        return True  # nothing to close
+        self.size = len(body)
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         return self._bytes.decode(encoding, errors)
@@ -172,6 +164,9 @@ class _JSON(aiohttp.Payload):
         return self._bytes
 
     async def write(self, writer: AbstractStreamWriter) -> None:
+        await writer.write(self._bytes)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         await writer.write(self._bytes)
 
 
@@ -316,7 +311,9 @@ class Transport:
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
             failure = self._failure(error, attempt, request, limit.total)
         finally:
-            connections.release()
+            connections.in_flight -= 1
+            if connections.waiting.size:
+                connections.on_release()
         # Not from aiohttp's exception, nor in its context: both it and its frames hold what was sent. Nor does this frame.
         headers, body, response = {}, None, None
         raise failure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import Any, Unpack
@@ -39,9 +40,12 @@ def schedule_request(
     """Build the request of `CalendarEvents.schedule_bot`. Raises `ConfigurationError`."""
     id = checks.uuid("event_id", event_id)
     key = check_deduplication_key(deduplication_key)
-    config = encode_bot_config({} if bot_config is None else bot_config)
+    config = b"{}" if bot_config is None else encode_bot_config(bot_config)
     body = b'{"deduplication_key":%b,"bot_config":%b}' % (_encode_text(key), config)
-    return SCHEDULE_BOT.request(id, body=merged(body, extra), deduplication_key=key, start=start_of(start_time))
+    if extra:
+        body = merged(body, extra)
+    start = math.inf if start_time is None else start_of(start_time)
+    return SCHEDULE_BOT.request(id, body=body, deduplication_key=key, start=start)
 
 
 def remove_request(event_id: str | UUID, start_time: datetime | str | None = None) -> Request[CalendarEvent]:

@@ -190,7 +190,7 @@ class LocalLane:
             return opens
         if (opens := self._tokens[priority].take(now)) > now:
             return opens
-        window.take()
+        window.in_flight += 1  # as `take` does, on the path of every call
         self._pace.admitted(now)
         return now
 
