@@ -111,8 +111,6 @@ class Window:
         """Record a response at `now`."""
         self.in_flight -= 1
         self._answered.append(now)
-        if self._answered[0] + self.per <= now:
-            self.taken(now)  # lets go of what is freed, as `opens` need not
 
     def lost(self, now: float, grace: float) -> None:
         """Record a request without a response at `now`: the server may count it up to `grace` seconds later."""
@@ -145,8 +143,6 @@ class Window:
 
     def opens(self, now: float, ceiling: int) -> float:
         """Return the time from which fewer than `ceiling` slots are in use; `inf` if it depends on a response."""
-        if self.in_flight + len(self._answered) + len(self._lost) < ceiling:
-            return now  # whether or not some of them are freed
         excess = self.taken(now) - ceiling
         if excess < 0:
             return now

@@ -15,42 +15,35 @@ class Tokens:
     will be one.
     """
 
-    __slots__ = ("_bucket", "_depth", "_full_at", "_interval", "_kept", "_reach")
+    __slots__ = ("_bucket", "_depth", "_full_at", "_kept", "_rate")
 
     def __init__(self, depth: int, rate: float) -> None:
         self._bucket = AsyncLimiter(depth, depth / rate)
         self._depth = depth
-        self._interval = 1 / rate
-        self._reach = (depth - 1) / rate
+        self._rate = rate
         self._full_at = 0.0
-        """When the bucket is full, if no token is taken: at most `reach` from now while it has a token."""
         self._kept = 0  # returned tokens
 
     def take(self, now: float) -> float:
         """Take a token and return `now`, or return when to try again."""
-        full_at = self._full_at
         if self._kept:
             self._kept -= 1
-        elif full_at - now > self._reach + AGAIN:
-            return full_at - self._reach
-        else:
-            # Every call runs this. `acquire` ends at once if the bucket has a token, otherwise it would wait.
-            acquiring = self._bucket.acquire()
-            try:
-                acquiring.send(None)
+        elif self._bucket.has_capacity():
+            try:  # noqa: SIM105  # faster than `suppress`, and every call runs this
+                self._bucket.acquire().send(None)
             except StopIteration:
-                pass
-            else:
-                acquiring.close()
-                return max(full_at - self._reach, now + AGAIN)
-        self._full_at = (full_at if full_at > now else now) + self._interval
+                pass  # with capacity, `acquire` ends without waiting
+        else:
+            return max(self.earliest(now, 1), now + AGAIN)
+        full_at = self._full_at
+        self._full_at = (full_at if full_at > now else now) + 1 / self._rate
         return now
 
     def earliest(self, now: float, tokens: int) -> float:
         """Return when there will be `tokens` tokens, if none is taken."""
-        return max(self._full_at, now) + (tokens - self._depth) * self._interval
+        return max(self._full_at, now) + (tokens - self._depth) / self._rate
 
     def give_back(self, now: float) -> None:
         """Return an unused token."""
         self._kept = 0 if self._full_at <= now else min(self._kept + 1, self._depth)
-        self._full_at -= self._interval
+        self._full_at -= 1 / self._rate
