@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 try:
-    from redis.asyncio import Redis
+    from redis.asyncio import Redis, RedisCluster
 except ImportError as _error:  # pragma: no cover
     raise ImportError("JobQueue needs the extra redis: pip install 'recall-async[redis]'") from _error
 
@@ -18,7 +18,7 @@ from .. import checks
 from ..bulk.actions import Action, Outcome
 from ..bulk.records import Result
 from ..errors import ConfigurationError
-from ..limits.redis.connect import redis_connect
+from ..limits.redis.connect import cluster_connect, is_cluster, redis_connect
 from ..session import MAX_OUTAGE, RecallSession
 from ..stopping import StopSignal
 from .chunks import chunks_of, digest_of, gathered, read_actions, soonest_first
@@ -37,7 +37,8 @@ _decode = msgspec.json.Decoder(Result).decode
 class JobQueue:
     """The jobs of one workspace in Redis, for one event loop. Any machine can submit and perform jobs.
 
-    - `client`: a `redis.asyncio.Redis`, which the caller closes; `from_url` creates and closes one.
+    - `client`: a `redis.asyncio.Redis` or `redis.asyncio.RedisCluster`, which the caller closes; `from_url` creates and
+      closes one. A client of `redis.asyncio.sentinel.Sentinel.master_for` follows the master.
     - `prefix`: the prefix of all keys.
     - `workspace`: the workspace's name, as in `RecallSession(workspace=...)`.
     - `lease`: seconds after which another worker gets the chunk of a dead one; the same for all workers.
@@ -50,7 +51,7 @@ class JobQueue:
 
     def __init__(
         self,
-        client: Redis,
+        client: Redis | RedisCluster,
         *,
         prefix: str = "recall",
         workspace: str = "default",
@@ -58,8 +59,8 @@ class JobQueue:
         deliveries: int = DELIVERIES,
         patience: float = 60.0,
     ) -> None:
-        if not isinstance(client, Redis):
-            raise checks.invalid("client", "a redis.asyncio.Redis", client)
+        if not isinstance(client, Redis | RedisCluster):
+            raise checks.invalid("client", "a redis.asyncio.Redis or redis.asyncio.RedisCluster", client)
         if not isinstance(prefix, str) or "{" in prefix or "}" in prefix:
             raise checks.invalid(
                 "prefix", "a text without braces, which say which node of a cluster a key is on", prefix
@@ -88,8 +89,13 @@ class JobQueue:
         patience: float = 60.0,
         **options: Any,
     ) -> JobQueue:
-        """Create a queue with its own connection to `redis://`, `rediss://` or `unix://`; `options` are redis-py's."""
-        client = redis_connect(url, **{"socket_timeout": 5.0, "socket_connect_timeout": 5.0, **options})
+        """Create a queue with its own connection.
+
+        `url` is `redis://`, `rediss://` or `unix://`, or that of a Redis Cluster or of Sentinels; see
+        `RedisQuotaStore.from_url`. `options` are redis-py's.
+        """
+        connect = cluster_connect if is_cluster(url) else redis_connect
+        client = connect(url, **{"socket_timeout": 5.0, "socket_connect_timeout": 5.0, **options})
         queue = cls(client, prefix=prefix, workspace=workspace, lease=lease, deliveries=deliveries, patience=patience)
         queue._owned = True
         return queue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 import time
 from collections.abc import Container, Iterable, Sequence
@@ -11,10 +12,21 @@ from importlib.resources import files
 from typing import Any, Literal, NamedTuple, TypeAlias
 from urllib.parse import quote, unquote
 
-from redis.asyncio import Redis
-from redis.exceptions import AuthenticationError, AuthorizationError, ConnectionError, RedisError, TimeoutError
+from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    ClusterError,
+    ConnectionError,
+    NoScriptError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
 
 from ..bulk.actions import Action, Status
+from ..limits.redis.failures import advice, unsettled
 from .chunks import NewChunk, read_actions
 from .contract import JobError, JobStatus, MissingJobError
 
@@ -57,16 +69,19 @@ class Chunk:
 class JobStore:
     """The jobs of one workspace. `patience`: seconds to wait during an outage of Redis."""
 
-    def __init__(self, client: Redis, prefix: str, workspace: str, patience: float) -> None:
+    def __init__(self, client: Redis | RedisCluster, prefix: str, workspace: str, patience: float) -> None:
         # The braces keep all keys of a workspace on one node of a cluster.
         self._stem = f"{prefix}:{{{quote(workspace, safe='')}/jobs}}:"
         self._stream = f"{self._stem}chunks"
         self._jobs = f"{self._stem}job:"
-        self._client = client
+        # A key that never exists. A cluster runs no script with it while the slot is being moved to another node, when a
+        # script could find one half of the keys here and create the other half anew.
+        self._never = f"{self._stem}never"
+        self._client: Any = client
         self._patience = patience
-        self._scripts = {name: client.register_script(_lua(name)) for name in SCRIPTS}
         order = _lua("order")
-        self._scripts |= {name: client.register_script(f"{order}\n{_lua(name)}") for name in ORDERED_SCRIPTS}
+        texts = {name: _lua(name) for name in SCRIPTS} | {name: f"{order}\n{_lua(name)}" for name in ORDERED_SCRIPTS}
+        self._scripts = {name: (text, hashlib.sha1(text.encode()).hexdigest()) for name, text in texts.items()}
 
     async def begin(self, name: str, digest: str, total: int, size: int) -> tuple[int, int]:
         """Begin or continue a job. Return its chunk size and the number of actions written so far."""
@@ -81,7 +96,7 @@ class JobStore:
 
     async def failed(self, name: str) -> list[tuple[int, bytes | str]]:
         """Return the failed and abandoned actions, with their numbers."""
-        client: Any = self._client
+        client = self._client
         found = await self._patiently(lambda: client.hgetall(f"{self._job(name)}:failed"), self._patience)
         return sorted((int(number), action) for number, action in found.items())
 
@@ -132,13 +147,13 @@ class JobStore:
 
     async def names(self) -> list[str]:
         """Return the names of all jobs, the earliest first."""
-        client: Any = self._client
+        client = self._client
         found = await self._patiently(lambda: client.zrange(f"{self._stem}names", 0, -1), self._patience)
         return [unquote(_text(name)) for name in found]
 
     async def forget(self, name: str) -> None:
         """Remove the name of an expired job from the list."""
-        client: Any = self._client
+        client = self._client
         await self._patiently(lambda: client.zrem(f"{self._stem}names", quote(name, safe="")), self._patience)
 
     async def cancel(self, name: str) -> None:
@@ -148,7 +163,7 @@ class JobStore:
 
     async def others_at_work(self, lease: float, mine: Container[str]) -> tuple[int, int]:
         """Return how many chunks are free or held, and how many of them are held by other consumers than `mine`."""
-        client: Any = self._client
+        client = self._client
 
         async def look() -> tuple[int, int]:
             held, start = 0, "-"
@@ -172,7 +187,7 @@ class JobStore:
     async def outcomes(self, name: str, first: int, count: int) -> list[bytes | str]:
         """Return the result lines of the finished ones among `count` actions from `first` on."""
         numbers = [str(number) for number in range(first, first + count)]
-        client: Any = self._client
+        client = self._client
         lines = await self._patiently(lambda: client.hmget(f"{self._job(name)}:outcomes", numbers), self._patience)
         return [line for line in lines if line is not None]
 
@@ -188,11 +203,17 @@ class JobStore:
         name: str = "",
         patience: float | None = None,
     ) -> Any:
-        run = self._scripts[script]
+        lua, sha = self._scripts[script]
+        words = len(keys) + 1, *keys, self._never, *arguments
+
+        async def run() -> Any:
+            try:
+                return await self._client.evalsha(sha, *words)
+            except NoScriptError:  # redis-py's own scripts would be loaded on all nodes of a cluster
+                return await self._client.eval(lua, *words)
+
         try:
-            return await self._patiently(
-                lambda: run(keys=keys, args=arguments), self._patience if patience is None else patience
-            )
+            return await self._patiently(run, self._patience if patience is None else patience)
         except RedisError as error:
             text = str(error)
             if "RECALLOTHER" in text:
@@ -203,7 +224,7 @@ class JobStore:
                 raise JobError(f"the job {name!r} was cancelled: submit it under another name") from None
             if "RECALLGONE" in text:
                 raise JobError(f"Redis has lost the job {name!r} while it was being written: submit it again") from None
-            raise JobError(f"Redis refuses what the jobs need: {error}") from error
+            raise JobError(f"Redis refuses what the jobs need: {advice(error)}") from error
 
     async def _patiently(self, run: Any, patience: float) -> Any:
         began, delay = time.monotonic(), 0.05
@@ -212,10 +233,19 @@ class JobStore:
                 return await run()
             except (AuthenticationError, AuthorizationError) as error:
                 raise JobError(f"Redis refuses the connection: {error}") from error
-            except (ConnectionError, TimeoutError, OSError) as error:
+            except (
+                ConnectionError,
+                TimeoutError,
+                OSError,
+                RedisClusterException,
+                ClusterError,
+                ResponseError,
+            ) as error:
+                if isinstance(error, ResponseError) and not unsettled(error):
+                    raise
                 if time.monotonic() - began + delay > patience:
                     raise JobError(
-                        f"Redis, where the jobs are, has not answered for {patience:g} s: {error}"
+                        f"Redis, where the jobs are, has not answered for {patience:g} s: {advice(error)}"
                     ) from error
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
             delay = min(1.0, delay * 2)
