@@ -124,5 +124,5 @@ def draw_failures(failures: Failures, *, err: bool) -> None:
 
 
 def _draws(stream: TextIO) -> bool:
-    """Whether this is a terminal that can be drawn on."""
+    """Return true for a terminal that can be drawn on."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"

@@ -98,7 +98,7 @@ class Job:
 
     @property
     def unfinished(self) -> bool:
-        """Whether actions are left that were not tried."""
+        """True if actions are left that were not tried."""
         return self.progress.finished != self.progress.total
 
     @property
