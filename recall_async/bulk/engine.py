@@ -181,10 +181,11 @@ class Engine:
         self._stop.set()
 
     def _on_stop(self) -> None:
-        """Cancel all tasks without a request in flight: a retry counts as beginning something."""
+        """Cancel all tasks without a request in flight, in an outage all: a retry counts as beginning something."""
         self._phase = Phase.STOPPED
+        away = self.outage() is not None  # then a probe may be in flight, and hang
         for task, item in self._tasks.items():
-            if item.call is None or not item.call.in_flight:
+            if away or item.call is None or not item.call.in_flight:
                 task.cancel()
         if self._reader is not None:
             self._reader.cancel()

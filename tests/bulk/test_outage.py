@@ -285,3 +285,19 @@ async def test_twenty_seconds_in_nine_hundred_actions(
     outcomes += await rest
     assert [outcome.status for outcome in outcomes] == ["done"] * 900
     assert len(weather.refused) <= 64 + 10 + outages.THRESHOLD
+
+
+async def test_stopped_while_a_probe_hangs(world: World, recall: RecallSession) -> None:
+    """Ctrl-C in an outage would wait for the timeout of the one request that tries whether the server is back."""
+    world.statuses = lambda asked: 503
+    run = recall.bulk([schedule(number) for number in range(20)])
+    job = asyncio.create_task(anext(run, None))
+    async with asyncio.timeout(20):
+        while world.answered < len(world.asked) or recall.outage() is None:  # noqa: ASYNC110  # nobody tells of it
+            await asyncio.sleep(0.01)
+        world.gate.clear()
+        asked = len(world.asked)
+        while len(world.asked) == asked:  # noqa: ASYNC110  # the server tells of arrivals only
+            await asyncio.sleep(0.01)
+    run.stop()
+    assert await asyncio.wait_for(job, 5) is None
