@@ -90,13 +90,13 @@ class Memory:
         """For each event that is in order: its key, its bot, and its start."""
         self._holders: dict[str, set[str]] = {}
         """For each key, the events that are in order."""
-        self.in_place = False
+        self.in_place: bool = False
         """True after the API was seen to change the key of an existing bot."""
         self.digests: dict[str, str] = {}
         """For each tagged bot that was listed or scheduled, the digest of its configuration."""
-        self.listed_at = -math.inf
+        self.listed_at: float = -math.inf
         """When the upcoming bots were listed last."""
-        self.listing = asyncio.Lock()
+        self.listing: asyncio.Lock = asyncio.Lock()
 
     def forget(self, before: datetime) -> None:
         """Forget events that started before `before`."""

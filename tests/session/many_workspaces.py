@@ -34,6 +34,7 @@ class Answer:
     """A response of aiohttp, as far as it is used."""
 
     status = 200
+    closed = True
     headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, content: bytes) -> None:

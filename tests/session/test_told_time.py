@@ -49,9 +49,11 @@ class Told:
 
     async def _send(self, attempt: Any, request: Any, *_: Any) -> Response:
         seconds, status, headers = self.answers.pop(0) if self.answers else (0.1, 200, {})
-        attempt._request = SimpleNamespace(response=self)
+        attempt.response = SimpleNamespace(status=None, headers={})
         await asyncio.sleep(seconds)
-        attempt.head(SimpleNamespace(status=status, headers=headers))
+        attempt.response = SimpleNamespace(status=status, headers=headers)
+        if status == 429:
+            attempt.on_429(headers)
         return Response(status, headers, msgspec.json.encode(EVENT | {"id": EVENT_ID}) if status < 300 else b"{}")
 
     def of(self, kind: type[E], call: int | None = None) -> list[E]:

@@ -23,7 +23,7 @@ from redis.asyncio import Redis
 from ...stopping import end_tasks
 from .failures import advice
 from .greeter import StateGreeter
-from .link import OUTAGE_TIMEOUT, RETRY_AT_MOST, RETRY_REFUSED, Link, Speaker
+from .link import OUTAGE_TIMEOUT, RETRY_AT_MOST, RETRY_REFUSED, Greeter, Link, Speaker
 from .memory import Known, Memory
 from .nodes import RETRY, Cluster, refuses
 from .scripts import Asking, Command, Keys
@@ -265,7 +265,7 @@ class NodeLink(Link):
         self._links = links
         self.address: Address = address
         self._node_greeter = NodeGreeter(links, self, memory, clock)
-        self.greeter = self._node_greeter
+        self.greeter: Greeter | None = self._node_greeter
 
     def review(self) -> None:
         """Report slots of quotas that have moved to this node."""

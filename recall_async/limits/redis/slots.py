@@ -119,8 +119,6 @@ class SlotMap:
     def _state(self) -> object:
         return self._owners, self.nodes, self._patched
 
-    __hash__ = None  # type: ignore[assignment]
-
     def owner(self, slot: int) -> Address | None:
         """Return the master of a slot."""
         return self._owners[slot]
