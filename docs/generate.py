@@ -97,6 +97,7 @@ class Terminal:
             "RECALL_API_KEY": sandbox.api_key,
             "TERM": "xterm-256color",
             "COLUMNS": str(COLUMNS),
+            "PATH": os.defpath,  # on which this program is not, so that commands to paste have no path of this machine
             "PYTHONPATH": str(DOCS.parent),
         }
         self._folder = folder
@@ -154,12 +155,12 @@ def examples(sandbox: RecallSandbox) -> dict[str, list[str]]:
     calendar = sandbox.snapshot()["calendars"][0]["id"]
     return {
         "events": ["events --from tomorrow --to +2d --limit 8"],
-        "schedule": [f'schedule {one} --bot-config \'{{"bot_name": "Notes"}}\''],
+        "schedule": [f'schedule {one} \\\n    --bot-config \'{{"bot_name": "Notes"}}\''],
         "event": [f"event {one} --json | cut -c -76"],
         "remove": [f"remove {one}"],
         "calendars list": ["calendars"],
         "calendars get": [f"calendars get {calendar}"],
-        "actions": ["actions --policy policy.toml --from tomorrow | head -2 | cut -c -76"],
+        "actions": ["actions --policy policy.toml --from tomorrow \\\n    | head -2 | cut -c -76"],
         "plan": ["plan --policy policy.toml --out plan.json"],
         "apply": ["apply plan.json --results applied.jsonl"],
         "sync": ["sync --policy policy.toml"],
@@ -244,6 +245,7 @@ async def bot_in_a_call(sandbox: RecallSandbox) -> str:
 
 def run(terminal: Terminal, command: str) -> str:
     """The screen of a command, which may be followed by others of the shell."""
+    assert max(map(len, f"$ recall-async {command}".splitlines())) <= COLUMNS, command
     first, *others = command.replace("\\\n", " ").split(" | ")
     stop_after = "Ctrl-C ends it" if first.startswith("sandbox") else None
     text = terminal.run(f"recall-async {first}", stop_after=stop_after) if not others else ""
