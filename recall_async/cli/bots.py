@@ -18,6 +18,7 @@ from .connection import Connection, connection_options
 from .interrupt import run
 from .listing import limit_option, print_all, say_count
 from .status import Status
+from .streams import forgive_output
 from .text import fitted, json_option, line, moment, print_card, print_json, say
 from .when import When
 
@@ -119,7 +120,9 @@ def leave(connection: Connection, bot_id: UUID, yes: bool, as_json: bool) -> Sta
         async with session as recall:
             return await recall.bots.leave_call(bot_id)
 
-    _print(run(end()), as_json)
+    left = run(end())
+    forgive_output()
+    _print(left, as_json)
     return Status.DONE
 
 

@@ -19,6 +19,7 @@ from .interrupt import run
 from .listing import limit_option, print_all, say_count
 from .removals import Limit, TooManyRemovals, may_remove, removal_options
 from .status import Status
+from .streams import forgive_output
 from .text import columns, fitted, json_option, line, moment, print_card, print_json, say
 
 if TYPE_CHECKING:
@@ -99,7 +100,9 @@ def create(connection: Connection, as_json: bool, **fields: Any) -> None:
             raise click.UsageError(
                 f"no {name.replace('_', ' ')}: use --{name.replace('_', '-')}-file, or set RECALL_{name.upper()}"
             )
-    _print(_call(connection, lambda recall: recall.calendars.create(**given)), as_json)
+    created = _call(connection, lambda recall: recall.calendars.create(**given))
+    forgive_output()
+    _print(created, as_json)
 
 
 @calendars.command("update")
@@ -112,7 +115,9 @@ def update(connection: Connection, calendar_id: UUID, as_json: bool, **fields: A
     given = _with_secrets(fields)
     if not given:
         raise click.UsageError("nothing to change: give at least one field")
-    _print(_call(connection, lambda recall: recall.calendars.update(calendar_id, **given)), as_json)
+    updated = _call(connection, lambda recall: recall.calendars.update(calendar_id, **given))
+    forgive_output()
+    _print(updated, as_json)
 
 
 @calendars.command("delete")

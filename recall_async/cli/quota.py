@@ -13,6 +13,7 @@ from ..operations import OPERATIONS, QUOTA_PERIOD
 from .command import Command
 from .connection import Connection, connection_options
 from .interrupt import run
+from .streams import forgive_output
 from .text import duration, json_option, line, print_json
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ async def _resume(url: str, prefix: str, workspace: str, *, as_json: bool) -> No
     from ..limits.redis import RedisQuotaStore
 
     ended = await RedisQuotaStore.from_url(url, prefix=prefix).resume(workspace)
+    forgive_output()
     if as_json:
         print_json({name: round(seconds, 3) for name, seconds in ended.items()})
     elif ended:

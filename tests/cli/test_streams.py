@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,35 @@ def test_job_whose_output_fails(start, write_actions, tmp_path: Path, recall_san
     assert process.returncode == 0, told
     if streams == ("stdout",):
         assert "Standard output cannot be written: No space left" in told
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_change_whose_output_fails(
+    start, run, environment: dict[str, str], recall_sandbox: RecallSandbox, options: tuple[str, ...]
+) -> None:
+    """A script would repeat a change that was made, because what is printed of it does not fit on a disk."""
+    soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+    snapshot = recall_sandbox.snapshot()
+    events = [e for e in snapshot["events"] if e["start_time"] > soon and e["meeting_url"] and not e["is_deleted"]]
+    event, calendar = min(events, key=lambda e: e["start_time"]), snapshot["calendars"][0]["id"]
+    bot = json.loads(run("schedule", event["id"], "--json").stdout)["bots"][0]["bot_id"]
+    begins = datetime.fromisoformat(event["start_time"])
+    recall_sandbox.advance((begins - datetime.now(UTC)).total_seconds() + 60)
+    environment |= {"RECALL_OAUTH_CLIENT_SECRET": "secret", "RECALL_OAUTH_REFRESH_TOKEN": "token"}
+    other = max(events, key=lambda e: e["start_time"])["id"]
+    for change in (
+        ("calendars", "create", "--platform", "google_calendar", "--oauth-client-id", "client"),
+        ("calendars", "update", calendar, "--webhook-url", "https://notes.example/hooks"),
+        ("bots", "leave", bot),
+        ("schedule", other),
+        ("remove", other),
+    ):
+        with open("/dev/full", "w") as full:
+            process = start(*change, *options, stdout=full)
+            _, told = process.communicate(timeout=20)
+        assert (process.returncode, told.count("\n")) == (0, 1), (change, told)
+        assert told.startswith("Standard output cannot be written: No space left"), change
 
 
 def test_closed_output(environment: dict[str, str]) -> None:

@@ -114,6 +114,18 @@ def test_command_ends_a_pause(shared_redis: RedisProcess, prefix: str) -> None:
     assert CliRunner().invoke(app, options).exit_code == 2
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+def test_pause_that_ended_without_a_word(shared_redis: RedisProcess, prefix: str) -> None:
+    """A script would take a pause that ended for one that did not, because what is printed does not fit on a disk."""
+    asyncio.run(use(shared_redis.url, prefix))
+    options = ["--resume", "--prefix", prefix, "--workspace", "w", "--redis", shared_redis.url]
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "recall_async", "quota", *options]
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr.count("\n")) == (0, 1), ended.stderr
+    assert CliRunner().invoke(app, ["quota", *options]).stdout == "no operation of workspace w was paused\n"
+
+
 @pytest.mark.recall_sandbox(events=5)
 def test_commands_share_it(shared_redis: RedisProcess, prefix: str, recall_sandbox: RecallSandbox) -> None:
     """A command beside a web backend would count for itself, and both would meet 429s."""
