@@ -10,7 +10,7 @@ from redis import Redis
 
 from recall_async import Quota
 from recall_async.limits.contract import Ending
-from recall_async.limits.promise import Promise
+from recall_async.limits.promise import OPENING, Promise
 from recall_async.limits.redis.scripts import Keys
 from recall_async.limits.window import Window
 from tests.redis.moved_clock import Clock, Process
@@ -102,3 +102,28 @@ def test_slots_that_bulk_leaves_are_there(shared_redis: RedisProcess, prefix: st
                 person.answered(*slot)
         assert refused <= 1
         assert counted + calls >= 0.93 * 60 * 10
+
+
+def test_job_of_several_processes_begins_with_a_few_requests(shared_redis: RedisProcess, prefix: str) -> None:
+    """Would send half a window at once, or a request more with each ask, to a server whose window others have filled; or
+    hold up greedy jobs, interactive calls, and a job whose killed processes have lost slots."""
+    with Redis(port=shared_redis.port) as client:
+        clock, quota = Clock(client), Quota(600, 60.0)
+        processes = [Process(clock, Keys(prefix, "w", "o"), f"p{place}", quota) for place in range(3)]
+
+        def ask_all() -> list[tuple[Process, int]]:
+            return [(each, number) for _ in range(8) for each in processes for number in each.ask(0, 300)]
+
+        for _ in range(2):
+            flying = ask_all()
+            assert len(flying) == OPENING
+            for each, number in flying[:5]:
+                each.answered(number)
+            assert len(ask_all()) == 2 * 5  # the place of each, and one more
+            assert len(processes[0].ask(40)) == 40
+            assert not ask_all()
+            clock.advance(0.11)
+            assert len(ask_all()) == 1
+            clock.advance(300.0)  # all slots are free, and no response is left of the last window
+        greedy = Process(clock, Keys(prefix, "greedy", "o"), "p", Quota(600, 60.0, 600))
+        assert sum(len(greedy.ask(0, 300)) for _ in range(20)) == quota.limit - quota.reserved

@@ -204,11 +204,15 @@ if bulk > granted_bulk and math.max(held, paused, next_turn, urgent) <= now and 
     -- Slots in use count as not freed, and so do lost ones until the last window of their lease.
     local answered = call('ZCOUNT', slots, younger, string.format('%.0f', now + span))
     local room = allowed + answered + ROUNDING
-    -- A careful start: others may have used the API's window unseen; see promise.py. One slot at a time is always allowed,
-    -- because lost slots are not told from those in flight.
-    allowed = math.min(allowed, room - rho * nominal, math.max(1, <OPENING> + 2 * answered - taken))
+    -- A careful start: others may have used the API's window unseen; see promise.py. Lost slots are not told from those in
+    -- flight, so beyond these, one slot is allowed in each interval of the quota.
+    local places = <OPENING> + 2 * answered - taken
+    if places < 1 and now >= last + interval then
+      places = 1
+    end
+    allowed = math.min(allowed, room - rho * nominal, places)
     if allowed < 1 then
-      allowed_at = now + 100000  -- a response must come first
+      allowed_at = math.max(last + interval, now + 100000)  -- or when a response comes
     end
     local head = call('LINDEX', promise, 0)
     local at, number
