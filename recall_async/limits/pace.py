@@ -1,9 +1,10 @@
 """The slower pace after a `429` that the lane's own window cannot explain: another client uses the quota.
 
 *Where it begins.* The requests that the server accepted from the lane in the last window are the lane's share of the
-quota, give or take their square root. The pace begins `DOUBT` square roots below it. The requests are spread evenly: a
-limit on slots alone would send them in bursts that collide with the other clients' bursts. For the same reason, clients
-that got the same `429` resume at different times.
+quota, give or take their square root. The pace begins `DOUBT` square roots below it, but not below `FLOOR` at the first
+`429`: only more of them prove that there is a crowd. The requests are spread evenly: a limit on slots alone would send
+them in bursts that collide with the other clients' bursts. For the same reason, clients that got the same `429` resume
+at different times.
 
 *How it grows.* By `GROWTH` in the first window without a `429`. If none comes for `CAUTION` seconds more, others have
 left: then it is multiplied by `RECOVERY` in each window, so that the last clients of a crowd do not crawl. At the full
@@ -12,7 +13,8 @@ quota it stays for another window before the lane sends freely again.
 *A lane that has just begun* was granted few requests in the last window, but could have been granted more. It estimates
 from `Retry-After`, which tells the age of the oldest request in the server's window, how many it would have got if it
 had begun then. If it was granted none, and bulk calls wait, then most likely the window is full of requests of the same
-job before a restart: it continues at the pace at which a full window is freed.
+job before a restart: it continues at the pace at which a full window is freed. Without bulk calls, a web backend was
+restarted, or others are at work: it continues at `FRESH`.
 
 This module reads no clock and does no I/O: times are parameters, in seconds, and never decrease.
 """
@@ -29,8 +31,12 @@ LONGEST_USUAL_PAUSE = 3600.0
 """A pause of more seconds is logged as an error."""
 DOUBT = 0.5
 """How far below the share the pace begins, in square roots of its requests per window; half of the share at most."""
-FLOOR = 0.5
-"""The slowest pace, in requests per window."""
+FLOOR = 0.02
+"""The slowest pace after a first `429`, as a share of the quota: a lane that sent little must not wait for minutes."""
+FRESH = 0.25
+"""The share of the quota with which a lane continues that had just begun, and was granted nothing."""
+LEAST = 0.5
+"""The slowest pace of all, in requests per window: while the pace is reduced, further `429`s halve the floor."""
 GROWTH = 1.15
 """The factor by which the pace grows in the first window."""
 CAUTION = 8.0
@@ -117,8 +123,11 @@ class Pace:
                 granted *= oldest / busy
             elif bulk:
                 granted = self._full
-        granted = min(granted, self.rate(now), self._full)
+            elif self._base is math.inf:
+                granted = FRESH * self._full
+        current = self.rate(now)
+        granted = min(granted, current, self._full)
         share = granted * max(0.5, 1 - DOUBT / math.sqrt(granted * self._per))
-        self._base = max(share, FLOOR / self._per)
+        self._base = max(share, min(FLOOR * self._full, current / 2), LEAST / self._per)
         self._since = resume
         self.next = max(self.next, resume + jitter * min(1 / self._base, CAUTION))

@@ -296,5 +296,7 @@ def test_scripts_know_the_same_pace() -> None:
     for script in (ACQUIRE, PAUSE, USAGE):
         assert f"base * {pace.GROWTH!r} ^ slowly * {pace.RECOVERY!r} ^ " in script.text
         assert f"1 + {pace.CAUTION * 1e6:.0f} / per" in script.text
-    assert f"1 - {pace.DOUBT!r} / math.sqrt(granted * per)), {pace.FLOOR!r} / per)" in PAUSE.text
+    assert f"1 - {pace.DOUBT!r} / math.sqrt(granted * per)), floor, {pace.LEAST!r} / per)" in PAUSE.text
+    assert f"local floor = {pace.FLOOR!r} * full" in PAUSE.text
+    assert f"granted = {pace.FRESH!r} * full" in PAUSE.text
     assert all(not re.search("<[A-Z_]+>", script.text) for script in (ACQUIRE, SETTLE, PAUSE, USAGE, MARK, RESUME))

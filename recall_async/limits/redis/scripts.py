@@ -38,6 +38,8 @@ def microseconds(seconds: float) -> int:
 _CONSTANTS = {
     "DOUBT": pace.DOUBT,
     "FLOOR": pace.FLOOR,
+    "FRESH": pace.FRESH,
+    "LEAST": pace.LEAST,
     "GROWTH": pace.GROWTH,
     "CAUTION": microseconds(pace.CAUTION),
     "RECOVERY": pace.RECOVERY,

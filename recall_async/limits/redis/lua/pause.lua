@@ -40,10 +40,16 @@ else
       granted = granted * oldest / busy
     elseif bulk_at * SECOND > now - per then
       granted = full  -- most likely requests of the same job before a restart
+    elseif not rate then
+      granted = <FRESH> * full
     end
   end
   granted = math.min(granted, rate or full)
-  base = math.max(granted * math.max(0.5, 1 - <DOUBT> / math.sqrt(granted * per)), <FLOOR> / per)
+  local floor = <FLOOR> * full
+  if rate then
+    floor = math.min(floor, rate / 2)
+  end
+  base = math.max(granted * math.max(0.5, 1 - <DOUBT> / math.sqrt(granted * per)), floor, <LEAST> / per)
   since, next_turn = resume, math.max(next_turn, resume + jitter * math.min(1 / base, <CAUTION>))
 end
 if now >= seen - SECOND then  -- otherwise acquire.lua must first handle the clock that was set back
