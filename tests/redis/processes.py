@@ -14,6 +14,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from tests.redis.cluster import ClusterProcess
+from tests.redis.sentinels import Watched
 from tests.redis.server import RedisProcess
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +24,7 @@ SLOTS = "recall:{w/calendar_events.schedule_bot}:slots"
 class Worker:
     """A `tests.redis.worker`."""
 
-    def __init__(self, redis: RedisProcess | ClusterProcess, base_url: str, *options: str) -> None:
+    def __init__(self, redis: RedisProcess | ClusterProcess | Watched, base_url: str, *options: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.redis.worker", "--redis", redis.url, "--base-url", base_url, *options],
             cwd=ROOT,
