@@ -18,7 +18,7 @@ from .events import read_config
 from .interrupt import run
 from .streams import reader_gone
 from .text import print_json, say
-from .when import When
+from .when import When, check_range
 
 if TYPE_CHECKING:
     from ..models import Calendar, CalendarEvent
@@ -57,6 +57,7 @@ def actions(
     """
     if policy is not None and bot_config is not None:
         raise click.UsageError("--bot-config cannot be used with --policy, which has a bot_config of its own")
+    check_range(start, end)
     from ..sync.policy import RecordingPolicy
 
     rules = None if policy is None else RecordingPolicy.from_toml(policy)

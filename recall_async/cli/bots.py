@@ -20,7 +20,7 @@ from .listing import limit_option, print_all, say_count
 from .status import Status
 from .streams import forgive_output
 from .text import fitted, json_option, line, moment, print_card, print_json, say
-from .when import When
+from .when import When, check_range
 
 if TYPE_CHECKING:
     from ..bot_models import Bot
@@ -64,6 +64,7 @@ def list_(
 
     With --json, one bot per line.
     """
+    check_range(join_at_after, join_at_before)
     session = connection.session()
     pairs = dict(_pair(text) for text in metadata)
 

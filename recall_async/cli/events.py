@@ -20,7 +20,7 @@ from .interrupt import run
 from .listing import limit_option, print_all, say_count
 from .streams import forgive_output
 from .text import columns, fitted, json_option, line, moment, print_card, print_json
-from .when import When
+from .when import When, check_range
 
 if TYPE_CHECKING:
     from ..bot_models import Bot
@@ -62,6 +62,7 @@ def events(
 
     With --json, one event per line, as `recall-async actions` reads them.
     """
+    check_range(start_time__gte, start_time__lte)
     session = connection.session()
 
     async def show() -> int:

@@ -116,5 +116,6 @@ def plan(ctx: click.Context, connection: Connection, planning: Planning, out: Pa
     else:
         print_plan(made)
         if out is not None and made:
-            say(f"To apply the plan:\n  {following_command(ctx, 'apply', str(out))}")
+            history = () if planning.history is None else ("--history", str(planning.history))
+            say(f"To apply the plan:\n  {following_command(ctx, 'apply', str(out), *history)}")
     return Status.CHANGES if made else Status.DONE

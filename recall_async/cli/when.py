@@ -33,13 +33,31 @@ class When(_Datetime):
             return value
         text = str(value).strip()
         try:
-            return _moment(text, datetime.now(UTC), end=self._end)
+            return _moment(text, _now(ctx), end=self._end)
         except (ValueError, OverflowError):
             self.fail(
                 f"must be a time such as 2026-11-27, tomorrow, +2d or 2026-11-27T18:30:00Z, got {text!r:.80}",
                 param,
                 ctx,
             )
+
+
+def check_range(start: datetime | None, end: datetime | None) -> None:
+    """Check that `--to` is not before `--from`, where both are given. Raises `click.UsageError`."""
+    if start is not None and end is not None and end < start:
+        raise click.UsageError(f"--to must be after --from, got {_text(end)}, which is before {_text(start)}")
+
+
+def _text(when: datetime) -> str:
+    return f"{when:%Y-%m-%dT%H:%M:%S}Z"
+
+
+def _now(ctx: click.Context | None) -> datetime:
+    """Return the current time, the same for all options of a command."""
+    now = datetime.now(UTC)
+    if ctx is not None:
+        now = ctx.meta.setdefault("recall_async.now", now)
+    return now
 
 
 def _moment(text: str, now: datetime, *, end: bool) -> datetime:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from .. import checks
-from ..errors import ConfigurationError
 from ..operations import OPERATIONS, OTHER, OTHER_LIMIT, QUOTA_PERIOD
 
 PROMISED_AT_MOST = 0.9
@@ -93,7 +92,7 @@ class Quota:
     def scaled(self, factor: float) -> Quota:
         """Return this quota with `factor` times the requests, for workspaces whose limits the provider raised."""
         if not 0 < factor < math.inf:
-            raise ConfigurationError(f"a quota cannot be scaled by {factor!r}")
+            raise checks.invalid("factor", "a finite number above 0", factor)
 
         def times(requests: int | None) -> int | None:
             return None if requests is None else max(1, math.floor(requests * factor))
@@ -113,7 +112,7 @@ def check_quotas(quotas: Mapping[str, Quota] | None) -> dict[str, Quota]:
     named = dict(quotas or {})
     for name, quota in named.items():
         if name not in OPERATIONS and name != OTHER:
-            raise ConfigurationError(f"no operation is called {name!r}; there are {', '.join(OPERATIONS)}")
+            raise checks.invalid("an operation in quotas", f"one of {', '.join([*OPERATIONS, OTHER])}", name)
         if not isinstance(quota, Quota):
-            raise ConfigurationError(f"quotas[{name!r}] is {quota!r}: write Quota(limit, per)")
+            raise checks.invalid(f"quotas[{name!r}]", "a Quota(limit, per)", quota)
     return named

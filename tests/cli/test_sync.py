@@ -57,6 +57,8 @@ def test_the_command_that_a_plan_prints_works_when_pasted(
     stored, key = str(tmp_path / "my plan.json"), tmp_path / "key file"
     key.write_text(recall_sandbox.api_key)
     options = ("--api-key-file", str(key), "--quota-scale", "20", "--workspace", "it's ours", "--trust-env", "-vv")
+    history = tmp_path / "my history.jsonl"
+    options += ("--history", str(history))
     _, told = start("plan", "--policy", policy, "--out", stored, *options).communicate(timeout=30)
     command = told.partition("To apply the plan:\n  ")[2].strip()
     for option in options[:6:2]:
@@ -66,6 +68,7 @@ def test_the_command_that_a_plan_prints_works_when_pasted(
     shell = {**bare, "PYTHONPATH": str(Path(recall_async.__file__).parents[1])}
     subprocess.run(command, shell=True, cwd="/", env=shell, capture_output=True, timeout=60, check=True)
     assert accepted(recall_sandbox) == Plan.from_json(Path(stored).read_text()).requests > 40
+    assert history.stat().st_size > 0
 
 
 def test_applying_again_sends_nothing(run, policy: str, tmp_path: Path, recall_sandbox: RecallSandbox) -> None:

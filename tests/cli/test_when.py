@@ -52,3 +52,14 @@ def test_what_is_no_moment(text: str) -> None:
     """A typing error would be sent to the API, or end in a traceback."""
     with pytest.raises(click.BadParameter, match=r"must be a time such as 2026-11-27, tomorrow, \+2d"):
         When().convert(text, None, None)
+
+
+@pytest.mark.recall_sandbox(events=5)
+@pytest.mark.parametrize("command", ["events", "bots", "actions"])
+def test_range_without_a_moment(run, command: str) -> None:
+    """An empty list, with exit status 0, would look as if there were no events."""
+    refused = run(command, "--from", "+2d", "--to", "-1h")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "--to must be after --from, got 2" in refused.stderr
+    for same in ("now", "today", "+1h", "2026-11-27T18:30:00Z"):
+        assert run(command, "--to", same, "--from", same).exit_code == 0

@@ -42,5 +42,5 @@ def test_scaled_keeps_the_shape() -> None:
 @pytest.mark.parametrize("factor", [0, -1, math.inf, math.nan])
 def test_factors_that_make_no_quota(factor: float) -> None:
     """Would divide by zero, or let everything go."""
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ConfigurationError, match="factor must be a finite number above 0, got "):
         Quota(600, 60.0).scaled(factor)
