@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import AsyncIterator
 
 import pytest
+from click.testing import CliRunner
 from redis.asyncio import Redis, RedisCluster
 
 from recall_async import Quota, QuotaStoreUnavailableError
+from recall_async.cli.app import app
 from recall_async.limits.redis import RedisQuotaStore
 from recall_async.limits.redis.scripts import Keys
 from recall_async.limits.redis.slots import slot_of
+from recall_async.operations import OPERATIONS
 from tests.redis.cluster import ClusterProcess, ask, half_moved, until
 from tests.redis.opened import OPERATION, OpenLane, answered, impatient, opened
 from tests.redis.server import RedisProcess
@@ -226,3 +230,31 @@ async def test_keys_have_the_same_slot_everywhere(cluster: ClusterProcess) -> No
         for workspace in ("w", "a b", "ä{}/", "x" * 200):
             key = Keys("recall", workspace, OPERATION).slots
             assert await client.execute_command("CLUSTER", "KEYSLOT", key) == slot_of(key)  # type: ignore[no-untyped-call]
+
+
+def test_the_command_line_shows_a_quota_of_the_cluster(cluster: ClusterProcess, prefix: str) -> None:
+    """Would know the URLs of clusters in the library only, or ask one node for all quotas."""
+
+    async def use() -> None:
+        async with opened(cluster.url, prefix=prefix) as start:
+            await answered(start(QUOTA))
+
+    asyncio.run(use())
+    options = ["--redis", cluster.url, "--prefix", prefix, "--workspace", "w"]
+    shown = CliRunner().invoke(app, ["quota", *options, "--json"])
+    assert shown.exit_code == 0, shown.output
+    document = json.loads(shown.stdout)
+    assert document[OPERATION]["taken"] == 1
+    assert set(document) == set(OPERATIONS)
+    assert CliRunner().invoke(app, ["quota", *options, "--resume"]).stdout == "no operation of workspace w was paused\n"
+    jobs = CliRunner().invoke(app, ["jobs", "list", *options, "--json"])
+    assert (jobs.exit_code, jobs.stdout) == (0, "[]\n")
+
+
+@pytest.mark.parametrize("command", [["quota"], ["jobs", "list"]])
+def test_the_command_line_refuses_a_wrong_url(command: list[str]) -> None:
+    """Would end in a traceback, or show the password."""
+    result = CliRunner().invoke(app, [*command, "--redis", "redis+cluster://user:hunter2@one/1"])
+    assert result.exit_code == 2
+    assert "only database 0" in result.stderr
+    assert "hunter2" not in result.output

@@ -34,6 +34,7 @@ SENTINEL_TIMEOUT = 0.5
 
 _SCHEME = re.compile(r"(rediss?)\+(cluster|sentinel)://", re.IGNORECASE)
 _HOST = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%]+)\]|(?P<host>[^\s:,@/\[\]]+))(?::(?P<port>\d{1,5}))?")
+_QUOTED = "the password has characters that must be quoted as %XX"
 _OF_NODES = {"host", "port", "path", "db", "startup_nodes", "connection_class", "max_connections"}
 _NOT_OF_CONNECTIONS = {"max_connections", "connection_class", "response_callbacks", "redis_connect_func", "retry"} | {
     "parser_class", "himport_registry", "event_dispatcher", "maint_notifications_config",
@@ -75,8 +76,10 @@ def redis_connect(url: str, **options: Any) -> Redis:
             raise ConfigurationError("the URL of a Redis Cluster must be used with a store or a queue")
         pool: Any = client.connection_pool
         pool.make_connection()
+    except ConfigurationError:
+        raise
     except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"Redis cannot be connected to like this: {error}") from None
+        raise _explained("Redis", error) from None
     return client
 
 
@@ -128,21 +131,28 @@ def cluster_connect(url: str, **options: Any) -> RedisCluster:
         node: Any = nodes[0]
         type(node)(node.host, node.port, **client.connection_kwargs).acquire_connection()
     except (ValueError, TypeError, OSError, RedisClusterException) as error:
-        raise ConfigurationError(f"the Redis Cluster cannot be connected to like this: {error}") from None
+        raise _explained("the Redis Cluster", error) from None
     return client
+
+
+def _explained(what: str, error: Exception) -> ConfigurationError:
+    if str(error).startswith("Port "):  # it shows what follows a colon, such as the beginning of a password
+        return ConfigurationError(f"the port in the URL must be a number up to 65535, or {_QUOTED}")
+    return ConfigurationError(f"{what} cannot be connected to like this: {error}")
 
 
 def _cluster_place(url: str) -> Place:
     place = _place(url)
     if place is None or place.kind != "cluster":
         raise ConfigurationError("the URL must begin with redis+cluster:// or rediss+cluster://")
-    if place.path.strip("/") not in ("", "0"):
+    databases = [value for name, value in parse_qsl(place.query) if name == "db"]
+    if any(db not in ("", "0") for db in (place.path.strip("/"), *databases)):
         raise ConfigurationError("the URL of a Redis Cluster must not name a database: a cluster has only database 0")
     return place
 
 
 def _sentinel_connect(place: Place, options: dict[str, Any]) -> Redis:
-    service, _, db = place.path.strip("/").partition("/")
+    service, _, db = place.path.removeprefix("/").removesuffix("/").partition("/")
     if not service:
         raise ConfigurationError(
             "the URL of Sentinels must name the service, as in redis+sentinel://host:26379/service"
@@ -192,6 +202,8 @@ class _SentinelPool(SentinelConnectionPool):
 def _place(url: str) -> Place | None:
     """Return what the URL of a cluster or of Sentinels says; `None` for another URL. Errors do not show passwords."""
     scheme = _SCHEME.match(url) if isinstance(url, str) else None
+    if isinstance(url, str) and "#" in url:
+        raise ConfigurationError("the URL must not contain #: in a password, it must be quoted as %23")
     if scheme is None:
         return None
     rest, _, query = url[scheme.end() :].partition("?")
@@ -204,9 +216,10 @@ def _place(url: str) -> Place | None:
         port = int((host and host["port"]) or (26379 if kind == "sentinel" else 6379))
         if host is None or not 0 < port < 65536:
             # Without the text, which may be part of a password with an unquoted slash.
+            example = "host:26379,host2:26379/service" if kind == "sentinel" else "host:6379,host2:6379"
             raise ConfigurationError(
-                f"the URL must have hosts separated by commas, as in {scheme[0].lower()}host:6379,host2:6379: host "
-                f"{number} is not valid, or the password has characters that must be quoted as %XX"
+                f"the URL must have hosts separated by commas, as in {scheme[0].lower()}{example}: "
+                f"host {number} is not valid, or {_QUOTED}"
             )
         found.append(Address(unquote(host["six"] or host["host"]), port))
     return Place(scheme[1].lower() == "rediss", kind, found, user + at, slash + path, query)
