@@ -1,4 +1,4 @@
-"""Ten clients that know nothing of each other, on one quota, at one and a half times what it grants.
+"""Clients, by default ten, that know nothing of each other, on one quota, at one and a half times what it grants.
 
 The set-up of "Rethinking HTTP API Rate Limiting: A Client-Side Approach", https://arxiv.org/abs/2510.04516.
 """
@@ -51,13 +51,15 @@ class Crowd(NamedTuple):
     """Until the last one was accepted."""
 
 
-def arrivals(pattern: str, limit: int, per: float, windows: float, seed: int) -> list[list[float]]:
+def arrivals(
+    pattern: str, limit: int, per: float, windows: float, seed: int, members: int = CLIENTS
+) -> list[list[float]]:
     """For each client, the seconds at which its requests come."""
     random = Random(seed)
     size = BURST if pattern == "bursts" else 1
-    rate = DEMAND * limit / per / CLIENTS / size
+    rate = DEMAND * limit / per / members / size
     clients = []
-    for _ in range(CLIENTS):
+    for _ in range(members):
         times, now = list[float](), random.expovariate(rate)
         while now < windows * per:
             times += [now] * size
@@ -82,9 +84,11 @@ async def arrive(times: list[list[float]], clients: list[Callable[[], Awaitable[
     return now() - began
 
 
-async def _simulated(strategy: Strategy, pattern: str, limit: int, per: float, windows: float, seed: int) -> Crowd:
+async def _simulated(
+    strategy: Strategy, pattern: str, limit: int, per: float, windows: float, seed: int, members: int, delay: float
+) -> Crowd:
     random = Random(seed)
-    server = Server(limit, per, random)
+    server = Server(limit, per, random, delay)
 
     def client() -> Callable[[], Awaitable[object]]:
         if strategy is None:
@@ -98,11 +102,20 @@ async def _simulated(strategy: Strategy, pattern: str, limit: int, per: float, w
             await asyncio.sleep(backoff.delay(attempt, reply.retry_after, random))
             attempt += 1
 
-    times = arrivals(pattern, limit, per, windows, seed)
-    seconds = await arrive(times, [client() for _ in range(CLIENTS)])
+    times = arrivals(pattern, limit, per, windows, seed, members)
+    seconds = await arrive(times, [client() for _ in range(members)])
     return Crowd(sum(map(len, times)), len(server.rejected), seconds)
 
 
-def simulate(strategy: Strategy, pattern: str, limit: int, per: float, windows: float, seed: int) -> Crowd:
-    """The same in virtual time, behind a network with 0 to 200 ms of delay each way; it follows from the seed."""
-    return in_virtual_time(_simulated(strategy, pattern, limit, per, windows, seed))
+def simulate(
+    strategy: Strategy,
+    pattern: str,
+    limit: int,
+    per: float,
+    windows: float,
+    seed: int,
+    members: int = CLIENTS,
+    delay: float = 0.2,
+) -> Crowd:
+    """The same in virtual time, behind a network with up to `delay` seconds each way; it follows from the seed."""
+    return in_virtual_time(_simulated(strategy, pattern, limit, per, windows, seed, members, delay))
