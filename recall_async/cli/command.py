@@ -14,6 +14,8 @@ from ..errors import ConfigurationError
 from .text import printable
 
 CONNECTION = "Connection options"
+_OTHER_NAMES = {"url": "redis"}
+"""Parameters of the library, by the names of their options."""
 
 
 class ConnectionOption(click.Option):
@@ -100,8 +102,9 @@ def _in_words_of(ctx: click.Context, message: str) -> str:
     for parameter in ctx.command.params:
         if name is not None and parameter.name is not None and _plain(parameter.name) == _plain(name[0]):
             variable = f"RECALL_{_plain(parameter.name).upper()}"
-            if not ctx.params.get(parameter.name) and variable in os.environ:
-                shown = variable
+            variables = [each for each in (variable, f"{variable}_URL") if each in os.environ]
+            if not ctx.params.get(parameter.name) and variables:
+                shown = variables[0]
             else:
                 shown = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.make_metavar(ctx)
             return shown + message[name.end() :]
@@ -109,4 +112,4 @@ def _in_words_of(ctx: click.Context, message: str) -> str:
 
 
 def _plain(name: str) -> str:
-    return name.removesuffix("_file")
+    return _OTHER_NAMES.get(name, name).removesuffix("_file")

@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 import click
 
 from .. import checks
-from ..errors import ConfigurationError
 from .command import ConnectionOption
 
 if TYPE_CHECKING:
@@ -94,10 +93,7 @@ class Connection:
             return None
         from ..limits.redis import RedisQuotaStore
 
-        try:
-            store = RedisQuotaStore.from_url(self.redis, prefix=self.prefix)
-        except ConfigurationError as error:
-            raise click.BadParameter(str(error), param_hint="--redis") from None
+        store = RedisQuotaStore.from_url(self.redis, prefix=self.prefix)
         if self.timeout is not None and self.timeout > store.longest_request:
             raise click.BadParameter(
                 f"must be at most {store.longest_request:g} when the quota is shared through Redis, got {self.timeout:g}",

@@ -110,7 +110,8 @@ def test_own_certificate_authority(run, server: Server) -> None:
         (["--ca-file", __file__], "'--ca-file': cannot use"),
         (["--timeout", "0"], "--timeout"),
         (["--timeout", "90", "--redis", "redis://127.0.0.1"], "--timeout: must be at most 60"),
-        (["--redis", "http://127.0.0.1"], "--redis"),
+        (["--redis", "http://somebody:secret@127.0.0.1"], "--redis must begin with redis://"),
+        (["--redis", "redis://somebody:secret/more@127.0.0.1"], "--redis must be such as redis://"),
     ],
 )
 def test_invalid_options(run, arguments: list[str], told: str) -> None:

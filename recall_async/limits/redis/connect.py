@@ -23,8 +23,9 @@ from redis.asyncio.connection import Connection, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisClusterException
+from redis.exceptions import RedisClusterException, RedisError
 
+from ... import checks
 from ...errors import ConfigurationError
 from .nodes import Cluster
 from .slots import Address
@@ -33,6 +34,9 @@ SENTINEL_TIMEOUT = 0.5
 """Seconds to wait for a Sentinel before the next one is asked."""
 
 _SCHEME = re.compile(r"(rediss?)\+(cluster|sentinel)://", re.IGNORECASE)
+_SCHEMES = (
+    "redis://", "rediss://", "unix://", "redis+sentinel://", "rediss+sentinel://", "redis+cluster://", "rediss+cluster://",
+)  # fmt: skip
 _HOST = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%]+)\]|(?P<host>[^\s:,@/\[\]]+))(?::(?P<port>\d{1,5}))?")
 _QUOTED = "the password has characters that must be quoted as %XX"
 _OF_NODES = {"host", "port", "path", "db", "startup_nodes", "connection_class", "max_connections"}
@@ -65,7 +69,7 @@ def redis_connect(url: str, **options: Any) -> Redis:
     The client does not retry: its users do, and log it. Raises `ConfigurationError` for an invalid URL or option, and
     for the URL of a cluster.
     """
-    place = _place(url)
+    place = _place(checks.instance("url", url, str, "a URL such as redis://host:6379/0"))
     options = {"retry": Retry(NoBackoff(), 0), **options}
     try:
         if place is None:
@@ -73,13 +77,11 @@ def redis_connect(url: str, **options: Any) -> Redis:
         elif place.kind == "sentinel":
             client = _sentinel_connect(place, options)
         else:
-            raise ConfigurationError("the URL of a Redis Cluster must be used with a store or a queue")
+            raise ConfigurationError("url must not be that of a Redis Cluster, which a store or a queue takes")
         pool: Any = client.connection_pool
         pool.make_connection()
-    except ConfigurationError:
-        raise
-    except (ValueError, TypeError) as error:
-        raise _explained("Redis", error) from None
+    except (ValueError, TypeError, RedisError) as error:
+        raise _refused(url, error) from None
     return client
 
 
@@ -130,24 +132,35 @@ def cluster_connect(url: str, **options: Any) -> RedisCluster:
         client = RedisCluster(startup_nodes=nodes, **settings)
         node: Any = nodes[0]
         type(node)(node.host, node.port, **client.connection_kwargs).acquire_connection()
-    except (ValueError, TypeError, OSError, RedisClusterException) as error:
-        raise _explained("the Redis Cluster", error) from None
+    except (ValueError, TypeError, OSError, RedisError, RedisClusterException) as error:
+        raise _refused(url, error) from None
     return client
 
 
-def _explained(what: str, error: Exception) -> ConfigurationError:
-    if str(error).startswith("Port "):  # it shows what follows a colon, such as the beginning of a password
-        return ConfigurationError(f"the port in the URL must be a number up to 65535, or {_QUOTED}")
-    return ConfigurationError(f"{what} cannot be connected to like this: {error}")
+def _refused(url: str, error: Exception) -> ConfigurationError:
+    """Return the error for a URL or options that redis-py does not accept. It shows no part of a password."""
+    if isinstance(error, ConfigurationError):
+        return error
+    scheme = re.match(r"[a-z][a-z0-9+.-]*://", url, re.IGNORECASE)
+    if scheme is None or scheme[0].lower() not in _SCHEMES:
+        got = checks.shown(scheme[0]) if scheme else "no scheme"
+        return ConfigurationError(f"url must begin with {', '.join(_SCHEMES[:-1])} or {_SCHEMES[-1]}, got {got}")
+    # An error about the host or the port quotes what precedes a slash, which may be part of a password.
+    if isinstance(error, ValueError) and not str(error).startswith("Invalid value for "):
+        return ConfigurationError(
+            f"url must be such as redis://user:password@host:6379/0: the host or the port (at most 65535) is not valid, or "
+            f"{_QUOTED}"
+        )
+    return ConfigurationError(f"url and options must be as redis-py documents them, got: {error}")
 
 
 def _cluster_place(url: str) -> Place:
     place = _place(url)
     if place is None or place.kind != "cluster":
-        raise ConfigurationError("the URL must begin with redis+cluster:// or rediss+cluster://")
+        raise ConfigurationError("url must begin with redis+cluster:// or rediss+cluster://")
     databases = [value for name, value in parse_qsl(place.query) if name == "db"]
     if any(db not in ("", "0") for db in (place.path.strip("/"), *databases)):
-        raise ConfigurationError("the URL of a Redis Cluster must not name a database: a cluster has only database 0")
+        raise ConfigurationError("url must not name a database: a Redis Cluster has only database 0")
     return place
 
 
@@ -155,10 +168,12 @@ def _sentinel_connect(place: Place, options: dict[str, Any]) -> Redis:
     service, _, db = place.path.removeprefix("/").removesuffix("/").partition("/")
     if not service:
         raise ConfigurationError(
-            "the URL of Sentinels must name the service, as in redis+sentinel://host:26379/service"
+            "url must name the service that the Sentinels watch, as in redis+sentinel://host:26379/service"
         )
     if db and not db.isdecimal():
-        raise ConfigurationError("the database behind the service in the URL of Sentinels must be a whole number")
+        raise ConfigurationError(
+            "url must have a whole number as the database, as in redis+sentinel://host:26379/service/0"
+        )
     asked = {"username": "", "password": ""}
     query = []
     for name, value in parse_qsl(place.query, keep_blank_values=True):
@@ -218,7 +233,7 @@ def _place(url: str) -> Place | None:
             # Without the text, which may be part of a password with an unquoted slash.
             example = "host:26379,host2:26379/service" if kind == "sentinel" else "host:6379,host2:6379"
             raise ConfigurationError(
-                f"the URL must have hosts separated by commas, as in {scheme[0].lower()}{example}: "
+                f"url must have hosts separated by commas, as in {scheme[0].lower()}{example}: "
                 f"host {number} is not valid, or {_QUOTED}"
             )
         found.append(Address(unquote(host["six"] or host["host"]), port))
