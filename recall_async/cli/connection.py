@@ -27,6 +27,8 @@ SHARED_WORKSPACE = "default"
 """The workspace's name where a quota or jobs are shared through Redis, and none is given."""
 SMOOTHLY = 60
 """The part of a window that smooth jobs send at once: a second's worth of a minute."""
+REDIS_PATIENCE = 30.0
+"""Seconds for which a command that does no job waits for a Redis that is away."""
 JOB_OPERATIONS = ("calendar_events.schedule_bot", "calendar_events.remove_bot")
 
 
@@ -46,8 +48,11 @@ class Connection:
     ca_file: Path | None = None
     trust_env: bool = False
 
-    def session(self, *, pace: str = "auto") -> RecallSession:
-        """A session, not opened yet. Raises `click.UsageError` or `ConfigurationError` for invalid options."""
+    def session(self, *, pace: str | None = None) -> RecallSession:
+        """A session, not opened yet; `pace` is that of a job, which waits for Redis as long as it takes.
+
+        Raises `click.UsageError` or `ConfigurationError` for invalid options.
+        """
         from ..session import RecallSession, Region
 
         region = self.region or os.environ.get("RECALL_REGION") or Region.US_EAST_1
@@ -61,8 +66,8 @@ class Connection:
             self._api_key(),
             base_url=base_url,
             workspace=self.shared_workspace if self.redis else self._named_workspace,
-            quotas=self.quotas(pace) if self.quota_scale is not None or pace != "auto" else None,
-            quota_store=self._quota_store(),
+            quotas=self.quotas(pace or "auto") if self.quota_scale is not None or pace not in (None, "auto") else None,
+            quota_store=self._quota_store(REDIS_PATIENCE if pace is None else None),
             timeout=30.0 if self.timeout is None else self.timeout,
             http=self._http(base_url),
         )
@@ -88,12 +93,12 @@ class Connection:
             raise click.UsageError("no API key: set RECALL_API_KEY, or name its file with --api-key-file")
         return None
 
-    def _quota_store(self) -> RedisQuotaStore | None:
+    def _quota_store(self, patience: float | None) -> RedisQuotaStore | None:
         if not self.redis:
             return None
         from ..limits.redis import RedisQuotaStore
 
-        store = RedisQuotaStore.from_url(self.redis, prefix=self.prefix)
+        store = RedisQuotaStore.from_url(self.redis, prefix=self.prefix, patience=patience)
         if self.timeout is not None and self.timeout > store.longest_request:
             raise click.BadParameter(
                 f"must be at most {store.longest_request:g} when the quota is shared through Redis, got {self.timeout:g}",

@@ -61,6 +61,7 @@ class RedisLane:
         outbox: Outbox,
         terms: Callable[[Quota], Terms],
         reserve: LocalReserve,
+        patience: float = math.inf,
     ) -> None:
         self._name = name
         self._stem = keys.stem
@@ -72,6 +73,7 @@ class RedisLane:
         self._calls = WaitingCalls(weakly(self._late), quota.per)
         self._window = Window(quota.per)  # this process's slots of the shared window
         self._reserve = reserve
+        self._patience = patience
         self._lent = 0  # slots of the reserve in flight
         self._told: Grant | None = None
         self._told_at = -math.inf
@@ -248,6 +250,15 @@ class RedisLane:
         self._outbox.on_no_reply()
         if self._outbox.pending:
             self._settle_by = -math.inf
+        silence = self._link.silence()
+        if silence > self._patience and not self._lends:
+            self.fail(
+                QuotaStoreUnavailableError(
+                    f"the quota of {self._name} is kept in Redis, which has not answered for {silence:.1f} s "
+                    f"({self._link.trouble or 'it is connected'}), longer than calls wait for it. Nothing was sent. "
+                    "See whether Redis is up and its URL is right, then repeat the call."
+                )
+            )
         self._arrange()
 
     def refused(self, error: Exception) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
@@ -71,6 +72,8 @@ class RedisQuotaStore:
       `processes`: pass the same numbers in all processes.
     - `hold_new`: wait for one lease if Redis has no data of a quota, because it may have been flushed unnoticed. By
       default the quota counts as unused.
+    - `patience`: seconds of an outage of Redis after which waiting calls fail, also those without a deadline. By
+      default they wait as long as it takes.
 
     Raises `ConfigurationError` for invalid arguments. Calls raise `QuotaStoreUnavailableError` if Redis is still
     unavailable at their deadline. docs/redis.md
@@ -85,6 +88,7 @@ class RedisQuotaStore:
         local_reserve: int = 0,
         processes: int = 1,
         hold_new: bool = False,
+        patience: float | None = None,
     ) -> None:
         if not isinstance(client, Redis | RedisCluster):
             raise invalid("client", "a redis.asyncio.Redis or redis.asyncio.RedisCluster", client)
@@ -97,6 +101,7 @@ class RedisQuotaStore:
         self._reserve = LocalReserve(local_reserve)
         self._set_aside = local_reserve * processes
         self._hold_new = hold_new
+        self._patience = math.inf if patience is None else seconds("patience", patience, zero=True)
         self._memory = Memory(prefix)
         self._server: Callable[[], Redis] | Cluster
         if isinstance(client, Redis):
@@ -116,6 +121,7 @@ class RedisQuotaStore:
         local_reserve: int = 0,
         processes: int = 1,
         hold_new: bool = False,
+        patience: float | None = None,
         **options: Any,
     ) -> RedisQuotaStore:
         """Create a store with its own connections.
@@ -138,6 +144,7 @@ class RedisQuotaStore:
             local_reserve=local_reserve,
             processes=processes,
             hold_new=hold_new,
+            patience=patience,
         )
         store._server, store._owned = server, True
         return store
@@ -154,7 +161,7 @@ class RedisQuotaStore:
             keys = Keys(self._prefix, workspace, operation)
             outbox = Outbox(keys, self._memory.known(name))
             terms = quota or base_quota(operation)
-            lane = RedisLane(operation, terms, keys, link.of(keys), outbox, self._terms, self._reserve)
+            lane = RedisLane(operation, terms, keys, link.of(keys), outbox, self._terms, self._reserve, self._patience)
         lane.join(quota)
         lanes[name] = lane
         idle[name] = None
