@@ -36,7 +36,8 @@ FLOOR = 0.02
 FRESH = 0.25
 """The share of the quota with which a lane continues that had just begun, and was granted nothing."""
 LEAST = 0.5
-"""The slowest pace of all, in requests per window: while the pace is reduced, further `429`s halve the floor."""
+"""The slowest pace of all, in requests per window: while the pace is reduced, a further `429` halves the floor, once in half
+a window."""
 GROWTH = 1.15
 """The factor by which the pace grows in the first window."""
 CAUTION = 8.0
@@ -128,6 +129,8 @@ class Pace:
         current = self.rate(now)
         granted = min(granted, current, self._full)
         share = granted * max(0.5, 1 - DOUBT / math.sqrt(granted * self._per))
-        self._base = max(share, min(FLOOR * self._full, current / 2), LEAST / self._per)
+        # What a slower pace does is seen half a window later, not at once.
+        floor = current / 2 if now >= self._since + self._per / 2 else current
+        self._base = max(share, min(FLOOR * self._full, floor), LEAST / self._per)
         self._since = resume
         self.next = max(self.next, resume + jitter * min(1 / self._base, CAUTION))

@@ -83,7 +83,7 @@ SCRIPTS: dict[str, Iterable[Behaviour]] = {
 @pytest.mark.parametrize("script", SCRIPTS)
 async def test_cancelled_at_every_iteration(script: str, server: ScriptedServer, connect: Any) -> None:
     """Would leak a slot, a key, a task or a connection in one of the moments of a call, also of one that is retried."""
-    recall = connect(quotas=PLENTY)
+    recall = connect(quotas=PLENTY | {SCHEDULE: Quota(10_000_000, 60.0)})  # so that the pace after 429s costs no time
 
     async def call() -> None:
         server._script.clear()

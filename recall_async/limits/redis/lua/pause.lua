@@ -47,7 +47,7 @@ else
   granted = math.min(granted, rate or full)
   local floor = <FLOOR> * full
   if rate then
-    floor = math.min(floor, rate / 2)
+    floor = math.min(floor, now >= since + per / 2 and rate / 2 or rate)
   end
   base = math.max(granted * math.max(0.5, 1 - <DOUBT> / math.sqrt(granted * per)), floor, <LEAST> / per)
   since, next_turn = resume, math.max(next_turn, resume + jitter * math.min(1 / base, <CAUTION>))
