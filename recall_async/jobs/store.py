@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import random
 import time
 from collections.abc import Container, Iterable, Sequence
@@ -34,12 +35,16 @@ GROUP = "workers"
 JOB_TTL = 30 * 24 * 3600
 """Seconds for which Redis keeps a job after its last change."""
 PAGE = 1000
+WARN_AFTER = 2.0
+"""Seconds of an outage of Redis after which it is logged."""
 SCRIPTS = ("begin", "status", "sweep")
 ORDERED_SCRIPTS = ("add", "again", "take", "report", "cancel")
 """The scripts that add or remove chunks, and so need order.lua."""
 
 Ending: TypeAlias = Literal["renew", "settle", "release"]
 Standing: TypeAlias = Literal["held", "lost", "cancelled", "gone"]
+
+logger: logging.Logger = logging.getLogger("recall_async")
 
 
 class Report(NamedTuple):
@@ -79,6 +84,7 @@ class JobStore:
         self._never = f"{self._stem}never"
         self._client: Any = client
         self._patience = patience
+        self._warned = False  # once per outage
         order = _lua("order")
         texts = {name: _lua(name) for name in SCRIPTS} | {name: f"{order}\n{_lua(name)}" for name in ORDERED_SCRIPTS}
         self._scripts = {name: (text, hashlib.sha1(text.encode()).hexdigest()) for name, text in texts.items()}
@@ -230,7 +236,9 @@ class JobStore:
         began, delay = time.monotonic(), 0.05
         while True:
             try:
-                return await run()
+                reply = await run()
+                self._warned = False
+                return reply
             except (AuthenticationError, AuthorizationError) as error:
                 raise JobError(f"Redis refuses the connection: {error}") from error
             except (
@@ -247,6 +255,13 @@ class JobStore:
                     raise JobError(
                         f"Redis, where the jobs are, has not answered for {patience:g} s: {advice(error)}"
                     ) from error
+                if not self._warned and time.monotonic() - began >= WARN_AFTER:
+                    self._warned = True
+                    logger.warning(
+                        "Redis, where the jobs are, does not answer; waiting for up to %g s: %s",
+                        patience,
+                        advice(error),
+                    )
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
             delay = min(1.0, delay * 2)
 
