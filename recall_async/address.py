@@ -1,4 +1,4 @@
-"""Where requests may go: the base URL, and the links of a list that lead on from it."""
+"""Check the URLs that requests are sent to: the base URL, and the links to the next page of a list."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .checks import invalid
 from .errors import ConfigurationError
 
 _LINK = re.compile(r"[!-\[\]-~]+")
-"""What a URL is written with: no spaces, line breaks or backslashes, which servers and clients read in different ways."""
+"""The characters of a URL. Servers and clients disagree about spaces, line breaks and backslashes, so these are refused."""
 _HOST = re.compile(r"[0-9A-Za-z._-]+|[0-9A-Fa-f:.]+(?:%[0-9A-Za-z._-]+)?")
-"""A name as DNS knows it, or an address; other characters, such as an encoded dot, are read in different ways."""
+"""A DNS name or an IP address. Clients disagree about other characters, such as an encoded dot, so these are refused."""
 _API_PATH = re.compile(r"(?P<base>.*?)/api(?:/v[0-9]+)?/?")
 
 
 def parse_base_url(text: object) -> URL:
-    """Check the URL to which paths are appended. Raises `ConfigurationError` if the key must not be sent there."""
+    """Check and return the base URL. Raises `ConfigurationError` if it is invalid or the key must not be sent to it."""
     given = str(text)
     if not given.isprintable() or " " in given:
         raise invalid("base_url", "a URL without spaces and line breaks", given)
@@ -52,11 +52,11 @@ def _is_loopback(host: str) -> bool:
 
 
 def same_origin(here: URL, link: str) -> URL | None:
-    """The URL to which a link of the API leads on the origin of `here`; `None` if it leads elsewhere or nowhere."""
+    """Return the absolute URL of a link that the API sent; `None` if it is invalid or has another origin than `here`."""
     try:
         there = here.join(URL(link, encoded=True))
         origin = [there.scheme, (there.host or "").lower(), there.port]
-        # Some deployments write http: in their links although they are served, and were asked, over https.
+        # Some servers write http: in their links although they are reached over https.
         unsafe = there.scheme == "http" and there.explicit_port in (None, 80, here.explicit_port)
         if here.scheme == "https" and unsafe:
             origin[0], origin[2] = here.scheme, here.port

@@ -1,4 +1,4 @@
-"""Which exception a response is, and what it tells: what happened, whether it took effect, what to do next.
+"""Make the exception for a response. It says what happened, whether it took effect, and what to do next.
 
 https://docs.recall.ai/reference/errors
 """
@@ -28,9 +28,9 @@ from .operations import (
 from .secrecy import KeyMask, Secret, SecretBytes, one_line
 
 MAX_PAGE: Final = 10_000
-"""Bytes of a page of HTML that are searched for its text: the search takes quadratic time on the most hostile."""
+"""Maximum number of bytes of an HTML page to search for text: a hostile page makes the search quadratic."""
 MAX_DETAIL: Final = 500
-"""Characters of `APIError.detail`."""
+"""Maximum number of characters of `APIError.detail`."""
 
 RAISED: dict[int, type[APIError]] = {
     400: errors.BadRequestError,
@@ -65,7 +65,7 @@ ADVICE: dict[type[APIError], str] = {
     errors.BotPoolExhaustedError: "No bot is free this shortly before the meeting: try again, or schedule earlier.",
     errors.ServerError: "The API failed: try again later.",
 }
-"""What to do about each kind of error where nothing below fits better."""
+"""Advice for each kind of error, unless more specific advice applies."""
 
 _BY_STATUS: dict[int, str] = {
     304: "The response is one from a cache, and no request of this library asks for that: check the proxies on the way.",
@@ -81,7 +81,7 @@ SAFE_TO_REPEAT: Final = "Calling it again is safe."
 
 
 def effect_of(operation: Operation[Any]) -> str:
-    """Say whether a request whose outcome is unknown may have taken effect, and what that means for another call."""
+    """Return a sentence: whether a request with an unknown outcome may have taken effect, and how to repeat it."""
     if operation.method == "GET":
         return SAFE_TO_REPEAT
     if operation is CREATE_CALENDAR:
@@ -107,10 +107,10 @@ def api_error(
     cursor: bool = False,
     sent: bytes | None = None,
 ) -> APIError:
-    """Make the exception for a response that is not a success; `mask` hides the API key should it be in there.
+    """Return the exception for an unsuccessful response.
 
-    `sent` is the body of the request: the secrets in it are hidden in the response, too.
-    `cursor` says that the request was for a further page of a list.
+    `mask` hides the API key in the response. `sent` is the body of the request; its secrets are hidden, too. `cursor` is
+    true if the request was for a later page of a list.
     """
     masks = [] if mask is None else [mask]
     if operation.secret and sent is not None:
@@ -126,7 +126,7 @@ def api_error(
     named = code is not None and (not operation.secret or _FIELD.fullmatch(code) is not None)
     detail = detail and detail[:MAX_DETAIL]
     if operation.secret:
-        # What the server says may quote what it was sent.
+        # The response may quote the request.
         fields = ", ".join(name for name in complaints if _FIELD.fullmatch(name))
         said = f": it refuses {fields}" if fields and 400 <= response.status < 500 else ""
         detail, complaints, body = _secret(detail), _secret(complaints), SecretBytes(body)

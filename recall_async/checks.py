@@ -1,7 +1,7 @@
-"""Checks of what a program passes, made before anything is sent; every refusal reads "NAME must be ..., got ...".
+"""Check arguments before a request is sent. Errors read "NAME must be ..., got ...".
 
-Each check takes the name under which the user knows the value and the value, and returns it in the one form in which the
-package uses it. What is refused is shown short and in one line, and a secret is not shown at all.
+Each check takes the name that the user knows the value by, and the value. It returns the value in the form that the package
+uses. Errors show an invalid value in one short line, and never show a secret.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from .secrecy import one_line
 T = TypeVar("T")
 
 MAX_SHOWN = 80
-"""Characters of a refused value that a message shows."""
+"""Maximum number of characters of an invalid value in a message."""
 MAX_SECONDS = 1e9
-"""Some thirty years: clocks and timers have limits."""
+"""About thirty years. Clocks and timers have limits."""
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 _repr = reprlib.Repr()
@@ -36,7 +36,7 @@ _repr.maxlevel = 3
 
 
 def invalid(name: str, expected: str, value: object) -> ConfigurationError:
-    """Make the error for a value that is not as `expected`, such as "a name"."""
+    """Return the error for a value that is not what was `expected`, such as "a name"."""
     return ConfigurationError(f"{name} must be {expected}, got {shown(value)}")
 
 
@@ -44,13 +44,13 @@ def shown(value: object) -> str:
     """Describe a value in one line of at most `MAX_SHOWN` characters, whatever it is."""
     try:
         text = _repr.repr(value)
-    except Exception:  # noqa: BLE001  # a `__repr__` of somebody else's, which may raise anything
+    except Exception:  # noqa: BLE001  # a foreign `__repr__` may raise anything
         text = f"<{type(value).__name__}>"
     return one_line(text, MAX_SHOWN)
 
 
 def whole(name: str, value: Any, *, at_least: int | None = None, at_most: int | None = None) -> int:
-    """Check a whole number. `True` and `1.0` are none. Raises `ConfigurationError`."""
+    """Check a whole number; `True` and `1.0` are refused. Raises `ConfigurationError`."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     if whole and (at_least is None or value >= at_least) and (at_most is None or value <= at_most):
         return int(value)
@@ -63,7 +63,7 @@ def whole(name: str, value: Any, *, at_least: int | None = None, at_most: int | 
 
 
 def number(name: str, value: Any, *, at_least: float = -math.inf, expected: str | None = None) -> float:
-    """Check a finite number. `True`, NaN and texts are none. Raises `ConfigurationError`."""
+    """Check a finite number; `True`, NaN and strings are refused. Raises `ConfigurationError`."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         with suppress(OverflowError):
             if at_least <= float(value) < math.inf and value > -math.inf:
@@ -88,9 +88,9 @@ def seconds(name: str, value: Any, *, zero: bool = False, endless: bool = False)
 
 
 def text(name: str, value: Any, *, empty: bool = False, at_most: int | None = None, secret: bool = False) -> str:
-    """Check a text that can be sent: UTF-8 can write it, and unless `empty` is allowed it has more than blanks.
+    """Check a string that can be encoded as UTF-8 and, unless `empty` is true, is not blank.
 
-    Raises `ConfigurationError`; a `secret` is not shown by it.
+    Raises `ConfigurationError`, which does not show a `secret`.
     """
     if not isinstance(value, str):
         raise ConfigurationError(f"{name} must be a text, got {type(value).__name__ if secret else shown(value)}")
@@ -108,7 +108,7 @@ def text(name: str, value: Any, *, empty: bool = False, at_most: int | None = No
 
 
 def header(name: str, value: Any) -> str:
-    """Check a text that is sent as a header: up to 255 printable ASCII characters. Raises `ConfigurationError`."""
+    """Check the value of a header: up to 255 printable ASCII characters. Raises `ConfigurationError`."""
     if not text(name, value, at_most=255).isascii() or not value.isprintable():
         raise invalid(name, "printable ASCII text", value)
     return str(value)
@@ -122,7 +122,7 @@ def flag(name: str, value: Any) -> bool:
 
 
 def uuid(name: str, value: Any) -> str:
-    """Check an id, a `UUID` or its text, and write it as it stands in a path. Raises `ConfigurationError`."""
+    """Check an id, a `UUID` or a string, and return it in lower case. Raises `ConfigurationError`."""
     if isinstance(value, UUID):
         return str(value)
     if not isinstance(value, str) or not _UUID.fullmatch(value):
@@ -131,7 +131,7 @@ def uuid(name: str, value: Any) -> str:
 
 
 def moment(name: str, value: Any) -> datetime:
-    """Check a time, an aware `datetime` or RFC 3339 text. Raises `ConfigurationError`."""
+    """Check a time: an aware `datetime` or an RFC 3339 string. Raises `ConfigurationError`."""
     when = value
     with suppress(msgspec.ValidationError, OverflowError):
         when = msgspec.convert(value, datetime) if isinstance(value, str) else value
@@ -145,7 +145,7 @@ def moment(name: str, value: Any) -> datetime:
 
 
 def moment_text(name: str, value: Any) -> str:
-    """Check a time as `moment` does, and write it as RFC 3339 text. Raises `ConfigurationError`."""
+    """Check a time as `moment` does, and return it as an RFC 3339 string. Raises `ConfigurationError`."""
     when = moment(name, value)
     return value if isinstance(value, str) else when.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
@@ -158,7 +158,7 @@ def one_of(name: str, value: T, choices: Collection[T]) -> T:
 
 
 def instance(name: str, value: T, kind: type[Any], expected: str) -> T:
-    """Check the type of a value; `expected` says how to write it. Raises `ConfigurationError`."""
+    """Check the type of a value; `expected` describes it in the error. Raises `ConfigurationError`."""
     if not isinstance(value, kind):
         raise invalid(name, expected, value)
     return value
@@ -166,13 +166,13 @@ def instance(name: str, value: T, kind: type[Any], expected: str) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Waits that double from `first` seconds up to `cap` seconds, each shortened at random by up to a half."""
+    """Delays that double from `first` up to `cap` seconds. Each is shortened at random by up to a half."""
 
     first: float
     cap: float
 
     def delay(self, failures: int, jitter: float) -> float:
-        """Seconds to wait after so many failures in a row, from 1; `jitter` is a random number from 0 to 1."""
+        """Return the delay in seconds after `failures` failures in a row, at least 1; `jitter` is random, from 0 to 1."""
         capped = min(self.cap, self.first * 2.0 ** min(failures - 1, 64))
         return capped * (1 + jitter) / 2
 

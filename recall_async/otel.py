@@ -2,7 +2,7 @@
 
     recall = RecallSession(on_event=recall_async.otel.instrument())
 
-The requests themselves are left to `opentelemetry-instrumentation-aiohttp-client`, whose spans become children of these.
+For spans of the requests themselves, use `opentelemetry-instrumentation-aiohttp-client`: they become children of these.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def instrument(
 ) -> Callable[[Event], None]:
     """Make a listener for `RecallSession(on_event=...)` that reports to OpenTelemetry.
 
-    The providers are by default the global ones. One listener can serve several sessions.
+    Without providers, the global ones are used. One listener can serve several sessions.
 
     Spans are named `recall.` and the operation, and carry `recall.workspace`, `recall.operation`, `recall.attempts`,
     `recall.waited` (seconds), `http.response.status_code` of the last response, and `error.type` if the call failed; waits
@@ -38,10 +38,10 @@ def instrument(
     `recall.workspace`:
 
     - `recall.client.wait` (histogram, seconds): waits for a slot of the quota, by `recall.reason`
-    - `recall.client.in_flight` (up-down counter): requests on their way
-    - `recall.client.quota.usage` (gauge, 0 to 1): the share of the quota's slots that is taken
+    - `recall.client.in_flight` (up-down counter): requests in flight
+    - `recall.client.quota.usage` (gauge, 0 to 1): the share of the quota's slots in use
     - `recall.client.rejections` (counter): responses 429
-    - `recall.client.retries` (counter): requests that are sent again, by `recall.reason`
+    - `recall.client.retries` (counter): retries, by `recall.reason`
     """
     return _Instruments(tracer_provider, meter_provider)
 
@@ -70,7 +70,7 @@ class _Instruments:
                     kind=SpanKind.INTERNAL,
                     attributes=_of(event.operation, event.workspace),
                 )
-                # Started and ended in the task that makes the call, so what it does in between is a child.
+                # The task that makes the call starts and ends the span, so spans that it starts in between are children.
                 self._calls[event.call] = span, context.attach(trace.set_span_in_context(span))
             case SlotGranted():
                 told = _of(event.operation, event.workspace)

@@ -1,11 +1,13 @@
-"""A circuit breaker: while the server is away, bulk calls wait for it, and one of them at a time tries whether it is back.
+"""A circuit breaker: while the server is unavailable, bulk calls wait, and one of them at a time probes whether it is back.
 
 A call that ends without a response, or with 502, 503 or 504, is a failure. An operation is parked when `THRESHOLD` calls in
-a row failed, or when a call would be tried again and nothing succeeded since it failed. Then no request is sent but a probe,
-after a backoff of up to 30 s and never before `Retry-After`; the first response of another kind opens the operation again.
-So an outage costs next to no retries, and no call its attempts. Interactive calls take no part: they fail by their policy.
+a row failed, or when a call is about to be retried and nothing succeeded since it failed. While an operation is parked, only
+probes are sent, after a backoff of up to 30 s and never before `Retry-After`. The first response of another kind ends the
+outage. So an outage causes few retries, and does not use up the attempts of any call. Interactive calls are not parked: they
+fail according to their retry policy.
 
-Each operation is parked by itself, since a gateway may fail for one path only; of one workspace, one probe is in flight.
+Each operation is parked separately, because a gateway may fail for one path only. Each workspace has at most one probe in
+flight.
 """
 
 from __future__ import annotations
@@ -36,24 +38,24 @@ V = TypeVar("V")
 THRESHOLD = 5
 """Failures in a row after which an operation is parked."""
 BACKOFF = Backoff(0.5, 30.0)
-"""Between probes, in seconds."""
+"""Delays between probes, in seconds."""
 SICK = 2
-"""Failures of one call between which others succeeded, from which on the call itself is suspected."""
+"""Number of failures of one call, while other calls succeed, from which on the call itself is suspected."""
 LOG_EVERY = 10.0
 """Seconds between two warnings about one operation."""
 UNAVAILABLE = frozenset({502, 503, 504})
-"""Statuses by which something in front of the API says that it is away."""
+"""Statuses with which a gateway says that the API is unavailable."""
 
 logger: logging.Logger = logging.getLogger("recall_async")
 
 
 class Scope(NamedTuple):
-    """What bulk calls in a context have in common: a job sets it for its tasks."""
+    """Settings for the bulk calls of a context. A job sets them for its tasks."""
 
     patience: float
-    """Seconds of an outage after which they give up."""
+    """Seconds of an outage after which the calls give up."""
     on_failure: Callable[[RecallError], None] | None = None
-    """Is called with each failure."""
+    """Called with each failure."""
 
 
 SCOPE: ContextVar[Scope | None] = ContextVar("the scope of bulk calls", default=None)
@@ -64,15 +66,15 @@ class Outage:
     """An outage of the server, as a job sees it."""
 
     seconds: float
-    """For how long nothing has succeeded."""
+    """Seconds since the first failure of the outage."""
     cause: str
-    """`503`, say, or `no response`."""
+    """A status such as `503`, or `no response`."""
     next_try: float
     """Seconds until the next request is sent; 0 while one is on its way."""
 
 
 def _outage(error: RecallError | None, now: float, until: float) -> RecallError | None:
-    """The error, if it is one that says that the server is away."""
+    """Return the error if it means that the server is unavailable, otherwise `None`."""
     if isinstance(error, AttemptTimeoutError):
         return error if now < until - 0.01 else None  # else it was the call's own deadline
     unavailable = isinstance(error, APIError) and error.status in UNAVAILABLE
@@ -90,22 +92,22 @@ class Passage:
         self._scope = SCOPE.get()
         self._begun = asyncio.get_running_loop().time()
         self._answers = -1
-        """How many responses there had been when it last failed."""
+        """The number of responses that the breaker had counted when this call last failed."""
         self.failed: bool = False
-        """Whether the last attempt met an outage."""
+        """True if the last attempt met an outage."""
         self.error: RecallError | None = None
         self.counted: int = 0
-        """Attempts that its policy counts: not those that failed because the server was away."""
+        """Attempts that count for the retry policy: all but those that failed because the server was unavailable."""
         self.sent: int = 0
 
     @property
     def patient(self) -> bool:
-        """Whether it is part of a job that waits for the server."""
+        """True if the call is part of a job that waits for the server."""
         return self._scope is not None
 
     @property
     def suspected(self) -> bool:
-        """Whether it failed again and again while others succeeded."""
+        """True if the call failed `SICK` times or more while others succeeded."""
         return self.failed and self.counted >= SICK
 
     async def wait(self, until: float) -> None:
@@ -146,11 +148,11 @@ class Passage:
         )
 
     def may_send(self) -> bool:
-        """Whether the operation was not parked while the call waited for its slot."""
+        """Return whether the call may be sent: the operation may have been parked while the call waited for its slot."""
         return not self._breaker.parked or self._breaker.prober is self
 
     async def through(self, attempt: Awaitable[V], until: float) -> V:
-        """Send a request; the result of `attempt`, whose `error` says how it failed. Raises any `RecallError`."""
+        """Await `attempt`, which sends a request, and return its result. Raises any `RecallError`."""
         breaker = self._breaker
         self.sent += 1
         breaker.in_flight += 1
@@ -187,9 +189,9 @@ class Passage:
         breaker.arrange()
 
     def excused(self) -> bool:
-        """Whether its last failure is the server's, so that it is to be tried again however often that was done.
+        """Return whether the server caused the last failure, so that the call is retried however often it was before.
 
-        Raises `ServerUnavailableError` where trying again will not help.
+        Raises `ServerUnavailableError` if a retry cannot help.
         """
         if self.patient and not self._breaker.answers and getattr(self.error, "permanent", False):
             raise ServerUnavailableError(
@@ -202,14 +204,14 @@ class Passage:
         return not (alone and self.sent >= attempts)
 
     def close(self) -> None:
-        """The call is over."""
+        """End the call."""
         if self._breaker.prober is self:
             self._breaker.release(self)
             self._breaker.arrange()
 
 
 class Breaker:
-    """One operation of a workspace. Times are in seconds of the loop's clock."""
+    """The breaker of one operation of a workspace. Times are in seconds of the event loop's clock."""
 
     def __init__(self, name: str, others: Breakers) -> None:
         self._name = name
@@ -223,24 +225,24 @@ class Breaker:
         self._log_after = -math.inf
         self.in_flight = 0
         self.failures: int = 0
-        """In a row."""
+        """Number of failures in a row."""
         self.answers: int = 0
-        """Responses other than failures, ever."""
+        """Number of responses that were not failures."""
         self.parked: bool = False
         self.since: float = 0.0
-        """When the first failure of the row was."""
+        """Time of the first failure in a row."""
         self.next_try: float = 0.0
         self.tries: int = 0
         self.cause: str = ""
 
     @property
     def prober(self) -> Passage | None:
-        """The call that may send though the operation is parked."""
+        """The call that may be sent while the operation is parked; `None` if there is none."""
         breaker, passage = self._others.probe
         return passage if breaker is self else None
 
     def park(self, pause: float = 0.0) -> None:
-        """Let nobody send but a probe, after so many seconds."""
+        """Stop all calls but a probe, which may be sent after `pause` seconds."""
         self.parked, self.tries = True, 1
         self.next_try = max(self._loop.time() + pause, self._not_before)
         self._others.tell(self._name, self.cause, max(0.0, self.next_try - self._loop.time()))
@@ -248,7 +250,7 @@ class Breaker:
             self._log()  # else a probe goes at once: only if that fails, too, it is worth a line
 
     def _log(self) -> None:
-        """Log the outage, once for each cause, and not again and again where the server comes and goes."""
+        """Log the outage once for each cause, and at most once in `LOG_EVERY` seconds."""
         now = self._loop.time()
         if self.cause not in self._logged and now >= self._log_after:
             self._logged.add(self.cause)
@@ -261,7 +263,7 @@ class Breaker:
             )
 
     def fail(self, error: RecallError, *, probed: bool) -> None:
-        """A request met an outage."""
+        """Record that a request met an outage."""
         now, retry_after = self._loop.time(), getattr(error, "retry_after", None)
         if not self.failures:
             self.since = now
@@ -279,7 +281,7 @@ class Breaker:
             self._log()
 
     def answered(self) -> None:
-        """The server is there."""
+        """Record that the server responded."""
         self.answers += 1
         self.failures = 0
         if self.parked:
@@ -298,35 +300,35 @@ class Breaker:
             self._others.hasten()
 
     def hasten(self) -> None:
-        """Another operation is back."""
+        """Probe now: another operation is available again."""
         if self.parked:
             self.next_try = max(self._loop.time(), self._not_before)
 
     def queue(self, passage: Passage) -> asyncio.Future[None]:
-        """Wait for the server, or for the turn to look for it."""
+        """Return a future that is done when the server is back or the call is to probe."""
         turn = self._waiting[passage] = self._loop.create_future()
         self.arrange()
         return turn
 
     def leave(self, passage: Passage) -> None:
-        """Wait no longer."""
+        """End the wait of a call."""
         turn = self._waiting.pop(passage)
-        if turn.cancelled() and self.prober is passage:  # it was told to probe at the moment when it was cancelled
+        if turn.cancelled() and self.prober is passage:  # it was chosen as the probe just as it was cancelled
             self.release(passage)
             self.arrange()
 
     def release(self, passage: Passage) -> None:
-        """The probe is over."""
+        """End the probe of a call."""
         if self.prober is passage:
             self._others.probe = (None, None)
             self._others.arrange()
 
     def all_suspected(self) -> bool:
-        """Whether nobody waits of whom it is not known that the failures are his own."""
+        """Return whether every waiting call is suspected of causing its own failures."""
         return all(passage.suspected for passage in self._waiting)
 
     def arrange(self) -> None:
-        """Send the next probe as soon as it may go."""
+        """Start the next probe as soon as it may be sent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -343,11 +345,11 @@ class Breaker:
 
 
 class Listener(Protocol):
-    """Who is told of outages, for as long as it lives."""
+    """An object that is told about outages while it exists."""
 
     def parked(self, operation: str, cause: str | None, seconds: float) -> None:
-        """Bulk calls of an operation wait because of `cause`, and the next try is in so many seconds; or, if `cause` is
-        `None`, they go on after so many seconds without the server."""
+        """Called when bulk calls of an operation wait because of `cause`: the next probe is in `seconds`. If `cause` is
+        `None`, they continue after an outage of `seconds`."""
 
 
 class Breakers:
@@ -355,7 +357,7 @@ class Breakers:
 
     def __init__(self) -> None:
         self.known: dict[str, Breaker] = {}
-        """Those of the operations that had bulk calls."""
+        """The breakers of the operations that had bulk calls, by operation."""
         self.probe: tuple[Breaker, Passage] | tuple[None, None] = (None, None)
         self.listeners: WeakSet[Listener] = WeakSet()
 
@@ -365,30 +367,30 @@ class Breakers:
             listener.parked(operation, cause, seconds)
 
     def passage(self, operation: str, policy: RetryPolicy) -> Passage:
-        """Let a bulk call of an operation go through its breaker."""
+        """Return the passage of a bulk call through the breaker of its operation."""
         breaker = self.known.get(operation)
         if breaker is None:
             breaker = self.known[operation] = Breaker(operation, self)
         return Passage(breaker, policy)
 
     def arrange(self) -> None:
-        """See who may probe now."""
+        """Start the next probe, if one may be sent now."""
         for breaker in self.known.values():
             breaker.arrange()
 
     def hasten(self) -> None:
-        """The server is back for one operation: try the others now."""
+        """Probe the other operations now: the server is back for one."""
         for breaker in self.known.values():
             breaker.hasten()
 
     def answered(self, operation: str) -> None:
-        """An interactive call had a response."""
+        """Record that an interactive call had a response."""
         breaker = self.known.get(operation)
         if breaker is not None and breaker.parked:
             breaker.answered()
 
     def outage(self) -> Outage | None:
-        """The outage that bulk calls wait for, if there is one."""
+        """Return the outage that bulk calls wait for; `None` if there is none."""
         parked = [breaker for breaker in self.known.values() if breaker.parked]
         if not parked:
             return None

@@ -1,4 +1,4 @@
-"""How work ends early: a signal that says "begin nothing more", and tasks that are cancelled until they have ended."""
+"""Stop work early: a signal that tells work to start nothing more, and a function that cancels tasks until they end."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 AGAIN_AFTER = 0.5
-"""Seconds after which a task that was cancelled and goes on is cancelled again."""
+"""Seconds until a task that was cancelled and still runs is cancelled again."""
 AGAIN_CAP = 10.0
 
 
-class Stopped(Exception):  # no error: it says that nothing more was sent
+class Stopped(Exception):  # not an error: nothing more was sent
     """The work was told to stop before this request was sent."""
 
 
 class StopSignal:
-    """Tells work to begin nothing more. It is set once and for all, from the event loop's thread.
+    """Tell work to start nothing more. It is set at most once, in the event loop's thread.
 
-    Work is given the signal and asks `may_send()` immediately before each request. A signal can follow another one.
+    Work calls `may_send()` immediately before each request. A signal that follows another one is set with it.
     """
 
     def __init__(self, follows: StopSignal | None = None) -> None:
@@ -31,11 +31,11 @@ class StopSignal:
 
     @property
     def is_set(self) -> bool:
-        """Whether the work was told to stop."""
+        """True if the work was told to stop."""
         return self._is_set
 
     def set(self) -> None:
-        """Tell the work to stop; again does nothing."""
+        """Tell the work to stop. Further calls do nothing."""
         if not self._is_set:
             self._is_set = True
             callbacks, self._callbacks = list(self._callbacks), {}
@@ -43,7 +43,7 @@ class StopSignal:
                 callback()
 
     def on_set(self, callback: Callable[[], object]) -> None:
-        """Call `callback` when the signal is set, or now if it is."""
+        """Call `callback` when the signal is set, or now if it already is."""
         if self._is_set:
             callback()
         else:
@@ -54,7 +54,7 @@ class StopSignal:
         self._callbacks.pop(callback, None)
 
     def detach(self) -> None:
-        """Follow no other signal any more."""
+        """Stop following the other signal."""
         if self._follows is not None:
             self._follows.forget(self.set)
 
@@ -68,11 +68,11 @@ class StopSignal:
             self.forget(told.set)
 
     def may_send(self) -> bool:
-        """Whether a request may be sent now; if not, `confirm` says why, or finds out."""
+        """Return whether a request may be sent now. If not, call `confirm` to find out why."""
         return not self._is_set and (self._follows is None or self._follows.may_send())
 
     async def confirm(self) -> None:
-        """Return if requests may be sent after all. Raises `Stopped` if not."""
+        """Return if a request may be sent after all. Raises `Stopped` otherwise."""
         if self._follows is not None:
             await self._follows.confirm()
         if self._is_set:
@@ -80,10 +80,10 @@ class StopSignal:
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]], limit: float = math.inf) -> set[asyncio.Task[Any]]:
-    """Cancel tasks and wait at most `limit` seconds for their end. Return those that still run.
+    """Cancel tasks, wait at most `limit` seconds for them to end, and return those that still run.
 
-    A task that goes on is cancelled again, since libraries swallow a cancellation now and then. What the tasks raise is
-    not raised here.
+    A task that still runs is cancelled again, because libraries sometimes swallow a cancellation. Exceptions of the tasks
+    are not raised.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + limit

@@ -44,7 +44,7 @@ class ActionsFile:
         self._copied = not self._is_at_path()
 
     def check(self) -> Iterator[str]:
-        """Everything that is wrong, as `file:line: field and problem`."""
+        """Yield every problem, as `file:line: field and problem`."""
         self._checked = self._state()
         for record in self._records.all():
             try:
@@ -60,7 +60,7 @@ class ActionsFile:
         return len(self._offsets)
 
     def __iter__(self) -> Iterator[Action]:
-        """The actions: those of the soonest events first, and otherwise as they stand in the file."""
+        """Yield the actions, soonest event first, otherwise in the order of the file."""
         starts, events = self._starts, self._events
         # Several actions on one event keep their order: none starts later than one behind it.
         for later, earlier in pairwise(sorted(range(len(self)), key=events.__getitem__)[::-1]):
@@ -84,7 +84,7 @@ class ActionsFile:
         return found.st_size, found.st_mtime_ns
 
     def _is_at_path(self) -> bool:
-        """Tell whether the file that is read is the one that has its name."""
+        """Return whether the file that is read still has its name."""
         try:
             return os.path.samestat(os.stat(self._path), os.fstat(self._file.fileno()))
         except OSError:

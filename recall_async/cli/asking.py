@@ -15,7 +15,7 @@ import click
 
 
 def can_ask() -> bool:
-    """Whether somebody sees the question and can answer."""
+    """Return whether somebody can see the question and answer it."""
     return bool(sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty())
 
 

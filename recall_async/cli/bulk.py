@@ -82,7 +82,7 @@ def bulk(
 
 
 def report_errors(errors: Iterator[str]) -> int:
-    """Say what is wrong with the input; how much that is."""
+    """Print the problems of the input. Returns their number."""
     first = list(islice(errors, MAX_ERRORS))
     more = sum(1 for _ in errors)
     if first:

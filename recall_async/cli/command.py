@@ -1,4 +1,4 @@
-"""What all commands share: help in sections, suggestions for mistyped names, errors that name options."""
+"""Base classes of all commands: help in sections, suggestions for mistyped names, errors that name options."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Connection:
     trust_env: bool = False
 
     def session(self, *, pace: str | None = None) -> RecallSession:
-        """A session, not opened yet; `pace` is that of a job, which waits for Redis as long as it takes.
+        """Return a session that is not open yet. With the `pace` of a job, it waits for Redis as long as it takes.
 
         Raises `click.UsageError` or `ConfigurationError` for invalid options.
         """
@@ -73,7 +73,7 @@ class Connection:
         )
 
     def quotas(self, pace: str = "auto") -> dict[str, Quota]:
-        """The quotas of all operations, as `--quota-scale` and a job's pace make them."""
+        """Return the quotas of all operations for `--quota-scale` and the pace of a job."""
         scale = 1.0 if self.quota_scale is None else checks.number("quota_scale", self.quota_scale)
         return quotas_for(pace, scale)
 
@@ -230,13 +230,13 @@ prefix_option: Callable[[Callable[..., Any]], Callable[..., Any]] = _option(
 def secret_file_option(
     name: str, text: str, cls: type[click.Option] | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """An option for a secret: other users of the machine can read arguments, so it names a file."""
+    """Return an option for the file of a secret: other users of the machine can read arguments."""
     path = click.Path(exists=True, dir_okay=False, path_type=Path)
     return click.option(name, cls=cls, type=path, metavar="FILE", help=text)
 
 
 def read_secret(path: Path, option: str) -> str:
-    """The one line that a file holds."""
+    """Return the contents of a file with one line."""
     try:
         return path.read_text("utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -245,7 +245,7 @@ def read_secret(path: Path, option: str) -> str:
 
 
 def quotas_for(pace: str, scale: float) -> dict[str, Quota]:
-    """The base quota of every operation times `scale`, for jobs of this pace.
+    """Return the base quota of every operation times `scale`, for jobs of this pace.
 
     "greedy" jobs take a whole window at once, "smooth" ones spread all of it, "auto" is the library's default.
     """

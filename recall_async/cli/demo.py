@@ -70,7 +70,7 @@ def demo(events: int, seed: int, pace: str, as_json: bool) -> Status:
 
 
 async def _schedule_all(session: RecallSession) -> tuple[dict[str, int], float]:
-    """What the client believes to have done, and the seconds that the scheduling took."""
+    """Schedule all bots. Returns the client's own counts, and the seconds that it took."""
     from .job import Job
 
     async with session as recall:
@@ -110,7 +110,7 @@ def _of_report(report: dict[str, Any]) -> dict[str, int]:
 
 
 def _actions(events: Iterable[CalendarEvent], calendars: dict[str, Calendar]) -> Iterable[ScheduleBot]:
-    """A bot for each event that should have one, shared by the events of one meeting."""
+    """Return a bot for each event that should have one. Events of one meeting share a bot."""
     from ..bulk.actions import ScheduleBot
     from ..sync.deduplication import Deduplication
 

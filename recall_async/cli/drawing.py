@@ -1,4 +1,4 @@
-"""Where a job is and what became of it: drawn on a terminal, plain lines elsewhere."""
+"""Show a job's progress and failures: drawn on a terminal, in plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 
 class Display(Protocol):
-    """Shows how a job gets on."""
+    """Shows the progress of a job."""
 
     interval: float
-    """Seconds after which it wants to know more."""
+    """Seconds between two updates."""
 
     def update(self, progress: Progress) -> None:
-        """The job is here now."""
+        """Show the progress."""
 
     def say(self, text: str) -> None:
-        """A remark beside it."""
+        """Show a remark beside the progress."""
 
 
 @contextmanager
 def display(title: str) -> Iterator[Display]:
-    """A display for the time of a job."""
+    """Yield a display for the duration of a job."""
     if not _draws(sys.stderr):
         yield _Lines(title)
         return
@@ -101,7 +101,7 @@ def _outage(progress: Progress, outage: Outage) -> str:
 
 
 def draw_failures(failures: Failures, *, err: bool) -> None:
-    """A table of what went wrong, if anything did, on standard output or standard error."""
+    """Print a table of the failures, if there are any, on standard output or standard error."""
     causes = failures.causes()
     if not causes:
         return

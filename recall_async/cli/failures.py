@@ -1,4 +1,4 @@
-"""What went wrong in a job: grouped by cause, with one example each and what to do about it."""
+"""Group the failures of a job by cause, with an example of each and what to do about it."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ _WHAT_TO_DO: dict[type[RecallError], str] = {
 
 @dataclass(slots=True)
 class Cause:
-    """Failures that have one reason."""
+    """Failures with the same cause."""
 
     title: str
     advice: str
     event_id: str
     """The event of the first of them."""
     example: str
-    """What the first of them said."""
+    """The message of the first of them."""
     count: int = 0
 
 
 class Failures:
-    """The failures of a job, by cause. What it holds does not grow with their number."""
+    """The failures of a job, by cause. Its memory does not grow with their number."""
 
     def __init__(self) -> None:
         self._causes: dict[tuple[object, ...], Cause] = {}
 
     def add(self, event_id: str, error: RecallError) -> None:
-        """One more."""
+        """Count a failure."""
         key: tuple[object, ...] = (type(error),)
         if isinstance(error, APIError):
             key += (error.status, error.code, _without_particulars(error.detail or ""))
@@ -57,7 +57,7 @@ class Failures:
         self._causes[key].count += 1
 
     def causes(self) -> list[Cause]:
-        """The causes, the most frequent first."""
+        """Return the causes, the most frequent first."""
         return sorted(self._causes.values(), key=lambda cause: -cause.count)
 
 
@@ -75,5 +75,5 @@ def _advice(error: RecallError) -> str:
 
 
 def _without_particulars(text: str) -> str:
-    """`text` without what differs from event to event: ids and numbers."""
+    """Remove what differs from event to event: ids and numbers."""
     return re.sub(r"[0-9a-f-]{32,36}|\d+|'[^']*'|\"[^\"]*\"", "", text)

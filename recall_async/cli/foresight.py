@@ -1,4 +1,4 @@
-"""What a bulk job would do, without doing it."""
+"""Tell what a bulk job would do, without doing it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def foresee(actions: ActionsFile, journal: Journal, quotas: Mapping[str, Quota], *, as_json: bool) -> Status:
-    """Say what a job would do, and how long that takes at the least; the exit status that the job would begin with."""
+    """Print what a job would do and the least time that it takes. Returns the exit status."""
     path = Path(journal.path)
     try:
         counts = run(_count(actions, journal if path.exists() else None))

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks the work to end well, the second ends it now."""
+"""Handle Ctrl-C and SIGTERM: the first stops the work gently, the second at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def run(work: Coroutine[Any, Any, T], *, gently: Callable[[], None] | None = None) -> T:
-    """The result of `work`, done in an event loop of its own.
+    """Run `work` in an event loop of its own, and return its result.
 
     The first Ctrl-C or SIGTERM calls `gently` in that loop; without it, and at the second, the work is cancelled. A third
     ends the process on the spot. Raises `KeyboardInterrupt` for work that was cancelled.

@@ -1,4 +1,4 @@
-"""A bulk job in a terminal: watched while it runs, interrupted with care, accounted for at the end."""
+"""Run a bulk job: show its progress, handle Ctrl-C, and print a summary."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def run_job(ctx: click.Context, session: RecallSession, bulk: BulkRun, title: str, *, as_json: bool) -> Status:
-    """Do a job to its end, show how it gets on, and say how it went; the exit status."""
+    """Run a job, show its progress, and print a summary. Returns the exit status."""
     forgive_output()
 
     async def work(job: Job) -> None:
@@ -56,13 +56,13 @@ class Job:
         self.throttled: int = 0
         self.interrupted: bool = False
         self.error: RecallError | OSError | None = None
-        """What ended it before its time."""
+        """The error that ended the run early."""
         self._session = session
         self._bulk = bulk
         self._display = shown
 
     async def work(self) -> AsyncIterator[Outcome]:
-        """Do all of it. An error that ends it is not raised, but kept."""
+        """Run the job. An error that ends it is stored, not raised."""
         began = monotonic()
         watch = asyncio.create_task(self._watch())
         try:
@@ -79,7 +79,7 @@ class Job:
             self.seconds = monotonic() - began
 
     def stop(self) -> None:
-        """Finish what is on its way, and begin nothing more."""
+        """Finish the requests in flight, and start nothing more."""
         self.interrupted = True
         self._display.say("Finishing what is on its way. Ctrl-C once more stops at once.")
         self._bulk.stop()
@@ -98,12 +98,12 @@ class Job:
 
     @property
     def unfinished(self) -> bool:
-        """True if actions are left that were not tried."""
+        """True if there are actions that were not tried."""
         return self.progress.finished != self.progress.total
 
     @property
     def status(self) -> Status:
-        """The exit status that says how it ended."""
+        """The exit status."""
         if isinstance(self.error, JournalError) and not self.requests:
             return Status.USAGE
         if self.error is not None:
@@ -114,7 +114,7 @@ class Job:
 
 
 def tell(job: Job, command: str, *, as_json: bool) -> None:
-    """Say how a job went; `command` is what goes on with it."""
+    """Print a summary of the job; `command` continues it."""
     progress = job.progress
     resume = command if job.unfinished else None
     if as_json:

@@ -27,16 +27,16 @@ CARRIAGE_RETURNS = "lines end with a carriage return alone: save the file with L
 
 
 class Invalid(Exception):
-    """What is wrong with a record: its arguments are the problems."""
+    """An invalid record. The arguments are the problems."""
 
 
 class Record(NamedTuple):
     """One record."""
 
     offset: int
-    """Where it begins, in bytes."""
+    """Offset of its beginning, in bytes."""
     line: int
-    """Where it begins, in lines from 1."""
+    """Number of its first line, from 1."""
     fields: Mapping[str, Any] | Invalid
 
 
@@ -44,10 +44,10 @@ class Records(Protocol):
     """A file's records."""
 
     def all(self) -> Iterator[Record]:
-        """Each of them, once, in order."""
+        """Yield each record once, in order."""
 
     def at(self, offset: int) -> Mapping[str, Any] | Invalid:
-        """The fields of the one that begins there."""
+        """Return the fields of the record that begins there."""
 
 
 class JSONLines:
@@ -136,7 +136,7 @@ class CSV:
         return csv.reader(lines, strict=True, delimiter=self._delimiter)
 
     def _find_delimiter(self, offset: int) -> int:
-        """See what stands between cells; how many bytes of the file say so and nothing else."""
+        """Detect the delimiter. Returns the number of bytes of the file that only declare it."""
         first = self._file.readline(4096)
         self._file.seek(offset)
         told = re.fullmatch(rb'"?sep=([;,\t|:])"?\r?\n?', first, re.IGNORECASE)
@@ -190,7 +190,7 @@ def _json_object(text: bytes, *, strictly: bool = False) -> Mapping[str, Any] | 
 
 
 def _json(text: bytes | str, *, strictly: bool) -> Any:
-    """The value, or `Invalid`; `strictly`, a name that stands twice in one object is an error."""
+    """Return the value, or an `Invalid`; with `strictly`, a repeated name in an object is an error."""
     try:
         value = msgspec.json.decode(text)
         if strictly:
@@ -211,7 +211,7 @@ def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def open_twice(path: str) -> BinaryIO:
-    """The file, or standard input for `-`: a copy of it if it can be read only once. Raises `OSError`."""
+    """Open the file, or standard input for `-`, or a copy if it can be read only once. Raises `OSError`."""
     if path == "-":
         if sys.stdin is None:
             raise OSError(errno.EBADF, "it is closed")
@@ -230,7 +230,7 @@ def _copy(source: BinaryIO) -> BinaryIO:
 
 
 def is_csv(path: str, file: BinaryIO) -> bool:
-    """By the file's name, or else by how it begins."""
+    """Return whether the file is CSV, by its name or else by its first bytes."""
     suffix = path.lower().rpartition(".")[2]
     if suffix in ("csv", "jsonl", "ndjson", "json"):
         return suffix == "csv"
@@ -240,7 +240,7 @@ def is_csv(path: str, file: BinaryIO) -> bool:
 
 
 def _why_no_text(file: BinaryIO) -> str | None:
-    """What the file is, and what to do, if it is not a text in UTF-8."""
+    """Return what the file is and what to do about it; `None` if it is text in UTF-8."""
     file.seek(0)
     begins = file.read(64)
     if begins.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):

@@ -1,4 +1,4 @@
-"""The command that goes on with a job: the one that was given, in a form that works when it is pasted into a shell."""
+"""Make the command that continues a job, in a form that works when it is pasted into a shell."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ ENVIRONMENT = {
     "RECALL_REGION": "--region",
     "RECALL_WORKSPACE": "--workspace",
 }
-"""Variables that say where a job is done, and the options that say the same. Secrets are in neither."""
+"""Variables that describe the connection, and the equivalent options. None is a secret."""
 
 
 def program() -> str:
-    """This program, as a shell finds it from anywhere."""
+    """Return this program as a shell finds it from any directory."""
     called = Path(sys.argv[0])
     if called.name == "__main__.py":
         return f"{shlex.quote(sys.executable)} -m recall_async"
@@ -32,7 +32,7 @@ def program() -> str:
 
 
 def resume_command(ctx: click.Context) -> str:
-    """The command that was given, with what the environment said about the connection."""
+    """Return the command that was given, with options for the variables that describe the connection."""
     _, *arguments = ctx.find_root().obj
     return _pasted(ctx, arguments)
 
@@ -67,7 +67,7 @@ def _pasted(ctx: click.Context, arguments: list[str]) -> str:
 
 
 def _input(arguments: list[str]) -> str:
-    """Where standard input comes from, if it is used and that can be said."""
+    """Return the redirection of standard input, if it is used and its file is known."""
     if "-" not in arguments or sys.stdin is None:
         return ""
     try:

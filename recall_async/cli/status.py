@@ -1,4 +1,4 @@
-"""How a command ends: its exit status, and the message of an error."""
+"""The exit status of a command, and the message of an error."""
 
 from __future__ import annotations
 

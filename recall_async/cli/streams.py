@@ -1,4 +1,4 @@
-"""Standard output and standard error that bear what becomes of them: a reader that goes away, a narrow encoding."""
+"""Make standard output and standard error robust: against a reader that goes away, a full disk, a narrow encoding."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TextIO
 _gone: set[int] = set()
 _failed: set[int] = set()
 _forgiven: set[int] = {2}
-"""Streams whose failure is no error: nobody can be told of that of standard error."""
+"""Streams whose failure is not an error. Nobody can be told that standard error failed."""
 
 
 def harden() -> None:
@@ -33,7 +33,7 @@ def reader_gone() -> bool:
 
 
 def _nowhere() -> TextIO:
-    """What is written to in place of a stream that was closed from the start, as by `>&-`."""
+    """Return a stream that replaces one that was closed before the start, as by `>&-`."""
     return open(os.devnull, "w", encoding="utf-8")
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..sync.plan import Plan
 
 PLAN_ANEW = "plan anew"
-"""How the `reason` of an outcome ends if the next plan must decide on its event again."""
+"""The end of the `reason` of outcomes whose events the next plan must decide on again."""
 
 
 @click.command(cls=Command)
@@ -73,7 +73,7 @@ def sync(
 
 
 class Applying(NamedTuple):
-    """How a plan is applied: arguments of `RecallSession.apply`."""
+    """The applying options: arguments of `RecallSession.apply`."""
 
     concurrency: int | None
     max_outage: float

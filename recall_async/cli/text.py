@@ -1,4 +1,4 @@
-"""What commands print: text that is safe on a terminal, times, and JSON alone on standard output."""
+"""Print the output of commands: text that is safe on a terminal, times, and JSON."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ json_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
 _JOINERS = "\u200c\u200d"
 """Invisible, but scripts and emoji need them between two characters."""
 _HIDDEN_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]")
-"""What a terminal may obey of what JSON leaves as it is: C1 controls and marks of direction."""
+"""Characters that JSON does not escape and that a terminal may obey: C1 controls and marks of direction."""
 
 
 def printable(text: str) -> str:
-    """`text` without what a terminal would obey: titles and responses are written by strangers."""
+    """Replace the characters that a terminal would obey: titles and responses are written by strangers."""
     return "".join(c if c.isprintable() or c in _JOINERS else "\n" if c == "\n" else "�" for c in text)
 
 
 def line(text: str | None) -> str:
-    """`text` on one line."""
+    """Return `text` on one line."""
     return printable(" ".join((text or "").split()))
 
 
 def fitted(text: str, width: int) -> str:
-    """`text` cut to `width` columns of a terminal, in which some characters take two."""
+    """Cut `text` to `width` columns of a terminal. Some characters take two."""
     if sum(map(_columns, text)) <= width:
         return text
     kept, left = [], width - 1
@@ -54,12 +54,12 @@ def _columns(character: str) -> int:
 
 
 def moment(when: datetime) -> str:
-    """A time to the minute, in UTC."""
+    """Format a time to the minute, in UTC."""
     return f"{when.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 def duration(seconds: float) -> str:
-    """A span of time, such as `1 h 24 min`."""
+    """Format a duration, such as `1 h 24 min`."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -69,24 +69,24 @@ def duration(seconds: float) -> str:
 
 
 def say(text: str) -> None:
-    """A remark that is no part of the output."""
+    """Print a remark to standard error."""
     click.echo(text, err=True)
 
 
 def columns(stream: TextIO) -> int | None:
-    """How wide the terminal is that a stream goes to; `None` where it goes elsewhere."""
+    """Return the width of the terminal that a stream goes to; `None` if it is not a terminal."""
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def print_prose(text: str, *, indent: str = "") -> None:
-    """Print sentences; on a terminal their lines are broken between words, and those that follow are indented."""
+    """Print sentences. On a terminal, break lines between words and indent all but the first."""
     width = columns(sys.stdout)
     for paragraph in printable(text).splitlines():
         click.echo(paragraph if width is None else textwrap.fill(paragraph, width, subsequent_indent=indent))
 
 
 def print_card(title: str, rows: Iterable[tuple[str, str | None]]) -> None:
-    """One object: a title and a line for each of its fields that has a value."""
+    """Print an object: a title, and a line for each field that has a value."""
     click.echo(line(title))
     for name, value in rows:
         if value:
@@ -94,7 +94,7 @@ def print_card(title: str, rows: Iterable[tuple[str, str | None]]) -> None:
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on a line of its own, in which a terminal finds nothing to obey."""
+    """Print a JSON document on one line, without characters that a terminal would obey."""
     # A line break between the values of the API's own JSON is a space.
     text = msgspec.json.encode(document).replace(b"\r", b" ").replace(b"\n", b" ")
     if not text.isascii() or b"\x7f" in text:

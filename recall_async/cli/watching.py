@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from ..session import RecallSession
 
 RECENT = 30.0
-"""Seconds that the pace of a job is measured over."""
+"""Seconds over which the pace of a job is measured."""
 
 
 class WatchedWork:
-    """What a worker does, shown while it does it. Use it with `async with`."""
+    """Show what a worker does while it works. Use it with `async with`."""
 
     def __init__(self, session: RecallSession, shown: Display) -> None:
         self.failures: Failures = Failures()
@@ -32,7 +32,7 @@ class WatchedWork:
         self._watch: asyncio.Task[None] | None = None
 
     def add(self, outcome: Outcome) -> None:
-        """An action is finished."""
+        """Count a finished action."""
         if self._tally is not None:
             self._tally.count(outcome, asyncio.get_running_loop().time())
         if outcome.status == "failed" and outcome.error is not None:
@@ -61,19 +61,19 @@ class WatchedWork:
 
 
 class Pace:
-    """How fast a job gets on, by its status now and then."""
+    """The pace of a job, measured from its status now and then."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
 
     def note(self, status: JobStatus, now: float) -> None:
-        """The job is here at `now`, in seconds that never go back."""
+        """Record the status of the job at `now`, in seconds of a monotonic clock."""
         self._seen.append((now, status.done + status.failed + status.skipped))
         while len(self._seen) > 2 and now - self._seen[0][0] > RECENT:
             self._seen.popleft()
 
     def text(self, status: JobStatus) -> str:
-        """The rate, and the time that is left at this rate; nothing while neither is known."""
+        """Return the rate and the time left at this rate as text, empty while they are unknown."""
         (before, then), (now, here) = self._seen[0], self._seen[-1]
         if status.finished or now <= before or here <= then:
             return ""
