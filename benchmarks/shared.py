@@ -250,10 +250,11 @@ def _target(setting: Setting, pattern: str, sums: Sums) -> Target:
     return Target(
         f"{setting.name}, {'at random' if pattern == 'Poisson' else pattern}: ≥ {FEWER:.1%} fewer 429s than the eager "
         f"backoff at ≤ {setting.times:g} × its time",
-        f"{fewer:.1%} at {times:.2f} ×",
+        f"{fewer:.1%} at {times:.3f} ×",
         fewer >= FEWER and times <= setting.times,
-        f"ours met {mine.rejected / setting.seeds:,.0f} 429s a run, and all clients together learn of each other from "
-        f"{'one burst' if pattern == 'bursts' else 'one request'} each, {first:,} requests.",
+        f"a run meets {mine.rejected / setting.seeds:,.0f} 429s and takes {mine.stretch:.2f} times the ideal time; the "
+        f"first {'bursts' if pattern == 'bursts' else 'requests'} of all clients, sent before any knows of the others, are "
+        f"{first:,} requests.",
     )
 
 
