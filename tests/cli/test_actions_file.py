@@ -274,6 +274,7 @@ def test_what_is_no_text(read, name: str, content: bytes, said: str) -> None:
             "carriage return",
         ),
     ],
+    ids=["bar", "colon", "CSV with CR", "JSON lines with CR"],  # the texts differ between processes
 )
 def test_other_delimiters_and_line_ends(read, name: str, text: str, said: str) -> None:
     """The user would be told of an unknown column that is the whole line, or to open a file in a mode of Python's."""
