@@ -1,4 +1,4 @@
-"""An event loop's clock, and values per event loop, kept until the loop is closed."""
+"""An event loop's clock, values per event loop, kept until the loop is closed, and which loop is at work."""
 
 from __future__ import annotations
 
@@ -19,6 +19,24 @@ def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
     """
     plain = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time  # which asks the monotonic clock
     return time.monotonic if plain or type(loop).__module__.startswith("uvloop") else loop.time
+
+
+class Turns:
+    """Counts how often the admission of calls has passed from one event loop to another."""
+
+    __slots__ = ("count", "last")
+
+    def __init__(self) -> None:
+        self.last: object = None
+        """The loop that admitted the last call, by something of its own."""
+        self.count: int = 0
+
+    def take(self, owner: object) -> int:
+        """Record that a loop admits calls now, and return the count."""
+        if self.last is not owner:
+            self.last = owner
+            self.count += 1
+        return self.count
 
 
 class PerLoop(Generic[T]):

@@ -275,6 +275,38 @@ def test_two_overlapped_loops_that_were_closed_are_both_remembered(workspace: st
     assert run(take(workspace, 5), start=1010.0) == 0
 
 
+def test_loops_in_turn_learn_of_each_other(workspace: str) -> None:
+    """Would let each of two loops that stay open, and work in turn with one lane each, use the whole quota."""
+    quota = Quota(5, 60.0)
+    loops = [VirtualTimeLoop(), VirtualTimeLoop()]
+
+    async def open_lane() -> QuotaLane:
+        return opened(workspace, quota)
+
+    async def admitted(lane: QuotaLane, *, at: float, answer: bool = True) -> bool:
+        await asyncio.sleep(at - asyncio.get_running_loop().time())
+        try:
+            slot = await lane.admit(until=at + 0.5)
+        except DeadlineExceededError:
+            return False
+        if answer:
+            slot.answered()
+        return True
+
+    lanes = [loop.run_until_complete(open_lane()) for loop in loops]
+    granted = []
+    for number in range(12):
+        which = number % 2
+        call = admitted(lanes[which], at=1001.0 + number, answer=number != 2)
+        granted.append(loops[which].run_until_complete(call))
+    assert granted == [True] * 5 + [False] * 7
+    # Both have room again when the first window is over; the first still waits for the response of one request.
+    again = [loops[n % 2].run_until_complete(admitted(lanes[n % 2], at=1200.0 + n)) for n in range(6)]
+    assert again == [True, True, True, True, False, True]
+    for loop in loops:
+        loop.close()
+
+
 def test_absurd_pause_is_reported_and_can_be_ended(workspace: str, caplog: pytest.LogCaptureFixture) -> None:
     """Would stop a fleet for decades, without a word or a remedy, for a Retry-After that no server can mean."""
 

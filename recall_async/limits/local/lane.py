@@ -19,7 +19,7 @@ from collections.abc import Callable
 from ...errors import DeadlineExceededError
 from ..agreement import Agreement
 from ..contract import Ending, LaneStatistics, Slot
-from ..loops import clock_of
+from ..loops import Turns, clock_of
 from ..pace import Pace, report_pause
 from ..promise import Promise
 from ..quota import Priority, Quota
@@ -44,9 +44,15 @@ class LocalLane:
         *,
         jitter: Callable[[], float] = random.random,
         on_rest: Callable[[], None] = lambda: None,
+        owner: object = None,
+        turns: Turns | None = None,
+        on_turn: Callable[[LocalLane], None] = lambda lane: None,
     ) -> None:
         self._name = operation
         self._on_rest = on_rest
+        # Other loops of this process may have sent something since this one was at work.
+        self._owner, self._turns, self._on_turn = owner, turns or Turns(), on_turn
+        self._turn = 0
         self._jitter = jitter
         self._loop = asyncio.get_running_loop()
         self._now = clock_of(self._loop)
@@ -176,6 +182,10 @@ class LocalLane:
 
         If there is none, return a time to try again, or `inf` to wait for a response.
         """
+        turns = self._turns
+        if turns.last is not self._owner or turns.count != self._turn:
+            self._turn = turns.take(self._owner)
+            self._on_turn(self)
         window = self._window
         if priority is Priority.INTERACTIVE:
             if window.in_flight >= MAX_IN_FLIGHT:

@@ -1,8 +1,9 @@
 """Quotas in this process: one lane per (event loop, workspace, operation), shared by all sessions.
 
-Lanes belong to an event loop. They outlive sessions, so a new session knows what an earlier one sent. A new loop also
-knows what an ended loop sent, closed or not. Two loops that run at the same time, in two threads, cannot share a
-lane: if a process uses one workspace in both, the store logs a warning once; use a shared store instead.
+Lanes belong to an event loop. They outlive sessions, so a new session knows what an earlier one sent. A loop also knows
+what the loops sent that ran before it or in its breaks, closed or not. Two loops that run at the same time, in two
+threads, cannot share a lane: if a process uses one workspace in both, the store logs a warning once; use a shared
+store instead.
 
 Unused lanes need little memory: beyond a few hundred lanes, the store keeps only what they sent, in about 200 bytes
 per lane, until it no longer counts (memory.py).
@@ -12,17 +13,18 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from weakref import WeakKeyDictionary
 
 from ... import checks
 from ...operations import OPERATIONS
 from ..contract import QuotaLane
 from ..expiring import Key
-from ..loops import PerLoop
+from ..loops import PerLoop, Turns
 from ..quota import Quota, base_quota
 from ..window import Record
 from .lane import LocalLane
-from .memory import Memories
+from .memory import Memories, Memory
 
 logger: logging.Logger = logging.getLogger("recall_async")
 
@@ -34,15 +36,20 @@ class Lanes:
     """The lanes of one event loop."""
 
     def __init__(self) -> None:
+        self.owner = object()
+        """Stands for the loop, without keeping anything alive."""
         self.open: dict[Key, LocalLane] = {}
         self.resting: dict[Key, LocalLane] = {}
         """The lanes that no session uses, the longest unused first."""
         self.seen: WeakKeyDictionary[Lanes, dict[Key, Record]] = WeakKeyDictionary()
         """What lanes of other loops had sent when they were last read."""
+        self.borrowed: dict[Key, list[float]] = {}
+        """Until when requests in flight of other loops count as lost here."""
 
 
 _registry: PerLoop[Lanes] = PerLoop(Lanes)
 _memories = Memories()
+_turns = Turns()
 _warned_of: set[str] = set()
 
 
@@ -56,7 +63,14 @@ class LocalQuotaStore:
         lanes = _registry.get()
         lane = lanes.open.get(key)
         if lane is None:
-            lane = LocalLane(operation, quota or base_quota(operation), on_rest=lambda: _rest(lanes, key))
+            lane = LocalLane(
+                operation,
+                quota or base_quota(operation),
+                on_rest=lambda: _rest(lanes, key),
+                owner=lanes.owner,
+                turns=_turns,
+                on_turn=lambda lane: _remember(lanes, lane, key),
+            )
             lanes.open[key] = lane
         _remember(lanes, lane, key)
         lane.join(quota)
@@ -90,6 +104,7 @@ def _rest(lanes: Lanes, key: Key) -> None:
         oldest = next(iter(lanes.resting))
         lane = lanes.resting.pop(oldest)
         del lanes.open[oldest]
+        lanes.borrowed.pop(oldest, None)
         _memories.add(oldest, lane.memory(), lane.now())
 
 
@@ -102,10 +117,7 @@ def _remember(lanes: Lanes, lane: LocalLane, key: Key) -> None:
         lane.recall(earlier_memory)
     for others in _registry.others(running=False):
         if (other_lane := others.open.get(key)) is not None:
-            memory, seen = other_lane.memory(), lanes.seen.setdefault(others, {}).get(key)
-            if memory.window != seen:
-                lane.recall(memory)
-                lanes.seen[others][key] = memory.window
+            _learn(lanes, others, lane, other_lane.memory(), key)
     if key[0] not in _warned_of and any(key in others.open for others in _registry.others(running=True)):
         _warned_of.add(key[0])
         logger.warning(
@@ -113,3 +125,20 @@ def _remember(lanes: Lanes, lane: LocalLane, key: Key) -> None:
             "they can overrun the server's. Use one loop, or share the quota: quota_store=RedisQuotaStore.from_url(...)",
             key[0],
         )
+
+
+def _learn(lanes: Lanes, others: Lanes, lane: LocalLane, memory: Memory, key: Key) -> None:
+    """Pass to a lane what the lane of a loop in a break has sent since the last time."""
+    window, now = memory.window, lane.now()
+    seen = lanes.seen.setdefault(others, {})
+    last = seen.get(key)
+    if window == last:
+        return
+    seen[key] = window
+    # Requests in flight count as lost, once; for those of a third loop, ask that loop.
+    fresh = max(0, window.in_flight - (0 if last is None else last.in_flight))
+    lost = Counter(window.lost) - Counter(others.borrowed.get(key, ()))
+    learned = window._replace(lost=tuple(sorted(lost.elements())), in_flight=fresh)
+    lane.recall(memory._replace(window=learned).settled(now))
+    borrowed = [until for until in lanes.borrowed.get(key, ()) if until + window.longest > now]
+    lanes.borrowed[key] = [*borrowed, *[now + memory.grace] * fresh]
