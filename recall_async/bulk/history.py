@@ -28,6 +28,8 @@ class History:
         self._settled: set[int] = set()
         """Deduplication keys of these results, without those of actions that this run performs: later actions with such
         a key must be performed, too."""
+        self._reached: dict[int, int] = {}
+        """For each key that several events have, the place of the last result with which an action was left out."""
         self._met: set[int] = set()
         """Events with an action that was left out."""
         self.strangers: int = 0
@@ -46,7 +48,10 @@ class History:
             event = hash(result.event_id)
             self._places[event] = place
             keys[event] = hash(result.deduplication_key)
-        self._settled = set(keys.values())
+        shared: set[int] = set()
+        for key in keys.values():
+            (shared if key in self._settled else self._settled).add(key)
+        self._reached = dict.fromkeys(shared, -1)
         self.strangers = len(self._places)
 
     def look_for(self, actions: Iterable[Action]) -> None:
@@ -64,6 +69,7 @@ class History:
             and (key is None or key in self._settled)
             and _identity(action) == result.identity
             and not self._again(action, result)
+            and self._in_order(key, event)
         ):
             self._met.add(hash(event))
             return _resumed(action, result)
@@ -74,6 +80,16 @@ class History:
         if key is not None:
             self._settled.discard(key)
         return None
+
+    def _in_order(self, key: int | None, event: str) -> bool:
+        """Return whether the action was performed after those with its key that this run has left out."""
+        if key is None or key not in self._reached:
+            return True
+        place = self._places[hash(event)]
+        if place < self._reached[key]:
+            return False
+        self._reached[key] = place
+        return True
 
     def _last(self, event: str) -> Result | None:
         """Return the last result of an event; `None` if the journal has none, or this run has performed an action on it."""

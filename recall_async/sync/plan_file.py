@@ -105,7 +105,10 @@ def _read(document: str | bytes) -> _StoredPlan:
     if isinstance(loaded, dict) and version != VERSION:
         raise ValueError(f"version must be {VERSION}, got {version!r}: make the plan again")
     _check_texts("$", loaded)
-    return msgspec.convert(loaded, _StoredPlan)
+    try:
+        return msgspec.convert(loaded, _StoredPlan)
+    except SystemError as error:  # of msgspec 0.21, for a whole number that no float can hold
+        raise ValueError("a number is too large") from error
 
 
 def _check_texts(where: str, value: Any) -> None:
