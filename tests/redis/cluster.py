@@ -78,8 +78,12 @@ class ClusterProcess:
     def replica_of(self, master: RedisProcess) -> RedisProcess:
         """The replica of a master."""
         name = node_id(master)
-        port = next(int(words[1].partition("@")[0].rpartition(":")[2]) for words in _links(master) if words[3] == name)
-        return next(node for node in self.nodes if node.port == port)
+
+        def ports() -> list[int]:
+            return [int(words[1].partition("@")[0].rpartition(":")[2]) for words in _links(master) if words[3] == name]
+
+        until(lambda: bool(ports()))  # a master that was a replica itself learns of its own a moment later
+        return next(node for node in self.nodes if node.port in ports())
 
     def add(self) -> RedisProcess:
         """Add an empty master."""
