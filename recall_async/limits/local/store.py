@@ -36,7 +36,7 @@ class Lanes:
     """The lanes of one event loop."""
 
     def __init__(self) -> None:
-        self.owner = object()
+        self.owner: object = object()
         """Stands for the loop, without keeping anything alive."""
         self.open: dict[Key, LocalLane] = {}
         self.resting: dict[Key, LocalLane] = {}
