@@ -31,15 +31,15 @@ async def test_a_thousand_workspaces(way: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells in /proc what is in memory")
-@pytest.mark.parametrize("way", ["loop", "loops"])
-async def test_100_000_workspaces_within_one_window(way: str) -> None:
+@pytest.mark.parametrize(("way", "workspaces"), [("loop", 100_000), ("loops", 30_000)])
+async def test_very_many_workspaces_within_one_window(way: str, workspaces: int) -> None:
     """Would take a gigabyte for what three calls of each customer leave until their window is over."""
-    assert await growth(way, 100_000) < 100
+    assert await growth(way, workspaces) < workspaces / 1000
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells in /proc what is in memory")
-async def test_100_000_workspaces_in_redis(own_redis: Callable[..., RedisProcess]) -> None:  # noqa: F811
+async def test_very_many_workspaces_in_redis(own_redis: Callable[..., RedisProcess]) -> None:  # noqa: F811
     """Would take a gigabyte for what a process must know of each quota while its slots count."""
-    assert await growth("redis", 100_000, own_redis().url) < 100
+    assert await growth("redis", 30_000, own_redis().url) < 30
