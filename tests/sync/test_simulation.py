@@ -241,7 +241,7 @@ async def test_two_thousand_events_and_three_hundred_changes(seed: int, caplog: 
             await world.live(50)
         await world.settle()
         world.check()
-        assert len(world.api.bots) > 500
+        assert len(world.api.bots) > 400
 
 
 async def test_the_simulation_would_notice() -> None:
