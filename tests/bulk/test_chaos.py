@@ -17,10 +17,9 @@ import pytest
 from tests.bulk.job import actions, expected
 from tests.bulk.test_endings import lines
 from tests.bulk.world import Asked, World, event_id
+from tests.moments import MOMENTS, many_moments
 
 CONCURRENCY = 8
-MOMENTS = 20
-"""Signals in one slow run; there are five of each kind."""
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
 
@@ -93,10 +92,7 @@ async def test_some_moments(tmp_path: Path) -> None:
     await chaos(tmp_path, 1, signal.SIGKILL, 2)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("seed", range(100 // MOMENTS))
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@many_moments
 async def test_many_moments(tmp_path: Path, seed: int, number: int) -> None:
     """Would lose, fail or repeat an action at a moment that nobody has thought of."""
     await chaos(tmp_path, seed, number, MOMENTS)

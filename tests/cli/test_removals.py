@@ -100,6 +100,18 @@ def test_what_is_no_limit(run, policy: str, text: str) -> None:
     assert "--max-removals" in result.stderr
 
 
+def asking(run: Any, policy: str, tmp_path: Path, recall_sandbox: RecallSandbox) -> dict[str, tuple[str, ...]]:
+    """The commands that ask before they remove something."""
+    stored, calendar = str(tmp_path / "plan.json"), recall_sandbox.snapshot()["calendars"][0]["id"]
+    run("plan", "--policy", policy, "--out", stored)
+    return {
+        "sync": ("sync", "--policy", policy),
+        "apply": ("apply", stored),
+        "delete": ("calendars", "delete", calendar),
+        "leave": ("bots", "leave", calendar),
+    }
+
+
 @pytest.mark.parametrize(
     ("command", "answer", "status"),
     [
@@ -111,13 +123,7 @@ def test_a_terminal_asks(
     run, terminal, policy: str, scheduled: int, tmp_path: Path, recall_sandbox, command: str, answer: str, status: int
 ) -> None:
     """A person who tries a policy has no moment to see what it would do, or cannot say no."""
-    stored, calendar = str(tmp_path / "plan.json"), recall_sandbox.snapshot()["calendars"][0]["id"]
-    run("plan", "--policy", policy, "--out", stored)
-    commands = {
-        "sync": ("sync", "--policy", policy),
-        "apply": ("apply", stored),
-        "delete": ("calendars", "delete", calendar),
-    }
+    commands = asking(run, policy, tmp_path, recall_sandbox)
     shown = terminal(*commands[command])
     while "[y/N]: " not in shown.text:
         assert shown.read(), shown.text
@@ -139,14 +145,7 @@ def test_ctrl_c_at_the_question(
     run, terminal, policy: str, scheduled: int, tmp_path: Path, recall_sandbox: RecallSandbox, command: str
 ) -> None:
     """Ctrl-C would be lost if it came in the moment between the question and the wait for its answer."""
-    stored, calendar = str(tmp_path / "plan.json"), recall_sandbox.snapshot()["calendars"][0]["id"]
-    run("plan", "--policy", policy, "--out", stored)
-    commands = {
-        "sync": ("sync", "--policy", policy),
-        "apply": ("apply", stored),
-        "delete": ("calendars", "delete", calendar),
-        "leave": ("bots", "leave", calendar),
-    }
+    commands = asking(run, policy, tmp_path, recall_sandbox)
     shown = terminal(*commands[command])
     while "[y/N]:" not in shown.text:
         assert shown.read(), shown.text

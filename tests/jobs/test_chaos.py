@@ -21,10 +21,9 @@ from recall_async.bulk.actions import Action
 from recall_async.jobs import JobQueue, JobStatus
 from tests.bulk.job import actions, expected
 from tests.bulk.world import Asked, World
+from tests.moments import MOMENTS, many_moments
 from tests.redis.server import RedisProcess
 
-MOMENTS = 20
-"""Signals in one slow run; there are five of each kind."""
 WORKERS = 3
 LEASE = 1.0
 
@@ -198,10 +197,7 @@ async def test_some_moments(own_redis: StartRedis) -> None:
     await chaos(own_redis, 1, signal.SIGKILL, 3)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("seed", range(100 // MOMENTS))
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@many_moments
 async def test_many_moments(own_redis: StartRedis, seed: int, number: int) -> None:
     """Would lose, fail or repeat an action at a moment that nobody has thought of."""
     await chaos(own_redis, seed, number, MOMENTS)

@@ -65,7 +65,10 @@ class Watched:
         return next(node for node in self.nodes if node.port == int(port))
 
     def fail_over(self) -> None:
-        """Have the Sentinel promote the replica, once it knows the replica well enough."""
+        """Have the Sentinel promote the replica, once it has what was written and the Sentinel knows it well enough."""
+        master = self.master()
+        written = ask(master, "ROLE")[1]
+        until(lambda: all(ask(node, "ROLE")[4] >= written for node in self.nodes if node is not master))
         until(lambda: bool(ask(self.sentinel, "SENTINEL", "FAILOVER", SERVICE)))
 
     def promoted(self, before: RedisProcess) -> RedisProcess:

@@ -20,10 +20,9 @@ from msgspec.structs import replace
 
 from recall_async import Deduplication, Plan, RecallSession, RecordingPolicy
 from recall_async.sandbox import RecallSandbox
+from tests.moments import MOMENTS, many_moments
 from tests.sync.conftest import SCALE, connected
 
-MOMENTS = 20
-"""Signals in one slow run; there are five of each kind."""
 CONCURRENCY = 4
 OPERATIONS = ("calendar_events.schedule_bot", "calendar_events.remove_bot")
 
@@ -163,10 +162,7 @@ async def test_some_moments(tmp_path: Path) -> None:
     await chaos(tmp_path, 1, signal.SIGKILL, 3)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("seed", range(100 // MOMENTS))
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@many_moments
 async def test_many_moments(tmp_path: Path, seed: int, number: int) -> None:
     """Would lose, fail or repeat a change at a moment that nobody has thought of."""
     await chaos(tmp_path, seed, number, MOMENTS)
