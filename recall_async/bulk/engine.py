@@ -101,6 +101,11 @@ class Engine:
         return self._caller.statistics()[operation] if lane is None else lane.statistics()
 
     @property
+    def untouched(self) -> bool:
+        """True until the first outcome is fetched or the job is stopped."""
+        return self._phase is Phase.NEW
+
+    @property
     def known(self) -> int:
         """The number of events in the journal whose actions have not been read yet."""
         return 0 if self._history is None else len(self._history)

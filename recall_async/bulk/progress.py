@@ -47,6 +47,10 @@ class Progress:
         """The number of actions with an outcome."""
         return self.done + self.failed + self.skipped
 
+    def __str__(self) -> str:
+        of = "" if self.total is None else f" of {self.total}"
+        return f"{self.done} done, {self.failed} failed, {self.skipped} skipped{of}"
+
 
 def operation_of(action: Action) -> str:
     """Return the name of the operation that performs the action."""

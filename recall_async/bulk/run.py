@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Sized
+import warnings
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Generator, Iterable, Sized
 from inspect import iscoroutinefunction
 from logging import DEBUG
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from .. import checks
 from ..caller import Client
@@ -29,12 +30,16 @@ MAX_OUTAGE = 3600.0
 """Seconds for which a job waits for a server that is unavailable."""
 
 
+NEVER_STARTED = "a bulk run was never started, so nothing was sent: use `async for outcome in run`, or `await run`"
+
+
 class BulkRun(AsyncIterator[Outcome]):
     """Iterate over the outcomes of a bulk job, one per action, as each action finishes.
 
     The job begins when the first outcome is fetched, and continues while outcomes are fetched. `aclose()` and the end
     of an `async with` end it at once; so does leaving the `async for` if no other reference to the run exists. If
-    outcomes are no longer fetched, the job finishes the actions that it has begun, and pauses.
+    outcomes are no longer fetched, the job finishes the actions that it has begun, and pauses. `await run` performs what
+    remains of the job and returns its final `Progress`. A run that is dropped before any of this sends nothing and warns.
 
     - `actions`: may include outcomes, for actions that need no request; they are returned unchanged.
     - `stop`: a signal that ends the job as `stop()` does.
@@ -119,6 +124,15 @@ class BulkRun(AsyncIterator[Outcome]):
     def __aiter__(self) -> Self:
         return self
 
+    def __await__(self) -> Generator[Any, None, Progress]:
+        return self._finish().__await__()
+
+    async def _finish(self) -> Progress:
+        async with self:
+            async for _ in self:
+                pass
+        return self.progress
+
     async def __anext__(self) -> Outcome:
         try:
             outcome = await self._engine.next()
@@ -153,7 +167,11 @@ class BulkRun(AsyncIterator[Outcome]):
 
     def __del__(self) -> None:
         engine: Engine | None = getattr(self, "_engine", None)
-        if engine is None or engine.loop is None:
+        if engine is None:
+            return
+        if engine.loop is None:
+            if engine.untouched:
+                warnings.warn(NEVER_STARTED, RuntimeWarning, stacklevel=2)
             return
         if engine.loop.is_closed():
             engine.close()

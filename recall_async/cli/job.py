@@ -31,7 +31,7 @@ def run_job(ctx: click.Context, session: RecallSession, bulk: BulkRun, title: st
     forgive_output()
 
     async def work(job: Job) -> None:
-        async with session:
+        async with bulk, session:
             async for _ in job.work():
                 pass
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from recall_async import (
     BulkRun,
     InsufficientCreditError,
     Outcome,
+    Plan,
     Quota,
     RecallError,
     RecallSession,
@@ -218,7 +220,7 @@ async def test_cancelled_before_it_began(recall: RecallSession, tmp_path: Path) 
     """Would keep the journal open when the job is cancelled while it reads it."""
     path = tmp_path / "journal"
     actions = [schedule(number) for number in range(3000)]
-    for turns in range(4):
+    for turns in range(1, 5):
         task = asyncio.create_task(_drain(recall.bulk(actions, journal=path)))
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -387,3 +389,33 @@ async def test_workers_cancelled_from_outside(world: World, recall: RecallSessio
         task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await outcomes
+
+
+async def test_awaited_run_is_a_summary(recall: RecallSession, world: World) -> None:
+    """A program that needs no outcomes would have to write an empty loop, or would get a `TypeError`."""
+    world.statuses = lambda asked: 404 if asked.event == 1 else 200
+    run = recall.bulk([schedule(number) for number in range(5)])
+    await anext(run)
+    progress = await run
+    assert (progress.done, progress.failed, progress.finished) == (4, 1, 5)
+    assert str(progress) == "4 done, 1 failed, 0 skipped of 5"
+    assert (await run).finished == 5
+    world.statuses = lambda asked: 401
+    with pytest.raises(AuthenticationError):
+        await recall.bulk([schedule(0)])
+
+
+async def test_run_that_nobody_starts_warns(recall: RecallSession, world: World) -> None:
+    """A forgotten `async for` would look like a job that was done."""
+    plan = Plan(decisions=(), made_at=datetime.now(UTC), watermark=None)
+    for make in (lambda: recall.bulk([schedule(0)]), lambda: recall.apply(plan)):
+        with pytest.warns(RuntimeWarning, match="never started, so nothing was sent"):
+            make()
+    closed, stopped = recall.bulk([schedule(0)]), recall.bulk([schedule(0)])
+    await closed.aclose()
+    stopped.stop()
+    async with recall.bulk([schedule(0)]):
+        pass
+    del closed, stopped
+    gc.collect()
+    assert world.asked == []
