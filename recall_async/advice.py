@@ -1,4 +1,4 @@
-"""Make the exception for a response. It says what happened, whether it took effect, and what to do next.
+"""Make the exception for an error response: what happened, whether it took effect, and what to do next.
 
 https://docs.recall.ai/reference/errors
 """
@@ -28,7 +28,7 @@ from .operations import (
 from .secrecy import KeyMask, Secret, SecretBytes, one_line
 
 MAX_PAGE: Final = 10_000
-"""Maximum number of bytes of an HTML page to search for text: a hostile page makes the search quadratic."""
+"""Maximum number of bytes of an HTML page to search for text, because the search may take quadratic time."""
 MAX_DETAIL: Final = 500
 """Maximum number of characters of `APIError.detail`."""
 
@@ -57,23 +57,23 @@ ADVICE: dict[type[APIError], str] = {
     errors.RequestBlockedError: "A firewall in front of the API refused the request: look at its body and your network.",
     errors.NotFoundError: "Check the id, and that it belongs to this workspace and region.",
     errors.BotAlreadyDispatchedError: (
-        "The bot is on its way or in the meeting, so it cannot be removed any more. To end its call, use "
+        "The bot is joining the meeting or in it, so it cannot be removed any more. To end its call, use "
         "recall.bots.leave_call(bot_id) with the bot_id of the event's `bots`, or `recall-async bots leave`."
     ),
-    errors.ConflictError: "Another request with the same deduplication key is being worked on: try again later.",
-    errors.RateLimitedError: "Somebody outside this session uses the workspace's quota too.",
+    errors.ConflictError: "Another request with the same deduplication key is in progress: try again later.",
+    errors.RateLimitedError: "Another client uses the workspace's quota, too.",
     errors.BotPoolExhaustedError: "No bot is free this shortly before the meeting: try again, or schedule earlier.",
     errors.ServerError: "The API failed: try again later.",
 }
 """Advice for each kind of error, unless more specific advice applies."""
 
 _BY_STATUS: dict[int, str] = {
-    304: "The response is one from a cache, and no request of this library asks for that: check the proxies on the way.",
+    304: "A cache responded, although this library sends no conditional requests: check the proxies in between.",
     405: f"The server does not know this request. {_NO_API}",
     406: "The server does not offer JSON here: check base_url.",
-    408: "The server waited too long for the request: check the network on the way to it, then try again.",
+    408: "The server did not receive the request in time: check the network, then try again.",
     410: "The object was deleted.",
-    422: "The request is understood and refused: correct what the response names.",
+    422: "The request is invalid: correct what the response names.",
 }
 
 IN_DETAIL: Final = "The API's own message may contain secrets; it is in the exception's `detail`."
@@ -81,7 +81,7 @@ SAFE_TO_REPEAT: Final = "Calling it again is safe."
 
 
 def effect_of(operation: Operation[Any]) -> str:
-    """Return a sentence: whether a request with an unknown outcome may have taken effect, and how to repeat it."""
+    """Return a sentence that says whether a request without a response may have taken effect, and how to repeat it."""
     if operation.method == "GET":
         return SAFE_TO_REPEAT
     if operation is CREATE_CALENDAR:
@@ -186,7 +186,7 @@ def _advice(
         to = f"It redirects to {one_line(where, 120)!r}, which is not followed" if where else "It redirects to nowhere"
         return f"{to}: check base_url."
     if status == 404 and cursor:
-        return "The cursor is not valid, or no longer, or the page does not exist: read the list from its beginning."
+        return "The cursor is invalid or has expired, or the page does not exist: read the list from its beginning."
     if status == 404 and (a_list or operation is CREATE_CALENDAR):
         return _NO_API
     if (
@@ -196,7 +196,7 @@ def _advice(
     ):
         return "The API key may not do this: look at its permissions in the dashboard."
     if status == 409 and not on_a_bot:
-        return "Another request with the same idempotency key is being worked on: try again later."
+        return "Another request with the same idempotency key is in progress: try again later."
     if status == 507 and operation is not SCHEDULE_BOT:
         return "The API has no room for the request: try again later."
     if status == 400 and operation is CREATE_ACCESS_TOKEN and code in ("no_oauth_credentials", "bad_refresh_token"):
@@ -212,7 +212,7 @@ def _secrets_in(sent: bytes) -> list[str]:
 
 
 def _secret(value: Any) -> Any:
-    """The same, so that no representation of it shows a text."""
+    """Return the same value with its strings hidden in representations."""
     if isinstance(value, str):
         return Secret(value)
     if isinstance(value, Mapping):
@@ -221,7 +221,7 @@ def _secret(value: Any) -> Any:
 
 
 def _explain(body: bytes) -> tuple[str | None, str | None, dict[str, Any]]:
-    """The code, a line of text and the complaints by field, in whichever of its forms the API put them."""
+    """Return the code, one line of text, and the messages by field. The API has several forms for them."""
     try:
         document = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -23,7 +23,7 @@ from .secrecy import one_line
 T = TypeVar("T")
 
 FOR_EVER: Final = 1e9
-"""The longest wait in seconds, about thirty years, because clocks and timers have limits."""
+"""The longest wait in seconds, about thirty years: clocks and timers have limits."""
 MAX_REPAIRED: Final = 2**21
 """The largest body, in bytes, that is repaired if it cannot be decoded: this takes about 0.3 s per MiB."""
 UNPROVEN: Final = frozenset({408, 499, 502, 503, 504, *range(520, 600)})
@@ -121,7 +121,7 @@ def _undecodable(operation: Operation[Any], response: Response, reason: str, mas
 
 
 def told(headers: Iterable[tuple[str, str]], masked: Callable[[str], str]) -> dict[str, str]:
-    """Return headers by lower-case name, without the API key. The longest of several `Retry-After` counts."""
+    """Return headers by lower-case name, without the API key. Of several `Retry-After`, keep the longest."""
     found: dict[str, str] = {}
     for name, value in headers:
         name, value = masked(name).lower(), masked(value)

@@ -73,7 +73,7 @@ class Bot(Struct, frozen=True, kw_only=True):
     meeting_url: str | MeetingURL | None = None
     bot_name: str | None = None
     join_at: Time | None = None
-    """When the bot is scheduled to join; `None` for a bot that was sent at once."""
+    """When the bot is scheduled to join; `None` for a bot that was sent immediately."""
     raw_metadata: dict[str, Any] | None = field(default=None, name="metadata")
     raw_status_changes: Raw | UnsetType = field(default=UNSET, name="status_changes")
     raw_recordings: Raw | UnsetType = field(default=UNSET, name="recordings")

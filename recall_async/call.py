@@ -1,4 +1,4 @@
-"""One call as a value: its request, and what has become of it so far."""
+"""One call: its request, and its state from the first attempt to the last."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_WAITS: Mapping[str, float] = MappingProxyType({})
 
 
 class Call(Generic[T]):
-    """A request that needs an answer, and what it has cost so far."""
+    """A request, with its attempts, its waits and its deadline."""
 
     __slots__ = (
         "attempts", "begun", "ended", "idempotency_key", "in_doubt", "in_flight", "number", "operation", "policy",
@@ -43,7 +43,7 @@ class Call(Generic[T]):
         self.in_doubt: bool = False
         """True if an attempt without a response may have taken effect."""
         self.stop: StopSignal | None = stop
-        """Asked before each request."""
+        """Checked before each request."""
         self.attempts: int = 0
         self.waited: float = 0.0
         """Seconds spent waiting for keys, slots, pauses and backoffs, but not for the server."""
@@ -53,13 +53,13 @@ class Call(Generic[T]):
         self.ended: bool = False
         """True if the call was ended because its session was closed."""
         self.number: int = 0
-        """The call's number in this process, once an event names it."""
+        """The call's number in this process; 0 until an event needs it."""
         self.watched: bool = False
         """True if a listener or the log gets the call's events."""
         self.waits: Mapping[str, float] = NO_WAITS
         """Seconds waited since the last attempt for something other than the quota, by reason."""
         self.told_waited: float = 0.0
-        """The part of `waited` that events have told."""
+        """The part of `waited` that events have already reported."""
         self.status: int | None = None
         """The status of the last response."""
 

@@ -1,7 +1,7 @@
 """Check arguments before a request is sent. Errors read "NAME must be ..., got ...".
 
-Each check takes the name that the user knows the value by, and the value. It returns the value in the form that the package
-uses. Errors show an invalid value in one short line, and never show a secret.
+Each check takes the name of the argument and its value. It returns the value in the form that the package uses. Errors show
+an invalid value in one short line, and never show a secret.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _repr.maxlevel = 3
 
 
 def invalid(name: str, expected: str, value: object) -> ConfigurationError:
-    """Return the error for a value that is not what was `expected`, such as "a name"."""
+    """Return the error for an invalid value; `expected` describes a valid one, such as "a name"."""
     return ConfigurationError(f"{name} must be {expected}, got {shown(value)}")
 
 
@@ -93,7 +93,7 @@ def text(name: str, value: Any, *, empty: bool = False, at_most: int | None = No
     Raises `ConfigurationError`, which does not show a `secret`.
     """
     if not isinstance(value, str):
-        raise ConfigurationError(f"{name} must be a text, got {type(value).__name__ if secret else shown(value)}")
+        raise ConfigurationError(f"{name} must be a string, got {type(value).__name__ if secret else shown(value)}")
     if not empty and not value.strip():
         raise ConfigurationError(f"{name} must not be empty")
     if at_most is not None and len(value) > at_most:
@@ -102,7 +102,7 @@ def text(name: str, value: Any, *, empty: bool = False, at_most: int | None = No
         value.encode()
     except UnicodeEncodeError as error:
         raise ConfigurationError(
-            f"{name} must be a text that can be sent, got a lone surrogate at position {error.start}"
+            f"{name} must be a string that UTF-8 can encode, got a lone surrogate at position {error.start}"
         ) from None
     return value
 

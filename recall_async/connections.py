@@ -1,10 +1,10 @@
-"""How many requests of a session are in flight at once, and so how many connections it opens.
+"""Limit the requests in flight of a session, and so its connections.
 
-A call that finds no connection free waits here and not in aiohttp, where it would hold a slot of the quota meanwhile:
-by priority, start time of the event and arrival. Then it asks its lane, which keeps its own order and its pauses.
+A call waits here for a free connection, in the order of priority, start time of the event, and arrival, before it asks its
+lane for a slot. In aiohttp it would hold a slot of the quota while it waits.
 
-The limit of a session that names no `max_connections` is soft: a burst of interactive calls shares the connections that
-there are, since each one costs a TLS handshake, but if nothing moves on them for `STILL` seconds, it opens further ones.
+Without `max_connections` the limit is soft. A burst of interactive calls shares the open connections, because each new one
+costs a TLS handshake. If no request is sent or ends for `STILL` seconds, interactive calls open further connections.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from .limits.queue import WaitQueue
 from .limits.quota import Priority
 
 MAX_CONNECTIONS = 100
-"""Requests in flight of one session, unless it names `max_connections`."""
+"""The most requests in flight of a session without `max_connections`."""
 STILL = 0.5
-"""Seconds in which no request is sent or ends, after which interactive calls then open further connections."""
+"""Seconds without a request that is sent or ends, after which interactive calls open further connections."""
 
 
 class Connections:
-    """The connections of one session, as far as requests are in flight on them. `most` is its `max_connections`."""
+    """Counts the requests in flight of one session. `most` is its `max_connections`."""
 
     def __init__(self, most: float | None = None) -> None:
         self._soft = most is None
         self._most = MAX_CONNECTIONS if most is None else most
-        # The others are for interactive calls.
+        # The remaining connections are for interactive calls.
         self._most_bulk = max(1, self._most - self._most // 8)
         self._loop = asyncio.get_running_loop()
         self._waking: asyncio.Handle | None = None
@@ -41,13 +41,13 @@ class Connections:
         """The connections over which requests were sent."""
 
     def has_room(self, priority: Priority, *, waited: bool = False) -> bool:
-        """Return whether a request may begin now. `waited` is true after the call's turn has come."""
+        """Return whether a request may begin now. `waited` is true if the call has waited and is the next one."""
         if self.in_flight >= (self._most_bulk if priority else self._most):
             return False
         return waited or not self.waiting.size or not self.waiting.ahead(priority, math.inf)
 
     async def wait(self, priority: Priority, start: float, until: float) -> bool:
-        """Wait for a turn, at most until the deadline. Return false if the call may go beyond the limit."""
+        """Wait for a free connection, at most until the deadline. Return false if the call may exceed the limit."""
         begun = time.monotonic()
         turn: asyncio.Future[None] = self._loop.create_future()
         ticket = self.waiting.push(priority, start, turn)
@@ -69,12 +69,12 @@ class Connections:
         return True
 
     def on_release(self) -> None:
-        """A request has ended, and its connection is free."""
+        """Record that a request has ended and its connection is free."""
         self.moved = time.monotonic()
         self.wake()
 
     def wake(self) -> None:
-        """Tell the next call that its turn has come, and soon see whether it went or there is room for a further one."""
+        """Soon let the next calls continue, if there is room."""
         if self._waking is None and self.waiting.size:
             self._waking = self._loop.call_soon(self._wake)
 
@@ -85,4 +85,4 @@ class Connections:
         if ticket is not None and self.has_room(ticket.priority, waited=True):
             self.waiting.leave(ticket)
             ticket.holder.set_result(None)
-            self._loop.call_soon(self.wake)  # once it has had its turn
+            self._loop.call_soon(self.wake)  # after that call has continued

@@ -1,10 +1,10 @@
-"""Events: what a session does, passed to functions of the program and to the log. docs/observability.md
+"""Events report what a session does, to functions of the program and to the log. docs/observability.md
 
-`RecallSession(on_event=...)` takes a function, or several, that are called with one of the frozen objects below. They run
-in the task that makes the call and must not block; an exception in them is logged and changes nothing.
+`RecallSession(on_event=...)` takes one function or several, which are called with the frozen objects below. They run in the
+task that makes the call, so they must not block. An exception in them is logged and changes nothing.
 
-The logger `recall_async` gets the same: attempts at DEBUG, retries and everything that took more than a second at INFO,
-pauses and a reduced pace at WARNING. `RECALL_LOG=debug` or `info` prints the log to standard error.
+The logger `recall_async` gets the same events: attempts at DEBUG; retries, and waits, attempts and calls of a second or
+more, at INFO; pauses and a reduced pace at WARNING. `RECALL_LOG=debug` or `info` prints the log to standard error.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class CallEnded(CallEvent):
 
     @property
     def log_level(self) -> int:
-        """The level at which it is logged: INFO for a call of which the lines before it do not tell everything."""
+        """The level at which it is logged: INFO after a retry, or if it took a second that no earlier line explains."""
         slow = self.duration - (self.waited if self.error is None else 0.0) >= LONG_WAIT
         return logging.INFO if slow or self.attempts > 1 else logging.DEBUG
 
@@ -148,7 +148,7 @@ class AttemptEnded(CallEvent):
     status: int | None
     """The status of the response; `None` if there was no response."""
     error: str | None
-    """The class name of the exception if there was no response or it could not be used."""
+    """The class name of the exception if there was no usable response."""
     duration: float
     """Seconds from sending to the end of the response."""
     request_id: str | None
@@ -179,7 +179,7 @@ class RetryScheduled(CallEvent):
     reason: str
     """The status of its response, or `no answer`, `timeout`."""
     after: float
-    """Seconds until the next request, at the least: the backoff, or the pause after a 429."""
+    """The least seconds until the next request: the backoff, or the pause after a 429."""
     new_key: bool
     """True if the next request has a new idempotency key."""
 
@@ -198,7 +198,7 @@ class Paused(CallEvent):
 
     def __str__(self) -> str:
         return (
-            f"{self.operation} #{self.call}: answered 429, so the requests of workspace {self.workspace} pause for "
+            f"{self.operation} #{self.call}: got a 429, so the requests of workspace {self.workspace} pause for "
             f"{self.seconds:.1f} s; another client uses its quota, or the quota is smaller than configured"
         )
 
@@ -218,7 +218,7 @@ class PaceChanged(CallEvent):
     def __str__(self) -> str:
         if self.pace is None:
             return f"{self.operation}: requests are sent at the full pace again"
-        return f"{self.operation}: at most {self.pace:.2f} requests a second for a while, because of the 429"
+        return f"{self.operation}: at most {self.pace:.2f} requests per second for now, because of the 429"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

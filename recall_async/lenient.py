@@ -1,7 +1,7 @@
-"""Repair of JSON that breaks the standard in ways that servers and calendar platforms are known for.
+"""Repair invalid JSON of the kinds that servers and calendar platforms are known to send.
 
-It is the slow path, taken when a document was refused: one lone surrogate, NaN or number too large for a double in the
-payload of one event must not make a page of a hundred unreadable.
+This is slow and happens only after a strict decoder has rejected a document: one lone surrogate, NaN or overflowing number
+in the payload of one event must not make a page of a hundred events unreadable.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import re
 
 MAX_DEPTH = 200
-"""Objects and lists within each other; deeper ones become `null`. Decoders stop at a few hundred."""
+"""The most levels of nesting; deeper objects and lists become `null`. Decoders accept a few hundred levels."""
 
 _TOKEN = re.compile(
     r'(?P<text>"(?:[^"\\]+|\\.?)*+"?)|(?P<open>[\[{])|(?P<close>[\]}])|(?P<word>[-+0-9A-Za-z.]+)', re.DOTALL
@@ -24,10 +24,10 @@ _ESCAPE = re.compile(
 
 
 def repaired(body: bytes) -> bytes:
-    """Write a document anew so that a strict decoder can read it; what is right in it stays as it is.
+    """Return a document that a strict decoder can read. Its valid parts do not change.
 
-    Lone surrogates and bytes that are not UTF-8 become U+FFFD; NaN, infinite and overflowing numbers, other unknown words
-    and what is nested too deep become `null`. Brackets that do not match stay wrong, so a truncated document stays one.
+    Lone surrogates and bytes that are not UTF-8 become U+FFFD. NaN, infinite and overflowing numbers, other unknown words,
+    and objects and lists that are nested too deeply become `null`. A truncated document stays invalid.
     """
     source = body.decode("utf-8", "replace").removeprefix("\ufeff")
     out: list[str] = []

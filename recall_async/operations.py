@@ -71,7 +71,7 @@ class Request(NamedTuple, Generic[T]):
     body: SecretBytes | None = None
     deduplication_key: str | None = None
     start: float = math.inf
-    """When the event starts, in seconds since 1970: of waiting calls, the soonest goes first."""
+    """When the event starts, in seconds since 1970: waiting calls are sent soonest event first."""
 
 
 _EVENTS = "/api/v2/calendar-events/"
@@ -113,7 +113,7 @@ OPERATIONS: dict[str, Operation[Any]] = {
     )
 }
 OTHER = "request"
-"""The name of all requests without an operation of their own, and of their quota."""
+"""The name of requests without an operation in the table, and of their quota."""
 OTHER_LIMIT = 60
 """Requests of that name in any sixty seconds: the lowest quota of the API's operations."""
 QUOTA_PERIOD = 60.0

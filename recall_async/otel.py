@@ -55,11 +55,11 @@ class _Instruments:
         self._calls: dict[int, tuple[trace.Span, Token[context.Context]]] = {}
         self._usage: dict[tuple[str, str], float] = {}
         self._wait = meter.create_histogram("recall.client.wait", "s", "Waits for a slot of the quota")
-        self._in_flight = meter.create_up_down_counter("recall.client.in_flight", "{request}", "Requests on their way")
+        self._in_flight = meter.create_up_down_counter("recall.client.in_flight", "{request}", "Requests in flight")
         self._rejections = meter.create_counter("recall.client.rejections", "{response}", "Responses 429")
-        self._retries = meter.create_counter("recall.client.retries", "{request}", "Requests that are sent again")
+        self._retries = meter.create_counter("recall.client.retries", "{request}", "Retries")
         meter.create_observable_gauge(
-            "recall.client.quota.usage", [self._observe_usage], "1", "Share of the quota's slots that is taken"
+            "recall.client.quota.usage", [self._observe_usage], "1", "Share of the quota's slots in use"
         )
 
     def __call__(self, event: Event) -> None:

@@ -143,8 +143,8 @@ class Passage:
             return self.error
         breaker = self._breaker
         return ServerUnavailableError(
-            f"the server has been unavailable for {now - breaker.since:.0f} s ({breaker.cause}). What was not finished "
-            "remains to be done: start the job again when the server is back, or allow it a longer outage (max_outage)."
+            f"the server has been unavailable for {now - breaker.since:.0f} s ({breaker.cause}). Some actions are "
+            "unfinished: restart the job when the server is back, or allow a longer outage (max_outage)."
         )
 
     def may_send(self) -> bool:
@@ -287,7 +287,7 @@ class Breaker:
         if self.parked:
             if self._logged:
                 logger.info(
-                    "the server is back after %.0f s: bulk calls of %s go on",
+                    "the server is back after %.0f s: bulk calls of %s continue",
                     self._loop.time() - self.since,
                     self._name,
                 )

@@ -1,7 +1,7 @@
-"""Read the calendar platforms' own payloads, in terms common to all platforms.
+"""Read the payloads of Google Calendar and Outlook, and translate them to common terms.
 
-The API does not specify payloads: an event stays readable whatever its payload contains, and an invalid part does not
-hide the others.
+The API does not specify these payloads, so an event stays readable whatever its payload contains, and an invalid part does
+not hide the others.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def _objects(value: Any) -> list[dict[str, Any]]:
 
 
 def text_of(value: Any) -> str | None:
-    """Return the value if it is a text that is not empty, otherwise `None`."""
+    """Return the value if it is a non-empty string, otherwise `None`."""
     return value if isinstance(value, str) and value else None
 
 

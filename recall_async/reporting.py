@@ -1,4 +1,4 @@
-"""Makes the events of calls: `caller.py` says when something happens, `events.py` has the classes."""
+"""Make the events of calls: `caller.py` reports what happens, `events.py` has the classes."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ from .transport import Sending
 
 
 class Reporter:
-    """Tells the observers of one session what its calls do. Makes no event that nobody listens to."""
+    """Reports the calls of one session to its observers. Makes no event without a listener."""
 
     def __init__(self, workspace: str, observers: Observers, mask: KeyMask) -> None:
         self._workspace = workspace
         self._mask = mask
         self.slowed: set[str] = set()
-        """Operations whose last `PaceChanged` told of a reduced pace."""
+        """Operations whose last `PaceChanged` reported a reduced pace."""
         self.observers: Observers = observers
 
     def started(self, call: Call[Any]) -> None:
-        """A call begins."""
+        """Report that a call begins."""
         if not self.observers.wants(DEBUG):
             return
         self.observers.tell(CallStarted(**self._about(call), priority=getattr(call.priority, "name", "?")))
 
     def ended(self, call: Call[Any], duration: float, error: BaseException | None) -> None:
-        """A call is over."""
+        """Report that a call is over."""
         self.observers.tell(
             CallEnded(
                 **self._about(call),
@@ -61,7 +61,7 @@ class Reporter:
         )
 
     def granted(self, call: Call[Any], before: LaneStatistics, lane: QuotaLane) -> None:
-        """A call has its slot; `before` is the lane when it began to wait for that."""
+        """Report that a call has its slot; `before` is the state of the lane when the wait began."""
         wait, now = call.waited - call.told_waited, lane.statistics()
         reason = _lane_reason(before, now)
         waits = {reason: wait - sum(call.waits.values()), **call.waits}
@@ -78,12 +78,12 @@ class Reporter:
         )
 
     def paused(self, call: Call[Any], seconds: float) -> None:
-        """A 429 has arrived."""
+        """Report a pause after a 429."""
         if self.observers.wants(WARNING):
             self.observers.tell(Paused(**self._about(call), seconds=seconds))
 
     def attempt_ended(self, call: Call[Any], attempt: Sending, begun: float, lane: QuotaLane) -> None:
-        """An attempt ended. `begun` is a time of the monotonic clock; it is used if the call is watched."""
+        """Report that an attempt ended. `begun` is a time of the monotonic clock, for calls that are watched."""
         duration = time.monotonic() - begun
         if call.watched and self.observers.wants(INFO if duration >= LONG_WAIT else DEBUG):
             headers = told(attempt.headers.items(), self._mask.text)
@@ -111,7 +111,7 @@ class Reporter:
                     self.observers.tell(PaceChanged(**self._about(call), pace=pace))
 
     def retried(self, call: Call[Any], retry: Retry) -> None:
-        """A request will be sent again."""
+        """Report that a request will be sent again."""
         if self.observers.wants(INFO):
             self.observers.tell(
                 RetryScheduled(
@@ -124,7 +124,7 @@ class Reporter:
             )
 
     def parked(self, operation: str, cause: str | None, seconds: float) -> None:
-        """Bulk calls wait because of `cause`, or continue if it is `None`; `outage.py` has logged it."""
+        """Report that bulk calls wait because of `cause`, or continue if it is `None`. `outage.py` logs it."""
         about = {"workspace": self._workspace, "operation": operation}
         if cause is None:
             self.observers.tell(BulkResumed(**about, seconds=seconds), log=False)
@@ -139,7 +139,7 @@ class Reporter:
 
 
 def _lane_reason(before: LaneStatistics, now: LaneStatistics) -> str:
-    """Return why the lane made a call wait; `before` is the lane when the call arrived."""
+    """Return why a call waited for its slot; `before` is the state of the lane when the call arrived."""
     if before.paused or now.throttled > before.throttled:
         return "pause"
     return "quota" if before.pace is None else "pace"

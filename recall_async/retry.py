@@ -30,7 +30,7 @@ class Wait(Enum):
     """What the next attempt waits for."""
 
     BACKOFF = auto()
-    """The call's own backoff, or `Retry-After` if that is longer."""
+    """The backoff, or `Retry-After` if that is longer."""
     LANE = auto()
     """The pause of the whole lane."""
     POOL = auto()

@@ -1,4 +1,4 @@
-"""What a message may show: no secret, and foreign text only in one short line without control characters."""
+"""Hide secrets in messages, and shorten text from outside to one line without control characters."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 MAX_MESSAGE: Final = 500
-"""Characters of a message."""
+"""The most characters of a message."""
 MASK: Final = "***"
 MIN_KEY: Final = 6
-"""Characters of a key that is hidden where a server sent it back: shorter ones are part of ordinary words."""
+"""The least characters of a key that is hidden in a response: shorter keys could be part of ordinary words."""
 MIN_HALF: Final = 12
-"""Characters of half a key that is hidden, too: a server may change or cut off what it sends back."""
+"""The least characters of half a key that is hidden, too: a server may return a changed or truncated key."""
 
 
 class Secret(str):
-    """Text that no `repr` shows: of itself, or of whatever holds it."""
+    """A string whose `repr` is masked, also in the `repr` of an object that contains it."""
 
     __slots__ = ()
 
@@ -26,7 +26,7 @@ class Secret(str):
 
 
 class SecretBytes(bytes):
-    """Bytes that no `repr` shows: the body of a request or response in which secrets are."""
+    """Bytes whose `repr` shows only their number: the body of a request or response that contains secrets."""
 
     __slots__ = ()
 
@@ -35,7 +35,7 @@ class SecretBytes(bytes):
 
 
 def one_line(text: str, limit: int = MAX_MESSAGE) -> str:
-    """Write text in one line of at most `limit` characters, without control, escape or bidirectional characters."""
+    """Return text as one line of at most `limit` characters, without control, escape or bidirectional characters."""
     if len(text) > limit:
         text = text[: limit - 3] + "..."
     if not text.isprintable():
@@ -44,7 +44,7 @@ def one_line(text: str, limit: int = MAX_MESSAGE) -> str:
 
 
 class KeyMask:
-    """Hides an API key that a server sent back: as it is, escaped as in JSON, URLs or HTML, or in base64."""
+    """Hides an API key in what a server sends: in plain text, escaped for JSON, URLs or HTML, or in base64."""
 
     __slots__ = ("_halves", "_key", "_plain")
 
@@ -54,21 +54,21 @@ class KeyMask:
         for start in ("", "Token ", "token:", "Bearer "):
             coded = b64encode(f"{start}{key}".encode()).decode().rstrip("=")
             forms.append(Secret(coded[:-1]))
-        # Real keys are long; hiding every letter of one that is not would hide what went wrong.
+        # Real keys are long. Hiding each occurrence of a short one would make messages unreadable.
         self._plain = tuple(form for form in forms if len(form) >= MIN_KEY and len(key) >= MIN_KEY)
         middle = len(key) // 2
         self._halves = (Secret(key[:middle]), Secret(key[middle:])) if middle >= MIN_HALF else ()
 
     def text(self, text: str) -> str:
-        """The text without the key."""
+        """Return the text without the key."""
         text = _without(self._plain, text)
         if self._plain and _ESCAPED.search(text):
             text = re.sub("".join(map(_written, self._key)), MASK, text, flags=re.IGNORECASE)
-        # Last, because a half that is hidden would hide from the others that the rest is a key.
+        # Last: after half a key is hidden, the whole key is no longer found.
         return _without(self._halves, text)
 
     def body(self, body: bytes) -> bytes:
-        """The body without the key, and without the part of a key in which it was cut off."""
+        """Return the body without the key, also if the body was truncated within the key."""
         text = body.decode("latin-1")  # one character for each byte
         masked = self.text(text)
         tail = masked[-6 * len(self._key) :]
@@ -78,7 +78,7 @@ class KeyMask:
         return body if masked == text else masked.encode("latin-1", "replace")
 
     def document(self, value: Any) -> Any:
-        """The decoded JSON without the key, in names as well as in values."""
+        """Return decoded JSON without the key, in names as well as in values."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
@@ -87,7 +87,7 @@ class KeyMask:
 
 
 def _without(forms: tuple[str, ...], text: str) -> str:
-    """Return the text with each of the forms hidden, in upper and lower case."""
+    """Return the text with each of the forms hidden, ignoring case."""
     lower = text.lower()
     for form in forms:
         if form.lower() in lower:
@@ -102,18 +102,18 @@ _ESCAPED = re.compile(
 
 
 def _unescaped(text: str) -> str:
-    """The text with the characters that are meant."""
+    """Return the text with its escapes decoded."""
 
-    def meant(found: re.Match[str]) -> str:
+    def decoded(found: re.Match[str]) -> str:
         if found["bare"] is not None:
             return found["bare"]
         coded = found["json"] or found["url"] or found["hex"]
         return chr(int(coded, 16) if coded else int(found["number"]))
 
-    return _ESCAPED.sub(meant, text)
+    return _ESCAPED.sub(decoded, text)
 
 
 def _written(char: str) -> str:
-    """A pattern for a character in each of the ways in which it can be written."""
+    """Return a pattern that matches a character in each of its escaped forms."""
     code = ord(char)
     return f"(?:{re.escape(char)}|\\\\u{code:04x}|\\\\{re.escape(char)}|%{code:02x}|&#0*{code};|&#x0*{code:x};)"

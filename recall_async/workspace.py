@@ -1,4 +1,4 @@
-"""The state that the sessions of one workspace share besides quotas: deduplication keys, the retry budget, outages."""
+"""The state that the sessions of one workspace share, in addition to quotas: key locks, the retry budget, outages."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Workspace:
         if outage is not None:
             raise ServerUnavailableError(
                 f"the server has been unavailable for {outage.seconds:.0f} s ({outage.cause}), and a bulk call with the "
-                "same deduplication key waits for it. Nothing was sent for this one: try again when the server is back."
+                "same deduplication key waits for it. Nothing was sent: try again when the server is back."
             )
 
 

@@ -57,7 +57,7 @@ async def said(server: ScriptedServer, connect: Any, call: str, behaviour: Behav
         ("retrieve", 404, {"detail": "Not found."}, "Check the id", "base_url"),
         ("list", 404, {"detail": "Not found."}, "base_url", "Check the id"),
         ("create", 404, {"detail": "Not found."}, "base_url", "Check the id"),
-        ("cursor", 404, {"detail": "Invalid cursor."}, "cursor is not valid", "base_url"),
+        ("cursor", 404, {"detail": "Invalid cursor."}, "cursor is invalid", "base_url"),
         ("bots", 404, {"detail": "Invalid page."}, "page does not exist", "base_url"),
         ("list", 403, {"detail": "You do not have permission to perform this action."}, "permissions", "firewall"),
         ("list", 403, {"code": "request_blocked", "message": "Not allowed"}, "firewall", "permissions"),

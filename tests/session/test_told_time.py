@@ -95,7 +95,7 @@ def test_why_a_call_took_forty_seconds(monkeypatch: pytest.MonkeyPatch, caplog: 
     assert abs(told.unexplained(ended)) < 0.01
     lines = [record.getMessage() for record in caplog.records]
     assert any("waited 11." in line and "for the quota before attempt 1; " in line for line in lines)
-    assert any("answered 429" in line and " pause for 8.0 s" in line for line in lines)
+    assert any("got a 429" in line and " pause for 8.0 s" in line for line in lines)
     assert any("for the pause after a 429 before attempt 2" in line for line in lines)
     assert any("attempt 2 ended with 503 in 6.0" in line for line in lines)
     assert sum("failed (503), trying again in" in line for line in lines) == 3
