@@ -96,5 +96,5 @@ def over_since(action: Action, now: float) -> str | None:
         end = checks.moment("end_time", action.end_time)
         return f"the meeting ended at {end.isoformat()}" if end.timestamp() <= now else None
     if start is not None and start.timestamp() + ASSUMED_LENGTH <= now:
-        return f"the meeting started at {start.isoformat()}, so that it is taken to be over; end_time would tell"
+        return f"the meeting started at {start.isoformat()} and has no end_time, so it counts as over after an hour"
     return None

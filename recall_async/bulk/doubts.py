@@ -13,7 +13,7 @@ MAX_REFUSALS = 5
 MAX_TRIAL = 10
 """Number of failures in a row that end a worker without a success: its key or its network may be wrong."""
 TRIAL_FAILURES, TRIAL_SECONDS = 5, 10.0
-"""So many failures in a row, over at least so many seconds, are as bad: while the server is away, they are rare."""
+"""Fewer failures in a row also end such a worker if they span this many seconds: in an outage there are few requests."""
 REFUSALS = (RequestBlockedError, InsufficientCreditError)
 
 
@@ -21,9 +21,9 @@ class Weight(Enum):
     """What an outcome says about the doubtful failures before it."""
 
     DOUBTFUL = auto()
-    """It is one of them."""
+    """It is another doubtful failure."""
     SETTLING = auto()
-    """The client is well, so their causes are the actions."""
+    """It shows that the client works, so the actions caused the failures."""
     NEUTRAL = auto()
 
 
@@ -44,21 +44,21 @@ class Doubts:
 
     @property
     def on_trial(self) -> bool:
-        """Whether nothing has succeeded yet, so that doubtful failures are left to other workers."""
+        """True if nothing has succeeded yet, so that doubtful failures are left to other workers."""
         return self._trial is not None
 
     @property
     def withholds(self) -> bool:
-        """Whether doubtful failures at the end of a run are not recorded."""
+        """True if doubtful failures at the end of a run are not recorded."""
         return self.on_trial and not self._accepts
 
     def accept(self, accepts: bool) -> None:
-        """Record doubtful failures from now on, or no longer: nothing else is left, and nobody else is at work."""
+        """Set whether doubtful failures are recorded: true if no other chunk and no other worker is left."""
         self._accepts = accepts
         self._failures = 0
 
     def weigh(self, outcome: Outcome) -> Weight:
-        """Count the outcome, and return what it says."""
+        """Count the outcome, and return what it says about the client."""
         error = outcome.error
         if not outcome.attempts:
             return Weight.NEUTRAL
@@ -78,7 +78,7 @@ class Doubts:
         return Weight.NEUTRAL if self.on_trial else Weight.SETTLING
 
     def too_many(self, outcome: Outcome) -> RecallError | None:
-        """Return the error that ends the job, if this is one doubtful failure too many in a row."""
+        """Return the error that ends the job if there were too many doubtful failures in a row."""
         assert outcome.error is not None
         if self._refusals >= MAX_REFUSALS:
             return outcome.error

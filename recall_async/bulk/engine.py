@@ -159,8 +159,8 @@ class Engine:
     def _tell_of_another_job(self) -> None:
         if self._file is not None and self._history is not None and self._history.strangers:
             logger.warning(
-                "the journal %s is another job's: it tells of %d events, and none of them is in this job. "
-                "What is in it stays, and this job's results follow.",
+                "the journal %s belongs to another job: it has results of %d events, none of which are in this job. "
+                "This job's results are appended.",
                 self._file.path,
                 self._history.strangers,
             )
@@ -188,7 +188,7 @@ class Engine:
     def _on_stop(self) -> None:
         """Cancel all tasks without a request in flight, in an outage all: a retry counts as beginning something."""
         self._phase = Phase.STOPPED
-        away = self.outage() is not None  # then a probe may be in flight, and hang
+        away = self.outage() is not None  # then a probe in flight may hang
         for task, item in self._tasks.items():
             if away or item.call is None or not item.call.in_flight:
                 task.cancel()

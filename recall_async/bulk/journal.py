@@ -86,7 +86,7 @@ class JournalFile:
         try:
             found = os.fstat(self._raw.fileno())
             if not stat.S_ISREG(found.st_mode):
-                raise JournalError(f"the journal {self.path} is not a file that can be read again: name another")
+                raise JournalError(f"the journal {self.path} must be a regular file: use another path")
             if journal.lock:
                 self._lock()
                 self._locked = True
@@ -109,7 +109,7 @@ class JournalFile:
                 fcntl.flock(self._raw, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
             raise JournalError(
-                f"the journal {self.path} is in use by another job: wait until it has ended, or name another file"
+                f"the journal {self.path} is in use by another job: wait for its end, or use another file"
             ) from error
         except OSError as error:
             advice = ""
@@ -148,8 +148,8 @@ class JournalFile:
                         if whole or not _is_torn(text):
                             raise JournalError(
                                 f"{self.path}, line {number}, is not a line of a bulk job's journal: "
-                                f"{why_not_json(error)}. Nothing was sent, and the file is as it was: name another, or "
-                                "mend the line."
+                                f"{why_not_json(error)}. Nothing was sent, and the file was not changed: use another "
+                                "file, or correct the line."
                             ) from None
                         if not self._readonly:
                             self._truncate(place)
@@ -164,11 +164,11 @@ class JournalFile:
         if result.job == self.job:
             return
         if self.job is None:
-            advice = "go on with that plan (recall-async apply), or name another file"
+            advice = "apply that plan (recall-async apply), or use another file"
         else:
-            advice = "name another file for this one, or apply the plan that it belongs to"
-        whose = "of a job that is no plan" if result.job is None else f"of the plan {result.job}"
-        raise JournalError(f"the journal {self.path} is {whose}: {advice}. Nothing was sent.")
+            advice = "use another file, or apply the plan that it belongs to"
+        owner = "a job without a plan" if result.job is None else f"the plan {result.job}"
+        raise JournalError(f"the journal {self.path} belongs to {owner}: {advice}. Nothing was sent.")
 
     def result(self, place: int) -> Result:
         """Read the line at a place. Raises `JournalError` if it is no longer there."""
@@ -176,7 +176,7 @@ class JournalFile:
             self._reader.seek(place)
             return _decode(self._reader.readline())
         except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
-            raise self._replaced("was changed by somebody else") from error
+            raise self._replaced("was changed by another process") from error
 
     def append(self, result: Result) -> None:
         """Append a line. If the disk is full, the file keeps its former content."""
@@ -189,18 +189,18 @@ class JournalFile:
     def _check_unchanged(self) -> None:
         found = os.fstat(self._raw.fileno())
         if found.st_size != self._size:
-            raise self._replaced("was cut off" if found.st_size < self._size else "was written to by somebody else")
+            raise self._replaced("was truncated" if found.st_size < self._size else "was written by another process")
         try:
             there = os.stat(self.path)
         except OSError:
-            raise self._replaced("was deleted, or moved") from None
+            raise self._replaced("was deleted or moved") from None
         if (there.st_dev, there.st_ino) != self._inode:
             raise self._replaced("was replaced by another file")
 
     def _replaced(self, how: str) -> JournalError:
         return JournalError(
-            f"the journal {self.path} {how} while the job was at work, so the job stopped. Put the file back before the job "
-            "is started again, or else all of it is done again."
+            f"the journal {self.path} {how} during the job, so the job stopped. Restore the file before you restart the "
+            "job: without it, all actions are performed again."
         )
 
     def _write(self, data: bytes) -> None:
@@ -212,8 +212,8 @@ class JournalFile:
             with suppress(OSError, ValueError):
                 self._raw.truncate(self._size)
             raise JournalError(
-                f"the journal {self.path} cannot be written: {getattr(error, 'strerror', error)}. Actions that were on "
-                "their way are not in it, and will be done again when the job is started again with this file."
+                f"the journal {self.path} cannot be written: {getattr(error, 'strerror', error)}. It lacks the actions "
+                "that were in flight: a restart with this file performs them again."
             ) from error
         self._size += len(data)
 
@@ -229,7 +229,7 @@ class JournalFile:
             os.fsync(self._raw.fileno())
         except OSError as error:
             raise JournalError(
-                f"the journal {self.path} may not be on the disk: {error.strerror}. See that it has room and is sound."
+                f"the journal {self.path} may not be on the disk: {error.strerror}. Check the disk's free space and health."
             ) from error
         self._unsynced = 0
 

@@ -17,7 +17,7 @@ from .records import conflict_keys
 def check_action(action: object) -> Action:
     """Return the action. Raises `ConfigurationError` for any other object."""
     if not isinstance(action, ScheduleBot | RemoveBot):
-        raise ConfigurationError(f"a bulk job takes ScheduleBot and RemoveBot, not {type(action).__name__}")
+        raise ConfigurationError(f"actions must be ScheduleBot or RemoveBot, got {type(action).__name__}")
     return action
 
 

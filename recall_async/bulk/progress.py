@@ -89,7 +89,7 @@ class Tally:
         """Return the final message of a stopped job."""
         counts = ", ".join(f"{number} {status}" for status, number in self._counts.items())
         left = "the" if self.total is None else max(0, self.total - sum(self._counts.values()))
-        return f"The bulk job stopped with {counts}; {left} others remain to be done."
+        return f"The bulk job stopped with {counts}; {left} others are unfinished."
 
     def progress(
         self, now: float, statistics: Callable[[str], LaneStatistics], *, outage: Outage | None = None, known: int = 0
@@ -123,7 +123,7 @@ class Tally:
         steadily = requests / min(lane.quota.rate, lane.pace or lane.quota.rate)
         if lane.pace is not None or lane.paused:
             return steadily
-        # After a burst the slots return all at once, and the quota says when.
+        # After a burst, all its slots are freed together, so the quota determines the time.
         sent = max(self._sent[operation], lane.taken)
         planned = lane.quota.seconds_for(sent + round(requests)) - lane.quota.seconds_for(sent)
         left = planned - (now - self._times[-1] if self._times else 0.0)

@@ -72,7 +72,7 @@ async def test_refusals_stop_the_job(
     assert len(outcomes) == 10
     assert len(world.asked) <= 10 + most + 3
     assert caught.value.__notes__ == [
-        "The bulk job stopped with 9 done, 1 failed, 0 skipped; 990 others remain to be done."
+        "The bulk job stopped with 9 done, 1 failed, 0 skipped; 990 others are unfinished."
     ]
     assert len(lines(path)) == 10
     assert jobs() == set()
@@ -168,7 +168,7 @@ async def test_a_closed_session(world: World, connect: Callable[..., RecallSessi
     await recall.aclose()
     with pytest.raises(SessionClosedError) as caught:
         await rest_of_it
-    assert "; the others remain to be done" in caught.value.__notes__[0]
+    assert "; the others are unfinished" in caught.value.__notes__[0]
     assert jobs() == set()
     with pytest.raises(SessionClosedError):
         await anext(recall.bulk(endless()))

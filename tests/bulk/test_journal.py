@@ -295,7 +295,7 @@ async def test_another_jobs_journal(
         assert caplog.messages == []
         await run(schedule(8), schedule(9), stream=stream)
     assert len(caplog.messages) == 1
-    assert "tells of 3 events, and none of them is in this job" in caplog.text
+    assert "has results of 3 events, none of which are in this job" in caplog.text
     assert path.read_bytes().startswith(before)
     assert len(lines(path)) == 5
 

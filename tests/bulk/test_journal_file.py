@@ -36,13 +36,13 @@ async def test_a_plan_has_its_own_journal(world: World, recall: RecallSession, p
     assert {line["job"] for line in lines(path)} == {"first"}
     before = path.read_bytes()
     for other in ("second", None):
-        with pytest.raises(JournalError, match=r"of the plan first: .*name another file"):
+        with pytest.raises(JournalError, match=r"belongs to the plan first: .*use another file"):
             await run(other)
     assert path.read_bytes() == before
     assert all(outcome.resumed for outcome in await run("first"))
     path.unlink()
     await run(None)
-    with pytest.raises(JournalError, match="of a job that is no plan"):
+    with pytest.raises(JournalError, match="belongs to a job without a plan"):
         await run("first")
 
 
@@ -51,9 +51,9 @@ async def test_a_plan_has_its_own_journal(world: World, recall: RecallSession, p
     ("change", "told"),
     [
         (lambda path: path.unlink(), "was deleted"),
-        (lambda path: path.rename(path.with_name("moved")), "was deleted, or moved"),
-        (lambda path: os.truncate(path, 10), "was cut off"),
-        (lambda path: path.write_bytes(path.read_bytes() + b"{}\n"), "was written to by somebody else"),
+        (lambda path: path.rename(path.with_name("moved")), "was deleted or moved"),
+        (lambda path: os.truncate(path, 10), "was truncated"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"{}\n"), "was written by another process"),
         (lambda path: (path.with_name("x").write_bytes(b""), path.with_name("x").rename(path)), "was replaced"),
     ],
 )

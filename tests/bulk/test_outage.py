@@ -159,7 +159,7 @@ async def test_max_outage(world: World, recall: RecallSession, tmp_path: Path) -
     with pytest.raises(ServerUnavailableError, match=r"unavailable for .* \(503\)") as caught:
         await drain(run)
     assert time.monotonic() - began >= 0.25
-    assert "others remain to be done" in caught.value.__notes__[0]
+    assert "others are unfinished" in caught.value.__notes__[0]
     assert {line["status"] for line in lines(tmp_path / "journal")} == {"done"}
     assert jobs() == set()
     weather.away = False

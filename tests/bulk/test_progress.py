@@ -146,4 +146,4 @@ def test_more_than_was_said() -> None:
     for _ in range(3):
         tally.count(SCHEDULED, 1.0)
     assert tally.progress(1.0, lane).eta == 0
-    assert tally.at_the_end().endswith("with 3 done, 0 failed, 0 skipped; 0 others remain to be done.")
+    assert tally.at_the_end().endswith("with 3 done, 0 failed, 0 skipped; 0 others are unfinished.")
