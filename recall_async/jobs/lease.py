@@ -18,7 +18,7 @@ MAX_BATCH = 500
 LOOK_AFTER = 2.0
 """Seconds after which a worker without outcomes asks whether the job was cancelled."""
 FIRST_LOOK = 0.25
-"""The same for a new chunk: a worker that dies in an outage should have told of the outage."""
+"""The same for a new chunk, so that a worker that dies in an outage has reported the outage."""
 
 if hasattr(time, "CLOCK_BOOTTIME"):
 
@@ -108,9 +108,7 @@ class Lease(StopSignal):
             return True
         self._lose()
         if standing == "gone":
-            raise JobError(
-                f"Redis has lost the job {self.chunk.job!r}, with what was done of it and what was not: submit it again"
-            )
+            raise JobError(f"Redis has lost the job {self.chunk.job!r} and its results: submit it again")
         return False
 
     def _lose(self) -> None:

@@ -62,9 +62,7 @@ class JobQueue:
         if not isinstance(client, Redis | RedisCluster):
             raise checks.invalid("client", "a redis.asyncio.Redis or redis.asyncio.RedisCluster", client)
         if not isinstance(prefix, str) or "{" in prefix or "}" in prefix:
-            raise checks.invalid(
-                "prefix", "a text without braces, which say which node of a cluster a key is on", prefix
-            )
+            raise checks.invalid("prefix", "a string without braces, which select the cluster node of a key", prefix)
         checks.text("workspace", workspace)
         checks.number("lease", lease, at_least=0.1)
         checks.seconds("patience", patience, zero=True)
@@ -148,7 +146,7 @@ class JobQueue:
         """
         if recall.workspace != self.workspace:
             raise ConfigurationError(
-                f"the session must be of workspace {self.workspace!r}, which is the queue's, got {recall.workspace!r}"
+                f"the session's workspace must be {self.workspace!r}, as the queue's, got {recall.workspace!r}"
             )
         checks.whole("chunks", chunks, at_least=1)
         if max_chunks is not None:

@@ -79,8 +79,8 @@ class JobStore:
         self._stem = f"{prefix}:{{{quote(workspace, safe='')}/jobs}}:"
         self._stream = f"{self._stem}chunks"
         self._jobs = f"{self._stem}job:"
-        # A key that never exists. A cluster runs no script with it while the slot is being moved to another node, when a
-        # script could find one half of the keys here and create the other half anew.
+        # A key that never exists. With it, a cluster rejects scripts while the slot is moved to another node, when some of
+        # the keys are on each node.
         self._never = f"{self._stem}never"
         self._client: Any = client
         self._patience = patience
@@ -114,7 +114,7 @@ class JobStore:
     async def take(self, consumer: str, lease: float, deliveries: int, *, fresh: bool = False) -> Chunk | int:
         """Take a chunk. If none is free, return how many chunks other workers hold, or -1 if Redis has no jobs.
 
-        `fresh`: prefer chunks that nobody had.
+        `fresh`: prefer chunks that no worker had before.
         """
         arguments = (self._stem, GROUP, consumer, int(lease * 1000), deliveries, JOB_TTL, int(fresh))
         reply = await self._run("take", (self._stream,), arguments)
@@ -136,7 +136,7 @@ class JobStore:
     ) -> Standing:
         """Write the results of finished actions, and renew, release or settle the chunk.
 
-        `excused`: nothing can be finished at this time, so forget the deliveries without progress.
+        `excused`: the API is unavailable, so this delivery does not count as one without progress.
         """
         facts = (self._stem, GROUP, chunk.consumer, chunk.id, chunk.name, what, JOB_TTL, int(excused))
         arguments = [*facts, *(part for report in told for part in report)]
@@ -223,14 +223,12 @@ class JobStore:
         except RedisError as error:
             text = str(error)
             if "RECALLOTHER" in text:
-                raise JobError(
-                    f"there is a job called {name!r} with other actions: give this one another name"
-                ) from None
+                raise JobError(f"the job {name!r} exists with other actions: use another name") from None
             if "RECALLCANCELLED" in text:
                 raise JobError(f"the job {name!r} was cancelled: submit it under another name") from None
             if "RECALLGONE" in text:
                 raise JobError(f"Redis has lost the job {name!r} while it was being written: submit it again") from None
-            raise JobError(f"Redis refuses what the jobs need: {advice(error)}") from error
+            raise JobError(f"Redis rejected a command of the jobs: {advice(error)}") from error
 
     async def _patiently(self, run: Any, patience: float) -> Any:
         began, delay = time.monotonic(), 0.05
@@ -240,7 +238,7 @@ class JobStore:
                 self._warned = False
                 return reply
             except (AuthenticationError, AuthorizationError) as error:
-                raise JobError(f"Redis refuses the connection: {error}") from error
+                raise JobError(f"Redis rejected the connection: {error}") from error
             except (
                 ConnectionError,
                 TimeoutError,
@@ -253,12 +251,12 @@ class JobStore:
                     raise
                 if time.monotonic() - began + delay > patience:
                     raise JobError(
-                        f"Redis, where the jobs are, has not answered for {patience:g} s: {advice(error)}"
+                        f"the Redis of the jobs has not responded for {patience:g} s: {advice(error)}"
                     ) from error
                 if not self._warned and time.monotonic() - began >= WARN_AFTER:
                     self._warned = True
                     logger.warning(
-                        "Redis, where the jobs are, does not answer; waiting for up to %g s: %s",
+                        "the Redis of the jobs does not respond; waiting for up to %g s: %s",
                         patience,
                         advice(error),
                     )
@@ -271,7 +269,7 @@ def _lua(name: str) -> str:
 
 
 def _missing(name: str) -> MissingJobError:
-    return MissingJobError(f"there is no job called {name!r} in this workspace")
+    return MissingJobError(f"there is no job {name!r} in this workspace")
 
 
 def _text(value: bytes | str) -> str:

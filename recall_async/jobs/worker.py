@@ -26,9 +26,9 @@ from .lease import Lease
 from .store import Chunk, JobStore, Report
 
 POLL = 1.0
-"""The most seconds between polls while there is no work; on average three quarters of it."""
+"""The most seconds between polls while there is no work; the average is three quarters of it."""
 LEAVE_FOR = 1.5 * POLL
-"""Seconds for which a worker without a success leaves a chunk that failed to others: longer than they need to find it."""
+"""Seconds for which a worker without a success leaves a failed chunk to others: long enough for them to poll."""
 GIVE_BACK_TIMEOUT = 2.0
 """Seconds to wait for Redis when a cancelled worker gives its chunk back."""
 
@@ -38,8 +38,8 @@ _encode = msgspec.json.Encoder().encode
 
 def _hopeless(error: RecallError) -> JobError:
     return JobError(
-        f"nothing this worker did ever succeeded, and all its requests failed: {error} See whether its key "
-        "is of the same workspace and region as the job, and whether it reaches the API. Its chunks are free for others."
+        f"all requests of this worker failed: {error} Check that its key belongs to the job's workspace and region, and "
+        "that it can reach the API. Other workers can take its chunks."
     )
 
 
@@ -116,13 +116,12 @@ class Worker:
                     self._chunks += finished
                     self._allowed += not finished
                     if found.id in self._doubted:
-                        await self._rest(LEAVE_FOR * random.uniform(1.0, 1.5))  # or two would keep meeting each other
+                        # Random, so that two workers do not poll in step.
+                        await self._rest(LEAVE_FOR * random.uniform(1.0, 1.5))
                     continue
                 self._allowed += 1
                 if found < 0 and self._found_jobs:
-                    raise JobError(
-                        "Redis has lost all jobs, with what was done of them and what was not: submit them again"
-                    )
+                    raise JobError("Redis has lost all jobs and their results: submit them again")
                 self._found_jobs |= found >= 0
                 if found <= 0 and not self._forever:
                     return
@@ -154,8 +153,8 @@ class Worker:
                 await self._stop.wait()
 
     async def _try(self, chunk: Chunk) -> bool:
-        """Perform a chunk, unless others should, because it failed here and nothing ever succeeded. Return whether this
-        worker finished it."""
+        """Perform a chunk, or leave it to other workers if it failed here and nothing has succeeded here yet. Return
+        whether this worker finished it."""
         doubted = self._doubted.get(chunk.id)
         if doubted is None or not self._doubts.on_trial:
             self._doubted.pop(chunk.id, None)
@@ -166,7 +165,7 @@ class Worker:
             return False
         if total > len(self._doubted):
             return await self._work_on(chunk)
-        self._doubts.accept(True)  # nothing else is left to succeed with, and nobody else is there
+        self._doubts.accept(True)  # there is no other chunk to try and no other worker
         try:
             return await self._work_on(chunk)
         finally:
@@ -198,7 +197,7 @@ class Worker:
             if settled:
                 self._doubted.pop(chunk.id, None)
             if lease.over:
-                logger.warning("a chunk of job %s was taken away: the job was cancelled, or a lease ran out", chunk.job)
+                logger.warning("lost a chunk of job %s: the job was cancelled, or the lease expired", chunk.job)
             return settled
         finally:
             # After another error the chunk is not given back: its content may be the cause, so the delivery must count.

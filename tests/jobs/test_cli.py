@@ -96,7 +96,7 @@ def test_what_cannot_be_is_said(start: Start, file: Path, tmp_path: Path) -> Non
     out.write_text("mine")
     for words in (("status", "n"), ("cancel", "n"), ("results", "n", "--out", str(out))):
         status, _, err = run(start, *words)
-        assert (status, err) == (1, "Error: there is no job called 'n' in this workspace\n")
+        assert (status, err) == (1, "Error: there is no job 'n' in this workspace\n")
     assert out.read_text() == "mine"
     status, _, err = run(start, "submit", str(file), "--name", "a\nb")
     assert (status, "printable" in err) == (2, True)

@@ -71,7 +71,7 @@ async def test_lost_lease_ends_the_work_and_is_fenced(
         stream = jobs._store._stream
         (pending,) = await redis.xpending_range(stream, "workers", "-", "+", 10)
         await redis.xclaim(stream, "workers", "thief", 0, [pending["message_id"]])
-        await until(lambda: "was taken away" in caplog.text)
+        await until(lambda: "lost a chunk of job" in caplog.text)
         jobs.stop()
         assert (await asyncio.wait_for(work, 5)).chunks == 0
     (pending,) = await redis.xpending_range(stream, "workers", "-", "+", 10)
@@ -210,7 +210,7 @@ async def test_what_cannot_be_written_is_refused_as_a_whole(jobs: JobQueue, acti
     for bad in (ScheduleBot("e", "k", {"a": object()}), ScheduleBot("e", "k", start_time=7), "schedule"):  # type: ignore[arg-type]
         with pytest.raises(ConfigurationError):
             await jobs.submit("n", [*actions, bad])  # type: ignore[list-item]
-    with pytest.raises(JobError, match="no job called 'n'"):
+    with pytest.raises(JobError, match="no job 'n'"):
         await jobs.status("n")
     assert (await jobs.submit("empty", [])).finished
 
@@ -296,7 +296,7 @@ async def test_redis_that_stays_away_is_an_error_of_ours(session: Sessions) -> N
     """Would hang for ever, or end with an exception of redis-py."""
     async with JobQueue.from_url("redis://127.0.0.1:1", patience=0.2) as jobs, session() as recall:
         for call in (jobs.status("n"), jobs.submit("n", []), jobs.cancel("n"), jobs.work(recall)):
-            with pytest.raises(JobError, match="has not answered"):
+            with pytest.raises(JobError, match="has not responded"):
                 await call
 
 

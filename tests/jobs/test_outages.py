@@ -28,12 +28,12 @@ async def test_an_outage_is_logged_once(
         for outage in (1, 2):
             server.freeze()
             for _ in range(2):
-                with pytest.raises(JobError, match="has not answered"):
+                with pytest.raises(JobError, match="has not responded"):
                     await jobs.list()
             assert len(said()) == outage
             server.thaw()
             assert await jobs.list() == []
-    assert said()[0].startswith("Redis, where the jobs are, does not answer; waiting for up to 0.8 s: ")
+    assert said()[0].startswith("the Redis of the jobs does not respond; waiting for up to 0.8 s: ")
 
 
 async def test_a_short_outage_is_not_logged(
@@ -56,7 +56,7 @@ def test_the_command_line_says_what_it_waits_for() -> None:
     with subprocess.Popen(words, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             assert process.stderr is not None
-            assert "does not answer; waiting for up to 10 s" in process.stderr.readline()
+            assert "does not respond; waiting for up to 10 s" in process.stderr.readline()
             assert process.poll() is None
         finally:
             process.kill()
