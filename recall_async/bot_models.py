@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
-from msgspec.structs import force_setattr
 
 from .lenient import repaired
 from .models import MeetingURL, Time
@@ -78,12 +77,7 @@ class Bot(Struct, frozen=True, kw_only=True):
     raw_status_changes: Raw | UnsetType = field(default=UNSET, name="status_changes")
     raw_recordings: Raw | UnsetType = field(default=UNSET, name="recordings")
 
-    def __post_init__(self) -> None:
-        # A decoded Raw is a view that keeps the buffer of the whole page alive.
-        for name in ("raw_status_changes", "raw_recordings"):
-            raw = getattr(self, name)
-            if raw is not UNSET:
-                force_setattr(self, name, raw.copy())
+    _VIEWS: ClassVar = ("raw_status_changes", "raw_recordings")  # copied by `Page`
 
     def __hash__(self) -> int:  # a Raw has none
         return hash(self.id)

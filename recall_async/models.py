@@ -8,7 +8,7 @@ fields that some responses omit have defaults. A wrong type is an error, with th
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
@@ -65,7 +65,8 @@ class CalendarEvent(Struct, frozen=True, kw_only=True, gc=False):
     end_time: Time
     calendar_id: str
     raw: Raw | UnsetType = UNSET
-    """The calendar platform's own payload as undecoded JSON; `msgspec.UNSET` if the response omits it."""
+    """The calendar platform's own payload as undecoded JSON; `msgspec.UNSET` if the response omits it. It is a view of
+    the decoded bytes, except for an event of a `Page`."""
     platform: str
     """`google_calendar`, `microsoft_outlook`, or a newer platform."""
     platform_id: str | None = None
@@ -78,11 +79,7 @@ class CalendarEvent(Struct, frozen=True, kw_only=True, gc=False):
     bots: tuple[CalendarEventBot, ...] = ()
     raw_extra: Raw | UnsetType = field(default=UNSET, name="$extra")
 
-    def __post_init__(self) -> None:
-        # A decoded Raw is a view that keeps the buffer of the whole page alive.
-        raw = self.raw
-        if raw is not UNSET:
-            force_setattr(self, "raw", raw.copy())
+    _VIEWS: ClassVar = ("raw",)  # copied by `Page`
 
     def __hash__(self) -> int:  # a Raw has none
         return hash((self.id, self.updated_at))
@@ -190,11 +187,7 @@ class Calendar(_Masked, frozen=True, kw_only=True):
     created_at: Time
     updated_at: Time
 
-    def __post_init__(self) -> None:
-        # A decoded Raw is a view that keeps the buffer of the whole page alive.
-        raw = self.raw_status_changes
-        if raw is not UNSET:
-            force_setattr(self, "raw_status_changes", raw.copy())
+    _VIEWS: ClassVar = ("raw_status_changes",)  # copied by `Page`
 
     def __hash__(self) -> int:  # a Raw has none
         return hash((self.id, self.updated_at))
@@ -229,6 +222,16 @@ class Page(Struct, Generic[T], frozen=True, kw_only=True):
     next: str | None = None
     previous: str | None = None
     results: list[T]
+
+    def __post_init__(self) -> None:
+        # A decoded Raw is a view of the whole page: one object that is kept would keep the page in memory. Copying here,
+        # not in each object, saves a call per object, and an object that is decoded alone needs no copy.
+        results = self.results
+        for name in getattr(type(results[0]), "_VIEWS", ()) if results else ():
+            for item in results:
+                raw = getattr(item, name)
+                if raw is not UNSET:
+                    force_setattr(item, name, raw.copy())
 
     @property
     def next_cursor(self) -> str | None:
