@@ -226,7 +226,7 @@ class Page(Struct, Generic[T], frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         # A decoded Raw is a view of the whole page: one object that is kept would keep the page in memory. Copying here,
         # not in each object, saves a call per object, and an object that is decoded alone needs no copy.
-        results = self.results
+        results: list[Any] = self.results
         for name in getattr(type(results[0]), "_VIEWS", ()) if results else ():
             for item in results:
                 raw = getattr(item, name)
