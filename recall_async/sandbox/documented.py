@@ -26,7 +26,7 @@ def documented(payload: dict[str, Any]) -> dict[str, Any]:
     if "kind" in payload:
         whole = {"attendees": [], "recurringEventId": payload["id"], "originalStartTime": payload["start"], **payload}
         return {name: _reduced(whole[name], inner) for name, inner in _GOOGLE.items()}
-    # The reference says that `originalStart` is an object or null. On the wire it is a text.
+    # The reference says that `originalStart` is an object or null. On the wire it is a string.
     return {**payload, "seriesMasterId": payload["seriesMasterId"] or payload["id"], "originalStart": None}
 
 

@@ -103,6 +103,6 @@ class Event(Struct, gc=False):
     unusual: str = ""
     """One of `unusual.KINDS`, or empty for a usual invitation."""
     documented: bool = False
-    """Whether `raw` has only the fields that the API's reference documents."""
+    """True if `raw` has only the fields that the API's reference documents."""
     written: Raw | None = None
     """The `raw` that a test wrote, which replaces the rendered one."""

@@ -42,8 +42,8 @@ class RecallSandbox:
     - `url_objects`: make some meeting URLs objects. `unusual`: the share of events with unusual invitations.
     - `shared_bots`: what happens when one of several events that share a bot is scheduled with another key: `detach` gives
       the event a bot of its own, `update` updates the bot in place, key included.
-    - `documented`: send nothing but what the API's reference documents, for clients that validate every response: URLs
-      that are texts, payloads with the documented fields, no events without a URL or time of day.
+    - `documented`: send only what the API's reference documents, for clients that validate every response: URLs as
+      strings, payloads with the documented fields, no events without a URL or time of day.
 
     Raises `ValueError` for invalid settings, `OSError` if the port is taken. docs/testing.md
     """

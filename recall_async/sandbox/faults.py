@@ -40,13 +40,13 @@ class Fault:
 
     def __post_init__(self) -> None:
         if self.operation is not None and self.operation not in OPERATIONS:
-            raise ValueError(f"unknown operation {self.operation!r}; known: {', '.join(OPERATIONS)}")
+            raise ValueError(f"operation must be one of {', '.join(OPERATIONS)}, got {self.operation!r}")
         if self.kind not in ("status", "reset", "truncate", "hang"):
-            raise ValueError(f"unknown kind of fault {self.kind!r}")
+            raise ValueError(f"kind must be one of status, reset, truncate, hang, got {self.kind!r}")
         if self.applied is None:
             self.applied = self.kind == "truncate"
         if self.kind == "truncate" and not self.applied:
-            raise ValueError("only an answer can be truncated: a fault of that kind is always applied")
+            raise ValueError("applied must be True for a fault of kind 'truncate', got False")
 
     def reply(self) -> Reply:
         """Make the response of a `status` fault."""
@@ -54,7 +54,7 @@ class Fault:
             return Reply(self.status, self.body, self.headers)
         if isinstance(self.body, str):
             return Reply(self.status, self.body.encode(), {"Content-Type": "text/html", **self.headers})
-        message = "The sandbox was told to answer like this."
+        message = "The sandbox injected this fault."
         default = {"code": self.code, "message": message, "errors": {}} if self.code else {"detail": message}
         return Reply(self.status, encode(default if self.body is None else self.body), self.headers)
 

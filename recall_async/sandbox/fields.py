@@ -1,4 +1,4 @@
-"""A request as the operations see it, and functions to read ids, times and texts."""
+"""A parsed request, and functions that read ids, times and strings."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def moment(text: str) -> datetime:
 
 
 def problem_of_text(value: Any, longest: int = LONGEST_TEXT) -> str | None:
-    """Describe what is wrong with a text that must not be empty; `None` if nothing is."""
+    """Describe the fault of a value that must be a non-empty string; `None` if it is one."""
     if not isinstance(value, str):
         return "Not a valid string."
     if not value.strip():
@@ -69,7 +69,7 @@ def problem_of_text(value: Any, longest: int = LONGEST_TEXT) -> str | None:
 
 
 def metadata(value: Any, name: str, where: str = "") -> dict[str, str | None]:
-    """Read `metadata`, an object of texts; numbers become texts. Raises a refusal: 400 that names the field."""
+    """Read `metadata`, an object of strings; numbers become strings. Raises a refusal: 400 that names the field."""
     if value is None:
         return {}
     if not isinstance(value, dict):

@@ -15,7 +15,7 @@ class SlidingWindow:
 
     def __init__(self, limit: int, per: float, clock: Callable[[], float]) -> None:
         if limit < 1 or per <= 0:
-            raise ValueError(f"a quota needs a limit of at least 1 and a period above 0, not {limit} per {per}")
+            raise ValueError(f"a quota must have a limit of at least 1 and a period above 0 s, got {limit} in {per} s")
         self.limit = limit
         self.per = per
         self.peak: int = 0

@@ -59,7 +59,7 @@ class Settings:
         if self.shared_bots not in ("detach", "update"):
             raise ValueError(f"shared_bots must be 'detach' or 'update', got {self.shared_bots!r}")
         if unknown := set(self.quotas) - set(OPERATIONS):
-            raise ValueError(f"unknown operation in quotas: {', '.join(sorted(unknown))}")
+            raise ValueError(f"quotas must be for {', '.join(OPERATIONS)}, got {', '.join(sorted(unknown))}")
         self.windows()
 
     def windows(self, clock: Callable[[], float] | None = None) -> dict[str, SlidingWindow]:
