@@ -1,4 +1,4 @@
-"""The quota of a lane: the one that its open sessions named, otherwise the API's base value."""
+"""The quota of a lane: the one that its open sessions configured, otherwise the API's base value."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Agreement:
         """Add a session. Raises `ConfigurationError` if an open session named another quota."""
         if quota is not None and self._named and quota != self.quota:
             raise ConfigurationError(
-                f"{self._operation} keeps to {self.quota} in another open session of this workspace, so it cannot keep to "
-                f"{quota} here: give both sessions the same `quotas`, or close the other one first"
+                f"the quota of {self._operation} must be {self.quota}, as in another open session of this workspace, got "
+                f"{quota}: give both sessions the same `quotas`, or close the other one first"
             )
         if quota is not None or not self._named:
             self._change(quota or base_quota(self._operation))

@@ -1,4 +1,4 @@
-"""An event loop's clock, values per event loop, kept until the loop is closed, and which loop is at work."""
+"""Event loops: a loop's clock, one value per loop, and how often admission passes from one loop to another."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Turns:
 
     def __init__(self) -> None:
         self.last: object = None
-        """The loop that admitted the last call, by something of its own."""
+        """An object that identifies the loop that admitted the last call."""
         self.count: int = 0
 
     def take(self, owner: object) -> int:

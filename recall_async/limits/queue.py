@@ -119,7 +119,7 @@ class WaitQueue(Generic[T]):
     def __init__(self, patience: float = math.inf) -> None:
         self._lines: tuple[_Line[T], ...] = tuple(_Line() for _ in Priority)
         self.size: int = 0
-        """How many wait."""
+        """The number of waiting tickets."""
         self.patience: float = patience
         """Seconds after which an interactive call precedes the other interactive calls."""
 

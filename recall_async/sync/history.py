@@ -1,4 +1,4 @@
-"""`FileHistory`: what was done to which event, kept in a file for other processes and for the next start."""
+"""`FileHistory`: the changes made to events, in a file that other processes and later runs read."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import logging
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import mkstemp
 from typing import BinaryIO, cast
 
 import msgspec
 
 from .. import checks
+from ..replacing import replace_file
 from .memory import Change, ChangeHistory
 
 logger: logging.Logger = logging.getLogger("recall_async")
 
 KEPT_FOR = timedelta(days=1)
-"""How long after its event's start a change is kept."""
+"""Time after its event's start for which a change is kept."""
 FEW = 1000
 """Number of lines up to which old changes are not deleted."""
 
@@ -87,16 +87,7 @@ class FileHistory:
 
     def _rewrite(self, changes: list[Change]) -> tuple[int, int]:
         """Replace the file. A line that another process adds at the same moment may be lost, which does no harm."""
-        descriptor, new = mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
-        try:
-            with open(descriptor, "wb") as file:
-                file.writelines(_encode(change) + b"\n" for change in changes)
-                file.flush()
-                status = os.fstat(file.fileno())
-            os.replace(new, self._path)
-        except BaseException:
-            os.unlink(new)
-            raise
+        status = replace_file(self._path, b"".join(_encode(change) + b"\n" for change in changes))
         return status.st_ino, status.st_size
 
 

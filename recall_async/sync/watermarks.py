@@ -1,4 +1,4 @@
-"""Where a `CalendarSyncer` stores how far each calendar is synced: in memory, in a file, or in Redis."""
+"""Stores for the watermarks of a `CalendarSyncer`: up to when each calendar is synced. In memory, a file, or Redis."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import os
 from collections.abc import Awaitable
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import mkstemp
 from typing import Protocol
+
+from ..replacing import replace_file
 
 logger: logging.Logger = logging.getLogger("recall_async")
 
@@ -76,21 +77,11 @@ class FileWatermarks:
             # The file is replaced with the first watermark, or that fails in the same way and is logged.
             logger.warning("%s does not contain watermarks (%s) and cannot be renamed: %s", self._path, error, reason)
         else:
-            logger.warning("%s did not contain watermarks (%s): it is now %s", self._path, error, aside)
+            logger.warning("%s did not contain watermarks (%s): renamed to %s", self._path, error, aside)
 
     def _write(self, moments: dict[str, datetime]) -> None:
         document = {calendar_id: moment.isoformat() for calendar_id, moment in sorted(moments.items())}
-        # A new name each time: a cancelled write continues in its thread.
-        descriptor, new = mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
-        try:
-            with open(descriptor, "w") as file:
-                json.dump(document, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(new, self._path)
-        except BaseException:
-            os.unlink(new)
-            raise
+        replace_file(self._path, json.dumps(document, indent=1).encode())
 
 
 class RedisClient(Protocol):

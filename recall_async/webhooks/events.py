@@ -110,8 +110,8 @@ def decode(body: bytes, message_id: str, timestamp: datetime) -> WebhookEvent:
         data = _READERS.get(kind, _read_object)(raw)
     except (ValueError, OverflowError, RecursionError) as error:  # msgspec's errors are ValueErrors
         failure = WebhookDecodeError(
-            f"the delivery is authentic, but cannot be decoded: {str(error)[:200]}. Answer it with status 204 and report "
-            "it: it will be the same when it is repeated"
+            f"the delivery is authentic, but cannot be decoded: {str(error)[:200]}. Respond with status 204 and report "
+            "it: a repeated delivery would fail, too"
         )
         failure.event, failure.message_id = kind, message_id
         raise failure from error

@@ -96,7 +96,7 @@ def _plain_name(name: object) -> str:
 
 
 def _values(value: object) -> Iterator[str]:
-    """Yield the texts of a value that are not empty."""
+    """Yield the non-empty strings in a value."""
     if isinstance(value, str | bytes | bytearray | memoryview | int):
         if text := _text(value).strip():
             yield text

@@ -12,10 +12,10 @@ import os
 from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import mkstemp
 from typing import Protocol
 
 from ..errors import ConfigurationError
+from ..replacing import replace_file
 from .events import BotChange, RecordingChange, TranscriptChange, WebhookEvent
 
 KEEP = timedelta(days=7)
@@ -95,7 +95,7 @@ class MemoryLatest:
 class FileLatest(MemoryLatest):
     """Store the times in a JSON file, for one process. A crash cannot damage the file.
 
-    Raises `ConfigurationError` if the file has another content.
+    Raises `ConfigurationError` if the file has other content.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -118,7 +118,7 @@ class FileLatest(MemoryLatest):
         async with self._writing:
             if self._written < number:  # otherwise the write of another delivery included this one
                 upto, text = self._unwritten, json.dumps(self._moments)
-                await asyncio.to_thread(self._write, text)
+                await asyncio.to_thread(replace_file, self._path, text.encode())
                 self._written = upto
 
     def _read(self) -> dict[str, int]:
@@ -129,20 +129,8 @@ class FileLatest(MemoryLatest):
         except FileNotFoundError:
             return {}
         except (ValueError, AttributeError, RecursionError) as error:
-            raise ConfigurationError(f"{self._path} must hold what FileLatest wrote: {error}") from error
+            raise ConfigurationError(f"{self._path} must contain what FileLatest wrote: {error}") from error
         return dict(document)
-
-    def _write(self, text: str) -> None:
-        descriptor, new = mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
-        try:
-            with open(descriptor, "w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(new, self._path)
-        except BaseException:
-            os.unlink(new)
-            raise
 
 
 class RedisClient(Protocol):

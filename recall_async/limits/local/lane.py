@@ -50,7 +50,7 @@ class LocalLane:
     ) -> None:
         self._name = operation
         self._on_rest = on_rest
-        # Other loops of this process may have sent something since this one was at work.
+        # Other loops of this process may have sent requests since this one last did.
         self._owner, self._turns, self._on_turn = owner, turns or Turns(), on_turn
         self._turn = 0
         self._jitter = jitter

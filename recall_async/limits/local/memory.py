@@ -1,4 +1,4 @@
-"""What a lane leaves to the next lane of the same operation and workspace, and the lanes that left something."""
+"""The state that a lane passes on to the next lane of the same operation and workspace."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Memory(NamedTuple):
         return bool(self.window.answers) and self.window.answers[-1] > now
 
     def joined(self, later: Memory) -> Memory:
-        """Return what both states say; a request that both contain counts once."""
+        """Return the union of both states; a request that both contain counts once."""
         answers = Counter(self.window.answers) | Counter(later.window.answers)
         lost = Counter(self.window.lost) | Counter(later.window.lost)
         longest = max(self.window.longest, later.window.longest)
@@ -56,7 +56,7 @@ class Memory(NamedTuple):
         )
 
     def packed(self) -> bytes | Memory:
-        """Return the state in compact form; as it is if it contains a slower pace, which few lanes have."""
+        """Return the state in compact form, or unchanged if it contains a slower pace, which few lanes have."""
         if self.pace is not None:
             return self
         answers, lost, _, longest = self.window
@@ -81,7 +81,7 @@ def _over(record: bytes | Memory, now: float) -> bool:
 
 
 class Memories:
-    """What dropped lanes sent, until it no longer counts. Threads may share it."""
+    """The states of dropped lanes, each until its requests no longer count. Several threads can use it."""
 
     def __init__(self) -> None:
         self._records: ExpiringRecords[bytes | Memory] = ExpiringRecords(_over)

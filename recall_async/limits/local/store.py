@@ -1,9 +1,9 @@
 """Quotas in this process: one lane per (event loop, workspace, operation), shared by all sessions.
 
-Lanes belong to an event loop. They outlive sessions, so a new session knows what an earlier one sent. A loop also knows
-what the loops sent that ran before it or in its breaks, closed or not. Two loops that run at the same time, in two
-threads, cannot share a lane: if a process uses one workspace in both, the store logs a warning once; use a shared
-store instead.
+Lanes belong to an event loop. They outlive sessions, so a new session counts the requests of earlier ones. A loop also
+counts the requests of loops that ran before it or while it was not running. Two loops that run at the same time, in two
+threads, cannot share a lane: if a process uses one workspace in both, the store logs a warning once; use a shared store
+instead.
 
 Unused lanes need little memory: beyond a few hundred lanes, the store keeps only what they sent, in about 200 bytes
 per lane, until it no longer counts (memory.py).
@@ -37,12 +37,12 @@ class Lanes:
 
     def __init__(self) -> None:
         self.owner: object = object()
-        """Stands for the loop, without keeping anything alive."""
+        """Identifies the loop without keeping it alive."""
         self.open: dict[Key, LocalLane] = {}
         self.resting: dict[Key, LocalLane] = {}
         """The lanes that no session uses, the longest unused first."""
         self.seen: WeakKeyDictionary[Lanes, dict[Key, Record]] = WeakKeyDictionary()
-        """What lanes of other loops had sent when they were last read."""
+        """The requests of other loops' lanes when they were last read."""
         self.borrowed: dict[Key, list[float]] = {}
         """Until when requests in flight of other loops count as lost here."""
 
@@ -109,7 +109,7 @@ def _rest(lanes: Lanes, key: Key) -> None:
 
 
 def _remember(lanes: Lanes, lane: LocalLane, key: Key) -> None:
-    """Pass to a lane what ended loops sent, and what it sent itself before it was dropped."""
+    """Pass to a lane the requests of closed loops, and its own from before it was dropped."""
     for ended in _registry.pop_closed():
         for other, earlier in ended.open.items():
             _memories.add(other, earlier.memory(), lane.now())
@@ -121,14 +121,14 @@ def _remember(lanes: Lanes, lane: LocalLane, key: Key) -> None:
     if key[0] not in _warned_of and any(key in others.open for others in _registry.others(running=True)):
         _warned_of.add(key[0])
         logger.warning(
-            "workspace %s is used in two event loops of this process at once: each keeps a quota of its own, so together "
-            "they can overrun the server's. Use one loop, or share the quota: quota_store=RedisQuotaStore.from_url(...)",
+            "workspace %s is used in two event loops of this process at once. They do not share the quota, so together they "
+            "can exceed it. Use one loop, or share the quota: quota_store=RedisQuotaStore.from_url(...)",
             key[0],
         )
 
 
 def _learn(lanes: Lanes, others: Lanes, lane: LocalLane, memory: Memory, key: Key) -> None:
-    """Pass to a lane what the lane of a loop in a break has sent since the last time."""
+    """Pass to a lane the requests that the lane of a stopped loop has sent since the last time."""
     window, now = memory.window, lane.now()
     seen = lanes.seen.setdefault(others, {})
     last = seen.get(key)
