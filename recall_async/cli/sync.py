@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from ..session import RecallSession
     from ..sync.plan import Plan
 
-PLAN_ANEW = "plan anew"
-"""The end of the `reason` of outcomes whose events the next plan must decide on again."""
-
 
 @click.command(cls=Command)
 @planning_options
@@ -215,10 +212,12 @@ class SyncJob(Job):
 
     def look_at(self, outcome: Outcome) -> None:
         """Note what an outcome means for the next round."""
+        from ..sync.freshness import PLAN_AGAIN  # not at the top: it imports aiohttp, and --help must be quick
+
         if outcome.status == "failed" and outcome.error is not None:
             self.unsettled |= outcome.error.may_pass
         elif outcome.reason is not None:
-            self.unsettled |= outcome.reason.endswith(PLAN_ANEW)
+            self.unsettled |= outcome.reason.endswith(PLAN_AGAIN)
 
 
 def _is_settled(job: SyncJob) -> bool:

@@ -13,7 +13,7 @@ from ..models import CalendarEvent
 from ..resources.calendar_events import CalendarEvents
 from ..resources.tags import digest_of
 from .decide import CHANGES, Decision, bots_to_come
-from .freshness import ALREADY, Freshness
+from .freshness import ALREADY, PLAN_AGAIN, Freshness
 from .memory import PATIENCE, SETTLING_TIME, ChangeHistory, memory_of
 from .plan import Plan
 
@@ -21,7 +21,7 @@ logger: logging.Logger = logging.getLogger("recall_async")
 
 ALWAYS = datetime.min.replace(tzinfo=UTC)
 FLAPPING = (
-    f"flapping: the same was done to this event {PATIENCE} times and did not last, so it is left alone until it changes"
+    f"flapping: the same change was made to this event {PATIENCE} times and did not last; skipped until it changes"
 )
 
 
@@ -113,7 +113,7 @@ class Application:
         later = memory_of(self._workspace).planned_at(decision.event_id)
         if later is None or later <= self._plan.made_at:
             return None
-        return f"a plan that was made later, at {later.isoformat()}, was applied to this event: plan anew"
+        return f"a later plan, made at {later.isoformat()}, was applied to this event: {PLAN_AGAIN}"
 
 
 def id_of(plan: Plan) -> str:

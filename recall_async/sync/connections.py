@@ -13,7 +13,7 @@ def is_connected(calendar: Calendar | None) -> bool:
 
 
 def connected_since(calendar: Calendar) -> datetime:
-    """Return when a calendar's status last changed. If the API does not say, that may be with its last change."""
+    """Return when a calendar's status last changed, or, if the API does not say, when the calendar last changed."""
     changes = (change.created_at for change in calendar.status_changes if change.created_at is not None)
     return max(changes, default=calendar.updated_at)
 

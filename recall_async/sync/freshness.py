@@ -22,7 +22,9 @@ COST_OF_LISTING = 5
 """Listing one page takes as much quota time as retrieving this number of events one by one."""
 RESENDS = ("refresh", "new configuration")
 """Reasons to schedule a bot again although it looks right."""
-ALREADY = "the event is as the plan wants it already"
+PLAN_AGAIN = "plan again"
+"""The end of the `reason` of outcomes whose events the next plan must decide on again."""
+ALREADY = "the event is already as planned"
 
 
 class Freshness:
@@ -96,14 +98,13 @@ class Freshness:
     def _why_too_late(self, decision: Decision, now: datetime) -> str | None:
         coming = [bot for bot in decision.bots if bot.start_time > now]
         if decision.kind == "remove":
-            return "the bot is out already" if decision.bots and not coming else None
+            return "the bot was already dispatched" if decision.bots and not coming else None
         if coming:
             return None  # a scheduled bot can be changed until the meeting ends
         left = (decision.start_time - now).total_seconds()
         if left <= 0:
-            return (
-                "the meeting has begun" if decision.end_time > now else None
-            )  # the job reports an ended meeting itself
+            # The job itself reports a meeting that has ended.
+            return "the meeting has begun" if decision.end_time > now else None
         if left < self._plan.lead_time:
             return f"the meeting begins in {left:.0f} s, within the lead time of {self._plan.lead_time:g} s"
         return None
@@ -111,9 +112,9 @@ class Freshness:
 
 def _why_changed(decision: Decision, event: CalendarEvent | None, now: datetime) -> str | None:
     if event is None:
-        return "the event is gone: plan anew"
+        return f"the event no longer exists: {PLAN_AGAIN}"
     if event.is_deleted:
-        return f"the event was deleted at {event.updated_at.isoformat()}, after the plan was made: plan anew"
+        return f"the event was deleted at {event.updated_at.isoformat()}, after the plan was made: {PLAN_AGAIN}"
     coming = bots_to_come(event, now)
     same_event = (
         event.start_time == decision.start_time
@@ -124,11 +125,11 @@ def _why_changed(decision: Decision, event: CalendarEvent | None, now: datetime)
     if same_event and decision.reason not in {*RESENDS, "twin bot"} and _is_reached(decision, event, coming):
         return ALREADY
     if not same_event or event.updated_at > decision.updated_at:
-        return f"the event changed at {event.updated_at.isoformat()}, after the plan was made: plan anew"
+        return f"the event changed at {event.updated_at.isoformat()}, after the plan was made: {PLAN_AGAIN}"
     if decision.detach and not coming:
         return None  # an earlier run ended between the two requests
     if _identities(coming) != _identities(tuple(bot for bot in decision.bots if bot.start_time > now)):
-        return "the event's bots changed after the plan was made: plan anew"
+        return f"the event's bots changed after the plan was made: {PLAN_AGAIN}"
     return None
 
 

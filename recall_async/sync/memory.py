@@ -1,4 +1,4 @@
-"""What is remembered of a workspace's events between plans, so that repeated plans converge on any API.
+"""The memory of a workspace's events between plans. It makes repeated plans converge on any API.
 
 An API may show a bot some seconds after its response, write keys or URLs in another form, change a bot that two
 events share, or undo a removal. For each event that was changed, this module stores the last change, how often it was
@@ -30,7 +30,7 @@ logger: logging.Logger = logging.getLogger("recall_async")
 SETTLING_TIME = 60.0
 """Seconds in which a bot that the response did not show may still appear."""
 PATIENCE = 2
-"""How many times an event is changed in the same way for the same reason; after that it is flapping."""
+"""The number of equal changes of an event for one reason, after which the event counts as flapping."""
 
 
 class Change(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -58,7 +58,7 @@ class ChangeHistory(Protocol):
 
     @property
     def name(self) -> str:
-        """What the history is called in logs; the same for all objects of one history."""
+        """The name of the history in logs; equal for all objects of one history."""
 
     async def read(self, place: object | None) -> tuple[Sequence[Change], object]:
         """Return the changes after `place`, or all, and the place to pass next time."""
@@ -82,7 +82,7 @@ class Memory:
         self._name = token_hex(8)
         """Marks the changes of this process in a history."""
         self._places: dict[str, object] = {}
-        """How far each history was read."""
+        """The place up to which each history was read, by its name."""
         self._reading = asyncio.Lock()
         self._events: dict[str, _Past] = {}
         self._connections: dict[str, datetime] = {}

@@ -26,7 +26,7 @@ def watermark_of(newest: datetime, began: datetime) -> datetime:
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """What to do about each event that was read.
+    """A decision about each event that was read.
 
     Iterating yields the decisions that send a request, soonest event first, and `len` counts them: a plan without
     changes is empty and false. `str` returns a table. docs/sync.md
@@ -46,7 +46,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     lead_time: float = 0.0
     """A meeting gets a new bot only if it begins in at least this number of seconds, also when the plan is applied."""
     seconds: float = 0.0
-    """How long the requests take at the quota, if no other client uses it."""
+    """Seconds that the requests take at the quota, if no other client uses it."""
 
     def __iter__(self) -> Iterator[Decision]:
         return (decision for decision in self.decisions if decision.kind in CHANGES)
@@ -133,8 +133,8 @@ class Plan(Struct, frozen=True, kw_only=True):
             lines.append(f"{foreign} of the bots to reschedule are foreign: the plan replaces them.")
         if flapping := len(self.flapping):
             lines.append(
-                f"WARNING: {flapping} flapping: the same was done to {'it' if flapping == 1 else 'them'} twice and did not "
-                "last. Left alone until something changes."
+                f"WARNING: {flapping} {'event is' if flapping == 1 else 'events are'} flapping: the same change was made "
+                "twice and did not last. Skipped until the event changes."
             )
         if requests := self.requests:
             lines.append(f"{requests} {'request' if requests == 1 else 'requests'}, {self.seconds:.0f} s at the quota.")

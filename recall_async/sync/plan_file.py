@@ -101,7 +101,7 @@ def _read(document: str | bytes) -> _StoredPlan:
     loaded = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     version = loaded.get("version") if isinstance(loaded, dict) else None
     if isinstance(version, int) and not isinstance(version, bool) and version > VERSION:
-        raise ValueError(f"version must be at most {VERSION}, got {version}: use a newer recall_async, or plan again")
+        raise ValueError(f"version must be at most {VERSION}, got {version}: use a newer recall_async")
     if isinstance(loaded, dict) and version != VERSION:
         raise ValueError(f"version must be {VERSION}, got {version!r}: make the plan again")
     _check_texts("$", loaded)
@@ -112,7 +112,7 @@ def _read(document: str | bytes) -> _StoredPlan:
 
 
 def _check_texts(where: str, value: Any) -> None:
-    """Raise `ValueError` for a text that cannot be sent. JSON can write lone surrogates."""
+    """Raise `ValueError` for a string that UTF-8 cannot encode: JSON may contain lone surrogates."""
     if isinstance(value, str):
         checks.text(where, value, empty=True)
     elif isinstance(value, dict):

@@ -218,7 +218,8 @@ class Planner:
         kind, reason = self._memory.reconsider(decision, datetime.now(UTC))
         if reason == "flapping":
             logger.warning(
-                "event %s: it was to %s %d times because of %r and that did not last; it is left alone until it changes",
+                "event %s is flapping: the change %s was made %d times because of %r and did not last; the event is skipped "
+                "until it changes",
                 decision.event_id, decision.kind, PATIENCE, decision.reason or "no bot",
             )  # fmt: skip
         if kind != decision.kind:

@@ -80,7 +80,7 @@ class RecordingPolicy:
     - `skip_kinds`: the event is of none of these kinds: `focus_time`, `out_of_office`, `working_location`, `birthday`,
       `from_gmail`, `all_day`, `free`.
     - `organizers`: the organizer has one of these addresses, or an address in one of these domains.
-    - `title_includes`, `title_excludes`: the title contains at least one of these texts, none of these texts.
+    - `title_includes`, `title_excludes`: the title contains at least one of these strings, or none of them.
     - `series`: the event belongs to one of these recurring series, by the platform's id or by `ical_uid`.
     - `platforms`: the meeting is on one of these platforms, such as `zoom` or `google_meet`.
     - `calendars`: the event is in one of these calendars, by id or by its owner's address.
@@ -209,9 +209,9 @@ def _check_texts(name: str, value: Any) -> tuple[str, ...]:
             raise invalid(name, f"a list of {', '.join(KINDS_OF_EVENTS)}", value)
         return tuple(value)
     if isinstance(value, str) or not isinstance(value, Collection):
-        raise invalid(name, "a list of texts", value)
+        raise invalid(name, "a list of strings", value)
     if not all(isinstance(text, str) and folded(text).strip() for text in value):
-        raise invalid(name, "a list of texts that are not empty", value)
+        raise invalid(name, "a list of non-empty strings", value)
     if name in ("organizers", "internal_domains"):
         parts = [folded(text).strip().removeprefix("@").rpartition("@") for text in value]
         texts = tuple(user + at + readable_domain(domain) for user, at, domain in parts)

@@ -23,7 +23,7 @@ def read_policy_file(
         text = Path(path).read_text("utf-8-sig")
         settings = tomllib.loads(text)
     except ValueError as error:  # tomllib and the UTF-8 decoder raise subclasses
-        raise ConfigurationError(f"{os.fspath(path)} is no TOML file: {error}") from error
+        raise ConfigurationError(f"{os.fspath(path)} is not a valid TOML file: {error}") from error
     lines = text.replace("\r\n", "\n").split("\n")
     wrong = []
     for name, value in settings.items():
@@ -40,8 +40,8 @@ def read_policy_file(
 
 def _unknown(name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-    return f"no setting is called {name}; {hint}"
+    hint = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(known)}"
+    return f"unknown setting {name}; {hint}"
 
 
 def _line_of(name: str, lines: Sequence[str]) -> int:

@@ -40,7 +40,7 @@ AT_ONCE = 32
 """Number of calendars that are synced at the same time. More would only wait for the quota and use memory."""
 FULL_EVERY = 6 * 3600.0
 CANCEL_FOR = 2.0
-"""Seconds for which `aclose(timeout)` waits for cancelled syncs that go on."""
+"""Seconds for which `aclose(timeout)` waits for cancelled syncs that do not end."""
 
 
 class PlansAndApplies(Protocol):
@@ -167,7 +167,7 @@ class CalendarSyncer:
                 await asyncio.wait(tasks, timeout=limit)
             if self._tasks:
                 logger.warning(
-                    "closed after %g s with changes that were not applied, in the calendars %s: the next start does that",
+                    "closed after %g s with unapplied changes in the calendars %s: the next start applies them",
                     limit,
                     ", ".join(sorted(self._tasks)),
                 )
@@ -190,7 +190,7 @@ class CalendarSyncer:
         """Cancel all tasks and wait for them."""
         left = await end_tasks(self._all_tasks(), CANCEL_FOR if bounded else math.inf)
         if left:
-            logger.error("%s: cancelled again and again, and still at work", ", ".join(map(str, left)))
+            logger.error("%s: cancelled repeatedly, but still running", ", ".join(map(str, left)))
         self._tasks.clear()  # tasks that were cancelled before they began do not remove themselves
 
     def _start(self) -> None:
@@ -229,7 +229,7 @@ class CalendarSyncer:
 
     def _want(self, calendar_id: str, since: datetime) -> None:
         if self._closing.is_set():
-            raise SessionClosedError("the syncer is closed: it takes no more deliveries")
+            raise SessionClosedError("the syncer is closed: it accepts no more deliveries")
         self._known.add(calendar_id)
         self._waiting[calendar_id] = min(since, self._waiting.get(calendar_id, since))
         if calendar_id not in self._tasks:
@@ -309,7 +309,7 @@ class CalendarSyncer:
     def _report_failures(self, calendar_id: str, failures: Mapping[str, Exception]) -> bool:
         """Report what the policy raised. Return True if asking it again would change nothing."""
         for event_id, error in failures.items():
-            logger.error("event %s: the policy failed, so the event is left as it is", event_id, exc_info=error)
+            logger.error("event %s: the policy failed, so the event is not changed", event_id, exc_info=error)
             self._report(calendar_id, error)
         if all(isinstance(error, ConfigurationError) for error in failures.values()):
             return True
@@ -365,11 +365,11 @@ class CalendarSyncer:
         try:
             moment = checks.moment("a watermark", await self._store.get(calendar_id) or ALWAYS)
         except Exception:
-            logger.exception("calendar %s: its watermark could not be read, so everything is looked at", calendar_id)
+            logger.exception("calendar %s: its watermark could not be read, so all its events are read", calendar_id)
             return None
         if moment > datetime.now(UTC) + CLOCK_ERROR:
             logger.warning(
-                "calendar %s: its watermark %s is in the future, so everything is looked at", calendar_id, moment
+                "calendar %s: its watermark %s is in the future, so all its events are read", calendar_id, moment
             )
             return None
         return None if moment == ALWAYS else moment
@@ -392,7 +392,7 @@ class CalendarSyncer:
             return again
         if calendar_id not in self._disconnected:
             self._disconnected.add(calendar_id)
-            logger.warning("calendar %s is disconnected: its owner must connect it again", calendar_id)
+            logger.warning("calendar %s is disconnected: its owner must reconnect it", calendar_id)
         return False
 
 
@@ -404,7 +404,7 @@ def _is_hopeless(error: Exception) -> bool:
 
 
 def _is_being_cancelled() -> bool:
-    """Return whether somebody cancels the running task. Otherwise a `CancelledError` is an error of what it awaits."""
+    """Return whether the running task is being cancelled. If not, a `CancelledError` comes from the awaited code."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
 
@@ -427,7 +427,7 @@ class _Guarded:
         except asyncio.CancelledError as error:
             if _is_being_cancelled():
                 raise
-            self.failures[event.id] = failure = RuntimeError("the policy was cancelled from within")
+            self.failures[event.id] = failure = RuntimeError("the policy raised CancelledError")
             failure.__cause__ = error
             return UNDECIDED
         self.failures.pop(event.id, None)

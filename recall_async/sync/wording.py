@@ -1,4 +1,4 @@
-"""Normalize texts and email addresses for comparison."""
+"""Normalize strings and email addresses for comparison."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import unicodedata
 _PROTOCOL = re.compile(r"(?:smtp|mailto):")
 _NAMED = re.compile(r"<([^<>@]+@[^<>@]+)>")
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0") | set(map(chr, range(0xFE00, 0xFE10)))
-"""Characters that no font shows, beside those that Unicode counts as format characters."""
+"""Invisible characters that Unicode does not classify as format characters."""
 
 
 def folded(text: str) -> str:

@@ -131,8 +131,8 @@ def test_a_late_plan_says_what_it_skips(run, policy: str, tmp_path: Path, recall
     [
         (("plan",), "Missing option '--policy'"),
         (("plan", "--policy", "{missing}"), "does not exist"),
-        (("plan", "--policy", "{wrong}"), "line 2: no setting is called titel_excludes; did you mean title_excludes?"),
-        (("sync", "--policy", "{wrong}"), "line 2: no setting is called titel_excludes"),
+        (("plan", "--policy", "{wrong}"), "line 2: unknown setting titel_excludes; did you mean title_excludes?"),
+        (("sync", "--policy", "{wrong}"), "line 2: unknown setting titel_excludes"),
         (("plan", "--policy", "{policy}", "--calendar-id", "x"), "'--calendar-id': 'x' is not a valid UUID"),
         (("apply", "{missing}"), "No such file"),
         (("apply", "{wrong}"), "this is not a plan"),

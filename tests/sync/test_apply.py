@@ -78,7 +78,7 @@ async def test_a_plan_that_is_applied_late(sandbox, recall):
     assert len(done) == plan.requests
     for event_id, outcome in skipped.items():
         assert ("was deleted" if event_id in deleted else "changed") in outcome.reason
-        assert "plan anew" in outcome.reason
+        assert "plan again" in outcome.reason
         assert (outcome.event, outcome.error, outcome.attempts) == (None, None, 0)
     assert sent(sandbox)["schedule_bot"] == plan.requests - len(changed)
     later = {change.event_id for change in await recall.plan(policy=EVERYTHING)}

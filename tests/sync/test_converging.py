@@ -128,7 +128,7 @@ async def test_what_comes_back_again_and_again_is_left_alone(caplog: pytest.LogC
         assert rounds == [5, 5, 5, 0]
         plan = await recall.plan(policy=EVERYTHING)
         assert {each.event_id for each in plan.flapping} == set(api.events)
-        assert "WARNING: 5 flapping" in str(plan)
+        assert "WARNING: 5 events are flapping" in str(plan)
         assert plan.skipped == {"flapping": 5}
         assert "did not last" in caplog.text
         outcomes = await apply(recall, plan)
@@ -228,7 +228,7 @@ async def test_an_older_plan_does_not_undo_a_newer_one() -> None:
         assert (len(old), len(new), len(api.bots)) == (6, 6, 0)
         outcomes = await apply(recall, old)
         assert [outcome.status for outcome in outcomes] == ["skipped"] * 6
-        assert all("made later" in (outcome.reason or "") for outcome in outcomes)
+        assert all("a later plan" in (outcome.reason or "") for outcome in outcomes)
         assert len(api.bots) == 0
 
 
@@ -240,8 +240,8 @@ async def test_bots_that_changed_since() -> None:
         api.schedule(first, "by hand", {})
         api.schedule(second, plan.decisions[1].deduplication_key or "", {})
         outcomes = {str(outcome.action.event_id): outcome for outcome in await apply(recall, plan)}
-        assert outcomes[first.id].reason == "the event's bots changed after the plan was made: plan anew"
-        assert outcomes[second.id].reason == "the event is as the plan wants it already"
+        assert outcomes[first.id].reason == "the event's bots changed after the plan was made: plan again"
+        assert outcomes[second.id].reason == "the event is already as planned"
         assert [outcome.status for outcome in outcomes.values()].count("done") == 1
         assert api.bots[first.bot or ""].key == "by hand"
 
@@ -252,7 +252,7 @@ async def test_an_event_that_is_gone() -> None:
         plan = await recall.plan(policy=EVERYTHING)
         del api.events[plan.decisions[0].event_id]
         statuses = [(outcome.status, outcome.reason) for outcome in await apply(recall, plan)]
-        assert ("skipped", "the event is gone: plan anew") in statuses
+        assert ("skipped", "the event no longer exists: plan again") in statuses
         assert [status for status, _ in statuses].count("done") == 2
 
 
@@ -289,7 +289,7 @@ async def test_a_bot_that_is_out_already() -> None:
         await asyncio.sleep(max(0.0, (event.start - datetime.now(UTC)).total_seconds()) + 0.05)
         for recheck in (None, 60):
             (outcome,) = await apply(recall, plan, recheck=recheck)
-            assert (outcome.status, outcome.reason) == ("skipped", "the bot is out already")
+            assert (outcome.status, outcome.reason) == ("skipped", "the bot was already dispatched")
         assert event.bot is not None
 
 
@@ -308,7 +308,7 @@ async def test_a_plan_that_is_resumed(touches: bool, tmp_path: Any) -> None:
         assert sum(outcome.resumed for outcome in outcomes) >= 30
         assert len(api.bots) == 60
         again = await apply(recall, plan)
-        assert {outcome.reason for outcome in again} == {"the event is as the plan wants it already"}
+        assert {outcome.reason for outcome in again} == {"the event is already as planned"}
         assert len(api.asked) <= 60 + 4
 
 

@@ -80,7 +80,7 @@ async def test_an_older_plan_does_not_undo_a_later_one_of_another_process(tmp_pa
         async with process(api) as recall:
             outcomes = await apply(recall, old, history=path)
         assert {outcome.status for outcome in outcomes} == {"skipped"}
-        assert all("made later" in (outcome.reason or "") for outcome in outcomes)
+        assert all("a later plan" in (outcome.reason or "") for outcome in outcomes)
         assert not api.bots
 
 

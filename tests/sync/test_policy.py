@@ -287,17 +287,20 @@ def test_every_rule_can_stand_in_a_file(tmp_path):
     ("text", "said"),
     [
         ("external_onyl = true", ["line 1", "external_onyl", "did you mean external_only?"]),
-        (TOML + "\n[nonsense]\n", ["line 17", "nonsense", "there are external_only"]),
+        (TOML + "\n[nonsense]\n", ["line 17", "nonsense", "the settings are external_only"]),
         (
             "lead_time = 1\n'odd key' = 2\nother.dotted = 3",
-            ["line 2: no setting is called odd key", "line 3: no setting"],
+            ["line 2: unknown setting odd key", "line 3: unknown setting"],
         ),
         ("\n\nlead_time = -1\nmin_attendees = '2'", ["line 3: lead_time must be", "line 4: min_attendees"]),
-        ('title_includes = """\nunknown = 1\n"""\n\nunknown = 2', ["line 1: title_includes", "line 5: no setting"]),
-        ("[bot_config]\nlead = 1\n[lead]\nx = 1", ["line 3: no setting is called lead;"]),
-        ("calendars = [\n  7,\n]\nunknown = [\n]\n", ["line 1: calendars", "line 4: no setting"]),
-        ("external_only = yes", ["no TOML file", "line 1"]),
-        ("external_only = true\nexternal_only = false\n", ["no TOML file", "line 2"]),
+        (
+            'title_includes = """\nunknown = 1\n"""\n\nunknown = 2',
+            ["line 1: title_includes", "line 5: unknown setting"],
+        ),
+        ("[bot_config]\nlead = 1\n[lead]\nx = 1", ["line 3: unknown setting lead;"]),
+        ("calendars = [\n  7,\n]\nunknown = [\n]\n", ["line 1: calendars", "line 4: unknown setting"]),
+        ("external_only = yes", ["not a valid TOML file", "line 1"]),
+        ("external_only = true\nexternal_only = false\n", ["not a valid TOML file", "line 2"]),
     ],
 )
 def test_mistakes_in_a_file_are_named_with_their_line(tmp_path, text, said):
@@ -310,7 +313,7 @@ def test_mistakes_in_a_file_are_named_with_their_line(tmp_path, text, said):
 def test_a_file_that_is_no_text(tmp_path):
     """A file in another encoding ends in an error that nobody expects."""
     (tmp_path / "policy.toml").write_bytes(b"title = '\xff'")
-    with pytest.raises(ConfigurationError, match="no TOML file"):
+    with pytest.raises(ConfigurationError, match="not a valid TOML file"):
         RecordingPolicy.from_toml(tmp_path / "policy.toml")
 
 

@@ -350,7 +350,7 @@ def test_an_odd_watermark_is_no_watermark(value: Any, caplog: pytest.LogCaptureF
     run(main())
     assert recall.applied[ONE] == {1, 2}
     assert recall.listings() == [None]
-    assert "everything is looked at" in caplog.text
+    assert "all its events are read" in caplog.text
 
 
 def test_a_calendar_that_is_gone_is_forgotten():

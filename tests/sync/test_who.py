@@ -397,7 +397,7 @@ def test_kinds_of_odd_events(raw: Any) -> None:
         ({"skip_kinds": ["focus"]}, "skip_kinds must be a list of focus_time, "),
         ({"skip_kinds": "focus_time"}, "skip_kinds must be a list"),
         ({"skip_declined": "yes"}, "skip_declined must be"),
-        ({"internal_domains": "northwind.de"}, "internal_domains must be a list of texts"),
+        ({"internal_domains": "northwind.de"}, "internal_domains must be a list of strings"),
         ({"internal_domains": ["bo@northwind.de"]}, "internal_domains must be"),
         ({"internal_domains": [" "]}, "internal_domains must be"),
         ({"internal_domains": ["https://northwind.de"]}, "internal_domains must be"),
