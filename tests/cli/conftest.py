@@ -70,7 +70,7 @@ def wait_until() -> Callable[[Callable[[], object]], None]:
     """Returns once a condition holds in another process; fails the test if it never does."""
 
     def wait(condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline, "it never came to that"
             time.sleep(0.005)

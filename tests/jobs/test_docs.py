@@ -83,7 +83,7 @@ async def test_celery_finishes_a_job_though_a_process_of_it_is_killed(
             )
             assert submit.returncode == 0, submit.stderr
             async with JobQueue.from_url(redis_url, workspace="production") as jobs:
-                deadline, killed = time.monotonic() + 40, False
+                deadline, killed = time.monotonic() + 60, False
                 while not (status := await jobs.status("n")).finished:
                     assert time.monotonic() < deadline, (tmp_path / "celery.log").read_text()
                     if not killed and status.chunks_in_work and sandbox.report()["operations"]:

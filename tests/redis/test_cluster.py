@@ -48,7 +48,7 @@ def key_of(prefix: str, workspace: str = "w") -> str:
 
 async def held(node: RedisProcess, prefix: str) -> None:
     """Wait until a node that knew nothing of the quota has been told."""
-    limit = time.monotonic() + 10.0
+    limit = time.monotonic() + 60.0
     while not ask(node, "EXISTS", Keys(prefix, "w", OPERATION).state):
         assert time.monotonic() < limit
         await asyncio.sleep(0.02)

@@ -248,7 +248,6 @@ async def test_the_simulation_would_notice() -> None:
     """The simulation ends with everything in order because nothing was done, or because it does not look."""
     world = World(3)
     async with world.api:
-        await world.live(10)
         await world.settle()
         assert any(world.api.bots)
         event = next(event for event in world.api.events.values() if event.bot)

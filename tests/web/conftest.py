@@ -67,7 +67,7 @@ def serve(tmp_path: Path, recall_sandbox: RecallSandbox) -> Callable[..., object
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         assert process.poll() is None, "the backend ended by itself"
         assert time.monotonic() < deadline, "the backend does not serve"

@@ -106,7 +106,7 @@ async def job(url: str, sandbox: RecallSandbox) -> None:
             assert answer.status == 202, await answer.text()
             submitted = await answer.json()
         assert submitted["total"] >= len(upcoming(sandbox))
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:
             async with http.get(f"/jobs/{submitted['name']}") as answer:
                 status = await answer.json()
@@ -118,7 +118,7 @@ async def job(url: str, sandbox: RecallSandbox) -> None:
 
 def until(condition: Callable[[], bool]) -> None:
     """Return once a condition holds in another process."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "it never came to that"
         time.sleep(0.02)
