@@ -351,6 +351,29 @@ def test_many_workspaces_one_after_the_other_leave_little(workspace: str) -> Non
     run(main())
 
 
+def test_dropped_lane_leaves_nothing_of_what_it_learned(workspace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would keep what was learned from another loop about each workspace, until that loop ends."""
+    monkeypatch.setattr(store_module, "MAX_RESTING", 4)
+
+    async def visit(first: int, wanted: int) -> int:
+        return sum([await take(f"{workspace} {number}", wanted) for number in range(first, first + 4)])
+
+    async def learned() -> int:
+        lanes = store_module._registry.get()
+        return sum(map(len, lanes.seen.values())) + len(lanes.borrowed)
+
+    one, another = VirtualTimeLoop(), VirtualTimeLoop()
+    assert one.run_until_complete(visit(0, 3)) == 12
+    assert another.run_until_complete(visit(0, 2)) == 8
+    assert another.run_until_complete(learned()) >= 4
+    assert another.run_until_complete(visit(4, 1)) == 4
+    assert another.run_until_complete(learned()) == 0
+    # What was forgotten is learned again, and each request counts once.
+    assert another.run_until_complete(visit(0, 1)) == one.run_until_complete(visit(0, 1)) == 0
+    for loop in one, another:
+        loop.close()
+
+
 def test_unused_lanes_are_freed_without_the_garbage_collector(workspace: str) -> None:
     """Would hold the event loop for a tenth of a second now and then, to collect the lanes that were dropped."""
 

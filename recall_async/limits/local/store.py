@@ -105,6 +105,8 @@ def _rest(lanes: Lanes, key: Key) -> None:
         lane = lanes.resting.pop(oldest)
         del lanes.open[oldest]
         lanes.borrowed.pop(oldest, None)
+        for seen in lanes.seen.values():
+            seen.pop(oldest, None)
         _memories.add(oldest, lane.memory(), lane.now())
 
 
