@@ -15,6 +15,8 @@ from recall_async.limits.local.lane import LocalLane
 from tests.simulation import Server, call
 from tests.virtual_time import run as in_virtual_time
 
+from .oracle import Oracle, Queue, Told
+
 CLIENTS = 10
 DEMAND = 1.5
 WINDOWS = 10
@@ -38,7 +40,7 @@ class Backoff(NamedTuple):
         return jitter + retry_after if self.honours else jitter
 
 
-Strategy = Backoff | None
+Strategy = Backoff | Oracle | None
 """How a client copes; `None` is our lane."""
 
 
@@ -89,11 +91,15 @@ async def _simulated(
 ) -> Crowd:
     random = Random(seed)
     server = Server(limit, per, random, delay)
+    left = round(strategy.left * limit) if isinstance(strategy, Oracle) else 0
+    queue = Queue(server, left, asyncio.get_running_loop().time() + windows * per)
 
     def client() -> Callable[[], Awaitable[object]]:
         if strategy is None:
             lane = LocalLane("calendar_events.schedule_bot", Quota(limit, per), jitter=random.random)
             return lambda: call(lane, server)
+        if isinstance(strategy, Oracle):
+            return Told(queue, server, limit, per).call
         return lambda: backing_off(strategy)
 
     async def backing_off(backoff: Backoff) -> None:
