@@ -35,6 +35,7 @@ from .limits.loops import clock_of
 from .limits.quota import Priority, Quota, base_quota
 from .operations import OPERATIONS, Request
 from .outage import Outage
+from .passage import Passage
 from .reporting import Reporter
 from .retry import GiveUp, Retry, RetryPolicy, decide, pause_after
 from .stopping import Stopped
@@ -296,7 +297,7 @@ class Client:
             shared.budget.earn(call.policy)
         passage = None
         if call.priority is not Priority.INTERACTIVE:
-            passage = shared.breakers.passage(call.operation, call.policy)
+            passage = Passage(shared.breakers.of(call.operation), call.policy)
         clock, connections = self._now, self.transport.connections
         waited = beyond = False
         try:

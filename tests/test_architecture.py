@@ -33,7 +33,7 @@ FLOORS = [
     {"advice", "events"},
     {"retry", "limits"},
     {"outage", "connections"},
-    {"transport", "workspace"},
+    {"transport", "workspace", "passage"},
     {"call"},
     {"reporting"},
     {"caller"},

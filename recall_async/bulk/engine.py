@@ -21,7 +21,8 @@ from ..limits.contract import LaneStatistics, QuotaLane
 from ..limits.quota import Priority
 from ..models import CalendarEvent
 from ..operations import REMOVE_BOT, SCHEDULE_BOT
-from ..outage import SCOPE, Outage, Scope
+from ..outage import Outage
+from ..passage import SCOPE, Scope
 from ..resources.calendar_events import remove_request, schedule_request
 from ..stopping import Stopped, StopSignal, end_tasks
 from .actions import Action, Outcome, ScheduleBot, over_since

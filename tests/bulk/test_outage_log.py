@@ -9,7 +9,8 @@ import pytest
 
 from recall_async import RetryPolicy, ServerError
 from recall_async.errors import RecallError
-from recall_async.outage import LOG_EVERY, SCOPE, Breakers, Scope
+from recall_async.outage import LOG_EVERY, Breakers
+from recall_async.passage import SCOPE, Passage, Scope
 from tests.virtual_time import run
 
 
@@ -27,7 +28,7 @@ async def attempt(status: int) -> Verdict:
 
 async def call(breakers: Breakers, statuses: list[int]) -> None:
     """Make a bulk call that is answered so, one attempt after the other."""
-    passage = breakers.passage("schedule", RetryPolicy())
+    passage = Passage(breakers.of("schedule"), RetryPolicy())
     for status in statuses:
         await passage.wait(float("inf"))
         await passage.through(attempt(status), float("inf"))
