@@ -14,7 +14,7 @@ import os
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -22,20 +22,20 @@ from .. import checks
 from ..bulk.actions import Outcome
 from ..errors import ConfigurationError, InsufficientCreditError, NotFoundError, RecallError, SessionClosedError
 from ..limits.quota import Priority
-from ..models import Calendar, CalendarEvent
+from ..models import Calendar
 from ..stopping import end_tasks
 from ..webhooks import CalendarSyncEvents, CalendarUpdate, WebhookEvent
 from .connections import is_connected
+from .guarded import GuardedPolicy
 from .history import history_of
 from .memory import ChangeHistory
-from .plan import CLOCK_ERROR, Plan
-from .policy import UNDECIDED, BotSpec, Policy, Undecided, ask
+from .plan import Plan
+from .policy import Policy
+from .reached import ALWAYS, Reached
 from .watermarks import MemoryWatermarks, WatermarkStore
 
 logger: logging.Logger = logging.getLogger("recall_async")
 
-ALWAYS = datetime.min.replace(tzinfo=UTC)
-"""As `since`: read all events."""
 AT_ONCE = 32
 """Number of calendars that are synced at the same time. More would only wait for the quota and use memory."""
 FULL_EVERY = 6 * 3600.0
@@ -93,7 +93,7 @@ class CalendarSyncer:
             raise checks.invalid("policy", "a RecordingPolicy, or a function", policy)
         self._recall = recall
         self._policy = policy
-        self._store = watermarks or MemoryWatermarks()
+        self._reached = Reached(watermarks or MemoryWatermarks(), resumes=full_every is None)
         self._on_outcome = on_outcome
         self._on_error = on_error
         self._backoff = checks.backoff("backoff", backoff, backoff_cap)
@@ -105,10 +105,6 @@ class CalendarSyncer:
         self._options |= self._history
         self._waiting: dict[str, datetime] = {}
         """For each calendar, the time from which the next sync must read changes."""
-        self._watermarks: dict[str, datetime] = {}
-        """For each calendar that was fully read since the start, the time until which all changes were applied."""
-        self._behind: dict[str, datetime] = {}
-        """For each calendar, the time since which some changes are undecided."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._closing = asyncio.Event()
@@ -142,7 +138,7 @@ class CalendarSyncer:
     async def catch_up(self, calendar_ids: Iterable[str]) -> None:
         """Sync these calendars without a delivery: all events the first time, later those that changed since."""
         for calendar_id in calendar_ids:
-            self._want(calendar_id, self._watermarks.get(calendar_id) or await self._stored(calendar_id) or ALWAYS)
+            self._want(calendar_id, await self._reached.watermark(calendar_id) or ALWAYS)
 
     async def drain(self) -> None:
         """Wait until no sync is waiting or running."""
@@ -261,7 +257,7 @@ class CalendarSyncer:
                 if not _is_hopeless(error):
                     self._waiting[calendar_id] = min(since, self._waiting.get(calendar_id, since))
                     return False
-                self._fall_behind(calendar_id, since)
+                self._reached.fall_behind(calendar_id, since)
                 if isinstance(error, NotFoundError):
                     self._forget(calendar_id)
             return True
@@ -284,10 +280,9 @@ class CalendarSyncer:
 
     async def _sync(self, calendar_id: str, since: datetime) -> bool:
         """Plan and apply the changes. Return False if the sync must be retried."""
-        watermark = self._watermarks.get(calendar_id) or await self._stored(calendar_id)
-        # The first sync reads everything: it is not certain what was applied before the start.
-        since = ALWAYS if watermark is None else min(since, watermark, self._behind.get(calendar_id, since))
-        policy = _Guarded(self._policy)
+        watermark = await self._reached.watermark(calendar_id)
+        since = self._reached.start(calendar_id, watermark, since)
+        policy = GuardedPolicy(self._policy)
         plan = await self._recall.plan(
             policy=policy, calendars=[calendar_id], updated_since=None if since == ALWAYS else since, **self._options
         )
@@ -295,12 +290,12 @@ class CalendarSyncer:
         unfinished = await self._apply(calendar_id, plan)
         if unfinished is not None:
             raise unfinished
-        self._behind.pop(calendar_id, None)
+        self._reached.catch_up(calendar_id)
         reached = plan.watermark if plan.watermark is not None else watermark or since
         if undecided := [decision.updated_at for decision in plan.decisions if decision.event_id in policy.failures]:
-            self._fall_behind(calendar_id, min(undecided))
+            self._reached.fall_behind(calendar_id, min(undecided))
             reached = min(reached, *undecided)
-        await self._advance(calendar_id, watermark, reached)
+        await self._reached.advance(calendar_id, watermark, reached)
         if connected_again and since != ALWAYS:
             # The calendar has lost its bots, but its events' `updated_at` did not change.
             self._waiting[calendar_id] = ALWAYS
@@ -313,7 +308,7 @@ class CalendarSyncer:
             self._report(calendar_id, error)
         if all(isinstance(error, ConfigurationError) for error in failures.values()):
             return True
-        since = self._behind.get(calendar_id, ALWAYS)
+        since = self._reached.behind(calendar_id)
         self._waiting[calendar_id] = min(since, self._waiting.get(calendar_id, since))
         return False
 
@@ -345,44 +340,11 @@ class CalendarSyncer:
             except (Exception, asyncio.CancelledError):
                 logger.exception("event %s: on_outcome failed", outcome.action.event_id)
 
-    async def _advance(self, calendar_id: str, watermark: datetime | None, reached: datetime) -> None:
-        """Store until when all changes were applied. The watermark never moves back."""
-        if watermark is not None and reached <= watermark:
-            return
-        self._watermarks[calendar_id] = reached
-        if reached == ALWAYS:
-            return
-        try:
-            await self._store.set(calendar_id, reached)
-        except Exception:
-            # Harmless: the first sync after the next start reads everything.
-            logger.exception("calendar %s: its watermark could not be stored", calendar_id)
-
-    async def _stored(self, calendar_id: str) -> datetime | None:
-        """Return the watermark of an earlier process, for a syncer without full rounds."""
-        if self._full_every is not None:
-            return None
-        try:
-            moment = checks.moment("a watermark", await self._store.get(calendar_id) or ALWAYS)
-        except Exception:
-            logger.exception("calendar %s: its watermark could not be read, so all its events are read", calendar_id)
-            return None
-        if moment > datetime.now(UTC) + CLOCK_ERROR:
-            logger.warning(
-                "calendar %s: its watermark %s is in the future, so all its events are read", calendar_id, moment
-            )
-            return None
-        return None if moment == ALWAYS else moment
-
     def _forget(self, calendar_id: str) -> None:
         """Forget a calendar that no longer exists. If its owner connects again, it is a new calendar."""
         self._known.discard(calendar_id)
         self._disconnected.discard(calendar_id)
-        self._watermarks.pop(calendar_id, None)
-        self._behind.pop(calendar_id, None)
-
-    def _fall_behind(self, calendar_id: str, since: datetime) -> None:
-        self._behind[calendar_id] = min(since, self._behind.get(calendar_id, since))
+        self._reached.forget(calendar_id)
 
     def _note_connection(self, calendar_id: str, *, connected: bool) -> bool:
         """Record whether a calendar is connected. Return True if it was reconnected."""
@@ -401,34 +363,3 @@ def _is_hopeless(error: Exception) -> bool:
     if isinstance(error, NotFoundError):
         return error.operation != "calendar_events.list"  # there it means that the server dropped the cursor
     return isinstance(error, ConfigurationError | SessionClosedError)
-
-
-def _is_being_cancelled() -> bool:
-    """Return whether the running task is being cancelled. If not, a `CancelledError` comes from the awaited code."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
-
-
-class _Guarded:
-    """A policy that leaves an event as it is if the wrapped policy raises, and stores the exception."""
-
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self.lead_time: Any = getattr(policy, "lead_time", 0.0)
-        self.deduplication: Any = getattr(policy, "deduplication", None)
-        self.failures: dict[str, Exception] = {}
-
-    async def __call__(self, event: CalendarEvent, calendar: Calendar) -> BotSpec | Undecided | None:
-        try:
-            spec = await ask(self._policy, event, calendar)
-        except Exception as error:  # noqa: BLE001  # a policy may raise anything: the syncer logs it
-            self.failures[event.id] = error
-            return UNDECIDED
-        except asyncio.CancelledError as error:
-            if _is_being_cancelled():
-                raise
-            self.failures[event.id] = failure = RuntimeError("the policy raised CancelledError")
-            failure.__cause__ = error
-            return UNDECIDED
-        self.failures.pop(event.id, None)
-        return spec
