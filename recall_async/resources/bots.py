@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
-from datetime import datetime
-from typing import TypedDict, Unpack
+from collections.abc import AsyncIterator
+from typing import Unpack
 from uuid import UUID
 
 from .. import checks
@@ -15,22 +14,9 @@ from ..limits.quota import Priority
 from ..models import Page
 from ..operations import LEAVE_CALL, LIST_BOTS, RETRIEVE_BOT
 from ..retry import RetryPolicy
+from .filters import BotFilters, encode_bot_query
 from .pages import follow
 from .tags import tags_of
-
-
-class BotFilters(TypedDict, total=False):
-    """The filters of a list of bots; `None` means no filter. https://docs.recall.ai/reference/bot_list"""
-
-    join_at_after: datetime | str | None
-    join_at_before: datetime | str | None
-    meeting_url: str | None
-    platform: str | Iterable[str] | None
-    """One platform, or several: a bot must have one of them."""
-    status: str | Iterable[str] | None
-    """One status, or several: a bot must have one of them."""
-    metadata: Mapping[str, str] | None
-    """Names and values that the `metadata` of the bot's `bot_config` must contain."""
 
 
 class Bots:
@@ -73,7 +59,7 @@ class Bots:
         polling. Raises `ResponseDecodeError` if a `next` link leads to another origin or to an earlier page.
         https://docs.recall.ai/reference/bot_list
         """
-        request = LIST_BOTS.request(query=_query(**filters))
+        request = LIST_BOTS.request(query=encode_bot_query(filters))
         return follow(self._client, request, priority=priority, deadline=deadline, retry=retry)
 
     async def list_page(
@@ -89,7 +75,7 @@ class Bots:
 
         Raises `NotFoundError` for a page after the last one.
         """
-        query = _query(**filters)
+        query = encode_bot_query(filters)
         if page is not None:
             query.append(("page", str(checks.whole("page", page, at_least=1))))
         request = LIST_BOTS.request(query=query)
@@ -132,38 +118,3 @@ class Bots:
         """
         request = LEAVE_CALL.request(checks.uuid("bot_id", bot_id))
         return await self._client.call(request, priority=priority, until=self._client.until(deadline), retry=retry)
-
-
-def _query(
-    *,
-    join_at_after: datetime | str | None = None,
-    join_at_before: datetime | str | None = None,
-    meeting_url: str | None = None,
-    platform: str | Iterable[str] | None = None,
-    status: str | Iterable[str] | None = None,
-    metadata: Mapping[str, str] | None = None,
-) -> list[tuple[str, str]]:
-    query: list[tuple[str, str]] = []
-    if join_at_after is not None:
-        query.append(("join_at_after", checks.moment_text("join_at_after", join_at_after)))
-    if join_at_before is not None:
-        query.append(("join_at_before", checks.moment_text("join_at_before", join_at_before)))
-    if meeting_url is not None:
-        query.append(("meeting_url", checks.text("meeting_url", meeting_url)))
-    query += [("platform", value) for value in _texts("platform", platform)]
-    query += [("status", value) for value in _texts("status", status)]
-    if metadata is not None:
-        checks.instance("metadata", metadata, Mapping, "a mapping such as {'team': 'sales'}")
-        for name, value in metadata.items():
-            query.append(
-                (f"metadata__{checks.text('a name in metadata', name)}", checks.text(f"metadata[{name!r}]", value))
-            )
-    return query
-
-
-def _texts(name: str, value: str | Iterable[str] | None) -> list[str]:
-    if value is None:
-        return []
-    if not isinstance(value, str):
-        checks.instance(name, value, Iterable, "a text or several")
-    return [checks.text(name, part) for part in ([value] if isinstance(value, str) else value)]

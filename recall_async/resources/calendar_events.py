@@ -17,14 +17,8 @@ from ..models import CalendarEvent, Page
 from ..operations import LIST_EVENTS, REMOVE_BOT, RETRIEVE_EVENT, SCHEDULE_BOT, Request
 from ..retry import RetryPolicy
 from .extra import merged
-from .fields import (
-    EVENT_FILTERS,
-    EventFilters,
-    check_deduplication_key,
-    encode_bot_config,
-    encode_query,
-    start_of,
-)
+from .fields import check_deduplication_key, encode_bot_config, start_of
+from .filters import EVENT_FILTERS, EventFilters, encode_query
 from .pages import follow
 
 _encode_text = msgspec.json.Encoder().encode

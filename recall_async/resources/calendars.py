@@ -24,7 +24,8 @@ from ..operations import (
 from ..retry import RetryPolicy
 from ..secrecy import Secret, SecretBytes
 from .extra import merged
-from .fields import CALENDAR_FILTERS, CalendarFilters, encode_object, encode_query
+from .fields import encode_object
+from .filters import CALENDAR_FILTERS, CalendarFilters, encode_query
 from .pages import follow
 
 T = TypeVar("T")

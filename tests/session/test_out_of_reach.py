@@ -127,5 +127,7 @@ async def test_pages_by_their_cursors(server: ScriptedServer, recall: RecallSess
 
 async def test_unknown_filters(recall: RecallSession) -> None:
     """Would send a misspelled filter, which the API ignores, and list everything."""
-    with pytest.raises(TypeError, match="there is no filter 'start_time__gt'; there are calendar_id"):
+    with pytest.raises(TypeError, match="unknown filter 'start_time__gt'; the filters are calendar_id"):
         await recall.calendar_events.list_page(start_time__gt="x")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="unknown filter 'state'; the filters are join_at_after"):
+        await recall.bots.list_page(state="done")  # type: ignore[call-arg]
