@@ -201,6 +201,26 @@ def test_loop_that_is_closed_in_mid_call_says_nothing(shared_redis: RedisProcess
         gc.collect()
 
 
+def test_session_that_outlives_its_loop(sandbox: RecallSandbox, shared_redis: RedisProcess, prefix: str) -> None:
+    """Would print a traceback of `__del__` where a program that forgot to close its session is told so."""
+    identifier = sandbox.snapshot()["events"][0]["id"]
+
+    async def forget() -> RecallSession:
+        recall = session(sandbox, RedisQuotaStore.from_url(shared_redis.url, prefix=prefix))
+        await recall.calendar_events.retrieve(identifier)
+        return recall  # so that it is dropped when the loop is closed
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        asyncio.run(forget())
+        gc.collect()
+        told = [(each.category, str(each.message)) for each in warned]
+        warned.clear()  # which keep what they are about
+        gc.collect()
+    assert {category for category, _ in told} == {ResourceWarning}  # redis-py warns of its connection, too
+    assert len([text for _, text in told if "RecallSession" in text]) == 1
+
+
 async def test_client_of_the_callers(
     sandbox: RecallSandbox, event_id: str, shared_redis: RedisProcess, prefix: str
 ) -> None:

@@ -57,10 +57,12 @@ async def _main(loop: NetworkLoop, random: Random, folder: str, hours: int, work
     def office() -> Office:
         server = Server(loop, network, random, faults, LIMITS, PER, TIMEOUT * 0.9, TIMEOUT)
 
-        def open_session() -> RecallSession:
-            return RecallSession("key", base_url=server.url, workspace=server.url, quotas=quotas, timeout=TIMEOUT)
+        def open_session(place: int) -> RecallSession:
+            return RecallSession(
+                f"key-{place}", base_url=server.url, workspace=server.url, quotas=quotas, timeout=TIMEOUT
+            )
 
-        return Office(random, server, open_session, [open_session(), open_session()])
+        return Office(random, server, open_session, [open_session(0), open_session(1)])
 
     offices = [office() for _ in range(workspaces)]
     for number in range(workspaces):
@@ -88,7 +90,7 @@ async def _main(loop: NetworkLoop, random: Random, folder: str, hours: int, work
             each.server.forget()
             while len(each.server.events) > 10:
                 each.server.events.popitem()
-            each.sessions[0], old = each.open_session(), each.sessions[0]
+            each.sessions[0], old = each.open_session(0), each.sessions[0]
             await old.aclose()
         del jobs, job, each, old
         gc.collect()

@@ -15,11 +15,16 @@ SLACK = 0.05
 """Seconds by which a deadline may be missed."""
 
 
-def judge(office: Office, server: Server, timeout: float, delay: float, *, strangers: bool) -> list[str]:
-    """What is wrong; nothing, if the client keeps its word. With `strangers`, the quota is not the client's alone."""
+def judge(
+    office: Office, server: Server, timeout: float, delay: float, *, strangers: bool, shared: bool = False
+) -> list[str]:
+    """What is wrong; nothing, if the client keeps its word. With `strangers`, the quota is not the client's alone.
+
+    With a `shared` quota the sessions are processes, which hear of each other's pauses a little later.
+    """
     return [
         *(_throttle(server) if not strangers else ()),
-        *_pauses(server, delay),
+        *_pauses(server, delay, shared=shared),
         *_patience(server, timeout),
         *(complaint for story in office.stories for complaint in _story(office, server, story)),
         *_unasked(office, server),
@@ -34,7 +39,7 @@ def _throttle(server: Server) -> Iterator[str]:
         yield f"the quota of {asked.operation} was overrun at {asked.sent_at:.3f} s"
 
 
-def _pauses(server: Server, delay: float) -> Iterator[str]:
+def _pauses(server: Server, delay: float, *, shared: bool) -> Iterator[str]:
     """After a 429 no request of the operation leaves until its time has come."""
     by_operation = defaultdict(list)
     for asked in server.asked:
@@ -46,7 +51,9 @@ def _pauses(server: Server, delay: float) -> Iterator[str]:
         if asked.end.closed_at is not None and asked.end.closed_at < known:
             continue
         for other in by_operation[asked.operation]:
-            if known < other.sent_at < asked.answered_at + asked.retry_after:
+            if (
+                asked.process == other.process or not shared
+            ) and known < other.sent_at < asked.answered_at + asked.retry_after:
                 yield f"{asked.operation} was sent at {other.sent_at:.3f} s in the pause from {asked.answered_at:.3f} s"
 
 

@@ -70,7 +70,8 @@ class Office:
 
     random: Random
     server: Server
-    open_session: Callable[[], RecallSession]
+    open_session: Callable[[int], RecallSession]
+    """Opens the session of a place in `sessions`."""
     sessions: list[RecallSession] = field(default_factory=list)
     closings: list[float] = field(default_factory=list)
     stories: list[Story] = field(default_factory=list)
@@ -279,7 +280,7 @@ class Janitor:
             if random.random() < 0.5:
                 continue
             place = random.randrange(len(office.sessions))
-            old, office.sessions[place] = office.sessions[place], office.open_session()
+            old, office.sessions[place] = office.sessions[place], office.open_session(place)
             office.closings.append(office.now())
             await old.aclose()
 

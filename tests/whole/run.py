@@ -3,6 +3,7 @@
 python -m tests.whole.run SEED            run one seed and say what it did
 python -m tests.whole.run --trace SEED    with every request
 python -m tests.whole.run FIRST LAST      run many, and name those that fail
+python -m tests.whole.run --redis ...     the same with the quota in Redis: each session is a process of its own
 """
 
 from __future__ import annotations
@@ -23,14 +24,17 @@ from random import Random
 from typing import NamedTuple
 
 import aiohttp.connector
+from redis import Redis
 
 from recall_async import Quota, RecallSession, RetryPolicy
+from tests.redis.server import RedisProcess
 from tests.whole.faults import Faults
 from tests.whole.judge import judge
 from tests.whole.network import Network, NetworkLoop
 from tests.whole.owners import Owner
 from tests.whole.people import Janitor, Job, Office, Person
 from tests.whole.server import EPOCH, Server
+from tests.whole.shared import SharedQuota
 
 _numbers = itertools.count()  # every run has a workspace of its own: what an earlier loop sent would be inherited
 LONGEST = 3600.0
@@ -101,47 +105,54 @@ class Result(NamedTuple):
     """Every request that arrived."""
 
 
-def run(seed: int) -> Result:
-    """Run a seed."""
+def run(seed: int, redis: Redis | None = None) -> Result:
+    """Run a seed; with the quota in this Redis, which loses all that it has."""
     random = Random(seed)
     global_random.seed(seed)  # the client's jitter
     setting = setting_of(random)
     loop = NetworkLoop()
     with tempfile.TemporaryDirectory(dir=SCRATCH) as folder, clocks(loop) as step:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
-            result = runner.run(_main(loop, random, setting, folder, step, f"run {next(_numbers)}"))
+            result = runner.run(_main(loop, random, setting, folder, step, f"run {next(_numbers)}", redis))
         lost = [f"a callback or a lost task failed: {error!r}" for error in loop.failures]
     return result._replace(complaints=result.complaints + lost)
 
 
 async def _main(
-    loop: NetworkLoop, random: Random, setting: Setting, folder: str, step: list[float], workspace: str
-) -> Result:
+    loop: NetworkLoop, random: Random, setting: Setting, folder: str, step: list[float], workspace: str,
+    redis: Redis | None,
+) -> Result:  # fmt: skip
     network = Network(loop, random, setting.delay)
     faults = Faults(random, setting.fault_rate)
     server = Server(
         loop, network, random, faults, setting.limits, setting.per, setting.timeout * 0.9, setting.timeout
     )  # fmt: skip
     quotas = {name: Quota(limit, setting.per) for name, limit in setting.limits.items()}
+    shared = None if redis is None else SharedQuota(redis, loop, random, workspace, quotas, setting.timeout)
 
-    def open_session() -> RecallSession:
+    def open_session(place: int) -> RecallSession:
         return RecallSession(
-            "key",
+            f"key-{place}",
             base_url=server.url,
             workspace=workspace,
             quotas=quotas,
             timeout=setting.timeout,
             retry=RetryPolicy(attempts=setting.attempts, backoff_cap=4.0),
+            quota_store=None if shared is None else shared.store(place),
         )
 
+    if shared is not None:
+        await shared.begin()
     office = Office(random, server, open_session)
-    office.sessions = [open_session(), open_session()]
+    office.sessions = [open_session(0), open_session(1)]
     complaints: list[str] = []
 
     def set_clock(seconds: float) -> None:
         step[0] = seconds
 
     others = [asyncio.ensure_future(Janitor(office, set_clock).work())]
+    if shared is not None:
+        others.append(asyncio.ensure_future(shared.mishaps()))
     if setting.strangers:
         others.append(asyncio.ensure_future(server.bother()))
     try:
@@ -159,6 +170,8 @@ async def _main(
                 other.cancel()
             await asyncio.wait(others)
             faults.rate = 0.0
+            if shared is not None:
+                shared.heal()
             await asyncio.sleep(40 + 5 * setting.timeout + setting.per)  # until what lies around, and others, are gone
             for job in office.jobs:
                 await job.finish()
@@ -168,11 +181,15 @@ async def _main(
             complaints += at_rest(office)
             for session in office.sessions:
                 await session.aclose()
+            if shared is not None:
+                complaints += await shared.left()
     except TimeoutError:
         hung = f"it hung: {[str(task.get_coro()) for task in asyncio.all_tasks()]}"
         return Result(setting, [*complaints, hung], {}, [str(asked) for asked in server.asked])
     complaints += await leftovers(loop, network)
-    complaints += judge(office, server, setting.timeout, setting.delay, strangers=setting.strangers)
+    complaints += judge(
+        office, server, setting.timeout, setting.delay, strangers=setting.strangers, shared=shared is not None
+    )
     kinds = Counter(type(story.error).__name__ if story.error else "done" for story in office.stories)
     outcomes = Counter(outcome.status for job in office.jobs for outcome in job.outcomes)
     asked = {"asked": len(server.asked), "faults": sum(a.fault.name != "NONE" for a in server.asked)}
@@ -207,25 +224,36 @@ async def leftovers(loop: NetworkLoop, network: Network) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """The command line."""
-    trace = arguments[0] == "--trace"
+    flags = {word for word in arguments if word.startswith("--")}
+    seeds = [int(word) for word in arguments if word not in flags]
     logging.getLogger("recall_async").setLevel(logging.CRITICAL)
-    first, last = int(arguments[trace]), int(arguments[-1])
+    with contextlib.ExitStack() as stack:
+        redis = None
+        if "--redis" in flags:
+            process = RedisProcess()
+            stack.callback(process.close)
+            process.start()
+            redis = stack.enter_context(Redis(port=process.port))
+        return _run_all(range(seeds[0], seeds[-1] + 1), redis, trace="--trace" in flags)
+
+
+def _run_all(seeds: range, redis: Redis | None, *, trace: bool) -> int:
     failed = 0
-    for seed in range(first, last + 1):
+    for seed in seeds:
         try:
-            result = run(seed)
+            result = run(seed, redis)
         except BaseException as error:
-            if first == last or not isinstance(error, Exception):
+            if len(seeds) == 1 or not isinstance(error, Exception):
                 raise
             result = Result(setting_of(Random(seed)), [f"it raised {error!r}"], {}, [])
         if trace:
             print(*result.trace, sep="\n")
-        if first == last:
+        if len(seeds) == 1:
             print(f"{result.setting}\n{result.counts}")
         if result.complaints:
             failed += 1
             print(f"seed {seed}: " + "\n    ".join(result.complaints[:5]), flush=True)
-    print(f"{last - first + 1 - failed} of {last - first + 1} runs are well")
+    print(f"{len(seeds) - failed} of {len(seeds)} runs are well")
     return 1 if failed else 0
 
 

@@ -53,6 +53,8 @@ class Asked:
     sent_at: float
     connected_at: float | None
     """When its connection was made, if it is the first one on it."""
+    process: str
+    """Which of the two places for sessions it came from."""
     fault: Fault = Fault.NONE
     counted_at: float | None = None
     effect_at: float | None = None
@@ -384,7 +386,7 @@ class Connection:
 
     def _read(self, first: str, headers: dict[str, str], body: bytes, sent_at: float) -> Asked:
         method, url, _ = first.split(" ")
-        assert headers["authorization"] == "Token key", headers
+        assert headers["authorization"] in ("Token key-0", "Token key-1"), headers
         parts = urlsplit(url)
         assert parts.path.startswith("/api/v2/"), url
         assert parts.path.endswith("/"), url
@@ -407,4 +409,5 @@ class Connection:
         assert (key is not None) == (method == "POST"), headers
         document = json.loads(body) if body else {}
         query = parse_qs(parts.query)
-        return Asked(self._end, operation, target, document, key, query, sent_at, self._connected_at)
+        process = headers["authorization"][-1]
+        return Asked(self._end, operation, target, document, key, query, sent_at, self._connected_at, process)

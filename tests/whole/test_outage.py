@@ -43,7 +43,7 @@ async def job(loop: NetworkLoop, quota: Quota, seed: int) -> tuple[float, set[st
     ids = [str(UUID(int=number + 1)) for number in range(ACTIONS)]
     server.events.update({name: Event() for name in ids})
     session = RecallSession(
-        "key", base_url=server.url, workspace=f"outage {seed}", quotas={SCHEDULE: quota}, timeout=TIMEOUT
+        "key-0", base_url=server.url, workspace=f"outage {seed}", quotas={SCHEDULE: quota}, timeout=TIMEOUT
     )
     begun = loop.time()
     async with session:

@@ -374,7 +374,7 @@ class Link:
     def leave(self) -> None:
         """Record that a lane is no longer in use. The last lane should close the connection; if not, the link does."""
         self.users -= 1
-        if not self.users and self._unused is None:
+        if not self.users and self._unused is None and not self._loop.is_closed():
             self._unused = self._loop.call_later(UNUSED_AT_MOST, self._abandoned)
 
     def _abandoned(self) -> None:

@@ -1,0 +1,120 @@
+"""The quota in Redis: each place for a session is a process with a store of its own, and all kinds of mishaps happen to
+Redis and to the network between. The world is the one of tests/redis/world.py: real scripts, and a clock that is made up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from functools import partial
+from random import Random
+
+import pytest
+from redis import Redis
+
+from recall_async import Quota
+from recall_async.limits.redis import RedisQuotaStore
+from recall_async.limits.redis.link import Link
+from recall_async.limits.redis.scripts import GRANT_MAX_AGE, Keys
+from tests.redis.world import World
+from tests.whole.network import NetworkLoop
+
+
+class SharedQuota:
+    """The stores of two processes on one Redis."""
+
+    def __init__(
+        self, client: Redis, loop: NetworkLoop, random: Random, workspace: str, quotas: dict[str, Quota], timeout: float
+    ) -> None:
+        self._loop, self._random, self._quotas, self._workspace = loop, random, quotas, workspace
+        self._per = max(quota.per for quota in quotas.values())
+        self._longest = timeout * random.choice((1, 3))
+        self._hold_new = random.random() < 0.4
+        self._fault = random.choice((0.0, 0.02, 0.2))
+        self._client = client
+        self._world = World(client, random)
+        self._world.loop = loop
+        self._stores = [self._make(0), self._make(1)]
+
+    def _make(self, process: int) -> RedisQuotaStore:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                "recall_async.limits.redis.store.Link", partial(Link, open_wire=partial(self._world.open, process))
+            )
+            store = RedisQuotaStore.from_url("redis://nowhere", longest_request=self._longest, hold_new=self._hold_new)
+            for name, quota in self._quotas.items():  # the first one makes the link
+                store.open(self._workspace, name, quota).leave(quota)
+        return store
+
+    def store(self, place: int) -> RedisQuotaStore:
+        """The store for a new session; now and then its process is another one, which knows nothing yet."""
+        if self._hold_new and self._loop.time() > 1100 and self._random.random() < 0.3:
+            self._stores[place] = self._make(place)
+        return self._stores[place]
+
+    async def begin(self) -> None:
+        """All have been there before anything goes wrong."""
+        await self._admit_everywhere()
+        await asyncio.sleep(1)
+        self._world.fault = self._fault
+        self._world.copy()
+
+    async def _admit_everywhere(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for store in self._stores:
+                for name in self._quotas:
+                    group.create_task(self._admit(store, name))
+
+    async def _admit(self, store: RedisQuotaStore, name: str) -> None:
+        lane = store.open(self._workspace, name, self._quotas[name])
+        try:
+            (await lane.admit()).unused()
+        finally:
+            lane.leave(self._quotas[name])
+            await lane.flush()
+
+    async def mishaps(self) -> None:
+        """One after the other, of a few kinds."""
+        random, world, now = self._random, self._world, self._loop.time
+        happen: dict[str, Callable[[], object]] = {
+            "outage": lambda: setattr(world, "down_until", now() + random.choice((0.1, 3.0, self._per))),
+            "partition": lambda: world.cut.update({random.randrange(2): now() + random.choice((1.0, self._per))}),
+            "reset": world.reset,
+            "copy": world.copy,
+            "flush": world.flush,
+            "restart": lambda: world.restart("kept"),
+            "empty restart": lambda: world.restart("empty"),
+            "failover": lambda: world.restart("old"),
+            "set back": lambda: setattr(world, "offset", world.offset - random.choice((0.5, 3.0, 100.0, 1e6))),
+        }
+        kinds = random.sample(list(happen), random.choice((1, 2, 3, len(happen))))
+        while True:
+            await asyncio.sleep(random.random() * self._per * random.choice((0.3, 1.0, 5.0)))
+            happen[random.choice(kinds)]()
+
+    def heal(self) -> None:
+        """Nothing goes wrong any more."""
+        self._world.fault, self._world.down_until = 0.0, -math.inf
+        self._world.cut.clear()
+
+    async def left(self) -> list[str]:
+        """What is wrong when all sessions are closed."""
+        complaints = self._world.problems[:1]
+        lease = self._longest + GRANT_MAX_AGE + self._per
+        try:
+            async with asyncio.timeout(4 * lease):
+                await self._admit_everywhere()
+        except TimeoutError:
+            complaints.append("a quota gives no slots any more")
+        await asyncio.sleep(self._per + 1)
+        for name in self._quotas:
+            taken = self._client.zcount(
+                Keys("recall", self._workspace, name).slots, f"({self._world.now() * 1e6:.0f}", "+inf"
+            )
+            if taken:
+                complaints.append(f"{taken} slots of {name} are taken for ever")
+        if self._world.wires:
+            complaints.append(f"{len(self._world.wires)} connections to Redis are left")
+        self._world.close()
+        return complaints
