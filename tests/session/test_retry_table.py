@@ -166,6 +166,20 @@ def test_429_without_retry_after_pauses_for_a_backoff() -> None:
     assert verdict.pause == POLICY.delay(3, 1.0) == 2.0
 
 
+def test_a_429_that_names_its_wait_is_not_held_back_longer() -> None:
+    """Would pause a lane for seconds of backoff where the server asked for one second."""
+    verdict = after(answer(429, retry_after="1"), attempt=4, jitter=1.0)
+    assert isinstance(verdict, Retry)
+    assert verdict.pause == 1.0
+
+
+def test_a_409_is_in_doubt_only_if_the_caller_says_so() -> None:
+    """Would repeat a cached 409 with its key until the attempts are used up."""
+    verdict = decide(POLICY, 1, failed(answer(409)), jitter=0.5)
+    assert isinstance(verdict, Retry)
+    assert verdict.new_key
+
+
 @given(
     status=st.sampled_from([409, 429, 502, 503, 504, 507]),
     seconds=st.integers(0, 10**12),
@@ -288,6 +302,17 @@ def test_budget_comes_back() -> None:
     assert [budget.spend(policy, 1000.0) for _ in range(5)] == [True] * 4 + [False]
 
 
+def test_calls_restore_the_budget_and_save_nothing_up() -> None:
+    """Would keep back a retry that calls have earned, or save up a quiet day's earnings for the next outage."""
+    policy, budget = RetryPolicy(budget=1, budget_ratio=0.5), RetryBudget()
+    for _ in range(100):
+        budget.earn(policy)
+    assert [budget.spend(policy, 1.0) for _ in range(2)] == [True, False]
+    budget.earn(policy)
+    budget.earn(policy)
+    assert [budget.spend(policy, 1.0) for _ in range(2)] == [True, False]
+
+
 def test_no_budget_no_retries() -> None:
     """Would retry although the policy says not to."""
     assert RetryBudget().spend(RetryPolicy(budget=0), 0.0) is False
@@ -314,6 +339,24 @@ def test_policies_that_cannot_be(values: dict[str, Any]) -> None:
     """Would let a policy through that retries for ever, or fails in the middle of the first outage."""
     with pytest.raises(errors.ConfigurationError, match=next(iter(values))):
         RetryPolicy(**values)
+
+
+def test_the_least_and_the_most_of_a_policy() -> None:
+    """Would refuse a policy without retries, or one without a deadline."""
+    assert RetryPolicy(attempts=1, backoff=0, backoff_cap=0, budget=0, budget_ratio=0, deadline=math.inf).attempts == 1
+
+
+def test_defaults_are_those_of_the_documentation() -> None:
+    """Would retry more or less often than documented."""
+    documented = RetryPolicy(attempts=5, backoff=0.5, backoff_cap=30.0, deadline=None, budget=100, budget_ratio=0.2)
+    assert RetryPolicy() == documented
+
+
+def test_patience_is_the_sum_of_the_longest_waits() -> None:
+    """Would end an outage too early for what other calls bear, count a wait after the last attempt, or count for ever."""
+    assert RetryPolicy().patience == 0.5 + 1.0 + 2.0 + 4.0
+    assert RetryPolicy(attempts=1).patience == 0.0
+    assert RetryPolicy(attempts=10**12, backoff=1.0, backoff_cap=1.0).patience == 99.0
 
 
 def test_policy_is_immutable() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from recall_async import BotSpec, MeetingURL
-from recall_async.sync.decide import decide, is_same_meeting
+from recall_async.sync.decide import Decision, decide, is_right, is_same_meeting
 from tests.sync.invitations import NOW, ZOOM, bot, event
 
 KEY, CONFIG = "key", {"bot_name": "Notes"}
@@ -76,6 +76,58 @@ def test_events_that_are_left_alone(bots, kind, reason, spec):
 def test_shortly_before_and_after_the_start(starts_in, bots, expected):
     """A new bot is sent too late, or one that is there does not follow its meeting any more."""
     assert decided(event(starts_in=starts_in, bots=bots), lead_time=600) == expected
+
+
+def test_without_a_lead_time_every_event_to_come_gets_its_bot():
+    """An event that begins in half a second has no bot, although nobody asked for a lead time."""
+    assert decided(event(starts_in=0.5 / 60)) == ("schedule", None)
+
+
+def test_a_bot_that_starts_now_is_out():
+    """A request is made about a bot that the server no longer changes."""
+    assert decided(event(starts_in=0, bots=(bot("other", starts_in=0),))) == ("skip", "started")
+    assert decided(event(starts_in=0, bots=(bot("other", starts_in=0),)), None) == ("skip", "policy")
+
+
+def test_the_right_bot_of_an_event():
+    """A bot with an old link, start or key is taken for the right one, or the right one for a wrong one."""
+    assert is_right(RIGHT, event(), SPEC)
+    assert not is_right(bot("other"), event(), SPEC)
+    assert not is_right(bot(KEY, starts_in=61), event(), SPEC)
+    own = BotSpec(KEY, {"meeting_url": OTHER_URL})
+    assert is_right(bot(KEY, meeting_url=OTHER_URL), event(), own)
+    assert is_right(bot(KEY, meeting_url=OTHER_URL), event(meeting_url=None), own)
+    assert not is_right(bot(KEY, meeting_url=OTHER_URL), event(), SPEC)
+
+
+def decision(kind, **options):
+    one = event()
+    times = {"start_time": one.start_time, "end_time": one.end_time, "updated_at": one.updated_at}
+    return Decision(kind=kind, event_id=one.id, calendar_id=one.calendar_id, **times, **options)
+
+
+@pytest.mark.parametrize("kind", ["schedule", "reschedule"])
+def test_a_bot_needs_its_key(kind):
+    """A bot is scheduled without a key: the next plan schedules a second one."""
+    for options in ({}, {"deduplication_key": ""}):
+        with pytest.raises(ValueError, match=f"a decision to {kind} a bot has no deduplication_key"):
+            decision(kind, **options)
+
+
+def test_requests_of_a_decision():
+    """A bot that is right for another event is not taken off this one first, or its tags are lost."""
+    for kind in ("keep", "skip"):
+        assert decision(kind).actions == ()
+        assert decision(kind).action is None
+    (remove,) = decision("remove").actions
+    assert decision("remove").action == remove
+    (plain,) = decision("reschedule", deduplication_key=KEY, bot_config=CONFIG).actions
+    assert (plain.deduplication_key, plain.bot_config) == (KEY, CONFIG)
+    detached = decision("reschedule", deduplication_key=KEY, bot_config=CONFIG, detach=True)
+    assert detached.actions == (remove, plain)
+    assert detached.action == plain
+    tagged = decision("schedule", deduplication_key=KEY, bot_config=CONFIG, tag=True).action
+    assert {"metadata", *CONFIG} == set(tagged.bot_config)
 
 
 def test_a_bot_on_its_way_is_not_taken_back():
