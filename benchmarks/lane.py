@@ -25,6 +25,8 @@ PER = 1000.0
 MINE = "recall_async, a lane"
 REJECTED = 100
 """Requests that are answered 429 while others wait."""
+UNCONTENDED = 5000
+"""Admissions in a row, each with a free slot."""
 FLAT = 1.5
 """By how much the cost may grow from the fewest waiters to the most, and still count as flat."""
 
@@ -144,6 +146,16 @@ async def _pause(count: int) -> float:
     return seconds / REJECTED
 
 
+async def _uncontended(make: Callable[[int], Awaitable[tuple[Wait, Open]]], count: int) -> float:
+    """CPU seconds of one after the other, `count` times, with a place free for each."""
+    wait, open_ = await make(count)
+    open_()
+    began = time.process_time()
+    for _ in range(count):
+        await wait()
+    return (time.process_time() - began) / count
+
+
 def run(quick: bool) -> Report:
     """The report on waiting."""
     counts = (100, 1000) if quick else (100, 1000, 10_000, 100_000)
@@ -172,12 +184,23 @@ def run(quick: bool) -> Report:
             if measured:
                 taken[cell].append(seconds)
         pauses = {count: [runner.run(_pause(count)) for _ in range(rounds + 1)] for count in counts}
+        free: dict[str, list[float]] = {name: [] for name in (MINE, RIVAL)}
+        for name, measured in turns(free, 2 * rounds):
+            seconds = runner.run(_uncontended(SUBJECTS[name], UNCONTENDED))
+            if measured:
+                free[name].append(seconds)
         gc.enable()
-    return _report(counts, taken, pauses, collected * 1e6)
+    return _report(
+        counts, taken, pauses, {name: min(seconds) * 1e6 for name, seconds in free.items()}, collected * 1e6
+    )
 
 
 def _report(
-    counts: tuple[int, ...], taken: dict[Cell, list[float]], pauses: dict[int, list[float]], collected: float
+    counts: tuple[int, ...],
+    taken: dict[Cell, list[float]],
+    pauses: dict[int, list[float]],
+    free: dict[str, float],
+    collected: float,
 ) -> Report:
     most = counts[-1]
     rounds = len(taken[MINE, most, False])
@@ -216,11 +239,11 @@ def _report(
     ]
     return Report(
         title="lane: many waiting for one quota",
-        method="So many tasks wait for a quota that is used up; then it is there again, and all are let in, or all are "
-        "cancelled in random order. CPU for each, with what asyncio itself takes to make, wake and end a task that waits "
-        f"for a future, which is the last line; the fastest of {rounds} rounds, with the garbage collector off, as `timeit` "
-        "has it. Beside a lane, which knows priorities, deadlines and answers: `AsyncLimiter`, which knows a rate, and "
-        "`asyncio.Semaphore`, which knows neither.",
+        method="So many tasks wait for a quota that is used up. Then the quota is free again and all are admitted, or all are "
+        "cancelled in random order. CPU for each, with what asyncio itself takes to create, wake and end a task that waits "
+        f"for a future, which is the last line: the fastest of {rounds} rounds, with the garbage collector off, as in "
+        "`timeit`. The lane, which knows priorities, deadlines and responses, is compared with `AsyncLimiter`, which knows a "
+        f"rate, and `asyncio.Semaphore`, which knows neither. Then {UNCONTENDED:,} admissions in a row that find a free slot.",
         figure=figure,
         alt="CPU for each waiter by number of waiters, to be let in and to be cancelled",
         tables=[
@@ -229,10 +252,21 @@ def _report(
             Table(
                 ("", *(f"{count:,} waiters" for count in counts)),
                 [(f"**{MINE}**", *(f"{paused[count]:.1f} µs" for count in counts))],
-                "An answer of 429, which pauses everybody who waits:",
+                "A response of 429, which pauses all waiting calls:",
+            ),
+            Table(
+                ("", "CPU per admission"),
+                [(f"**{name}**" if name == MINE else name, f"{micros_:.1f} µs") for name, micros_ in free.items()],
+                "One after the other, each with a free slot:",
             ),
         ],
         targets=[
+            Target(
+                "≤ 10 µs per admission with a free slot, its end included",
+                f"{free[MINE]:.1f} µs",
+                free[MINE] <= 10,
+                f"an `AsyncLimiter`, which the lane contains, takes {free[RIVAL]:.1f} µs of it.",
+            ),
             Target(
                 "≤ 20 µs per admission, beside asyncio's own",
                 f"{max(own):.1f} µs at most",
@@ -246,7 +280,7 @@ def _report(
                 f"so many objects leave the processor's caches; asyncio's own part grows by {asyncios:.2f} ×.",
             ),
             Target(
-                "≤ 50 µs for an answer of 429, however many wait",
+                "≤ 50 µs for a response of 429, however many calls wait",
                 f"{max(paused.values()):.1f} µs at most",
                 max(paused.values()) <= 50,
             ),
