@@ -190,9 +190,7 @@ def run(quick: bool) -> Report:
             if measured:
                 free[name].append(seconds)
         gc.enable()
-    return _report(
-        counts, taken, pauses, {name: min(seconds) * 1e6 for name, seconds in free.items()}, collected * 1e6
-    )
+    return _report(counts, taken, pauses, {name: min(seconds) * 1e6 for name, seconds in free.items()}, collected * 1e6)
 
 
 def _report(
@@ -239,11 +237,12 @@ def _report(
     ]
     return Report(
         title="lane: many waiting for one quota",
-        method="So many tasks wait for a quota that is used up. Then the quota is free again and all are admitted, or all are "
-        "cancelled in random order. CPU for each, with what asyncio itself takes to create, wake and end a task that waits "
-        f"for a future, which is the last line: the fastest of {rounds} rounds, with the garbage collector off, as in "
-        "`timeit`. The lane, which knows priorities, deadlines and responses, is compared with `AsyncLimiter`, which knows a "
-        f"rate, and `asyncio.Semaphore`, which knows neither. Then {UNCONTENDED:,} admissions in a row that find a free slot.",
+        method="So many tasks wait for a quota that is used up. Then the quota is free again and all are admitted, or all "
+        "are cancelled in random order. CPU for each, with what asyncio itself takes to create, wake and end a task that "
+        f"waits for a future, which is the last line: the fastest of {rounds} rounds, with the garbage collector off, as in "
+        "`timeit`. The lane, which knows priorities, deadlines and responses, is compared with `AsyncLimiter`, which knows "
+        f"a rate, and `asyncio.Semaphore`, which knows neither. Then {UNCONTENDED:,} admissions in a row that find a free "
+        "slot.",
         figure=figure,
         alt="CPU for each waiter by number of waiters, to be let in and to be cancelled",
         tables=[
