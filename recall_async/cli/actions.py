@@ -16,6 +16,7 @@ from .command import Command
 from .connection import Connection, connection_options
 from .events import read_config
 from .interrupt import run
+from .numbers import Whole
 from .streams import reader_gone
 from .text import print_json, say
 from .when import When, check_range
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 @click.option("--calendar-id", type=click.UUID, metavar="ID", help="Only events of this calendar.")
 @click.option("--from", "start", type=When(), metavar="TIME", help="Only events that start at TIME or later.")
 @click.option("--to", "end", type=When(end=True), metavar="TIME", help="Only events that start at TIME or earlier.")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Stop after N actions.")
+@click.option("--limit", type=Whole(1), metavar="N", help="Stop after N actions.")
 @connection_options
 def actions(
     connection: Connection,

@@ -14,9 +14,10 @@ from typing import Any
 import click
 
 from ..errors import RecallError
-from .command import Group
+from .command import Group, show
 from .status import Status, describe, status_of
 from .streams import harden
+from .text import say, say_error
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo:demo", "Schedule bots on a sandbox at the real quotas, and ask its server what it saw."),
@@ -51,9 +52,8 @@ class Application(Group):
         command: click.Command = getattr(import_module(f".{module}", __package__), attribute)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+    def _summary_of(self, ctx: click.Context, name: str) -> str:
+        return COMMANDS[name][1]
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -74,13 +74,18 @@ class Application(Group):
         try:
             status = super().main(args, prog_name, complete_var, standalone_mode=False, **extra) or Status.DONE
         except click.exceptions.Abort:
-            click.echo("Interrupted.", err=True)
+            say("Interrupted.")
             status = Status.INTERRUPTED
         except click.ClickException as error:
-            error.show()
+            show(error)
+            status = Status.USAGE
+        except ImportError as error:
+            if error.name is not None:
+                raise
+            say_error(str(error))  # an extra that is missing
             status = Status.USAGE
         except (RecallError, OSError) as error:
-            click.echo(f"Error: {describe(error)}", err=True)
+            say_error(describe(error))
             status = status_of(error)
         if not standalone_mode:
             return status

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterable
 from datetime import datetime
@@ -19,15 +18,15 @@ from .interrupt import run
 from .listing import limit_option, print_all, say_count
 from .status import Status
 from .streams import forgive_output
-from .text import fitted, json_option, line, moment, print_card, print_json, say
+from .table import Column
+from .text import json_option, line, moment, place, print_card, print_json, say
 from .when import When, check_range
 
 if TYPE_CHECKING:
     from ..bot_models import Bot
     from ..session import RecallSession
 
-_COLUMNS = "{:<16}  {:<36}  {:<17}  {}"
-"""There are 75 columns before the reason."""
+_COLUMNS = (Column("JOINS (UTC)", 16), Column("BOT", 36), Column("STATUS", 17), Column("WHY", 8))
 
 
 @click.group(cls=ListByDefault)
@@ -78,8 +77,7 @@ def list_(
                 meeting_url=meeting_url,
                 metadata=pairs or None,
             )
-            head = _COLUMNS.format("JOINS (UTC)", "BOT", "STATUS", "WHY")
-            return await print_all(found, document_of if as_json else None, head, _in_one_line, limit)
+            return await print_all(found, document_of if as_json else None, _COLUMNS, _rows, limit)
 
     count = run(show())
     if not as_json:
@@ -164,23 +162,19 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _in_one_line(bot: Bot) -> str:
-    reason = line(bot.sub_code)
-    if sys.stdout.isatty():
-        reason = fitted(reason, max(8, shutil.get_terminal_size().columns - 79))
+def _rows(bot: Bot) -> list[tuple[str, ...]]:
     joins = "-" if bot.join_at is None else moment(bot.join_at)
-    return _COLUMNS.format(joins, line(bot.id), line(bot.status), reason).rstrip()
+    return [(joins, line(bot.id), line(bot.status), line(bot.sub_code))]
 
 
 def _print(bot: Bot, as_json: bool) -> None:
     if as_json:
         print_json(document_of(bot))
         return
-    url = bot.meeting_url
     rows = [
         ("id", bot.id),
         ("status", state_in_words(bot)),
-        ("where", url if url is None or isinstance(url, str) else msgspec.json.encode(url).decode()),
+        ("where", place(bot.meeting_url)),
         ("joins", None if bot.join_at is None else f"{moment(bot.join_at)} UTC"),
         ("joined", None if bot.joined_at is None else f"{bot.joined_at:%Y-%m-%d %H:%M:%S} UTC"),
         ("metadata", msgspec.json.encode(bot.metadata).decode() if bot.metadata else None),

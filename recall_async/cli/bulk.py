@@ -16,7 +16,7 @@ from .events import read_config
 from .job import run_job
 from .job_options import job_options, journal_options
 from .status import Status
-from .text import json_option, say
+from .text import json_option, say, say_error
 
 MAX_ERRORS = 20
 
@@ -88,5 +88,7 @@ def report_errors(errors: Iterator[str]) -> int:
     if first:
         count = "1 error" if len(first) == 1 else f"{len(first) + more} errors"
         left = f", of which {more} are not shown" if more else ""
-        say("\n".join([*first, f"Error: {count}{left}. Nothing was sent."]))
+        for problem in first:
+            say(problem)
+        say_error(f"{count}{left}. Nothing was sent.")
     return len(first)

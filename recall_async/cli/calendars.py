@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,14 +19,15 @@ from .listing import limit_option, print_all, say_count
 from .removals import Limit, TooManyRemovals, may_remove, removal_options
 from .status import Status
 from .streams import forgive_output
-from .text import columns, fitted, json_option, line, moment, print_card, print_json, say
+from .table import Column
+from .text import json_option, line, moment, print_card, print_json, say
 
 if TYPE_CHECKING:
     from ..models import Calendar
     from ..session import RecallSession
 
 T = TypeVar("T")
-_COLUMNS = "{:<36}  {:<12}  {}"
+_COLUMNS = (Column("CALENDAR", 36), Column("STATUS", 12), Column("ADDRESS", 8))
 
 
 @click.group(cls=ListByDefault)
@@ -48,9 +48,8 @@ def list_(connection: Connection, as_json: bool, limit: int | None, **filters: A
 
     async def show() -> int:
         async with session as recall:
-            head = _COLUMNS.format("CALENDAR", "STATUS", "ADDRESS")
             document = _masked if as_json else None
-            return await print_all(recall.calendars.list(**filters), document, head, _in_one_line, limit)
+            return await print_all(recall.calendars.list(**filters), document, _COLUMNS, _rows, limit)
 
     count = run(show())
     if not as_json:
@@ -196,11 +195,8 @@ def _owner(calendar: Calendar) -> str | None:
     return calendar.platform_email or calendar.oauth_email
 
 
-def _in_one_line(calendar: Calendar) -> str:
-    owner = line(_owner(calendar)) or "-"
-    if (width := columns(sys.stdout)) is not None:
-        owner = fitted(owner, max(8, width - 52))
-    return _COLUMNS.format(line(calendar.id), line(calendar.status), owner)
+def _rows(calendar: Calendar) -> list[tuple[str, ...]]:
+    return [(line(calendar.id), line(calendar.status), line(_owner(calendar)) or "-")]
 
 
 def _print(calendar: Calendar, as_json: bool) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import click
 
 from ..errors import ConfigurationError
-from .text import printable
+from .text import say, say_error
 
 CONNECTION = "Connection options"
+NARROWEST = 24
+"""Columns that the help takes at least."""
 _OTHER_NAMES = {"url": "redis"}
 """Parameters of the library, by the names of their options."""
 
@@ -22,8 +25,28 @@ class ConnectionOption(click.Option):
     """An option that most commands have. The help shows these in a section of their own."""
 
 
+class Formatter(click.HelpFormatter):
+    """Help that fits a narrow terminal. click's own takes 50 columns at least."""
+
+    def __init__(self, indent_increment: int = 2, width: int | None = None, max_width: int | None = None) -> None:
+        if width is None:
+            width = max(NARROWEST, min(shutil.get_terminal_size().columns, max_width or 80) - 2)
+        super().__init__(indent_increment, width, max_width)
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        super().write_dl(list(rows), col_max if self.width >= 2 * col_max else self.width // 4, col_spacing)
+
+
+class Context(click.Context):
+    """The context of all commands."""
+
+    formatter_class = Formatter
+
+
 class Command(click.Command):
     """A command with its connection options in a section of their own, whose errors name options."""
+
+    context_class = Context
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         own: list[tuple[str, str]] = []
@@ -41,21 +64,18 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except ConfigurationError as error:
-            raise Misconfigured(_in_words_of(ctx, str(error)), ctx) from None
+            raise Misconfigured(_in_words_of(ctx, str(error))) from None
 
 
 class Misconfigured(click.ClickException):
     """An invalid argument or setting, as the library reported it."""
-
-    def __init__(self, message: str, ctx: click.Context | None = None) -> None:
-        super().__init__(printable(message))
-        self.ctx = ctx
 
 
 class Group(click.Group):
     """A group of such commands. It suggests names for a mistyped one."""
 
     command_class: type[click.Command] | None = Command
+    context_class = Context
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -66,6 +86,14 @@ class Group(click.Group):
                 ctx.fail(f"no such command {args[0]!r}.{suggestion(args[0], names)}")
         return super().resolve_command(ctx, args)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self._summary_of(ctx, name)) for name in self.list_commands(ctx)])
+
+    def _summary_of(self, ctx: click.Context, name: str) -> str:
+        command = self.get_command(ctx, name)
+        return "" if command is None else command.get_short_help_str(limit=1000)
+
 
 class ListByDefault(Group):
     """A group that runs its subcommand `list` if none is given."""
@@ -75,6 +103,18 @@ class ListByDefault(Group):
         if not (ctx.resilient_parsing or asks_for_help) and (not args or args[0].startswith("-")):
             args = ["list", *args]
         return super().parse_args(ctx, args)
+
+
+def show(error: click.ClickException) -> None:
+    """Print the error of a command, below its usage where that was wrong."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        click.echo(error.ctx.get_usage(), err=True)
+        say(f"Try '{error.ctx.command_path} --help' for help.")
+        click.echo("", err=True)
+    say_error(error.format_message())
 
 
 def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:

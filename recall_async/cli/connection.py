@@ -15,6 +15,7 @@ import click
 
 from .. import checks
 from .command import ConnectionOption
+from .numbers import Number
 
 if TYPE_CHECKING:
     import aiohttp
@@ -168,13 +169,13 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @prefix_option
     @_option(
         "--quota-scale",
-        type=click.FloatRange(0, min_open=True),
+        type=Number(above=0),
         metavar="F",
         help="The workspace has F times the base quotas.",
     )
     @_option(
         "--timeout",
-        type=click.FloatRange(0, min_open=True),
+        type=Number(above=0),
         metavar="SECONDS",
         help="Time limit of one attempt [default 30].",
     )

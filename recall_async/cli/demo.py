@@ -14,7 +14,9 @@ from .command import Command
 from .connection import quotas_for
 from .drawing import display, draw_failures
 from .interrupt import run
+from .numbers import Whole
 from .status import Status
+from .table import Column, Table
 from .text import duration, json_option, print_json, say
 
 if TYPE_CHECKING:
@@ -34,10 +36,8 @@ LABELS = {
 
 
 @click.command(cls=Command)
-@click.option(
-    "--events", default=150, show_default=True, type=click.IntRange(0), help="Calendar events in the sandbox."
-)
-@click.option("--seed", default=7, show_default=True, type=int, help="The same seed makes the same events.")
+@click.option("--events", default=150, show_default=True, type=Whole(0), help="Calendar events in the sandbox.")
+@click.option("--seed", default=7, show_default=True, type=Whole(), help="The same seed makes the same events.")
 @click.option("--pace", type=click.Choice(["auto", "smooth", "greedy"]), default="auto", show_default=True,
               help="auto: 300 at once, then paced. smooth: 10 a second. greedy: 600 at once.")  # fmt: skip
 @json_option
@@ -61,11 +61,12 @@ def demo(events: int, seed: int, pace: str, as_json: bool) -> Status:
     if as_json:
         print_json({"agree": agree, "seconds": round(seconds, 3), "limit": limit, "server": server, "client": client})
         return Status.DONE if agree else Status.FAILED
-    click.echo(f"\n{'What the server saw':<52}{'server':>8}{'client':>8}")
+    table = Table(Column("What the server saw", 50), Column("server", 8, right=True), Column("client", 8, right=True))
+    click.echo(f"\n{table.head()}")
     for name, label in LABELS.items():
-        click.echo(f"  {label.format(limit=limit):<50}{server[name]:>8}{client.get(name, ''):>8}")
-    click.echo(f"  {'time':<50}{duration(seconds):>8}\n")
-    click.echo("Server and client agree." if agree else "Server and client do NOT agree.")
+        click.echo(table.row((f"  {label.format(limit=limit)}", str(server[name]), str(client.get(name, "")))))
+    click.echo(table.row(("  time", duration(seconds), "")))
+    click.echo("\nServer and client agree." if agree else "\nServer and client do NOT agree.")
     return Status.DONE if agree else Status.FAILED
 
 

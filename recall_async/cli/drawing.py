@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-import click
-
-from .text import duration, say
+from .text import columns, duration, print_prose, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -18,6 +16,10 @@ if TYPE_CHECKING:
     from ..bulk.progress import Progress
     from ..outage import Outage
     from .failures import Failures
+
+
+WIDE = 72
+"""Number of columns from which on failures are shown as a table."""
 
 
 class Display(Protocol):
@@ -105,10 +107,11 @@ def draw_failures(failures: Failures, *, err: bool) -> None:
     causes = failures.causes()
     if not causes:
         return
-    if not _draws(sys.stderr if err else sys.stdout):
+    stream = sys.stderr if err else sys.stdout
+    if not _draws(stream) or (columns(stream) or WIDE) < WIDE:
         for cause in causes:
             example = f"for example event {cause.event_id}: {cause.example}"
-            click.echo(f"{cause.count} x {cause.title}\n  {example}\n  {cause.advice}", err=err)
+            print_prose(f"{cause.count} x {cause.title}\n  {example}\n  {cause.advice}", err=err)
         return
     from rich.console import Console
     from rich.table import Table

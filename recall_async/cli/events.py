@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -19,18 +18,18 @@ from .connection import Connection, connection_options
 from .interrupt import run
 from .listing import limit_option, print_all, say_count
 from .streams import forgive_output
-from .text import columns, fitted, json_option, line, moment, print_card, print_json
+from .table import Column
+from .text import json_option, line, moment, place, print_card, print_json
 from .when import When, check_range
 
 if TYPE_CHECKING:
     from ..bot_models import Bot
-    from ..models import CalendarEvent, MeetingURL
+    from ..models import CalendarEvent
     from ..session import RecallSession
 
     States = dict[str, Bot | None]
 
-_COLUMNS = "{:<16}  {:<36}  {:>4}  {}"
-"""There are 62 columns before the title."""
+_COLUMNS = (Column("START (UTC)", 16), Column("EVENT", 36), Column("BOTS", 4, right=True), Column("TITLE", 8))
 
 
 @click.command(cls=Command)
@@ -73,9 +72,8 @@ def events(
                 start_time__lte=start_time__lte,
                 is_deleted=None if include_deleted else False,
             )
-            head = _COLUMNS.format("START (UTC)", "EVENT", "BOTS", "TITLE")
             document = _document if as_json else None
-            return await print_all(_with_states(recall, found, with_bots), document, head, _rows, limit)
+            return await print_all(_with_states(recall, found, with_bots), document, _COLUMNS, _rows, limit)
 
     count = run(show())
     if not as_json:
@@ -199,7 +197,7 @@ def _print(event: CalendarEvent, as_json: bool, states: States | None = None) ->
     rows = [
         ("id", event.id),
         ("when", f"{moment(event.start_time)} to {moment(event.end_time)} UTC"),
-        ("where", _place(event.meeting_url)),
+        ("where", place(event.meeting_url)),
         ("calendar", f"{event.calendar_id} ({event.platform})"),
         ("organizer", event.organizer),
         ("attendees", ", ".join(f"{number} {reply.replace('_', ' ')}" for reply, number in replies.items())),
@@ -217,18 +215,10 @@ def _print(event: CalendarEvent, as_json: bool, states: States | None = None) ->
     print_card(event.title or "(no title)", rows if event.bots else [*rows, ("bot", "none")])
 
 
-def _rows(found: tuple[CalendarEvent, States | None]) -> str:
+def _rows(found: tuple[CalendarEvent, States | None]) -> list[tuple[str, str, str, str]]:
     """Return the row of an event, and one for each of its bots whose status is known."""
     event, states = found
     bots = "-" if event.meeting_url is None and not event.bots else str(len(event.bots))
     bots = "gone" if event.is_deleted else bots
-    title = line(event.title)
-    if (width := columns(sys.stdout)) is not None:
-        title = fitted(title, max(8, width - 62))
-    rows = [_COLUMNS.format(moment(event.start_time), line(event.id), bots, title).rstrip()]
-    rows += [_COLUMNS.format("", line(bot_id), "", line(state_in_words(bot))) for bot_id, bot in (states or {}).items()]
-    return "\n".join(rows)
-
-
-def _place(url: str | MeetingURL | None) -> str | None:
-    return url if url is None or isinstance(url, str) else msgspec.json.encode(url).decode()
+    rows = [(moment(event.start_time), line(event.id), bots, line(event.title))]
+    return rows + [("", line(bot_id), "", line(state_in_words(bot))) for bot_id, bot in (states or {}).items()]

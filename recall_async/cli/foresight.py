@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from ..bulk.actions import over_since
 from ..bulk.history import History
 from ..bulk.journal import Journal, JournalFile
@@ -19,7 +17,7 @@ from ..errors import JournalError
 from ..limits.quota import Quota
 from .interrupt import run
 from .status import Status, describe
-from .text import duration, print_json, say
+from .text import duration, print_json, print_prose, say_error
 
 if TYPE_CHECKING:
     from .actions_file import ActionsFile
@@ -33,7 +31,7 @@ def foresee(actions: ActionsFile, journal: Journal, quotas: Mapping[str, Quota],
         if not os.access(path if path.exists() else path.parent, os.W_OK):
             raise JournalError(f"the journal {path} cannot be written: permission denied, or no such directory")
     except JournalError as error:
-        say(f"Error: {describe(error)}")
+        say_error(describe(error))
         return Status.USAGE
     requests = {name: counts[name] for name in quotas}
     seconds = max(quotas[name].seconds_for(number) for name, number in requests.items())
@@ -45,12 +43,12 @@ def foresee(actions: ActionsFile, journal: Journal, quotas: Mapping[str, Quota],
         print_json({"total": len(actions), **found, "requests": requests, **pacing})
         return Status.DONE
     known, over = counts["resumed"], counts["skipped"]
-    click.echo(f"{len(actions)} actions: {known} known from an earlier run, {over} for meetings that are over")
+    print_prose(f"{len(actions)} actions: {known} known from an earlier run, {over} for meetings that are over")
     for name, number in requests.items():
-        click.echo(f"{number} requests of {name}")
+        print_prose(f"{number} requests of {name}")
     paced = seconds - least
     why = f" ({duration(least)} by the quota, {duration(paced)} by the pacing: see --pace)" if paced >= 0.5 else ""
-    click.echo(f"The quota allows that in {duration(seconds)}{why}. Nothing was sent.")
+    print_prose(f"The quota allows that in {duration(seconds)}{why}. Nothing was sent.")
     return Status.DONE
 
 

@@ -17,7 +17,7 @@ from .interrupt import run
 from .resume import resume_command
 from .status import Status, describe, status_of
 from .streams import forgive_output
-from .text import duration, print_json, say
+from .text import duration, print_json, print_prose, say_command, say_error
 
 if TYPE_CHECKING:
     from ..bulk.actions import Outcome
@@ -116,7 +116,7 @@ class Job:
 def tell(job: Job, command: str, *, as_json: bool) -> None:
     """Print a summary of the job; `command` continues it."""
     progress = job.progress
-    resume = command if job.unfinished else None
+    resume = command if job.unfinished and job.status is not Status.USAGE else None
     if as_json:
         print_json(
             {
@@ -132,12 +132,12 @@ def tell(job: Job, command: str, *, as_json: bool) -> None:
         )
     else:
         earlier = f", {progress.resumed} of them in an earlier run" if progress.resumed else ""
-        click.echo(
+        print_prose(
             f"{progress.done} done, {progress.failed} failed, {progress.skipped} skipped of {progress.total}{earlier}\n"
             f"{job.requests} requests in {duration(job.seconds)}, {job.throttled} of them answered 429"
         )
     draw_failures(job.failures, err=as_json)
     if job.error is not None:
-        say(f"Error: {describe(job.error)}")
+        say_error(describe(job.error))
     if resume:
-        say(f"To go on with it:\n  {resume}")
+        say_command("To go on with it:", resume)

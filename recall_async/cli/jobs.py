@@ -21,9 +21,10 @@ from .drawing import display, draw_failures
 from .events import read_config
 from .interrupt import run
 from .job_options import job_options
+from .numbers import Number, Whole
 from .status import Status
 from .streams import forgive_output
-from .text import columns, fitted, json_option, line, print_json, print_prose, say
+from .text import columns, defused, fitted, json_option, line, print_json, print_prose, say
 from .watching import Pace, WatchedWork
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ name_argument: Callable[[Callable[..., Any]], Callable[..., Any]] = click.argume
 @click.option("--name", required=True, metavar="NAME", help="What the job is called from now on.")
 @click.option("--bot-config", type=click.Path(exists=True, dir_okay=False), metavar="FILE",
               help="The configuration of bots for which ACTIONS has none.")  # fmt: skip
-@click.option("--chunk-size", type=click.IntRange(1), default=200, show_default=True, metavar="N",
+@click.option("--chunk-size", type=Whole(1), default=200, show_default=True, metavar="N",
               help="Actions that a worker takes at once.")  # fmt: skip
 @json_option
 @workspace_option
@@ -105,9 +106,9 @@ def submit(
 @click.option("--once/--forever", default=True, show_default=True,
               help="End when all jobs are finished, or wait for others.")  # fmt: skip
 @job_options
-@click.option("--chunks", type=click.IntRange(1), default=2, show_default=True, metavar="N",
+@click.option("--chunks", type=Whole(1), default=2, show_default=True, metavar="N",
               help="Chunks at work at once.")  # fmt: skip
-@click.option("--lease", type=click.FloatRange(1), default=30.0, show_default=True, metavar="SECONDS",
+@click.option("--lease", type=Number(1), default=30.0, show_default=True, metavar="SECONDS",
               help="When a dead worker's chunk is another's; the same for all workers.")  # fmt: skip
 @json_option
 @connection_options
@@ -162,7 +163,7 @@ def work(
     if as_json:
         print_json({**asdict(worked), "failures": [asdict(cause) for cause in watched.failures.causes()]})
     else:
-        click.echo(f"{worked.done} done, {worked.failed} failed, {worked.skipped} skipped by this worker")
+        print_prose(f"{worked.done} done, {worked.failed} failed, {worked.skipped} skipped by this worker")
     if stop.is_set:
         return Status.INTERRUPTED
     return Status.FAILED if worked.failed else Status.DONE
@@ -186,7 +187,7 @@ def list_(as_json: bool, workspace: str | None, redis: str, prefix: str) -> None
 
 @jobs.command()
 @name_argument
-@click.option("--chunk-size", type=click.IntRange(1), default=200, show_default=True, metavar="N",
+@click.option("--chunk-size", type=Whole(1), default=200, show_default=True, metavar="N",
               help="Actions that a worker takes at once.")  # fmt: skip
 @json_option
 @workspace_option
@@ -246,10 +247,11 @@ def results(name: str, out: str, workspace: str | None, redis: str, prefix: str)
 
     async def fetch(queue: JobQueue) -> int:
         count = 0
+        shown = defused if out == "-" else bytes
         await queue.status(name)  # what is in the file stays if there is no such job
         with click.open_file(out, "wb") as file:
             async for outcome in queue.results(name):
-                file.write(msgspec.json.encode(outcome) + b"\n")
+                file.write(shown(msgspec.json.encode(outcome)) + b"\n")
                 count += 1
             file.flush()
         return count

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import click
 
+from .numbers import Whole
 from .streams import reader_gone
+from .table import Column, Table
 from .text import print_json, say
 
 T = TypeVar("T")
@@ -16,24 +18,29 @@ T = TypeVar("T")
 
 def limit_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return the option `--limit` for a list of, say, "events"."""
-    return click.option("--limit", type=click.IntRange(1), metavar="N", help=f"Stop after N {what}.")
+    return click.option("--limit", type=Whole(1), metavar="N", help=f"Stop after N {what}.")
 
 
 async def print_all(
-    items: AsyncIterator[T], document: Callable[[T], Any] | None, head: str, row: Callable[[T], str], limit: int | None
+    items: AsyncIterator[T],
+    document: Callable[[T], Any] | None,
+    columns: Sequence[Column],
+    rows: Callable[[T], Iterable[Sequence[str]]],
+    limit: int | None,
 ) -> int:
     """Print each item until there are `limit` or the reader is gone. Returns the number of items that were printed.
 
-    With `document`, print the JSON that it makes of each; otherwise print rows, on a terminal below `head`.
+    With `document`, print the JSON that it makes of each; otherwise print its rows, on a terminal below the titles.
     """
-    count = 0
+    count, table = 0, Table(*columns)
     async for item in items:
         if document is not None:
             print_json(document(item))
         else:
             if not count and sys.stdout.isatty():
-                click.echo(head)
-            click.echo(row(item))
+                click.echo(table.head())
+            for cells in rows(item):
+                click.echo(table.row(cells))
         count += 1
         if count == limit or reader_gone():
             break

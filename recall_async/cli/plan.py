@@ -17,7 +17,7 @@ from .interrupt import run
 from .planned import print_plan
 from .resume import following_command
 from .status import Status
-from .text import json_option, say
+from .text import defused, json_option, say_command
 
 if TYPE_CHECKING:
     from ..sync.plan import Plan
@@ -112,10 +112,10 @@ def plan(ctx: click.Context, connection: Connection, planning: Planning, out: Pa
     if out is not None:
         out.write_text(made.to_json() + "\n", "utf-8")
     if as_json:
-        click.echo(made.to_json())
+        click.echo(defused(made.to_json().encode()))
     else:
         print_plan(made)
         if out is not None and made:
             history = () if planning.history is None else ("--history", str(planning.history))
-            say(f"To apply the plan:\n  {following_command(ctx, 'apply', str(out), *history)}")
+            say_command("To apply the plan:", following_command(ctx, "apply", str(out), *history))
     return Status.CHANGES if made else Status.DONE

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .text import columns, fitted, line, print_prose
+from .table import Column, Table
+from .text import columns, line, print_prose
 
 if TYPE_CHECKING:
     from ..sync.decide import Decision
@@ -19,16 +20,16 @@ WIDE = 110
 
 
 def print_plan(plan: Plan) -> None:
-    """Print a plan. On a terminal, lines are cut to its width."""
+    """Print a plan. On a terminal, rows have its width."""
     width = columns(sys.stdout)
-    rows = [_row(decision, because=width is None or width >= WIDE) for decision in plan]
+    wide = width is None or width >= WIDE
+    rows = [_row(decision, because=wide) for decision in plan]
     if rows:
-        because = () if len(rows[0]) == 4 else ("because",)
+        because = ("because",) if wide else ()
         rows.insert(0, ("start (UTC)", "action", *because, "event", "title"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        text = "  ".join(cell.ljust(cells) for cell, cells in zip(row, widths, strict=True)).rstrip()
-        click.echo(text if width is None else fitted(text, width))
+        table = Table(*(Column(cells[0], max(map(len, cells))) for cells in zip(*rows, strict=True)))
+        for row in rows:
+            click.echo(table.row(row))
     print_prose(plan.summary())
 
 

@@ -14,7 +14,8 @@ from .command import Command
 from .connection import Connection, connection_options
 from .interrupt import run
 from .streams import forgive_output
-from .text import duration, json_option, line, print_json
+from .table import Column, Table
+from .text import duration, json_option, line, print_json, print_prose
 
 if TYPE_CHECKING:
     from ..limits.contract import LaneStatistics
@@ -55,10 +56,12 @@ def quota(connection: Connection, watch: bool, resume: bool, as_json: bool) -> N
         }
         print_json(rows)
     else:
-        click.echo(f"{'OPERATION':<29}{'LIMIT':>6}  REQUEST")
+        table = Table(Column("OPERATION", 28), Column("LIMIT", 5, right=True), Column("REQUEST", 44))
+        click.echo(table.head())
         for name, row in OPERATIONS.items():
-            click.echo(f"{name:<29}{quotas[name].limit:>6}  {row.method:<6} {row.path}")
-        click.echo(f"\nLIMIT: requests in any {QUOTA_PERIOD:g} seconds, per workspace.")
+            click.echo(table.row((name, str(quotas[name].limit), f"{row.method:<6} {row.path}")))
+        click.echo("")
+        print_prose(f"LIMIT: requests in any {QUOTA_PERIOD:g} seconds, per workspace.")
 
 
 async def _resume(url: str, prefix: str, workspace: str, *, as_json: bool) -> None:
@@ -108,13 +111,21 @@ def _document(lane: LaneStatistics) -> dict[str, float | None]:
 
 
 def _table(workspace: str, usage: Mapping[str, LaneStatistics]) -> list[str]:
-    lines = [f"Workspace {line(workspace)}", f"{'OPERATION':<30}{'IN USE':>8}{'LIMIT':>7}{'WINDOW':>8}"]
+    """Return the lines of the table of a workspace."""
+    table = Table(
+        Column("OPERATION", 29),
+        Column("IN USE", 6, right=True),
+        Column("LIMIT", 6, right=True),
+        Column("WINDOW", 6, right=True),
+        Column("", 8),
+    )
+    rows = [f"Workspace {line(workspace)}", table.head()]
     for name, lane in usage.items():
         remarks = []
         if lane.paused:
             remarks.append(f"paused for {duration(lane.paused)}")
         if lane.pace is not None:
             remarks.append(f"{lane.pace:.1f}/s after a 429")
-        row = f"{name:<30}{lane.taken:>8}{lane.quota.limit:>7}{f'{lane.quota.per:g} s':>8}  {', '.join(remarks)}"
-        lines.append(row.rstrip())
-    return lines
+        per = f"{lane.quota.per:g} s"
+        rows.append(table.row((line(name), str(lane.taken), str(lane.quota.limit), per, ", ".join(remarks))))
+    return "\n".join(rows).splitlines()

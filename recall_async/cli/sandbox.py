@@ -11,6 +11,7 @@ import click
 
 from .command import Command
 from .interrupt import run
+from .numbers import Number, Whole
 from .text import json_option, print_json, say
 
 
@@ -20,19 +21,24 @@ from .text import json_option, print_json, say
     "--port",
     default=8765,
     show_default=True,
-    type=click.IntRange(0, 65535),
+    type=Whole(0, 65535),
     help="Port to listen on; 0 takes a free one.",
 )
-@click.option("--events", default=500, show_default=True, type=click.IntRange(0), help="Calendar events to make up.")
-@click.option("--calendars", default=5, show_default=True, type=click.IntRange(1), help="Calendars to make up.")
-@click.option("--seed", default=7, show_default=True, type=int, help="The same seed makes the same data.")
+@click.option("--events", default=500, show_default=True, type=Whole(0), help="Calendar events to make up.")
+@click.option("--calendars", default=5, show_default=True, type=Whole(1), help="Calendars to make up.")
+@click.option("--seed", default=7, show_default=True, type=Whole(), help="The same seed makes the same data.")
 @click.option("--api-key", default="sandbox-key", show_default=True, metavar="KEY", help="API key that it accepts.")
 @click.option(
-    "--quota-scale", default=1.0, show_default=True, type=float, help="Enforce F times the API's quotas.", metavar="F"
+    "--quota-scale",
+    default=1.0,
+    show_default=True,
+    type=Number(above=0),
+    help="Enforce F times the API's quotas.",
+    metavar="F",
 )
 @click.option("--webhook-url", metavar="URL", help="Send signed webhooks about every change to this URL.")
 @click.option("--svix", is_flag=True, help="Name the webhooks' headers svix-*, as for accounts before December 2025.")
-@click.option("--unusual", default=0.0, show_default=True, metavar="SHARE", type=click.FloatRange(0, 1),
+@click.option("--unusual", default=0.0, show_default=True, metavar="SHARE", type=Number(0, 1),
               help="Share of events with unusual invitations: aliases, placeholders, odd text.")  # fmt: skip
 @click.option("--text-urls", is_flag=True, help="Make every meeting URL a text; some are objects otherwise.")
 @click.option("--documented", is_flag=True,

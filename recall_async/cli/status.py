@@ -42,5 +42,7 @@ def status_of(error: Exception) -> Status:
 
 def describe(error: RecallError | OSError) -> str:
     """Return the message of an error for a terminal, without what only a program can use."""
-    text = " ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
+    text = str(error) or type(error).__name__
+    for note in getattr(error, "__notes__", ()):
+        text += f"{'' if text.endswith(('.', '!', '?')) else '.'} {note}"
     return printable(text.replace(f" {IN_DETAIL}", ""))

@@ -18,11 +18,12 @@ from .drawing import display, draw_failures
 from .interrupt import run
 from .job import Job
 from .job_options import job_options
+from .numbers import Number
 from .plan import Planning, planning_options
 from .removals import Limit, TooManyRemovals, may_remove, removal_options
 from .status import Status, describe, status_of
 from .streams import forgive_output
-from .text import json_option, print_json, print_prose, say
+from .text import json_option, print_json, print_prose, say, say_error
 
 if TYPE_CHECKING:
     from ..bulk.actions import Outcome
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @planning_options
-@click.option("--watch", type=click.FloatRange(1), metavar="SECONDS",
+@click.option("--watch", type=Number(1), metavar="SECONDS",
               help="Repeat: look for changes every so many seconds, until interrupted.")  # fmt: skip
-@click.option("--full-every", type=click.FloatRange(1), default=6 * 3600, show_default=True, metavar="SECONDS",
+@click.option("--full-every", type=Number(1, endless=True), default=6 * 3600, show_default=True, metavar="SECONDS",
               help="With --watch, seconds until all events are read again.")  # fmt: skip
 @job_options
 @removal_options
@@ -138,7 +139,7 @@ class Rounds:
         try:
             plan = await self._session.plan(**planning._asdict(), updated_since=None if whole else self._watermark)
         except (RecallError, OSError) as error:
-            say(f"Error: {describe(error)}")
+            say_error(describe(error))
             return status_of(error)
         if self._stopping.is_set():
             return Status.INTERRUPTED
@@ -147,7 +148,7 @@ class Rounds:
         except TooManyRemovals as error:
             if not watching:
                 raise
-            say(f"Error: {error.message}")
+            say_error(error.message)
             permitted = False
         if not permitted and not watching:
             say("Nothing was changed.")
@@ -201,7 +202,7 @@ class Rounds:
         if job:
             draw_failures(job.failures, err=self._as_json)
         if error is not None:
-            say(f"Error: {error}")
+            say_error(error)
 
 
 class SyncJob(Job):

@@ -34,6 +34,12 @@ def line(text: str | None) -> str:
     return printable(" ".join((text or "").split()))
 
 
+def padded(text: str, width: int, *, right: bool = False) -> str:
+    """Fill `text` with spaces to `width` columns of a terminal, on the left if it is aligned to the `right`."""
+    space = " " * (width - sum(map(_columns, text)))
+    return space + text if right else text + space
+
+
 def fitted(text: str, width: int) -> str:
     """Cut `text` to `width` columns of a terminal. Some characters take two."""
     if sum(map(_columns, text)) <= width:
@@ -58,6 +64,15 @@ def moment(when: datetime) -> str:
     return f"{when.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
+def place(meeting_url: object) -> str | None:
+    """Return where a meeting is: its URL, or the fields of the object that some responses have in its place."""
+    if meeting_url is None or isinstance(meeting_url, str):
+        return meeting_url
+    fields = msgspec.to_builtins(meeting_url)
+    told = [f"{name.replace('_', ' ')} {value}" for name, value in fields.items() if value and name != "platform"]
+    return f"{fields.get('platform') or 'a meeting'}: {', '.join(told)}"
+
+
 def duration(seconds: float) -> str:
     """Format a duration, such as `1 h 24 min`."""
     if seconds < 60:
@@ -69,8 +84,19 @@ def duration(seconds: float) -> str:
 
 
 def say(text: str) -> None:
-    """Print a remark to standard error."""
-    click.echo(text, err=True)
+    """Print a remark to standard error. On a terminal, break lines between words."""
+    print_prose(text, err=True)
+
+
+def say_error(text: str) -> None:
+    """Print an error message to standard error."""
+    say(f"Error: {text}")
+
+
+def say_command(text: str, command: str) -> None:
+    """Print a remark and a command to standard error. The command is one line, so that it can be pasted."""
+    say(text)
+    click.echo(f"  {line(command)}", err=True)
 
 
 def columns(stream: TextIO) -> int | None:
@@ -78,11 +104,17 @@ def columns(stream: TextIO) -> int | None:
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
-def print_prose(text: str, *, indent: str = "") -> None:
+def print_prose(text: str, *, indent: str = "", err: bool = False) -> None:
     """Print sentences. On a terminal, break lines between words and indent all but the first."""
-    width = columns(sys.stdout)
+    width = columns(sys.stderr if err else sys.stdout)
     for paragraph in printable(text).splitlines():
-        click.echo(paragraph if width is None else textwrap.fill(paragraph, width, subsequent_indent=indent))
+        if width is not None:
+            begin = paragraph[: len(paragraph) - len(paragraph.lstrip())]
+            # Words stay whole, so that ids and URLs can be copied.
+            paragraph = textwrap.fill(
+                paragraph, width, subsequent_indent=begin + indent, break_long_words=False, break_on_hyphens=False
+            )
+        click.echo(paragraph, err=err)
 
 
 def print_card(title: str, rows: Iterable[tuple[str, str | None]]) -> None:
@@ -96,8 +128,12 @@ def print_card(title: str, rows: Iterable[tuple[str, str | None]]) -> None:
 def print_json(document: Any) -> None:
     """Print a JSON document on one line, without characters that a terminal would obey."""
     # A line break between the values of the API's own JSON is a space.
-    text = msgspec.json.encode(document).replace(b"\r", b" ").replace(b"\n", b" ")
+    click.echo(defused(msgspec.json.encode(document).replace(b"\r", b" ").replace(b"\n", b" ")))
+
+
+def defused(text: bytes) -> bytes:
+    """Return JSON of the same value without characters that a terminal would obey."""
     if not text.isascii() or b"\x7f" in text:
         # Such characters stand in texts only, where an escape means the same.
         text = _HIDDEN_IN_JSON.sub(lambda found: json.dumps(found[0])[1:-1], text.decode(errors="replace")).encode()
-    click.echo(text)
+    return text

@@ -18,6 +18,7 @@ _OFFSET = re.compile(r"([+-])(\d{1,6})([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_TO_THE_MINUTE = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(?!\d|:)")
 
 
 class When(_Datetime):
@@ -73,5 +74,6 @@ def _moment(text: str, now: datetime, *, end: bool) -> datetime:
         day = datetime.fromisoformat(text).replace(tzinfo=UTC)
     if day is not None:
         return day + timedelta(days=1, microseconds=-1) if end else day
+    text = _TO_THE_MINUTE.sub(r"\1T\2:00", text)
     moment = msgspec.convert(text, datetime)
     return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment).astimezone(UTC)

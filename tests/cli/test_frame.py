@@ -108,6 +108,20 @@ def test_without_click_it_says_how_to_install_it() -> None:
     assert result.stderr == "recall-async needs click for this: pip install 'recall-async[cli]'\n"
 
 
+@pytest.mark.parametrize("arguments", [("events",), ("jobs", "list")])
+def test_without_the_extra_redis_it_says_how_to_install_it(arguments: tuple[str, ...]) -> None:
+    """Whoever installed the command line alone would get a traceback from `--redis`."""
+    words = ["recall-async", *arguments, "--redis", "redis://127.0.0.1"]
+    program = (
+        f"import os, sys; sys.modules['redis'] = None; sys.argv = {words}; os.environ['RECALL_API_KEY'] = 'key'\n"
+        "from recall_async.cli import main; main()"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.endswith("needs the extra redis: pip install 'recall-async[redis]'\n")
+    assert result.stderr.startswith("Error: ")
+
+
 def test_no_key_and_unknown_command_are_wrong_usage(run) -> None:
     """Wrong usage would look like a failure of the API."""
     missing = run("events", env={"RECALL_API_KEY": None})
@@ -173,6 +187,12 @@ def test_typing_errors_are_met_with_a_suggestion(run, arguments: list[str], told
         (["event", "abc"], "'EVENT_ID'"),
         (["events", "--base-url", "ftp://x"], "--base-url "),
         (["events", "--timeout", "nan"], "--timeout "),
+        (["events", "--limit", "0"], "must be a whole number of at least 1, got '0'"),
+        (["events", "--limit", "abc"], "must be a whole number of at least 1, got 'abc'"),
+        (["events", "--timeout", "0"], "must be a number above 0, got '0'"),
+        (["sandbox", "--port", "70000"], "must be a whole number from 0 to 65535, got '70000'"),
+        (["sandbox", "--quota-scale", "-1"], "must be a number above 0, got '-1'"),
+        (["sandbox", "--unusual", "2"], "must be a number from 0 to 1, got '2'"),
     ],
 )
 def test_errors_speak_of_options(run, arguments: list[str], told: str) -> None:
@@ -181,6 +201,7 @@ def test_errors_speak_of_options(run, arguments: list[str], told: str) -> None:
     assert result.exit_code == Status.USAGE
     assert told in result.stderr.replace("--timeout'", "--timeout '")
     assert "__" not in result.stderr
+    assert "range" not in result.stderr
     assert not re.search(r"(?<!-)\b(base_url|deduplication_key|event_id|start_time)\b", result.stderr)
 
 

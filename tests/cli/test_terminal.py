@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from recall_async import Progress
-from recall_async.cli.drawing import display
+from recall_async import NotFoundError, Progress
+from recall_async.cli.drawing import display, draw_failures
+from recall_async.cli.failures import Failures
 from recall_async.sandbox import RecallSandbox
 
 pytestmark = pytest.mark.recall_sandbox(events=150, calendars=3)
@@ -105,16 +106,24 @@ def test_bar_table_and_ctrl_c(terminal, write_actions, tmp_path: Path, recall_sa
     assert "Traceback" not in shown.text
 
 
-@pytest.mark.parametrize("command", ["events", "calendars", "plan --policy policy.toml", "quota"])
-def test_rows_fit_the_terminal(terminal, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each row of a table would take two lines of the screen, broken in the middle of a word."""
+@pytest.mark.parametrize("columns", [80, 40])
+@pytest.mark.parametrize(
+    "command",
+    ["events", "calendars", "plan --policy policy.toml", "quota", "bulk --help", "jobs --help", "events --limit x"],
+)
+def test_rows_fit_the_terminal(terminal, command: str, columns: int, tmp_path: Path) -> None:
+    """Rows, help and errors would be broken in the middle of a word, or ids cut off, where the terminal is narrow."""
     (tmp_path / "policy.toml").write_text("")
-    shown = terminal(*command.replace("policy.toml", str(tmp_path / "policy.toml")).split(), columns=80)
+    shown = terminal(*command.replace("policy.toml", str(tmp_path / "policy.toml")).split(), columns=columns)
     while shown.read():
         pass
     rows = shown.text.replace("\r", "").splitlines()
     assert len(rows) > 3
-    assert [row for row in rows if len(row) > 80] == []
+    assert [row for row in rows if len(row) > columns] == []
+    if command in ("events", "calendars") or command.startswith("plan"):
+        ids = re.findall(r"\b[0-9a-f]{8}-[0-9a-f-]+", shown.text)
+        assert ids
+        assert {len(each) for each in ids} == {36}
 
 
 def progress(**values: object) -> Progress:
@@ -138,3 +147,19 @@ def test_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
         "bulk: 13, 2 failed, 1 skipped, quota 70/600, paused 12 s",
         "a remark",
     ]
+
+
+@pytest.mark.parametrize("columns", [40, 100])
+def test_failures_fit_the_terminal(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The columns of the table of failures would be a few letters wide in a narrow terminal."""
+    failures = Failures()
+    failures.add("2f3d2b1e-6c57-4bd5-a5d0-0c8f0f4e3a11", NotFoundError("Not found"))
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    draw_failures(failures, err=False)
+    shown = capsys.readouterr().out.splitlines()
+    assert max(map(len, shown)) <= columns
+    assert any("2f3d2b1e-6c57-4bd5-a5d0-0c8f0f4e3a11" in row for row in shown)

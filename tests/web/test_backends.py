@@ -49,12 +49,12 @@ async def statuses(url: str, sandbox: RecallSandbox) -> dict[str, tuple[int, str
         found = {"well": await put(event_id), "unknown": await put(UNKNOWN)}
         sandbox.fault(RETRIEVE, status=401)
         found["refused"] = await put(event_id)
-        sandbox.fault(RETRIEVE, status=429, headers={"Retry-After": "40"})
+        sandbox.fault(RETRIEVE, status=429, headers={"Retry-After": "40.3"})
         found["busy"] = await put(event_id)
         return found
 
 
-EXPECTED = {"well": (200, None), "unknown": (404, None), "refused": (502, None), "busy": (503, "40")}
+EXPECTED = {"well": (200, None), "unknown": (404, None), "refused": (502, None), "busy": (503, "41")}
 
 
 @pytest.mark.parametrize("name", BACKENDS)
