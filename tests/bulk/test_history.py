@@ -5,14 +5,25 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import tracemalloc
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from recall_async import Journal, Outcome, RemoveBot, ScheduleBot, ServerError
-from recall_async.bulk.actions import Action, event_of
+from recall_async import (
+    EventEndedError,
+    Journal,
+    NotFoundError,
+    Outcome,
+    RecallError,
+    RemoveBot,
+    ScheduleBot,
+    ServerError,
+)
+from recall_async.bulk.actions import Action, event_of, over_since
 from recall_async.bulk.history import History
 from recall_async.bulk.journal import JournalFile
 from recall_async.bulk.records import result_of
@@ -175,3 +186,139 @@ def test_memory(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert (most - before) / events < 400  # 300, and what does not grow with the events
+
+
+NOW = datetime.now(UTC)
+PAST, LATER = NOW - timedelta(days=1), NOW + timedelta(days=1)
+GONE = NotFoundError("no such event", status=404)
+EVENT_OVER = EventEndedError("the meeting has ended", status=400)
+
+
+def remembered(
+    path: Path, one: Action, error: RecallError | None = None, attempts: int = 1, reason: str | None = None
+) -> None:
+    """Write an earlier outcome of an action into a journal."""
+    file = JournalFile(Journal(path))
+    file.append(result_of(Outcome(one, None, error, attempts, 0.0, reason)))
+    file.close()
+
+
+def looked_up(path: Path, *actions: Action, retry_failed: bool = False) -> list[Outcome | None]:
+    """What a run knows of its actions, one after the other."""
+    file = JournalFile(Journal(path))
+    history = History(file, retry_failed=retry_failed)
+    asyncio.run(history.load())
+    found = [history.known(one) for one in actions]
+    file.close()
+    return found
+
+
+FAILED: list[tuple[RecallError, int, bool]] = [
+    (GONE, 1, False),
+    (GONE, 0, True),  # nothing was asked
+    (ServerError("away", status=500), 1, True),
+    (RecallError("of an unknown kind"), 1, True),
+]
+
+
+@pytest.mark.parametrize(("error", "attempts", "again"), FAILED)
+def test_failures_that_are_repeated(tmp_path: Path, error: RecallError, attempts: int, again: bool) -> None:
+    """Would give up on what may pass, or ask again for what was refused for good."""
+    remembered(tmp_path / "journal", action((0, ON)), error, attempts)
+    (found,) = looked_up(tmp_path / "journal", action((0, ON)))
+    assert (found is None) is again
+    if found is not None:
+        assert (found.status, found.resumed, found.attempts, found.waited) == ("failed", True, 0, 0.0)
+        assert type(found.error) is type(error)
+    assert looked_up(tmp_path / "journal", action((0, ON)), retry_failed=True) == [None]
+
+
+def test_an_error_of_a_newer_version_is_repeated(tmp_path: Path) -> None:
+    """Would trip over the name of an error that this version does not have, or take any class for one."""
+    path = tmp_path / "journal"
+    remembered(path, action((0, ON)), GONE)
+    for name in (b"UnheardOfError", b"Enum", b"annotations"):
+        path.write_bytes(path.read_bytes().replace(b"NotFoundError", name))
+        assert looked_up(path, action((0, ON))) == [None]
+        path.write_bytes(path.read_bytes().replace(name, b"NotFoundError"))
+    assert looked_up(path, action((0, ON))) != [None]
+
+
+def timed(start: datetime | str | None, end: datetime | None = None) -> ScheduleBot:
+    return ScheduleBot(event_id(0), "a0", {}, start, end)
+
+
+SKIPPED = [
+    (1, timed(None), False),  # the API said so, and only the API can say otherwise
+    (0, timed(None), True),
+    (0, timed(PAST), False),
+    (1, timed(PAST), False),
+    (1, timed(LATER), True),  # postponed
+    (1, timed(None, LATER), True),
+    (0, timed("soon"), True),  # which is an error, to be raised in its turn
+]
+
+
+@pytest.mark.parametrize(("attempts", "one", "again"), SKIPPED)
+def test_meetings_that_may_have_been_postponed(tmp_path: Path, attempts: int, one: ScheduleBot, again: bool) -> None:
+    """Would pass over a meeting that was postponed, or ask for one that is over at every start."""
+    remembered(tmp_path / "journal", timed(None), EVENT_OVER if attempts else None, attempts, "the meeting is over")
+    (found,) = looked_up(tmp_path / "journal", one)
+    assert (found is None) is again
+    if found is not None:
+        assert (found.status, found.resumed) == ("skipped", True)
+        assert found.reason == (str(EVENT_OVER) if attempts else over_since(one, NOW.timestamp()))
+
+
+def test_an_action_that_cannot_be_written_is_performed(tmp_path: Path) -> None:
+    """Would end the job where the action's own error is to be raised."""
+    remembered(tmp_path / "journal", action((0, ON)))
+    assert looked_up(tmp_path / "journal", ScheduleBot(event_id(0), "a0", {"name": object()})) == [None]
+
+
+def test_the_journal_of_another_job_is_noticed(tmp_path: Path) -> None:
+    """Would warn of another job's journal where one event is known, or not where none is."""
+    path = tmp_path / "journal"
+    for number in range(3):
+        remembered(path, action((number, ON)))
+
+    def loaded() -> History:
+        history = History(JournalFile(Journal(path)), retry_failed=False)
+        asyncio.run(history.load())
+        return history
+
+    history = loaded()
+    assert (history.strangers, len(history)) == (3, 3)
+    history.look_for([action((7, ON))])
+    assert history.known(action((7, ON))) is None
+    assert (history.strangers, len(history)) == (3, 3)
+    history.look_for([action((7, ON)), action((1, OFF))])
+    assert history.strangers == 0
+    assert history.known(action((0, ON))) is not None
+    assert len(history) == 2
+    assert history.known(action((1, OFF))) is None
+    assert len(history) == 1
+    history._file.close()
+    history = loaded()
+    assert history.known(action((0, ON))) is not None
+    assert history.strangers == 0
+    history._file.close()
+
+
+def test_a_long_journal_is_read_in_turns(tmp_path: Path) -> None:
+    """Would hold up the event loop until all of a long journal is read."""
+    path = tmp_path / "journal"
+    line = msgspec.json.encode(result_of(Outcome(action((0, ON)), None, None, 1, 0.0))) + b"\n"
+    path.write_bytes(line * 600)
+
+    async def main() -> int:
+        file = JournalFile(Journal(path))
+        loading = asyncio.ensure_future(History(file, retry_failed=False).load())
+        turns = 0
+        while not loading.done():
+            await asyncio.sleep(0)
+            turns += 1
+        file.close()
+        return turns
+
+    assert 3 <= asyncio.run(main()) <= 5

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recall_async.limits.promise import FOLLOWED, STEPS, WINDOWS, Promise
+from recall_async.limits.promise import FOLLOWED, OPENING, STEPS, WINDOWS, Promise
 from recall_async.limits.quota import Quota
 from recall_async.limits.window import Window
 
@@ -164,3 +165,52 @@ def test_a_slot_that_is_freed_is_not_waited_for() -> None:
         assert later > opens + 1e-3
         opens = later
     assert opens <= window.per + 1.0
+
+
+def filled(quota: Quota, now: float = 0.0) -> Promise:
+    """A promise whose bulk calls have taken all that they may at a moment, answered at once."""
+    window = Window(quota.per)
+    promise = Promise(window, quota)
+    while promise.opens(now) <= now:
+        window.take()
+        window.answered(now)
+        promise.answered(now)
+    return promise
+
+
+def test_the_earliest_moment_is_the_one_at_which_it_opens() -> None:
+    """Would fail bulk calls whose deadline can be kept, or wait for one that cannot."""
+    quota = Quota(600, 60.0)
+    promise = filled(quota)
+    opens = promise.opens(0.0)
+    assert promise._answers == 297  # 2 are reserved, 300.3 promised until the first slot is freed
+    assert opens == pytest.approx(0.3 / promise.rho)
+    assert promise.earliest(0.0, 0) == pytest.approx(opens)
+    assert promise.earliest(0.0, 10) == pytest.approx(opens + 10 / promise.rho)
+    assert promise.earliest(0.0, 10_000) == Window(60.0).per  # by then the answered slots are free
+    assert promise.earliest(100.0, 10) == 100.0
+    assert filled(Quota(600, 60.0, burst=600)).earliest(0.0, 5) == 0.0
+
+
+def test_demand_that_may_go_down_is_looked_at_again() -> None:
+    """Would keep bulk calls waiting for slots that interactive calls no longer need."""
+    quota = Quota(600, 60.0)
+    promise = filled(quota)
+    for _ in range(500):
+        promise.wanted(1.0)
+    assert promise.rho == quota.promised_at_most
+    assert promise.earliest(1.0, 10_000) == Window(60.0).per
+    assert promise.earliest(50.0, 10_000) == Window(60.0).per
+
+
+def test_a_careful_start() -> None:
+    """Would send half of a window into one that others have filled, or hold back a lane that knows better."""
+    window, quota = Window(60.0), Quota(600, 60.0)
+    promise = Promise(window, quota)
+    assert promise.places(0.0) == OPENING
+    for _ in range(5):
+        window.take()
+    window.answered(1.0)
+    assert promise.places(1.0) == OPENING + 1
+    assert promise.places(100.0) == OPENING
+    assert Promise(Window(60.0), Quota(600, 60.0, burst=600)).places(0.0) == math.inf

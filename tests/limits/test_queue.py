@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
+from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,3 +74,55 @@ def test_overdue_are_found_without_looking_at_the_others() -> None:
         found.append(ticket.holder)
     assert found == [7, 5]
     assert len(queue) == 7
+
+
+def test_who_is_overdue_at_the_very_moment() -> None:
+    """Would fail a call whose slot is free at its deadline."""
+    queue = WaitQueue[str]()
+    queue.push(Priority.INTERACTIVE, 1.0, "dated", 0.0, 5.0)
+    assert queue.overdue(Priority.INTERACTIVE, 5.0) is None
+    assert queue.overdue(Priority.BULK, 5.1) is None
+    late = queue.overdue(Priority.INTERACTIVE, 5.1)
+    assert late is not None
+    assert (late.holder, late.until, late.arrived, late.priority) == ("dated", 5.0, 0.0, Priority.INTERACTIVE)
+
+
+@pytest.mark.parametrize("start", [1.0, math.inf])
+def test_who_has_left_is_forgotten(start: float) -> None:
+    """Would keep calls that are over in memory, as long as one call waits."""
+
+    class Call:
+        pass
+
+    queue = WaitQueue[Call]()
+    calls = [Call() for _ in range(1000)]
+    gone = weakref.WeakSet(calls)
+    tickets = [queue.push(Priority.BULK, start, call, 0.0, 9.0) for call in calls]
+    del calls
+    for ticket in tickets[:0:-1]:
+        queue.leave(ticket)
+    del tickets[1:], ticket
+    gc.collect()
+    assert len(gone) <= 64
+    assert queue.head() is tickets[0]
+    queue.leave(tickets.pop())
+    gc.collect()
+    assert len(gone) == 0
+
+
+def test_order_survives_the_removal_of_many() -> None:
+    """Would let somebody go out of turn after the places of those that left were taken away."""
+    random, queue = Random(1), WaitQueue[float](patience=1000.0)
+    tickets = [queue.push(Priority.INTERACTIVE, start, start, 0.0, start) for start in range(2000)]
+    random.shuffle(tickets)
+    for ticket in tickets[:1900]:
+        queue.leave(ticket)
+    kept = sorted(ticket.holder for ticket in tickets[1900:])
+    late = queue.overdue(Priority.INTERACTIVE, 5000.0)
+    assert late is not None
+    assert late.holder == kept[0]
+    served = []
+    while (head := queue.head(10.0)) is not None:
+        served.append(head.holder)
+        queue.leave(head)
+    assert served == kept

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recall_async.limits.window import CLOCK_TOLERANCE, Window
+from recall_async.limits.window import CLOCK_TOLERANCE, Record, Window
 
 PER = 4.0
 GRACE = 2.0
@@ -165,3 +165,85 @@ def test_earliest_is_a_lower_bound(script: list[Request], limit: int, reserve: i
         assert bound <= at + 1e-9
         if ceiling == limit and not window._lost:
             assert bound == pytest.approx(at)
+
+
+LONG = PER * (1 + CLOCK_TOLERANCE)
+"""For how long a slot is kept after its answer."""
+
+
+def used(answers: list[float], lost: list[float], in_flight: int = 0, per: float = PER) -> Window:
+    """A window with requests that were answered and lost at these times."""
+    window = Window(per)
+    for _ in range(len(answers) + len(lost) + in_flight):
+        window.take()
+    for moment in answers:
+        window.answered(moment)
+    for moment in lost:
+        window.lost(moment, GRACE)
+    return window
+
+
+def test_what_is_known_of_the_slots() -> None:
+    """Would count a lost request as answered, or one in flight twice."""
+    window = used([1.0, 2.0], [5.0, 3.0], in_flight=1)
+    assert window.taken(2.0) == 5
+    assert (window.held, window.heard(2.0), window.answers()) == (3, 2, (1.0, 2.0))
+    assert window.next_lost() == 3.0 + GRACE + LONG
+    assert (window.heard(1.0 + LONG), window.taken(1.0 + LONG)) == (1, 4)
+    assert window.taken(5.0 + GRACE + LONG) == 1
+    assert window.next_lost() == math.inf
+
+
+def test_a_shorter_window_and_the_longer_one_again() -> None:
+    """Would forget requests that count again when the quota's window becomes longer, or keep them for ever."""
+    window = used([0.0], [0.5])
+    window.configure(1.0)
+    assert window.taken(1.0) == 2
+    assert window.taken(1.001) == 1
+    assert window.taken(4.0) == 0
+    window.configure(PER)
+    assert window.taken(4.0) == 2
+    assert window.taken(LONG) == 1
+    assert window.taken(2.5 + LONG) == 0
+    assert window.record().answers == ()
+
+
+def test_a_shorter_window_lets_go_in_the_end() -> None:
+    """Would remember every request of a lane whose window has become shorter."""
+    window = used([0.0, 1.0], [])
+    window.configure(1.0)
+    assert window.taken(3.0) == 0
+    assert window.record() == Record((0.0, 1.0), (), 0, LONG)
+    window.taken(LONG)
+    assert window.record().answers == (1.0,)
+    window.taken(1.0 + LONG)
+    assert window.record().answers == ()
+    window.configure(2 * PER)
+    assert window.record().longest == 2 * LONG
+
+
+def test_a_record_matters_until_its_last_request_does_not() -> None:
+    """Would drop what counts still, or keep a record for ever."""
+    assert Window(PER).record().over == -math.inf
+    assert used([1.0, 2.0], []).record().over == 2.0 + LONG
+    assert used([5.0], [1.0, 2.0]).record().over == 5.0 + LONG
+    assert used([1.0], [2.0, 3.0]).record().over == 3.0 + GRACE + LONG
+    assert used([1.0], [], in_flight=1).record().over == math.inf
+    assert used([1.0], [2.0], in_flight=2).record() == Record((1.0,), (2.0 + GRACE,), 2, LONG)
+
+
+def test_a_window_takes_over_from_another() -> None:
+    """Would free what another loop sent, count it twice, or lose what was in flight there."""
+    record = used([1.0, 2.0, 2.0], [3.0], in_flight=2, per=2 * PER).record()
+    window = used([1.5], [])
+    window.restore(record, 6.0, GRACE)
+    assert window.answers() == (1.0, 1.5, 2.0, 2.0)
+    assert window.record() == Record((1.0, 1.5, 2.0, 2.0), (3.0 + GRACE, 6.0 + GRACE, 6.0 + GRACE), 0, 2 * LONG)
+    assert window.taken(4.5) == 7
+    window.restore(window.record(), 7.0, GRACE)
+    assert window.taken(4.5) == 7
+    older = used([0.0], [])
+    older.configure(1.0)
+    older.taken(2.0)
+    older.restore(older.record(), 2.0, GRACE)
+    assert older.record().answers == (0.0,)
