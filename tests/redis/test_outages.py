@@ -75,8 +75,10 @@ async def test_calls_wait_within_their_deadline_and_say_why(
     patient = asyncio.create_task(answered(lane))
     await asyncio.sleep(0.2)
     assert not patient.done()
+    assert lane.statistics().store_silent > 0.0
     server.start()
     await patient
+    assert lane.statistics().store_silent == 0.0
     said = [record.message for record in caplog.records if "Redis" in record.message]
     assert len(said) == 2, said
     assert "calls wait" in said[0]
