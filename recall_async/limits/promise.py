@@ -94,10 +94,13 @@ class Promise:
 
     def answered(self, answer: float) -> None:
         """Record a response. Call `Window.answered` first."""
-        key, keys = self.rho * (answer + self._window.per) - self._answers, self._keys
-        while keys and keys[-1][0] <= key:
-            keys.pop()
-        keys.append((key, answer))
+        if self.rho:
+            key, keys = self.rho * (answer + self._window.per) - self._answers, self._keys
+            while keys and keys[-1][0] <= key:
+                keys.pop()
+            keys.append((key, answer))
+            if keys[0][1] + self._window.per <= answer:
+                keys.popleft()
         self._answers += 1
 
     def opens(self, now: float) -> float:

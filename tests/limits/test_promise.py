@@ -214,3 +214,18 @@ def test_a_careful_start() -> None:
     assert promise.places(1.0) == OPENING + 1
     assert promise.places(100.0) == OPENING
     assert Promise(Window(60.0), Quota(600, 60.0, burst=600)).places(0.0) == math.inf
+
+
+@pytest.mark.parametrize("burst", [1, 20, 40])
+@pytest.mark.parametrize("rate", [1.0, 6.5, 40.0])
+def test_interactive_calls_alone_leave_nothing_behind(burst: int, rate: float) -> None:
+    """Would keep something of each response as long as no bulk call comes: a web backend runs for months."""
+    window = Window(PER)
+    promise = Promise(window, Quota(40, PER, burst))
+    for number in range(1000):
+        now = number / rate
+        promise.wanted(now)
+        window.take()
+        window.answered(now)
+        promise.answered(now)
+    assert len(promise._keys) <= rate * PER + 2
