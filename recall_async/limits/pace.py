@@ -24,6 +24,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
+from collections.abc import Callable
 
 logger: logging.Logger = logging.getLogger("recall_async")
 
@@ -64,7 +65,7 @@ def report_pause(operation: str, seconds: float, left: float) -> None:
 class Pace:
     """When a lane may send its next request, considering other clients' use of the quota."""
 
-    __slots__ = ("_accepted", "_base", "_began", "_full", "_last", "_per", "_since", "next")
+    __slots__ = ("_accepted", "_base", "_began", "_full", "_last", "_per", "_since", "accepted", "next")
 
     def __init__(self, limit: int, per: float) -> None:
         self._accepted: deque[float] = deque()
@@ -80,6 +81,8 @@ class Pace:
         self._per = per
         self._full = limit / per
         self._accepted = deque(self._accepted, maxlen=limit)
+        self.accepted: Callable[[float], None] = self._accepted.append
+        """Records that the server accepted a request at this time."""
 
     def rate(self, now: float) -> float:
         """Return the requests per second at `now`; `inf` if the pace is not reduced."""
@@ -100,10 +103,6 @@ class Pace:
         self._last = now
         if self._base is not math.inf:
             self.next = now + 1 / self.rate(now)
-
-    def accepted(self, now: float) -> None:
-        """Record that the server accepted a request at `now`."""
-        self._accepted.append(now)
 
     def rejected(self, now: float, admitted: float, resume: float, jitter: float, *, bulk: bool = False) -> None:
         """Record a `429` at `now` for a request admitted at `admitted`; the lane resumes at `resume`.

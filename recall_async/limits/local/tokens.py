@@ -28,13 +28,16 @@ class Tokens:
         """Take a token and return `now`, or return when to try again."""
         if self._kept:
             self._kept -= 1
-        elif self._bucket.has_capacity():
-            try:  # noqa: SIM105  # faster than `suppress`, and every call runs this
-                self._bucket.acquire().send(None)
+        else:
+            taking = self._bucket.acquire()
+            try:
+                waiter = taking.send(None)
             except StopIteration:
                 pass  # with capacity, `acquire` ends without waiting
-        else:
-            return max(self.earliest(now, 1), now + AGAIN)
+            else:
+                waiter.cancel()  # the bucket forgets cancelled waiters
+                taking.close()
+                return max(self.earliest(now, 1), now + AGAIN)
         full_at = self._full_at
         self._full_at = (full_at if full_at > now else now) + 1 / self._rate
         return now
