@@ -29,7 +29,7 @@ from .errors import (
     RecallError,
     SessionClosedError,
 )
-from .events import Observers
+from .events import Observers, logger
 from .limits.contract import LaneStatistics, QuotaLane, QuotaStore, Slot
 from .limits.loops import clock_of
 from .limits.quota import Priority, Quota, base_quota
@@ -212,7 +212,7 @@ class Client:
     def perform(self, call: Call[T]) -> Coroutine[Any, Any, T]:
         """Perform a call once, as `call` does."""
         # No coroutine of its own: each one on the way costs every call.
-        call.watched = self.observers.wants(INFO)
+        call.watched = self.observers.listening or logger.isEnabledFor(INFO)
         return self._told(call) if call.watched else self._perform(call)
 
     async def _told(self, call: Call[T]) -> T:

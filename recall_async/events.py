@@ -292,7 +292,7 @@ Listener = Callable[[Event], object]
 class Observers:
     """Pass events on: to the functions that a session was given, and to the log."""
 
-    __slots__ = ("_functions",)
+    __slots__ = ("_functions", "listening")
 
     def __init__(self, functions: Listener | Iterable[Listener] | None = None) -> None:
         given: tuple[Listener, ...] = ()
@@ -304,15 +304,12 @@ class Observers:
             if not callable(function):
                 raise invalid("on_event", "a function that takes an event, or several such functions", function)
         self._functions = given
+        self.listening: bool = bool(given)
+        """True if functions listen, besides the log."""
 
     def wants(self, level: int) -> bool:
         """Return true if a function listens, or the log takes events of this level."""
-        return bool(self._functions) or logger.isEnabledFor(level)
-
-    @property
-    def listening(self) -> bool:
-        """True if functions listen, besides the log."""
-        return bool(self._functions)
+        return self.listening or logger.isEnabledFor(level)
 
     def tell(self, event: Event, *, log: bool = True) -> None:
         """Log the event and call the functions with it. An exception in one is logged and not raised."""

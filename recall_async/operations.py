@@ -7,7 +7,9 @@ per workspace and operation: https://docs.recall.ai/reference/rate-limits
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
+
+from msgspec import Struct
 
 from .bot_models import Bot
 from .models import Calendar, CalendarAccessToken, CalendarEvent, Page
@@ -19,9 +21,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Query: TypeAlias = dict[str, str] | list[tuple[str, str]]
 """Names and values; several values of one name are alternatives."""
+KEYED: Final = frozenset({"POST", "PUT", "PATCH"})
+"""Methods of requests with an `Idempotency-Key`."""
 
 
-class Operation(NamedTuple, Generic[T]):
+class Operation(Struct, Generic[T], frozen=True):
     """One operation of the API; `T` is the type of a successful response."""
 
     name: str
@@ -35,7 +39,7 @@ class Operation(NamedTuple, Generic[T]):
     @property
     def keyed(self) -> bool:
         """True if the API honours an `Idempotency-Key` here: https://docs.recall.ai/reference/idempotency"""
-        return self.method in ("POST", "PUT", "PATCH")
+        return self.method in KEYED
 
     @property
     def secret(self) -> bool:
@@ -58,7 +62,7 @@ class Operation(NamedTuple, Generic[T]):
         return Request(self, path, id, query, link, kept, deduplication_key, start)
 
 
-class Request(NamedTuple, Generic[T]):
+class Request(Struct, Generic[T], frozen=True):
     """One request to the API. It may need several attempts."""
 
     operation: Operation[T]

@@ -17,7 +17,7 @@ from ..models import CalendarEvent, Page
 from ..operations import LIST_EVENTS, REMOVE_BOT, RETRIEVE_EVENT, SCHEDULE_BOT, Request
 from ..retry import RetryPolicy
 from .extra import merged
-from .fields import check_deduplication_key, encode_bot_config, start_of
+from .fields import BOT_CONFIG, MAX_DEDUPLICATION_KEY, encode_object, start_of
 from .filters import EVENT_FILTERS, EventFilters, encode_query
 from .pages import follow
 
@@ -33,8 +33,8 @@ def schedule_request(
 ) -> Request[CalendarEvent]:
     """Build the request of `CalendarEvents.schedule_bot`. Raises `ConfigurationError`."""
     id = checks.uuid("event_id", event_id)
-    key = check_deduplication_key(deduplication_key)
-    config = b"{}" if bot_config is None else encode_bot_config(bot_config)
+    key = checks.text("deduplication_key", deduplication_key, at_most=MAX_DEDUPLICATION_KEY)
+    config = b"{}" if bot_config is None else encode_object("bot_config", bot_config, BOT_CONFIG)
     body = b'{"deduplication_key":%b,"bot_config":%b}' % (_encode_text(key), config)
     if extra:
         body = merged(body, extra)
