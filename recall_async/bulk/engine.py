@@ -18,6 +18,7 @@ from ..call import Call
 from ..caller import Client
 from ..errors import EventEndedError, RecallError
 from ..limits.contract import LaneStatistics, QuotaLane
+from ..limits.loops import current_loop
 from ..limits.quota import Priority
 from ..models import CalendarEvent
 from ..operations import REMOVE_BOT, SCHEDULE_BOT
@@ -113,7 +114,7 @@ class Engine:
 
     def outage(self) -> Outage | None:
         """The outage whose end the job waits for; `None` if there is none."""
-        if self.loop is None or self.loop.is_closed() or asyncio._get_running_loop() is not self.loop:
+        if self.loop is None or self.loop.is_closed() or current_loop() is not self.loop:
             return None
         return self._caller.outage()
 

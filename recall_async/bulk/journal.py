@@ -242,9 +242,10 @@ class JournalFile:
             if self._locked and sys.platform != "win32":
                 with suppress(OSError):
                     fcntl.flock(self._raw, fcntl.LOCK_UN)  # even if a child has just been forked
-            self._let_go()
+            self.abandon()
 
-    def _let_go(self) -> None:
+    def abandon(self) -> None:
+        """Close the file as it is."""
         _open_files.discard(self)
         self._reader.close()
         self._raw.close()
@@ -253,7 +254,7 @@ class JournalFile:
 def _close_in_child() -> None:
     """Close the journals in a forked child: a lock lasts while any process has the file open."""
     for file in list(_open_files):
-        file._let_go()
+        file.abandon()
 
 
 if hasattr(os, "register_at_fork"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 import warnings
@@ -16,6 +15,7 @@ from .. import checks
 from ..caller import Client
 from ..errors import RecallError
 from ..events import JobProgressed
+from ..limits.loops import current_loop
 from ..stopping import StopSignal
 from .actions import Action, Outcome
 from .doubts import Doubts
@@ -175,7 +175,7 @@ class BulkRun(AsyncIterator[Outcome]):
             return
         if engine.loop.is_closed():
             engine.close()
-        elif asyncio._get_running_loop() is engine.loop:
+        elif current_loop() is engine.loop:
             engine.abandon()
         else:
             engine.loop.call_soon_threadsafe(engine.abandon)

@@ -21,6 +21,14 @@ def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
     return time.monotonic if plain or type(loop).__module__.startswith("uvloop") else loop.time
 
 
+def current_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the running event loop; `None` outside of one."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 class Turns:
     """Counts how often the admission of calls has passed from one event loop to another."""
 

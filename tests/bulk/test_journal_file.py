@@ -86,7 +86,7 @@ def test_a_forked_child_does_not_hold_the_lock(path: Path) -> None:
         assert os.read(told, 1)
         with pytest.raises(JournalError, match="in use by another job"):
             JournalFile(Journal(path))
-        file._let_go()  # as when the process is killed
+        file.abandon()  # as when the process is killed
         JournalFile(Journal(path)).close()
     finally:
         os.kill(child, signal.SIGKILL)
