@@ -213,9 +213,9 @@ class Client:
         """Perform a call once, as `call` does."""
         # No coroutine of its own: each one on the way costs every call.
         call.watched = self.observers.listening or logger.isEnabledFor(INFO)
-        return self._told(call) if call.watched else self._perform(call)
+        return self._watched(call) if call.watched else self._perform(call)
 
-    async def _told(self, call: Call[T]) -> T:
+    async def _watched(self, call: Call[T]) -> T:
         """Make a call, and tell of its beginning and end."""
         begun = time.monotonic()
         self._report.started(call)

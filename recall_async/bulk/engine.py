@@ -159,14 +159,14 @@ class Engine:
             self._phase = Phase.READING
 
     def _tell_of_another_job(self) -> None:
-        if self._file is not None and self._history is not None and self._history.strangers:
+        if self._file is not None and self._history is not None and self._history.foreign_events:
             logger.warning(
                 "the journal %s belongs to another job: it has results of %d events, none of which are in this job. "
                 "This job's results are appended.",
                 self._file.path,
-                self._history.strangers,
+                self._history.foreign_events,
             )
-            self._history.strangers = 0
+            self._history.foreign_events = 0
 
     def _end(self) -> None:
         error, self._error = self._error, None
@@ -324,7 +324,7 @@ class Engine:
             error = failed
         call = item.call
         attempts, waited = (0, 0.0) if call is None else (call.attempts, call.waited)
-        self._judge(Outcome(action, event, error, attempts, waited, reason))
+        self._on_outcome(Outcome(action, event, error, attempts, waited, reason))
 
     async def _send(self, item: Item) -> CalendarEvent:
         # No deadline: the policy's would include the time that a long job waits for the quota.
@@ -343,7 +343,7 @@ class Engine:
         ):
             self.stop(end)
 
-    def _judge(self, outcome: Outcome) -> None:
+    def _on_outcome(self, outcome: Outcome) -> None:
         """Record an outcome. Hold a doubtful failure back until its cause is known."""
         weight = self._doubts.weigh(outcome)
         if weight is Weight.DOUBTFUL:

@@ -32,7 +32,7 @@ class History:
         """For each key that several events have, the place of the last result with which an action was left out."""
         self._met: set[int] = set()
         """Events with an action that was left out."""
-        self.strangers: int = 0
+        self.foreign_events: int = 0
         """The number of events in the journal; 0 once the job contains one of them."""
 
     def __len__(self) -> int:
@@ -52,12 +52,12 @@ class History:
         for key in keys.values():
             (shared if key in self._settled else self._settled).add(key)
         self._reached = dict.fromkeys(shared, -1)
-        self.strangers = len(self._places)
+        self.foreign_events = len(self._places)
 
     def look_for(self, actions: Iterable[Action]) -> None:
-        """Set `strangers` to 0 if the journal contains one of these actions' events."""
-        if self.strangers and any(hash(event_of(action)) in self._places for action in actions):
-            self.strangers = 0
+        """Set `foreign_events` to 0 if the journal contains one of these actions' events."""
+        if self.foreign_events and any(hash(event_of(action)) in self._places for action in actions):
+            self.foreign_events = 0
 
     def known(self, action: Action) -> Outcome | None:
         """Return an action's earlier outcome; `None` if the action must be performed. Raises `JournalError`."""
@@ -99,7 +99,7 @@ class History:
         result = self._file.result(place)
         if result.event_id != event:  # another event with this hash
             return None
-        self.strangers = 0
+        self.foreign_events = 0
         return result
 
     def _again(self, action: Action, result: Result) -> bool:

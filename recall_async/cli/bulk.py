@@ -72,10 +72,10 @@ def bulk(
             return Status.USAGE
         journal = Journal(results, retry_failed=retry_failed, lock=not no_lock)
         if session is None:
-            from .foresight import foresee
+            from .foresight import show_dry_run
 
             quotas = connection.quotas(pace)
-            return foresee(file, journal, {name: quotas[name] for name in JOB_OPERATIONS}, as_json=as_json)
+            return show_dry_run(file, journal, {name: quotas[name] for name in JOB_OPERATIONS}, as_json=as_json)
 
         run = session.bulk(file, concurrency=concurrency, journal=journal, max_outage=max_outage)
         return run_job(ctx, session, run, "bulk", as_json=as_json)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .actions_file import ActionsFile
 
 
-def foresee(actions: ActionsFile, journal: Journal, quotas: Mapping[str, Quota], *, as_json: bool) -> Status:
+def show_dry_run(actions: ActionsFile, journal: Journal, quotas: Mapping[str, Quota], *, as_json: bool) -> Status:
     """Print what a job would do and the least time that it takes. Returns the exit status."""
     path = Path(journal.path)
     try:

@@ -28,7 +28,7 @@ from .worker import Worker
 
 CHUNK_SIZE = 200
 LEASE = 30.0
-DELIVERIES = 5
+MAX_DELIVERIES = 5
 PAGE = 500
 
 _decode = msgspec.json.Decoder(Result).decode
@@ -56,7 +56,7 @@ class JobQueue:
         prefix: str = "recall",
         workspace: str = "default",
         lease: float = LEASE,
-        deliveries: int = DELIVERIES,
+        deliveries: int = MAX_DELIVERIES,
         patience: float = 60.0,
     ) -> None:
         if not isinstance(client, Redis | RedisCluster):
@@ -83,7 +83,7 @@ class JobQueue:
         prefix: str = "recall",
         workspace: str = "default",
         lease: float = LEASE,
-        deliveries: int = DELIVERIES,
+        deliveries: int = MAX_DELIVERIES,
         patience: float = 60.0,
         **options: Any,
     ) -> JobQueue:

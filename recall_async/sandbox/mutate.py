@@ -43,7 +43,7 @@ def changes(state: State, number: int, now: datetime) -> Iterator[dict[str, Any]
             state.add_event(event)
             meetings.append([event])
             made += 1
-            yield _told(state, kind, [event], now)
+            yield _announced(state, kind, [event], now)
             continue
         place = rng.randrange(len(meetings))
         changed = meetings[place] = [event for event in meetings[place] if not event.document.is_deleted]
@@ -56,7 +56,7 @@ def changes(state: State, number: int, now: datetime) -> Iterator[dict[str, Any]
             changed = [rng.choice(changed)]
         _apply(state, kind, changed, now)
         made += 1
-        yield _told(state, kind, changed, now)
+        yield _announced(state, kind, changed, now)
 
 
 def _is_guest(event: Event) -> bool:
@@ -82,7 +82,7 @@ def _apply(state: State, kind: str, events: list[Event], now: datetime) -> None:
                 state.delete_event(event, now)
 
 
-def _told(state: State, kind: str, events: list[Event], now: datetime) -> dict[str, Any]:
+def _announced(state: State, kind: str, events: list[Event], now: datetime) -> dict[str, Any]:
     calendar_ids = sorted({event.document.calendar_id for event in events})
     for calendar_id in calendar_ids:
         state.tell_of_events(calendar_id, now)

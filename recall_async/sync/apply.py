@@ -14,14 +14,14 @@ from ..resources.calendar_events import CalendarEvents
 from ..resources.tags import digest_of
 from .decide import CHANGES, Decision, bots_to_come
 from .freshness import ALREADY, PLAN_AGAIN, Freshness
-from .memory import PATIENCE, SETTLING_TIME, ChangeHistory, memory_of
+from .memory import MAX_REPEATS, SETTLING_TIME, ChangeHistory, memory_of
 from .plan import Plan
 
 logger: logging.Logger = logging.getLogger("recall_async")
 
 ALWAYS = datetime.min.replace(tzinfo=UTC)
 FLAPPING = (
-    f"flapping: the same change was made to this event {PATIENCE} times and did not last; skipped until it changes"
+    f"flapping: the same change was made to this event {MAX_REPEATS} times and did not last; skipped until it changes"
 )
 
 

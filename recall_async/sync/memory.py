@@ -29,7 +29,7 @@ logger: logging.Logger = logging.getLogger("recall_async")
 
 SETTLING_TIME = 60.0
 """Seconds in which a bot that the response did not show may still appear."""
-PATIENCE = 2
+MAX_REPEATS = 2
 """The number of equal changes of an event for one reason, after which the event counts as flapping."""
 
 
@@ -150,7 +150,7 @@ class Memory:
         # The configuration does not matter here: a policy may return another one each time.
         if decision.kind == "schedule" and past.last.awaited_until is not None and past.last.awaited_until > now:
             return "keep", "settling"
-        if past.last.config == config and past.reasons[decision.kind, decision.reason] >= PATIENCE:
+        if past.last.config == config and past.reasons[decision.kind, decision.reason] >= MAX_REPEATS:
             return "skip", "flapping"
         return decision.kind, decision.reason
 

@@ -29,7 +29,7 @@ from ..resources.tags import CONFIG, digest_of
 from .connections import connected_since, is_connected, was_connected_since
 from .decide import CHANGES, Decision, bots_to_come, decide, is_right
 from .freshness import RESENDS
-from .memory import PATIENCE, ChangeHistory, memory_of
+from .memory import MAX_REPEATS, ChangeHistory, memory_of
 from .plan import Plan, watermark_of
 from .policy import UNDECIDED, BotSpec, Policy, Undecided, ask, check_setting
 
@@ -220,7 +220,7 @@ class Planner:
             logger.warning(
                 "event %s is flapping: the change %s was made %d times because of %r and did not last; the event is skipped "
                 "until it changes",
-                decision.event_id, decision.kind, PATIENCE, decision.reason or "no bot",
+                decision.event_id, decision.kind, MAX_REPEATS, decision.reason or "no bot",
             )  # fmt: skip
         if kind != decision.kind:
             return replace(decision, kind=kind, reason=reason, meeting_url=None, bots=())

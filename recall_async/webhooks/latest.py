@@ -18,7 +18,7 @@ from ..errors import ConfigurationError
 from ..replacing import replace_file
 from .events import BotChange, RecordingChange, TranscriptChange, WebhookEvent
 
-KEEP = timedelta(days=7)
+STORED_FOR = timedelta(days=7)
 """Times older than this before the newest one are dropped: deliveries repeat for little more than a day."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -85,7 +85,7 @@ class MemoryLatest:
         self._moments[subject] = moment
         self._newest = max(self._newest, moment)
         if len(self._moments) > self._full:
-            oldest = self._newest - KEEP // _MICROSECOND
+            oldest = self._newest - STORED_FOR // _MICROSECOND
             self._moments = {name: known for name, known in self._moments.items() if known >= oldest}
             # Scanning all times only when their number has doubled keeps the average cost constant.
             self._full = max(_FEW, 2 * len(self._moments))
@@ -156,5 +156,5 @@ class RedisLatest:
         self._prefix = prefix
 
     async def advance(self, subject: str, moment: int) -> bool:
-        seconds = str(int(KEEP.total_seconds()))
+        seconds = str(int(STORED_FOR.total_seconds()))
         return bool(await self._client.eval(_ADVANCE, 1, self._prefix + subject, str(moment), seconds))

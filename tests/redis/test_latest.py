@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from recall_async import Latest, RedisLatest, WebhookEvent
 from recall_async.webhooks import BotChange, Subject
-from recall_async.webhooks.latest import KEEP
+from recall_async.webhooks.latest import STORED_FOR
 from tests.redis.server import RedisProcess
 
 WHEN = datetime(2025, 6, 10, 18, 54, 18, 951234, UTC)
@@ -29,7 +29,7 @@ async def test_processes_share_what_is_latest(shared_redis: RedisProcess, prefix
         for latest in each:
             assert await latest.accepts(change(99))
             assert not await latest.accepts(change(98))
-        assert 0 < await clients[0].ttl(f"{prefix}:bot:b1") <= KEEP.total_seconds()
+        assert 0 < await clients[0].ttl(f"{prefix}:bot:b1") <= STORED_FOR.total_seconds()
     finally:
         for client in clients:
             await client.aclose()

@@ -13,7 +13,7 @@ import pytest
 
 from recall_async import ConfigurationError, FileLatest, Latest, MemoryLatest, RedisLatest, WebhookEvent
 from recall_async.webhooks import BotChange, BotLog, CalendarUpdate, RecordingChange, Subject, TranscriptChange
-from recall_async.webhooks.latest import KEEP, LatestStore
+from recall_async.webhooks.latest import STORED_FOR, LatestStore
 
 WHEN = datetime(2025, 6, 10, 18, 54, 18, 951234, UTC)
 
@@ -153,7 +153,7 @@ async def test_memory_does_not_grow_for_ever() -> None:
     """A server that runs for a year keeps every bot it ever had."""
     store = MemoryLatest()
     latest = Latest(store)
-    per_bot = KEEP.total_seconds() / 500
+    per_bot = STORED_FOR.total_seconds() / 500
     for number in range(10_000):
         await latest.accepts(change(number * per_bot, bot=f"b{number}"))
     assert len(store._moments) < 2500
