@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,7 +62,7 @@ async def both_workers(http: aiohttp.ClientSession) -> set[int]:
 
 @pytest.fixture
 def backend(sandbox: RecallSandbox, shared_redis: RedisProcess) -> Iterator[str]:
-    with serving(sandbox, shared_redis) as address:
+    with serving(sandbox, shared_redis, SMALL_QUOTA="1") as address:
         yield address
 
 
@@ -85,24 +86,38 @@ async def test_workers_share_the_quota(backend: str, sandbox: RecallSandbox) -> 
     assert seen["peak"] <= 20
 
 
+DEADLINE = 5.0
+"""Seconds for each web request, on a machine that does nothing else."""
+PACED = 54.0
+"""Seconds that the burst took when a lane sent a tenth of its quota at once and spread the rest."""
+
+
 @pytest.mark.slow
 async def test_idle_workspace_serves_a_burst_within_its_deadline(own_redis: Callable[..., RedisProcess]) -> None:
-    """Would answer half of a burst with 503 although the API would have granted all of it."""
+    """Would answer half of a burst with 503 although the API would have granted all of it.
+
+    A deadline counts seconds of the wall clock, for which the person at the browser waits, and not the seconds in which the
+    backend was allowed to run. So on a busy machine, where answers without any call to the API take long, the deadline is
+    longer. It stays so short that a burst that is paced could not keep it.
+    """
     with (
         RecallSandbox(events=5, calendars=1, latency=((0, 0.05), (0, 0.05))) as sandbox,
-        serving(sandbox, own_redis(), DEADLINE="5") as address,
+        serving(sandbox, own_redis()) as address,
     ):
-        path = f"/events/{sandbox.snapshot()['events'][0]['id']}"
+        event_id = sandbox.snapshot()["events"][0]["id"]
         async with aiohttp.ClientSession(
-            address, connector=aiohttp.TCPConnector(force_close=True, limit=50), timeout=aiohttp.ClientTimeout(60)
+            address, connector=aiohttp.TCPConnector(force_close=True, limit=50), timeout=aiohttp.ClientTimeout(120)
         ) as http:
             await both_workers(http)
 
-            async def get() -> int:
+            async def get(path: str) -> str:
                 async with http.get(path) as answer:
-                    return answer.status
+                    return "answered" if answer.status == 200 else f"{answer.status}: {await answer.text()}"
 
-            answers = await asyncio.gather(*(get() for _ in range(300)))
+            begun = time.monotonic()
+            await asyncio.gather(*(get("/worker") for _ in range(300)))
+            deadline = min(max(DEADLINE, 5 * (time.monotonic() - begun)), PACED / 2)
+            answers = await asyncio.gather(*(get(f"/events/{event_id}?deadline={deadline}") for _ in range(300)))
         seen = sandbox.report()["operations"][RETRIEVE]
-    assert answers.count(200) == 300
+    assert Counter(answers) == {"answered": 300}
     assert seen["throttled"] == 0

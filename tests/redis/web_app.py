@@ -12,8 +12,8 @@ from fastapi import FastAPI, HTTPException
 from recall_async import DeadlineExceededError, Quota, RecallSession
 from recall_async.limits.redis import RedisQuotaStore
 
-DEADLINE = float(os.environ["DEADLINE"]) if "DEADLINE" in os.environ else None
-"""Seconds for each request; with it, the quota is the API's."""
+SMALL_QUOTA = {"calendar_events.retrieve": Quota(20, 1.0, burst=20)} if "SMALL_QUOTA" in os.environ else None
+"""The session's quotas; by default the API's."""
 
 
 @asynccontextmanager
@@ -21,7 +21,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """One session for as long as the process serves."""
     async with RecallSession(
         workspace="production",
-        quotas=None if DEADLINE else {"calendar_events.retrieve": Quota(20, 1.0, burst=20)},
+        quotas=SMALL_QUOTA,
         quota_store=RedisQuotaStore.from_url(os.environ["REDIS_URL"]),
     ) as recall:
         app.state.recall = recall
@@ -32,10 +32,10 @@ app = FastAPI(lifespan=lifespan)
 
 
 @app.get("/events/{event_id}")
-async def event(event_id: UUID) -> dict[str, object]:
-    """The event, by whichever worker."""
+async def event(event_id: UUID, deadline: float | None = None) -> dict[str, object]:
+    """Return the event within `deadline` seconds, from any worker."""
     try:
-        found = await app.state.recall.calendar_events.retrieve(event_id, deadline=DEADLINE)
+        found = await app.state.recall.calendar_events.retrieve(event_id, deadline=deadline)
     except DeadlineExceededError as error:
         raise HTTPException(503, str(error)) from error
     return {"id": str(found.id), "worker": os.getpid()}
