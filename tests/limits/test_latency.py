@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from random import Random
 
 import pytest
 
 from recall_async.limits.local.lane import LocalLane
-from recall_async.limits.quota import Quota
-from tests.simulation import Saturation, Server, saturate
+from recall_async.limits.quota import Priority, Quota
+from tests.simulation import Saturation, Server, call, saturate
 from tests.virtual_time import run
 
 MINUTES = 15
@@ -43,3 +44,41 @@ def test_greedy_overruns_nothing_either(limit: int) -> None:
     result = simulated(Quota(limit, limit / 10, burst=limit), 0.5)
     assert result.rejected == 0
     assert result.used >= 0.91
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("burst", [None, 6])
+def test_most_of_a_small_quota_is_used_beside_people(seed: int, burst: int | None) -> None:
+    """Would keep more for people than they use. What test_processes.py expects of four processes, in one."""
+    taken, waits = list[int](), list[float]()
+
+    async def main() -> None:
+        random, per = Random(seed), 6.0
+        server = Server(60, per, random, slow=0.03)
+        lane = LocalLane("test", Quota(60, per, burst))
+
+        async def bulk_job() -> None:
+            while True:
+                await call(lane, server, Priority.BULK)
+
+        async def person() -> None:
+            waits.append(await call(lane, server))
+
+        async def people() -> None:
+            while True:
+                await asyncio.sleep(random.expovariate(2.5))
+                tasks.create_task(person())
+
+        async with asyncio.TaskGroup() as tasks:
+            endless = [tasks.create_task(bulk_job()) for _ in range(64)] + [tasks.create_task(people())]
+            await asyncio.sleep(per + 1)
+            for _ in range(round(3 * per / 0.05)):
+                taken.append(lane.statistics().taken)
+                await asyncio.sleep(0.05)
+            for task in endless:
+                task.cancel()
+        assert server.rejected == []
+
+    run(main())
+    assert sum(taken) / len(taken) >= (0.89 if burst is None else 0.87) * 60
+    assert sorted(waits)[int(len(waits) * 0.99)] <= 0.35

@@ -1,7 +1,7 @@
 """Processes on one quota against Django REST Framework's throttle, in real time: 4 of them with 16 tasks each, 60 requests
 in 6 s, delays of up to 0.2 s on either side, 3 % of the requests slower by a second.
 
-These take real time because the server's clock and Redis' are not ours to move. The scenarios run at the same time.
+These take real time because the server's clock and Redis' are not ours to move. Three scenarios run at the same time.
 """
 
 from __future__ import annotations
@@ -40,17 +40,32 @@ class Run(NamedTuple):
 Course = Callable[[RedisProcess, list[Worker], Watch, float], None]
 
 
-def scenario(seconds: float, course: Course, *options: str) -> Run:
+class Scenario(NamedTuple):
+    """What four processes do for so many seconds, and what happens to them."""
+
+    seconds: float
+    course: Course
+    bulk: bool = False
+    """Whether they make bulk calls, and a fifth process, with people, interactive ones."""
+    burst: int | None = None
+    """The quota's."""
+
+
+def play(scenario: Scenario) -> Run:
     redis = RedisProcess()
     redis.start()
     try:
         with referee(limit=LIMIT, per=PER, delay=0.2, slow=0.03) as server:
-            workers = [Worker(redis, server.url, "--seconds", str(seconds), *options) for _ in range(4)]
-            if options:
-                workers.append(Worker(redis, server.url, "--seconds", str(seconds), "--every", "0.4"))
+            options = ["--seconds", str(scenario.seconds)]
+            if scenario.burst is not None:
+                options += ["--burst", str(scenario.burst)]
+            workers = [Worker(redis, server.url, *options, *(["--bulk"] if scenario.bulk else [])) for _ in range(4)]
+            if scenario.bulk:
+                workers.append(Worker(redis, server.url, *options, "--every", "0.4"))
             watch = Watch(redis)
             begin = watch.started()
-            course(redis, workers, watch, begin)
+            scenario.course(redis, workers, watch, begin)
+            watch.until(begin + scenario.seconds - 1)
             lines = [worker.lines() for worker in workers]
             watch.close()
             return Run(server.report(), server.requests()["accepted"], lines, watch, begin)
@@ -58,8 +73,7 @@ def scenario(seconds: float, course: Course, *options: str) -> Run:
         redis.close()
 
 
-def nothing_happens(redis: RedisProcess, workers: list[Worker], watch: Watch, begin: float) -> None:
-    watch.until(begin + 14)
+def nothing_happens(redis: RedisProcess, workers: list[Worker], watch: Watch, begin: float) -> None: ...
 
 
 def everything_happens(redis: RedisProcess, workers: list[Worker], watch: Watch, begin: float) -> None:
@@ -74,18 +88,20 @@ def everything_happens(redis: RedisProcess, workers: list[Worker], watch: Watch,
     redis.start()
 
 
-SCENARIOS: dict[str, tuple[float, Course, tuple[str, ...]]] = {
-    "undisturbed": (15, nothing_happens, ()),
-    "a process is killed, Redis sleeps for 3 s, Redis comes back empty": (14, everything_happens, ()),
-    "bulk beside people": (15, nothing_happens, ("--bulk",)),
+SCENARIOS: dict[str, Scenario] = {
+    "undisturbed": Scenario(15, nothing_happens),
+    "a process is killed, Redis sleeps for 3 s, Redis comes back empty": Scenario(14, everything_happens),
+    "bulk beside people": Scenario(26, nothing_happens, bulk=True),
+    "bulk beside people, smooth": Scenario(15, nothing_happens, bulk=True, burst=LIMIT // 10),
+    "bulk beside people, greedy": Scenario(15, nothing_happens, bulk=True, burst=LIMIT),
 }
-UNDISTURBED, DISTURBED, BULK = SCENARIOS
+UNDISTURBED, DISTURBED, BULK, SMOOTH, GREEDY = SCENARIOS
 
 
 @pytest.fixture(scope="module")
 def runs() -> Iterator[dict[str, Future[Run]]]:
-    with ThreadPoolExecutor(len(SCENARIOS)) as threads:
-        yield {name: threads.submit(scenario, *told[:2], *told[2]) for name, told in SCENARIOS.items()}
+    with ThreadPoolExecutor(3) as threads:
+        yield {name: threads.submit(play, scenario) for name, scenario in SCENARIOS.items()}
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -124,9 +140,25 @@ def test_the_others_go_on(runs: dict[str, Future[Run]]) -> None:
 
 
 def test_people_hardly_wait_while_other_processes_saturate_the_quota(runs: dict[str, Future[Run]]) -> None:
-    """Would have an interactive call queue behind the bulk jobs of other processes."""
+    """Would have an interactive call queue behind the bulk jobs of other processes, or leave slots unused for its sake.
+
+    Of 60 slots two are reserved, and the promise to 2.5 interactive calls a second keeps one or two unused, so one process
+    has at least 89 % in use over three windows (test_latency.py). With Redis, a slot is unused until a process asks for it,
+    about 30 ms, which takes another percent.
+    """
     run = runs[BULK].result()
     waits = sorted(line["waited"] for line in run.lines[4] if "waited" in line)
-    assert len(waits) > 20
-    assert waits[int(len(waits) * 0.99)] <= 0.35, waits[-5:]
-    assert run.watch.mean(run.begin + PER + 1, run.begin + 2 * PER + 1) >= 0.85 * LIMIT
+    assert len(waits) > 30
+    # Of sixty calls, one or two may come while others have just used what was promised.
+    assert waits[int(len(waits) * 0.96)] <= 0.35, waits[-5:]
+    assert waits[-1] <= 1.0, waits[-5:]
+    assert run.watch.mean(run.begin + PER + 1, run.begin + 4 * PER + 1) >= 0.88 * LIMIT
+
+
+@pytest.mark.parametrize("name", [SMOOTH, GREEDY])
+def test_bulk_jobs_use_the_quota_however_they_are_paced(name: str, runs: dict[str, Future[Run]]) -> None:
+    """Would pass without a 429 because hardly anything was sent, or leave out the people beside the jobs."""
+    run = runs[name].result()
+    assert run.server["accepted"] > 1.5 * LIMIT
+    assert all("waited" in line or "throttled" in line for made in run.lines for line in made)
+    assert min(len(made) for made in run.lines) > 10
