@@ -79,6 +79,10 @@ OURS: dict[str, Callable[[int, float], Quota]] = {
     GREEDY: lambda limit, per: Quota(limit, per, burst=limit, reserve=0),
 }
 NAMES = (*OURS, *PEERS)
+BARE = "aiohttp, no limiter"
+
+
+async def _unlimited() -> None: ...
 
 
 async def _ours(url: str, quota: Quota, calls: int) -> int:
@@ -113,14 +117,14 @@ async def drive(url: str, name: str, calls: int, limit: int, per: float) -> tupl
     if name in OURS:
         rejected = await _ours(url, OURS[name](limit, per), calls)
     else:
-        rejected = await _theirs(url, PEERS[name](limit, per), calls)
+        rejected = await _theirs(url, _unlimited if name == BARE else PEERS[name](limit, per), calls)
     return time.perf_counter() - began, rejected
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
-    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("name", choices=(*NAMES, BARE))
     parser.add_argument("calls", type=int)
     parser.add_argument("limit", type=int)
     parser.add_argument("per", type=float)
