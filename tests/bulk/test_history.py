@@ -162,6 +162,10 @@ def test_a_key_that_was_retried_does_not_overwrite_what_came_after_it(tmp_path: 
     assert server.run([first, second], fails=frozenset({0})) == (2, 0)
     assert server.run([first, second]) == (2, 0)
     assert server.run([first, second]) == (0, 2)
+    assert server.run([first, first, second]) == (0, 3)
+    fresh = Rerun(tmp_path / "another journal")
+    assert fresh.run([first, second]) == (2, 0)
+    assert fresh.run([first, second]) == (0, 2)
 
 
 def test_memory(tmp_path: Path) -> None:
@@ -297,6 +301,8 @@ def test_the_journal_of_another_job_is_noticed(tmp_path: Path) -> None:
     assert history.known(action((0, ON))) is not None
     assert len(history) == 2
     assert history.known(action((1, OFF))) is None
+    assert len(history) == 1
+    assert history.known(action((0, OFF))) is None
     assert len(history) == 1
     history._file.close()
     history = loaded()

@@ -66,3 +66,14 @@ def test_workspace_that_comes_and_goes_has_one_place() -> None:
         records.pop(key)
         records.put(key, number + 1e6, float(number))
     assert len(records._operations["a"].order) == 500
+
+
+def test_records_that_are_taken_out_leave_nothing_behind() -> None:
+    """Would grow with the workspaces that come and go, or keep what is over though nothing is spare."""
+    records = ExpiringRecords[float](lambda until, now: until <= now)
+    for number in range(1000):
+        records.put((f"w{number}", "a"), 2000.0, float(number))
+        assert records.pop((f"w{number}", "a")) == 2000.0
+    assert sum(len(one.by_workspace) for one in records._operations.values()) <= CHECKED
+    records.put(("w", "a"), 1.0, 2.0)
+    assert len(records) == 0

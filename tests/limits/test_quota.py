@@ -39,6 +39,7 @@ def test_scaled_keeps_the_shape() -> None:
     assert Quota(600, 60.0).scaled(2) == Quota(1200, 60.0)
     assert Quota(600, 60.0, burst=100, reserve=6).scaled(0.5) == Quota(300, 60.0, burst=50, reserve=3)
     assert Quota(3, 1.0, burst=3, reserve=2).scaled(0.1) == Quota(1, 1.0, burst=1, reserve=0)
+    assert Quota(10, 1.0, reserve=9).scaled(0.19) == Quota(1, 1.0, reserve=0)
 
 
 @pytest.mark.parametrize("factor", [0, -1, math.inf, math.nan])

@@ -98,7 +98,7 @@ class Owner:
         left_alone = {decision.event_id for decision in plan.decisions if decision.reason == "flapping"}
         plan = await session.plan(policy=self._policy, calendars=[self.calendar])
         if len(plan):
-            self.complaints.append(f"a plan after a plan has something to do: {plan.changes}")
+            self.complaints.append(f"a plan after a plan has something to do: {list(plan)}")
         for target in self.events:
             event = self._office.server.events[target]
             wanted = event.wanted and not event.deleted
@@ -153,6 +153,6 @@ class SyncingOwner(Owner):
         await syncer.aclose(0.0)
         plan = await self._office.session().plan(policy=self._policy, calendars=[self.calendar])
         if len(plan):
-            self.complaints.append(f"a syncer left something to do: {plan.changes}")
+            self.complaints.append(f"a syncer left something to do: {list(plan)}")
         await super().finish()
         self.periods.append((begun, self._office.now()))
