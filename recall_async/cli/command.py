@@ -40,13 +40,13 @@ class Formatter(click.HelpFormatter):
 class Context(click.Context):
     """The context of all commands."""
 
-    formatter_class = Formatter
+    formatter_class: type[click.HelpFormatter] = Formatter
 
 
 class Command(click.Command):
     """A command with its connection options in a section of their own, whose errors name options."""
 
-    context_class = Context
+    context_class: type[click.Context] = Context
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         own: list[tuple[str, str]] = []
@@ -75,7 +75,7 @@ class Group(click.Group):
     """A group of such commands. It suggests names for a mistyped one."""
 
     command_class: type[click.Command] | None = Command
-    context_class = Context
+    context_class: type[click.Context] = Context
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

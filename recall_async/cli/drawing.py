@@ -123,7 +123,7 @@ def draw_failures(failures: Failures, *, err: bool) -> None:
     for cause in causes:
         example = f"{cause.event_id}\n{cause.example}\n{cause.advice}"
         table.add_row(str(cause.count), Text(cause.title), Text(example))
-    Console(stderr=err).print(table)
+    Console(stderr=err, width=columns(stream)).print(table)
 
 
 def _draws(stream: TextIO) -> bool:

@@ -160,6 +160,6 @@ def test_failures_fit_the_terminal(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     draw_failures(failures, err=False)
-    shown = capsys.readouterr().out.splitlines()
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
     assert max(map(len, shown)) <= columns
     assert any("2f3d2b1e-6c57-4bd5-a5d0-0c8f0f4e3a11" in row for row in shown)
