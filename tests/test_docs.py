@@ -121,6 +121,14 @@ def test_figures_of_the_readme_are_those_of_the_report() -> None:
     assert generate.figures() in (ROOT / "README.md").read_text()
 
 
+def test_the_map_of_the_source_names_files() -> None:
+    """A reader looks for a file that was renamed."""
+    page = (ROOT / "docs/how-it-works.md").read_text().partition("## The source")[2]
+    files = re.findall(r"`(?:recall_async/)?([\w/]+\.py)`", page)
+    assert len(files) > 10
+    assert [name for name in files if not (ROOT / "recall_async" / name).exists() and not (ROOT / name).exists()] == []
+
+
 def test_every_page_is_in_the_index() -> None:
     """A page that nobody can find, and for which the documentation is not built."""
     index = (ROOT / "docs/index.md").read_text()
