@@ -7,6 +7,7 @@ For spans of the requests themselves, use `opentelemetry-instrumentation-aiohttp
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from contextvars import Token
 from typing import Any
@@ -20,9 +21,12 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from .events import AttemptEnded, CallEnded, CallStarted, Event, Paused, RetryScheduled, SlotGranted
+from .operations import QUOTA_PERIOD
 from .version import VERSION
 
 NAME = "recall_async"
+WAITS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 300.0)
+"""Boundaries of the histogram of waits, in seconds: a wait for the quota takes up to two windows, a pause longer."""
 
 
 def instrument(
@@ -39,7 +43,8 @@ def instrument(
 
     - `recall.client.wait` (histogram, seconds): waits for a slot of the quota, by `recall.reason`
     - `recall.client.in_flight` (up-down counter): requests in flight
-    - `recall.client.quota.usage` (gauge, 0 to 1): the share of the quota's slots in use
+    - `recall.client.quota.usage` (gauge, 0 to 1): the share of the quota's slots in use when the last one was
+      taken, 0 once none was for a minute
     - `recall.client.rejections` (counter): responses 429
     - `recall.client.retries` (counter): retries, by `recall.reason`
     """
@@ -53,8 +58,11 @@ class _Instruments:
         self._tracer = trace.get_tracer(NAME, VERSION, tracer_provider)
         meter = metrics.get_meter(NAME, VERSION, meter_provider)
         self._calls: dict[int, tuple[trace.Span, Token[context.Context]]] = {}
-        self._usage: dict[tuple[str, str], float] = {}
-        self._wait = meter.create_histogram("recall.client.wait", "s", "Waits for a slot of the quota")
+        self._usage: dict[tuple[str, str], tuple[float, float]] = {}
+        """The share of the quota that was in use when a slot was last granted, and when that was."""
+        self._wait = meter.create_histogram(
+            "recall.client.wait", "s", "Waits for a slot of the quota", explicit_bucket_boundaries_advisory=WAITS
+        )
         self._in_flight = meter.create_up_down_counter("recall.client.in_flight", "{request}", "Requests in flight")
         self._rejections = meter.create_counter("recall.client.rejections", "{response}", "Responses 429")
         self._retries = meter.create_counter("recall.client.retries", "{request}", "Retries")
@@ -74,7 +82,7 @@ class _Instruments:
                 self._calls[event.call] = span, context.attach(trace.set_span_in_context(span))
             case SlotGranted():
                 told = _of(event.operation, event.workspace)
-                self._usage[event.operation, event.workspace] = event.taken / event.limit
+                self._usage[event.operation, event.workspace] = event.taken / event.limit, time.monotonic()
                 self._wait.record(event.wait, told | {"recall.reason": event.why})
                 self._in_flight.add(1, told)
                 if event.why != "nothing":
@@ -112,7 +120,11 @@ class _Instruments:
             self._calls[call][0].add_event(name, attributes)
 
     def _observe_usage(self, options: CallbackOptions) -> Iterable[Observation]:
-        return [Observation(share, _of(*key)) for key, share in self._usage.items()]
+        now, seen = time.monotonic(), dict(self._usage)
+        for key, (_, at) in seen.items():
+            if now - at > QUOTA_PERIOD:  # all slots are free again
+                self._usage.pop(key, None)
+        return [Observation(share if now - at <= QUOTA_PERIOD else 0.0, _of(*key)) for key, (share, at) in seen.items()]
 
 
 def _of(operation: str, workspace: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -145,3 +146,19 @@ async def test_with_the_instrumentation_of_aiohttp(
     assert [span.get("http.status_code", span.get("http.response.status_code")) for span in told] == [503, 200]
     assert {span.parent.span_id for span in requests if span.parent} == {call.get_span_context().span_id}
     assert "Token" not in str(told)
+
+
+async def test_usage_does_not_outlive_the_window(
+    server: ScriptedServer, recall: RecallSession, telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alert on a quota in use would stay on for as long as nobody sends anything, and idle workspaces in memory."""
+    await recall.calendar_events.retrieve(EVENT_ID)
+    (wait,) = telemetry.metrics()["recall.client.wait"]
+    assert wait.explicit_bounds == otel.WAITS
+    (usage,) = telemetry.metrics()["recall.client.quota.usage"]
+    assert usage.value > 0
+    later = time.monotonic() + 61
+    monkeypatch.setattr(otel.time, "monotonic", lambda: later)
+    (usage,) = telemetry.metrics()["recall.client.quota.usage"]
+    assert usage.value == 0
+    assert "recall.client.quota.usage" not in telemetry.metrics()

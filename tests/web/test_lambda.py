@@ -60,6 +60,9 @@ def test_others(handler: Any, delivery: bytes, recall_sandbox: RecallSandbox) ->
     forged = {"headers": sign(delivery, SECRET), "body": delivery.decode() + " "}
     assert handler(forged, Context())["statusCode"] == 400
     assert handler({"headers": sign(b"{}", SECRET), "body": "{}"}, Context()) == {"statusCode": 204}
+    for stray in ({}, {"headers": None, "body": None}, {"headers": {}, "body": "é", "isBase64Encoded": True}):
+        assert handler(stray, Context())["statusCode"] == 400
+    assert handler({**forged, "body": "x", "isBase64Encoded": True}, Context())["statusCode"] == 400
     recall_sandbox.fault("calendar_events.list", status=401)
     event = {"headers": sign(delivery, SECRET), "body": delivery.decode()}
     assert handler(event, Context()) == {"statusCode": 503, "body": "AuthenticationError"}
