@@ -16,7 +16,7 @@ from redis import Redis
 from recall_async import Quota
 from recall_async.limits.redis import RedisQuotaStore
 from recall_async.limits.redis.link import Link
-from recall_async.limits.redis.scripts import GRANT_MAX_AGE, Keys
+from recall_async.limits.redis.scripts import GRANT_MAX_AGE, Keys, decode_usage, usage
 from tests.redis.world import World
 from tests.whole.network import NetworkLoop
 
@@ -32,7 +32,6 @@ class SharedQuota:
         self._longest = timeout * random.choice((1, 3))
         self._hold_new = random.random() < 0.4
         self._fault = random.choice((0.0, 0.02, 0.2))
-        self._client = client
         self._world = World(client, random)
         self._world.loop = loop
         self._stores = [self._make(0), self._make(1)]
@@ -109,10 +108,8 @@ class SharedQuota:
             complaints.append("a quota gives no slots any more")
         await asyncio.sleep(self._per + 1)
         for name in self._quotas:
-            taken = self._client.zcount(
-                Keys("recall", self._workspace, name).slots, f"({self._world.now() * 1e6:.0f}", "+inf"
-            )
-            if taken:
+            (reply,) = self._world.execute([usage(Keys("recall", self._workspace, name))])
+            if taken := decode_usage(reply).taken:
                 complaints.append(f"{taken} slots of {name} are taken for ever")
         if self._world.wires:
             complaints.append(f"{len(self._world.wires)} connections to Redis are left")
