@@ -3,24 +3,16 @@
 local job, stream = KEYS[1], KEYS[2]
 local stem, token, first, count, actions, tokens, keep = unpack(ARGV)
 
-if redis.call('EXISTS', job) == 0 then
-  return redis.error_reply('RECALLGONE')
-end
-if redis.call('HGET', job, 'cancelled') then
-  return redis.error_reply('RECALLCANCELLED')
+local refused = refusal(job)
+if refused then
+  return refused
 end
 if redis.call('HGET', job, 'written') == first then
   local numbers = {}
   for number = first, first + count - 1 do
     numbers[#numbers + 1] = string.format('%d', number)
   end
-  add_chunk(stem, stream, {
-    job = token,
-    name = token .. '/' .. redis.call('HINCRBY', job, 'chunks', 1),
-    numbers = table.concat(numbers, ' '),
-    tokens = tokens,
-    actions = actions,
-  }, keep)
+  add_chunk(stem, stream, next_chunk(job, token, numbers, tokens, actions), keep)
   local written = redis.call('HINCRBY', job, 'written', count)
   if written == tonumber(redis.call('HGET', job, 'total')) then
     redis.call('HSET', job, 'submitted', 1)

@@ -5,11 +5,9 @@ local job, stream = KEYS[1], KEYS[2]
 local stem, token, numbers, tokens, keep = unpack(ARGV)
 local failed, outcomes = job .. ':failed', job .. ':outcomes'
 
-if redis.call('EXISTS', job) == 0 then
-  return redis.error_reply('RECALLGONE')
-end
-if redis.call('HGET', job, 'cancelled') then
-  return redis.error_reply('RECALLCANCELLED')
+local refused = refusal(job)
+if refused then
+  return refused
 end
 local taken, actions = {}, {}
 for number in string.gmatch(numbers, '%d+') do
@@ -23,13 +21,7 @@ for number in string.gmatch(numbers, '%d+') do
   end
 end
 if #taken > 0 then
-  add_chunk(stem, stream, {
-    job = token,
-    name = token .. '/' .. redis.call('HINCRBY', job, 'chunks', 1),
-    numbers = table.concat(taken, ' '),
-    tokens = tokens,
-    actions = table.concat(actions, '\n'),
-  }, keep)
+  add_chunk(stem, stream, next_chunk(job, token, taken, tokens, table.concat(actions, '\n')), keep)
   redis.call('DEL', job .. ':dead')
   redis.call('EXPIRE', job, keep)
 end

@@ -8,6 +8,22 @@
 --   behind: a set per chunk: the names of the chunks that wait for it
 -- A job's own `chunks` hash: name -> id in the stream; empty while the chunk is held.
 
+-- Return why a job gets no further chunk, as an error reply, or nil.
+local function refusal(job)
+  if redis.call('EXISTS', job) == 0 then
+    return redis.error_reply('RECALLGONE')
+  end
+  if redis.call('HGET', job, 'cancelled') then
+    return redis.error_reply('RECALLCANCELLED')
+  end
+end
+
+-- Make the next chunk of a job, from the numbers of its actions, their events and keys, and the actions.
+local function next_chunk(job, token, numbers, tokens, actions)
+  local name = token .. '/' .. redis.call('HINCRBY', job, 'chunks', 1)
+  return {job = token, name = name, numbers = table.concat(numbers, ' '), tokens = tokens, actions = actions}
+end
+
 local function put_into_stream(stem, stream, chunk, keep)
   local id = redis.call('XADD', stream, '*', 'job', chunk.job, 'name', chunk.name, 'numbers', chunk.numbers,
     'tokens', chunk.tokens, 'actions', chunk.actions)
