@@ -292,12 +292,12 @@ def test_the_journal_of_another_job_is_noticed(tmp_path: Path) -> None:
         return history
 
     history = loaded()
-    assert (history.strangers, len(history)) == (3, 3)
+    assert (history.foreign_events, len(history)) == (3, 3)
     history.look_for([action((7, ON))])
     assert history.known(action((7, ON))) is None
-    assert (history.strangers, len(history)) == (3, 3)
+    assert (history.foreign_events, len(history)) == (3, 3)
     history.look_for([action((7, ON)), action((1, OFF))])
-    assert history.strangers == 0
+    assert history.foreign_events == 0
     assert history.known(action((0, ON))) is not None
     assert len(history) == 2
     assert history.known(action((1, OFF))) is None
@@ -307,7 +307,7 @@ def test_the_journal_of_another_job_is_noticed(tmp_path: Path) -> None:
     history._file.close()
     history = loaded()
     assert history.known(action((0, ON))) is not None
-    assert history.strangers == 0
+    assert history.foreign_events == 0
     history._file.close()
 
 
