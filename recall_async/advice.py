@@ -133,7 +133,7 @@ def api_error(
         code = code if named else _secret(code)
     elif detail:
         said = f": {one_line(detail, 200).rstrip('. ')}"
-    message = f"{operation.name} was answered {response.status}"
+    message = f"{operation.name} failed with {response.status}"
     if code and named:
         message += f" ({one_line(code, 60)})"
     if attempts > 1:

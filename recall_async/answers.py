@@ -111,7 +111,9 @@ def keep_extra(answer: Any, response: Response) -> None:
 
 def _undecodable(operation: Operation[Any], response: Response, reason: str, masked: Callable[[str], str]) -> str:
     effect = "" if operation.method == "GET" else " The request has most likely taken effect."
-    said = f"{operation.name} was answered {response.status}, but not as the API documents: {one_line(reason, 150)}."
+    said = (
+        f"{operation.name} got a {response.status} that differs from the API's documentation: {one_line(reason, 150)}."
+    )
     if response.size == 0:
         return f"{said} The body has 0 bytes.{effect} Check whether base_url leads to the API, or to a proxy."
     body = f"The body has {response.size} bytes"

@@ -378,7 +378,7 @@ def _check_api_key(key: object) -> Secret:
             raise ConfigurationError("no API key: pass api_key, or set RECALL_API_KEY")
         key = Secret(os.environ["RECALL_API_KEY"])
     if not isinstance(key, Secret):
-        raise ConfigurationError(f"api_key must be a text, got {getattr(key, '__name__', key)}")
+        raise ConfigurationError(f"api_key must be a string, got {getattr(key, '__name__', key)}")
     if key[:6].lower() == "token ":  # the form in the header, whose scheme has no case
         key = Secret(key[6:].lstrip(" "))
     if not key.strip():

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum, auto
 
-from ..errors import APIError, InsufficientCreditError, NotFoundError, RecallError, RequestBlockedError
+from ..errors import (
+    APIError,
+    AttemptTimeoutError,
+    ConnectionFailedError,
+    InsufficientCreditError,
+    NotFoundError,
+    RecallError,
+    RequestBlockedError,
+)
 from .actions import Outcome
 
 MAX_REFUSALS = 5
@@ -15,6 +23,7 @@ MAX_TRIAL = 10
 TRIAL_FAILURES, TRIAL_SECONDS = 5, 10.0
 """Fewer failures in a row also end such a worker if they span this many seconds: in an outage there are few requests."""
 REFUSALS = (RequestBlockedError, InsufficientCreditError)
+UNANSWERED = (ConnectionFailedError, AttemptTimeoutError)
 
 
 class Weight(Enum):
@@ -70,6 +79,9 @@ class Doubts:
         self._refusals = 0
         if self.on_trial and isinstance(error, NotFoundError):
             self._failures += 1
+            self.last = error
+            return Weight.DOUBTFUL
+        if self.on_trial and isinstance(error, UNANSWERED):  # its attempts are counted by `unanswered`
             self.last = error
             return Weight.DOUBTFUL
         self._failures = 0

@@ -41,6 +41,8 @@ class Progress:
 
     outage: Outage | None = None
     """The outage whose end the job waits for; `None` while the server is available."""
+    store_silent: float = 0.0
+    """Seconds for which Redis, which has the quota, has not answered while actions wait for it; 0 while it answers."""
 
     @property
     def finished(self) -> int:
@@ -104,6 +106,7 @@ class Tally:
         most = max(lanes, key=lambda name: share[name])
         seconds = [self._seconds(now, name, lane, (to_send or 0) * share[name]) for name, lane in lanes.items()]
         paused = max(lane.paused for lane in lanes.values())
+        silent = max(lane.store_silent for lane in lanes.values())
         since = self._times[0] if self._times else now
         return Progress(
             **self._counts,
@@ -114,8 +117,9 @@ class Tally:
             limit=lanes[most].quota.limit,
             waited=self._waited,
             paused=paused,
-            eta=None if to_send is None or outage is not None else to_send and paused + max(seconds),
+            eta=None if to_send is None or outage is not None or silent else to_send and paused + max(seconds),
             outage=outage,
+            store_silent=silent,
         )
 
     def _seconds(self, now: float, operation: str, lane: LaneStatistics, requests: float) -> float:

@@ -82,6 +82,9 @@ def _figures(progress: Progress) -> str:
     if progress.outage is not None:
         return _outage(progress, progress.outage)
     parts = [str(progress.finished) if progress.total is None else f"{progress.finished}/{progress.total}"]
+    if progress.store_silent:
+        parts.append(f"waiting for Redis, silent for {duration(progress.store_silent)} (Ctrl-C ends the wait)")
+        return ", ".join(parts)
     if progress.failed:
         parts.append(f"{progress.failed} failed")
     if progress.skipped:

@@ -38,6 +38,8 @@ class LaneStatistics:
     """Seconds for which a 429 still pauses all requests."""
     pace: float | None = None
     """Requests per second while other clients' requests slow the lane down; otherwise `None`."""
+    store_silent: float = 0.0
+    """Seconds for which the store of the quota has not answered, while calls wait for it; 0 while it answers."""
 
     @property
     def waiting(self) -> dict[Priority, int]:

@@ -28,6 +28,8 @@ from itertools import islice
 from typing import NamedTuple
 
 CLOCK_TOLERANCE = 1000e-6
+MAX_OLDER = 4096
+"""The most earlier requests that are stored for a longer `per`."""
 
 
 class Record(NamedTuple):
@@ -51,20 +53,21 @@ class Record(NamedTuple):
 class Window:
     """The slots of one quota: how many are in use, and when they are freed. `per` is the server's window in seconds.
 
-    `per` may change. Requests are stored for the longest `per` so far, and count again when `per` increases.
+    `per` may change. Requests are stored for the longest `per` so far, and at least for `remember` seconds. They count
+    again when `per` increases.
     """
 
     __slots__ = ("_answered", "_longest", "_lost", "_older", "in_flight", "per")
 
-    def __init__(self, per: float) -> None:
+    def __init__(self, per: float, remember: float = 0.0) -> None:
         self.in_flight: int = 0
         # The times of the responses, and the times until which lost requests may be counted: both ascending.
         self._answered: deque[float] = deque()
         self._lost: list[float] = []
         # Times from both whose slots are freed, but would not be with a longer `per`, in the order of their release.
-        self._older: deque[float] = deque()
+        self._older: deque[float] = deque(maxlen=MAX_OLDER)
         self.per: float = per * (1 + CLOCK_TOLERANCE)
-        self._longest = self.per
+        self._longest = max(per, remember) * (1 + CLOCK_TOLERANCE)
 
     def configure(self, per: float) -> None:
         """Use another window from now on."""

@@ -131,6 +131,14 @@ def test_eta_of_a_lane_that_is_held_back() -> None:
     assert (progress.paused, progress.eta) == (7.0, 7.0 + 3.0)
 
 
+def test_a_store_that_does_not_answer_is_seen() -> None:
+    """Would promise an end, and show an idle quota, while a job waits for Redis."""
+    tally = Tally(10)
+    silent = LaneStatistics(Quota(600, 60), free=600, store_silent=7.0)
+    progress = tally.progress(5.0, lambda operation: silent)
+    assert (progress.store_silent, progress.eta) == (7.0, None)
+
+
 @pytest.mark.parametrize("silence", [10.0, 1000.0])
 def test_rate_falls_while_nothing_happens(silence: float) -> None:
     """Would show the pace of before a pause for as long as it lasts."""

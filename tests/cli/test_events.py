@@ -100,7 +100,7 @@ def test_failure_is_one_message(run) -> None:
     result = run("event", "2f3d2b1e-6c57-4bd5-a5d0-0c8f0f4e3a11", "--json")
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert result.stderr.startswith("Error: calendar_events.retrieve was answered 404")
+    assert result.stderr.startswith("Error: calendar_events.retrieve failed with 404")
     assert result.stderr.count("\n") == 1
 
 

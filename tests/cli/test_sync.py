@@ -204,7 +204,7 @@ def test_watching(start, wait_until, policy: str, recall_sandbox: RecallSandbox)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 0
-    assert "calendar_events.list was answered 500" in errors
+    assert "calendar_events.list failed with 500" in errors
 
 
 def test_watching_a_calendar_that_is_connected_again(

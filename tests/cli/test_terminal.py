@@ -141,10 +141,12 @@ def test_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
         assert 1 <= shown.interval <= 10
         shown.update(progress())
         shown.update(progress(failed=2, skipped=1, paused=12.0, total=None, eta=None, rate=0.0))
+        shown.update(progress(store_silent=7.0, eta=None))
         shown.say("a remark")
     assert capsys.readouterr().err.splitlines() == [
         "bulk: 10/400, 10.0/s, quota 70/600, 39 s left",
         "bulk: 13, 2 failed, 1 skipped, quota 70/600, paused 12 s",
+        "bulk: 10/400, waiting for Redis, silent for 7.0 s (Ctrl-C ends the wait)",
         "a remark",
     ]
 

@@ -12,7 +12,7 @@ from recall_async import RecallSession, ScheduleBot
 from recall_async.jobs import JobQueue
 from recall_async.limits.redis import RedisQuotaStore
 from recall_async.sandbox import RecallSandbox
-from tests.redis.cluster import ClusterProcess, ask, until
+from tests.redis.cluster import ClusterProcess, ask, begin_move, move_keys, until
 
 pytestmark = pytest.mark.xdist_group("redis cluster")
 
@@ -68,4 +68,32 @@ async def test_jobs_go_on_at_the_replica(
         status = await jobs.status("tonight")
         assert status.finished
         assert status.done == 30
+    await asyncio.to_thread(shared_cluster.settled)
+
+
+@pytest.mark.slow
+async def test_jobs_go_on_while_their_keys_are_moved_to_another_node(
+    shared_cluster: ClusterProcess,
+    session: OpenSession,
+    sandbox: RecallSandbox,
+    prefix: str,
+    actions: list[ScheduleBot],
+) -> None:
+    """Would lose a chunk, do an action twice, or end the worker, while only some keys of the jobs have moved."""
+    async with JobQueue.from_url(shared_cluster.url, prefix=prefix, patience=30.0) as jobs, session() as recall:
+        await jobs.submit("tonight", actions[:60], chunk_size=2)
+        source, slot = shared_cluster.owner(key_of(prefix)), shared_cluster.slot_of(key_of(prefix))
+        target = next(node for node in shared_cluster.masters() if node is not source)
+        working = asyncio.create_task(jobs.work(recall, concurrency=2))
+        await asyncio.to_thread(until, lambda: ask(source, "HGET", key_of(prefix, "job:tonight"), "done") is not None)
+        begin_move(slot, source, target)
+        while await asyncio.to_thread(move_keys, slot, source, target, 1):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        await asyncio.to_thread(shared_cluster.end_move, slot, target)
+        summary = await asyncio.wait_for(working, 90)
+        status = await jobs.status("tonight")
+        assert (status.finished, status.done, status.failed) == (True, 60, 0)
+        assert summary.done == 60
+        assert len([outcome async for outcome in jobs.results("tonight")]) == 60
+    assert sandbox.report()["operations"]["calendar_events.schedule_bot"]["accepted"] == 60
     await asyncio.to_thread(shared_cluster.settled)

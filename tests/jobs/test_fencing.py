@@ -11,9 +11,11 @@ import pytest
 from redis.asyncio import Redis
 
 from recall_async import (
+    AttemptTimeoutError,
     AuthenticationError,
     ConnectionFailedError,
     Quota,
+    RecallError,
     RecallSession,
     RemoveBot,
     RequestBlockedError,
@@ -22,8 +24,8 @@ from recall_async import (
     stopping,
 )
 from recall_async import outage as outages
-from recall_async.bulk.actions import Action
-from recall_async.bulk.doubts import Doubts
+from recall_async.bulk.actions import Action, Outcome
+from recall_async.bulk.doubts import Doubts, Weight
 from recall_async.checks import Backoff
 from recall_async.jobs import JobError, JobQueue
 from recall_async.jobs import lease as leases
@@ -254,7 +256,7 @@ async def test_swallowed_cancellations(jobs: JobQueue, world: World, monkeypatch
     await jobs.submit("n", on(40))
     world.statuses = lambda asked: 401 if asked.event > 10 else 200
     async with sessions(world) as recall:
-        with pytest.raises(Exception, match="answered 401"):
+        with pytest.raises(Exception, match="failed with 401"):
             await asyncio.wait_for(jobs.work(recall), 5)
 
 
@@ -360,6 +362,17 @@ def test_no_answer_for_long_ends_a_worker() -> None:
     gone = ConnectionFailedError("refused")
     assert [doubts.unanswered(gone, now) for now in (0.0, 1.0, 3.0, 7.0)] == [None] * 4
     assert doubts.unanswered(gone, 15.0) is not None
+
+
+@pytest.mark.parametrize("error", [ConnectionFailedError("refused"), AttemptTimeoutError("no response")])
+def test_no_answer_is_not_the_action_s_fault_until_one_succeeds(error: RecallError) -> None:
+    """Would record actions as failed because this worker's network is broken."""
+    doubts = Doubts(lambda error: JobError("hopeless"))
+    action = on(1)[0]
+    failed, done = Outcome(action, None, error, 3, 0.0), Outcome(action, None, None, 1, 0.0)
+    assert [doubts.weigh(each) for each in (failed, failed)] == [Weight.DOUBTFUL] * 2
+    assert (doubts.last, doubts.withholds) == (error, True)
+    assert [doubts.weigh(each) for each in (done, failed)] == [Weight.SETTLING] * 2
 
 
 async def test_only_sick_workers(jobs: JobQueue, world: World, monkeypatch: pytest.MonkeyPatch) -> None:

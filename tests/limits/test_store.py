@@ -229,6 +229,23 @@ def test_shorter_quota_in_between_forgets_nothing(workspace: str) -> None:
     run(main())
 
 
+def test_what_was_sent_in_small_windows_counts_in_the_one_of_the_api(workspace: str) -> None:
+    """Would send a minute's worth at once after a minute of as many requests under a quota with a short window."""
+
+    async def main() -> None:
+        loop, small, sent = asyncio.get_running_loop(), Quota(10, 1.0, burst=10), list[float]()
+        for quota, requests in ((small, 600), (None, 600)):
+            lane = opened(workspace, quota)
+            for _ in range(requests):
+                slot = await lane.admit()
+                sent.append(loop.time())
+                slot.answered()
+            lane.leave(quota)
+        assert all(later - earlier >= 60.0 for earlier, later in zip(sent, sent[600:], strict=False))
+
+    run(main())
+
+
 def test_requests_in_flight_of_a_loop_that_was_closed_have_a_grace(workspace: str) -> None:
     """Would take requests for counted that are still on their way when their loop is closed, without being cancelled."""
 

@@ -13,12 +13,13 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 
+from recall_async.limits.redis.scripts import Keys, decode_usage, usage
 from tests.redis.cluster import ClusterProcess
 from tests.redis.sentinels import Watched
 from tests.redis.server import RedisProcess
 
 ROOT = Path(__file__).parents[2]
-SLOTS = "recall:{w/calendar_events.schedule_bot}:slots"
+LOOK = usage(Keys("recall", "w", "calendar_events.schedule_bot"))
 
 
 class Worker:
@@ -56,9 +57,9 @@ class Watch:
         """Sample until a moment of that clock."""
         while time.monotonic() < end:
             with contextlib.suppress(RedisError):
-                seconds, microseconds = self._client.time()
-                taken = self._client.zcount(SLOTS, seconds * 10**6 + microseconds, "+inf")
-                self.samples.append((time.monotonic(), taken))
+                script, keys, _ = LOOK
+                seen = decode_usage(self._client.eval(script.text, len(keys), *keys))
+                self.samples.append((time.monotonic(), seen.taken))
             time.sleep(0.05)
 
     def mean(self, begin: float, end: float) -> float:

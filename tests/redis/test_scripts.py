@@ -108,6 +108,26 @@ def test_what_was_sent_under_another_quota_is_remembered(clock: Clock, process: 
     assert went
 
 
+def test_what_was_sent_under_a_shorter_window_is_remembered_for_the_one_of_the_api(
+    clock: Clock, process: MakeProcess
+) -> None:
+    """Would send a minute's worth at once after a minute of as many requests in small windows."""
+    one, other = process(Quota(5, 1.0, burst=5)), process(Quota(50, 10.0, burst=50))
+    sent: list[float] = []
+    while len(sent) < 50:
+        numbers = one.ask(5)
+        sent.extend([clock.now] * len(numbers))
+        one.answered(*numbers)
+        clock.advance(0.5)
+    for _ in range(60):
+        numbers = other.ask(50)
+        sent.extend([clock.now] * len(numbers))
+        other.answered(*numbers)
+        assert sum(clock.now - 10.0 < at <= clock.now for at in sent) <= 50
+        clock.advance(0.5)
+    assert len(sent) > 100
+
+
 def test_shorter_window_counts_what_is_younger(clock: Clock, process: MakeProcess) -> None:
     """Would keep a quota with a short window from going for a whole long one."""
     one = process(Quota(5, 60.0, burst=5))
@@ -120,14 +140,14 @@ def test_shorter_window_counts_what_is_younger(clock: Clock, process: MakeProces
 
 def test_window_that_nobody_names_is_forgotten(clock: Clock, process: MakeProcess, shared_redis: RedisProcess) -> None:
     """Would keep the slots of a quota of an hour for ever because it was used once."""
-    one = process(Quota(5, 60.0, burst=5))
+    one = process(Quota(5, 3600.0, burst=5))
     one.answered(*one.ask(5))
     one.use(Quota(100, 1.0, burst=100))
-    for _ in range(100):
-        clock.advance(1.1)
-        one.answered(*one.ask(10))
+    for _ in range(400):
+        clock.advance(11.0)
+        one.answered(*one.ask(1))
     with Redis(port=shared_redis.port) as client:
-        assert client.zcard(one.keys.slots) <= 20
+        assert client.zcard(one.keys.slots) <= 10
 
 
 def test_clock_set_back_in_a_hold_holds_for_one_lease(clock: Clock, process: MakeProcess) -> None:

@@ -11,12 +11,13 @@ from redis.asyncio import Redis
 from redis.asyncio.sentinel import Sentinel
 
 from recall_async import ConfigurationError, Quota, QuotaStoreUnavailableError
+from recall_async.jobs import JobQueue
 from recall_async.limits.redis import RedisQuotaStore
 from recall_async.limits.redis.scripts import Keys
 from tests.redis.cluster import ask, until
 from tests.redis.opened import OPERATION, answered, impatient, opened
 from tests.redis.processes import Worker
-from tests.redis.sentinels import SERVICE, Watched, clients, closed, watched
+from tests.redis.sentinels import SERVICE, Watched, clients, closed, tls_executable, watched
 from tests.referee.drf_server import referee
 
 pytestmark = pytest.mark.xdist_group("redis sentinel")
@@ -136,3 +137,21 @@ def test_nobody_is_rejected_when_the_master_dies() -> None:
     assert [line for line in lines if "error" in line or line.get("throttled")] == []
     assert report["accepted"] > limit
     assert max(line["waited"] for line in lines if "waited" in line) <= lease + per + 8.0
+
+
+@pytest.mark.slow
+async def test_sentinels_and_their_master_are_reached_over_tls(prefix: str) -> None:
+    """Would ask the Sentinels, or the master that they name, in plain text, or lose them when another takes over."""
+    if tls_executable() is None:
+        pytest.skip("no redis-server of the PATH is built with TLS")
+    with watched(tls=True) as service, impatient(grant_max_age=0.2, outage_timeout=3.0):
+        async with opened(service.url, prefix=prefix, longest_request=0.3) as start:
+            lane = start(QUOTA)
+            await answered(lane)
+            before = service.master()
+            await asyncio.to_thread(service.fail_over)
+            await asyncio.to_thread(service.promoted, before)
+            await asyncio.to_thread(before.kill)
+            await asyncio.wait_for(answered(lane), 60)
+        async with JobQueue.from_url(service.url, prefix=prefix) as jobs:
+            assert await jobs.list() == []

@@ -76,7 +76,7 @@ async def test_nothing_is_left_open(
                     await asyncio.sleep(0.01)
         now, _ = await client.time()
         slots = await client.zrange(f"{prefix}:{{w/{RETRIEVE}}}:slots", 0, -1, withscores=True)
-        assert all(back < (now + 2) * 1e6 for _, back in slots)  # they were reported, and not left to their leases
+        assert all(back < (now + 62) * 1e6 for _, back in slots)  # they were reported, and not left to their leases
 
 
 async def test_every_lane_is_flushed(
@@ -92,7 +92,7 @@ async def test_every_lane_is_flushed(
         now, _ = await client.time()
         slots = await client.zrange(f"{prefix}:{{w/{RETRIEVE}}}:slots", 0, -1, withscores=True)
         assert slots != []
-        assert all(back < (now + 2) * 1e6 for _, back in slots)
+        assert all(back < (now + 62) * 1e6 for _, back in slots)
 
 
 async def test_sessions_come_and_go(shared_redis: RedisProcess, prefix: str) -> None:
@@ -161,7 +161,7 @@ async def test_cancelled_calls_leave_no_slot_but_those_that_were_sent(shared_red
 
             async def leased() -> int:
                 now, _ = await client.time()
-                return int(await client.zcount(f"{prefix}:{{w/{RETRIEVE}}}:slots", (now + 2) * 1e6, "+inf"))
+                return int(await client.zcount(f"{prefix}:{{w/{RETRIEVE}}}:slots", (now + 62) * 1e6, "+inf"))
 
             await until(lambda: sandbox.report()["operations"][RETRIEVE]["peak"] == 20)
             for call in calls:

@@ -264,7 +264,9 @@ async def test_repeated_settle_changes_nothing(messages: Messages) -> None:
     assert set(slots) == {"me:0", "!me:2"}
     await asyncio.sleep(0.05)
     await messages.settle(*ended)
-    assert await messages.slots() == slots
+    again = await messages.slots()
+    assert set(again) == set(slots)
+    assert all(again[name] <= back for name, back in slots.items())
 
 
 async def test_settle_counts_from_the_answer_and_not_from_its_arrival(messages: Messages, client: Redis) -> None:
@@ -273,7 +275,7 @@ async def test_settle_counts_from_the_answer_and_not_from_its_arrival(messages: 
     await messages.settle((0, Ending.ANSWERED, time.monotonic() - 2.0))
     seconds, microseconds = await client.time()
     left = (await messages.slots())["me:0"] / 1e6 - seconds - microseconds / 1e6
-    assert 27.5 < left <= 28.2
+    assert 57.5 < left <= 58.2  # a response is remembered for the API's own window at least
 
 
 async def test_keys_of_a_quota_are_on_one_node() -> None:
@@ -288,7 +290,7 @@ async def test_state_of_an_unused_quota_goes_away(messages: Messages, client: Re
     await messages.acquire(1, 0, 1, again=True)
     keys = messages.keys
     lives = [await client.pttl(key) / 1000 for key in (keys.slots, keys.fences, keys.state)]
-    assert lives == [pytest.approx(127, abs=1), pytest.approx(155, abs=1), pytest.approx(86400, abs=10)]
+    assert lives == [pytest.approx(157, abs=1), pytest.approx(155, abs=1), pytest.approx(86400, abs=10)]
 
 
 def test_scripts_know_the_same_pace() -> None:

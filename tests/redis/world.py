@@ -28,11 +28,11 @@ from recall_async import Priority, Quota, RecallError
 from recall_async.limits.redis import RedisQuotaStore
 from recall_async.limits.redis.lane import RedisLane
 from recall_async.limits.redis.link import Link
-from recall_async.limits.redis.scripts import ACQUIRE, GRANT_MAX_AGE, MARK, Command
+from recall_async.limits.redis.scripts import ACQUIRE, GRANT_MAX_AGE, MARK, Command, Keys, decode_usage, usage
 from tests.virtual_time import VirtualTimeLoop
 
 OPERATION = "calendar_events.schedule_bot"
-STEM = f"recall:{{w/{OPERATION}}}"
+KEYS = Keys("recall", "w", OPERATION)
 
 _PRELUDE = """
 local us_now, s_now = table.remove(ARGV), table.remove(ARGV)
@@ -140,7 +140,8 @@ class World:
 
     def taken(self) -> int:
         """Slots that somebody holds at this moment."""
-        return int(self._client.zcount(f"{STEM}:slots", f"({self.now() * 1e6:.0f}", "+inf"))
+        (reply,) = self.execute([usage(KEYS)])
+        return decode_usage(reply).taken
 
     def flush(self) -> None:
         """All data are gone, and nobody's connection."""

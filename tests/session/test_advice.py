@@ -83,7 +83,7 @@ async def test_advice_fits_the_operation(
     assert isinstance(error, APIError)
     assert error.status == status
     assert speaks_of.lower() in str(error).lower()
-    advice = str(error).removeprefix(f"{error.operation} was answered")
+    advice = str(error).removeprefix(f"{error.operation} failed with")
     assert not_of.lower() not in advice.lower()
 
 

@@ -68,7 +68,7 @@ async def test_answers_that_are_not_as_documented(
     server.script(reply(200, body=body))
     with pytest.raises(ResponseDecodeError, match=told) as caught:
         await recall.calendar_events.retrieve(EVENT_ID)
-    assert "calendar_events.retrieve was answered 200" in str(caught.value)
+    assert "calendar_events.retrieve got a 200" in str(caught.value)
     assert (caught.value.operation, caught.value.attempts) == (RETRIEVE, 1)
     assert len(server.requests) == 1
     assert len(str(caught.value)) < 600

@@ -97,7 +97,7 @@ def test_blocked_as_json() -> None:
 def test_body_that_says_nothing(body: bytes) -> None:
     """Would end a message in a colon, or in quotes around nothing."""
     text = str(error(body, 418))
-    assert text.startswith(f"{OPERATION} was answered 418")
+    assert text.startswith(f"{OPERATION} failed with 418")
     assert not text.endswith((":", ": ."))
 
 

@@ -169,7 +169,7 @@ async def test_every_fault_on_every_operation(fault: str, call: str) -> None:
     assert cell.sent <= cell.slots
     if error is not None:
         assert (error.operation, error.attempts) == (CALLS[call][0], max(cell.sent, error.attempts))
-        assert len(str(error)) > len(CALLS[call][0]) + len(" was answered 400")
+        assert len(str(error)) > len(CALLS[call][0]) + len(" failed with 400")
     if fault == "503, then 409":
         assert cell.keys <= 1
     if re.match("reset|closed|no response|the body|50[234]|503, then", fault) and call == "create":

@@ -163,7 +163,7 @@ async def test_messages_are_one_short_line(status: int, server: ScriptedServer, 
         said = str(caught.value)
         assert len(said) <= MAX_MESSAGE
         assert not {category(char) for char in said} & {"Cc", "Cf", "Zl", "Zp"}
-        assert said.startswith("calendar_events.schedule_bot was answered")
+        assert said.startswith("calendar_events.schedule_bot failed with")
 
 
 @given(st.text(), st.integers(10, 100))

@@ -54,7 +54,7 @@ async def test_any_path_of_the_api(server: ScriptedServer, connect: Any) -> None
     assert json.loads(server.last.body) == {"c": None}
     assert len({request.key for request in server.requests[1:3]} - {None}) == 1
     assert await recall.request("DELETE", "/api/v1/x/", retry=RetryPolicy(attempts=1)) is None
-    with pytest.raises(NotFoundError, match="request was answered 404: No") as caught:
+    with pytest.raises(NotFoundError, match="request failed with 404: No") as caught:
         await recall.request("GET", "/api/v1/y/")
     assert caught.value.operation == "request"
     assert recall.statistics()["bots.retrieve"].taken == 2

@@ -261,38 +261,28 @@ def test_retries_by_itself_with_growing_pauses(caplog: pytest.LogCaptureFixture)
     assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 3
 
 
-def test_the_pause_does_not_forget_earlier_changes():
-    """What comes while a calendar waits for its next try takes the place of what it waits for."""
-    recall = FakeRecall(latency=0.0)
+@pytest.mark.parametrize(
+    ("latency", "first", "meanwhile", "second", "listings"),
+    [(0.0, 10, 1.0, 70, [10, 10]), (1.0, 50, 0.5, 10, [50, 10])],
+    ids=["in the pause after a failure", "during the sync that fails"],
+)
+def test_a_failure_forgets_no_delivery(
+    latency: float, first: int, meanwhile: float, second: int, listings: list[int]
+) -> None:
+    """Would lose the earlier changes of a failed sync, or a delivery that names an earlier time while the sync fails."""
+    recall = FakeRecall(latency=latency)
 
     async def main() -> None:
         async with CalendarSyncer(recall, policy, backoff=10) as syncer:
             await begin(syncer, recall, 100)
             recall.errors = [ConnectionFailedError("refused")]
-            await syncer.handle(sync_events(seconds=10))
-            await asyncio.sleep(1)
-            await syncer.handle(sync_events(seconds=70))
+            await syncer.handle(sync_events(seconds=first))
+            await asyncio.sleep(meanwhile)
+            await syncer.handle(sync_events(seconds=second))
             await syncer.drain()
 
     run(main())
-    assert recall.listings() == [10, 10]
-
-
-def test_a_failure_does_not_forget_what_came_meanwhile():
-    """A delivery that comes while a sync fails, and names an earlier time, is lost."""
-    recall = FakeRecall(latency=1)
-
-    async def main() -> None:
-        async with CalendarSyncer(recall, policy, backoff=10) as syncer:
-            await begin(syncer, recall, 100)
-            recall.errors = [ConnectionFailedError("refused")]
-            await syncer.handle(sync_events(seconds=50))
-            await asyncio.sleep(0.5)
-            await syncer.handle(sync_events(seconds=10))
-            await syncer.drain()
-
-    run(main())
-    assert recall.listings() == [50, 10]
+    assert recall.listings() == listings
 
 
 @pytest.mark.parametrize("error", [NotFoundError("no calendar"), SessionClosedError("closed")])

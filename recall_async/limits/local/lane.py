@@ -17,6 +17,7 @@ import random
 from collections.abc import Callable
 
 from ...errors import DeadlineExceededError
+from ...operations import QUOTA_PERIOD
 from ..agreement import Agreement
 from ..contract import Ending, LaneStatistics, Slot
 from ..loops import Turns, clock_of
@@ -58,7 +59,8 @@ class LocalLane:
         self._now = clock_of(self._loop)
         self._agreement = Agreement(operation, quota, weakly(self._configure))
         self._calls = WaitingCalls(weakly(self._deadline_error))
-        self._window = Window(quota.per)
+        # A quota with a shorter window than the API's own may be followed by the API's own.
+        self._window = Window(quota.per, remember=QUOTA_PERIOD)
         self._pace = Pace(quota.limit, quota.per)
         self._promise = Promise(self._window, quota)
         self._tokens: dict[Priority, Tokens] = {}

@@ -86,4 +86,6 @@ def advice(error: Exception) -> str:
         )
     if "cluster support disabled" in str(error):
         return f"{error}: this server is not a node of a Redis Cluster. Use a redis:// URL"
+    if isinstance(error, NoPermissionError) or "can't run this command" in str(error):
+        return f"{str(error).rstrip('. ')}. docs/redis.md lists the permissions that the user of Redis needs"
     return str(error) or type(error).__name__

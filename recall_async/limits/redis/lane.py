@@ -1,8 +1,8 @@
 """A lane whose quota is stored in Redis, for one event loop.
 
 The lane has the queue: when a slot arrives, it selects the next call by (priority, start, arrival). Redis decides how
-many slots there are. The lane asks for as many slots as calls wait. If it gets fewer, it asks again when the next
-slot can be free, at a random time: processes that ask in step would always be served in the same order.
+many slots there are. The lane asks for as many slots as calls wait (outbox.py). If it gets fewer, it asks again when the
+next slot can be free (asking.py). While Redis is away, it may serve a few calls from a local reserve (lending.py).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import logging
 import math
 import random
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from ...errors import DeadlineExceededError, QuotaStoreUnavailableError, RecallError
@@ -25,20 +24,18 @@ from ..sockets import MAX_BULK_IN_FLIGHT, MAX_IN_FLIGHT
 from ..waiting import WaitingCalls
 from ..weakly import weakly
 from ..window import Window
+from .asking import ASK_EVERY, AskTimes
 from .failures import advice
-from .link import LaneLink
+from .lending import Lender
 from .outbox import Outbox
 from .reserve import LocalReserve
 from .scripts import GRANT_MAX_AGE, Ask, Command, Grant, Keys, Pause, Terms
+from .speaker import LaneLink
 
 logger: logging.Logger = logging.getLogger("recall_async")
 
-ASK_EVERY = 0.05
-"""The least average seconds between two asks of a lane that got fewer slots than it asked for."""
-ASK_AT_MOST = 1.0
-"""The most seconds between two asks: a slot may be freed early."""
 LOOK_EVERY = 5.0
-"""The same during a pause, which another process may end (`RedisQuotaStore.resume`)."""
+"""The most seconds between two asks during a pause, which another process may end (`RedisQuotaStore.resume`)."""
 GATHER = 0.2
 """The most seconds for which free slots gather until waiting bulk calls ask for them, in one script instead of several."""
 BATCH_DELAY = 0.25
@@ -64,7 +61,6 @@ class RedisLane:
         patience: float = math.inf,
     ) -> None:
         self._name = name
-        self._stem = keys.stem
         self._link = link
         self._outbox = outbox
         self._terms_of = terms
@@ -72,16 +68,16 @@ class RedisLane:
         self._now = clock_of(self._loop)
         self._calls = WaitingCalls(weakly(self._late), quota.per)
         self._window = Window(quota.per)  # this process's slots of the shared window
-        self._reserve = reserve
+        self._lender = Lender(reserve, keys.stem, self._window, self._now)
         self._patience = patience
-        self._lent = 0  # slots of the reserve in flight
-        self._told: Grant | None = None
-        self._told_at = -math.inf
-        self._others = 0  # slots that other processes held then
+        self._asks = AskTimes()
+        self._last_grant: Grant | None = None
+        self._last_reply_at = -math.inf
+        self._taken_by_others = 0  # slots that other processes held then
         self._paused_until = self._held_until = -math.inf
-        self._settle_by = math.inf  # when to report the ends of slots
+        self._report_by = math.inf  # when to report the ends of slots
         self._timer: asyncio.TimerHandle | None = None
-        self._settling: asyncio.TimerHandle | None = None
+        self._report_timer: asyncio.TimerHandle | None = None
         self._flushed: asyncio.Future[None] | None = None
         self._admitted = self._throttled = self._retries = 0
         self._warned = False
@@ -124,9 +120,7 @@ class RedisLane:
         self._gather = min(GATHER, quota.per / 300, (self._terms.burst_bulk - 1) / quota.rate / 2)
         self._calls.patience = quota.per
         self._window.per = max(self._window.per, Window(quota.per).per)
-        self._not_before = dict.fromkeys(Priority, -math.inf)  # before this time Redis admits no call of the priority
-        self._next_free = dict.fromkeys(Priority, -math.inf)  # when it probably admits one
-        self._ask_at = dict.fromkeys(Priority, -math.inf)
+        self._asks = AskTimes()
         self._arrange()
 
     async def admit(
@@ -166,23 +160,29 @@ class RedisLane:
     def _earliest(self, priority: Priority) -> float:
         """Return a time before which no call of this priority can be admitted."""
         # Another process may have ended the pause since the last reply of Redis.
-        closed = self._closed_until if self._now() - self._told_at < LOOK_EVERY or self._outbox.paused else -math.inf
-        return closed if self._lends else max(self._not_before[priority], closed)
+        closed = (
+            self._closed_until if self._now() - self._last_reply_at < LOOK_EVERY or self._outbox.paused else -math.inf
+        )
+        return closed if self._lends else max(self._asks.not_before[priority], closed)
 
     @property
     def _lends(self) -> bool:
         """True if calls are served from the local reserve."""
-        return self._reserve.size > 0 and bool(self._link.trouble)
+        return self._lender.has_slots and bool(self._link.trouble)
+
+    @property
+    def _redis_away(self) -> bool:
+        """True if calls wait for Redis, not for the quota."""
+        return bool(self._link.trouble) or self._link.silence() > SILENCE
 
     def _late(self, priority: Priority, wait: float = 0.0) -> RecallError:
-        silence = self._link.silence()
-        if silence > SILENCE or self._link.trouble:
+        if self._redis_away:
             return QuotaStoreUnavailableError(
-                f"the quota of {self._name} is kept in Redis, which has not answered for {silence:.1f} s "
+                f"the quota of {self._name} is kept in Redis, which has not answered for {self._link.silence():.1f} s "
                 f"({self._link.trouble or 'it is connected'}), and the call's deadline came first. Nothing was sent."
             )
         now = self._now()
-        wait = max(wait, self._earliest(priority) - now, self._next_free[priority] - now, ASK_EVERY)
+        wait = max(wait, self._earliest(priority) - now, self._asks.next_free[priority] - now, ASK_EVERY)
         what = f"the quota of {self._name} ({self._quota.limit} requests in {self._quota.per:g} s)"
         if self._held_until > max(now, self._paused_until):
             what += ", held because Redis lost track of what was sent,"
@@ -194,7 +194,9 @@ class RedisLane:
 
     def _arrange(self) -> None:
         """Serve the waiting calls, or plan when to ask Redis for their slots."""
-        wake = self._lend() if self._lends else math.inf
+        wake = math.inf
+        if self._lends:
+            wake = self._lender.serve(self._calls, self._terms, self._closed_until, self._lent_ended)
         if self.speaks:
             self._link.wake(self)
         elif any(self._wanted()):
@@ -214,8 +216,8 @@ class RedisLane:
     def _due(self) -> float:
         """Return when to ask for the waiting calls' slots."""
         waiting = self._calls.waiting
-        asks = min((self._ask_at[priority] for priority in Priority if waiting[priority]), default=math.inf)
-        return max(asks, min(self._closed_until, self._told_at + LOOK_EVERY))
+        asks = min((self._asks.ask_at[priority] for priority in Priority if waiting[priority]), default=math.inf)
+        return max(asks, min(self._closed_until, self._last_reply_at + LOOK_EVERY))
 
     @property
     def speaks(self) -> bool:
@@ -223,14 +225,14 @@ class RedisLane:
         if self._outbox.asked is not None or self._outbox.paused:
             return True
         now = self._now()
-        return self._settle_by <= now or (self._due() <= now and any(self._wanted()))
+        return self._report_by <= now or (self._due() <= now and any(self._wanted()))
 
     def compose(self, run: str) -> list[Command]:
         """Return the commands to send now, to the server process with this run id."""
-        self._settle_by = math.inf
-        if self._settling is not None:
-            self._settling.cancel()
-            self._settling = None
+        self._report_by = math.inf
+        if self._report_timer is not None:
+            self._report_timer.cancel()
+            self._report_timer = None
         now = self._now()
         interactive, bulk = self._wanted() if self._due() <= now else (0, 0)
         return self._outbox.compose(now, run, interactive, bulk, self._terms)
@@ -249,7 +251,7 @@ class RedisLane:
         """Handle a message without a reply: it may have taken effect, and will be repeated."""
         self._outbox.on_no_reply()
         if self._outbox.pending:
-            self._settle_by = -math.inf
+            self._report_by = -math.inf
         silence = self._link.silence()
         if silence > self._patience and not self._lends:
             self.fail(
@@ -264,7 +266,7 @@ class RedisLane:
     def refused(self, error: Exception) -> None:
         """Handle a refused connection: fail all waiting calls."""
         self._outbox.clear()
-        self._settle_by = math.inf
+        self._report_by = math.inf
         self._refuse(error)
         self._report_flushed()
 
@@ -282,23 +284,18 @@ class RedisLane:
         if not self._outbox.paused:
             self._paused_until = now + (grant.paused - grant.now) / 1e6
         self._held_until = now + (grant.held - grant.now) / 1e6
-        self._told, self._told_at = grant, now
-        for priority, unmet, soon, certain in (
-            (
-                Priority.INTERACTIVE,
-                ask.interactive > grant.interactive,
-                grant.soon_interactive,
-                grant.certain_interactive,
-            ),
-            (Priority.BULK, ask.bulk > grant.bulk, grant.soon_bulk, grant.certain_bulk),
-        ):
-            self._not_before[priority] = now + certain / 1e6 if unmet else -math.inf
-            self._next_free[priority] = now + soon / 1e6 if unmet else -math.inf
-            late = ASK_EVERY * random.uniform(0, 0.4)
-            wait = max(min(soon / 1e6, ASK_AT_MOST) + late, ASK_EVERY * random.uniform(0.5, 1.5))
-            if priority is Priority.BULK and soon and grant.pace is None:
-                wait = max(wait, self._gather * random.uniform(0.8, 1.0))
-            self._ask_at[priority] = now + wait if unmet else -math.inf
+        self._last_grant, self._last_reply_at = grant, now
+        if ask.interactive > grant.interactive:
+            soon, certain = grant.soon_interactive / 1e6, grant.certain_interactive / 1e6
+            self._asks.unmet(Priority.INTERACTIVE, now, soon=soon, certain=certain)
+        else:
+            self._asks.met(Priority.INTERACTIVE)
+        if ask.bulk > grant.bulk:
+            soon, certain = grant.soon_bulk / 1e6, grant.certain_bulk / 1e6
+            gather = self._gather if soon and grant.pace is None else 0.0
+            self._asks.unmet(Priority.BULK, now, soon=soon, certain=certain, gather=gather)
+        else:
+            self._asks.met(Priority.BULK)
         for count, first, priority in (
             (grant.interactive, ask.first, Priority.INTERACTIVE),
             (grant.bulk, ask.first + ask.interactive, Priority.BULK),
@@ -310,7 +307,7 @@ class RedisLane:
                 # A bulk call must not use a slot of the reserve, even if no other call waits.
                 if not usable or not self._calls.serve(slot, priority):
                     slot.unused()
-        self._others = grant.taken - self._window.taken(now)
+        self._taken_by_others = grant.taken - self._window.taken(now)
         self._calls.fail_hopeless(self._earliest)
         self._compare(grant)
 
@@ -343,11 +340,11 @@ class RedisLane:
 
     def _report(self, now: float, delay: float) -> None:
         """Report how slots ended, within `delay` seconds."""
-        self._settle_by = min(self._settle_by, now + delay)
+        self._report_by = min(self._report_by, now + delay)
         if not delay:
             self._link.wake(self)
-        elif self._settling is None:
-            self._settling = self._loop.call_later(delay, self._link.wake, self)
+        elif self._report_timer is None:
+            self._report_timer = self._loop.call_later(delay, self._link.wake, self)
 
     def _pause(self, now: float, seconds: float, granted_at: float) -> None:
         self._throttled += 1
@@ -357,29 +354,9 @@ class RedisLane:
         self._link.wake(self)
         self._calls.fail_hopeless(self._earliest)
 
-    def _lend(self) -> float:
-        """Serve calls from the local reserve. Return when to try again."""
-        while self._calls:
-            now = self._now()
-            if self._closed_until > now:
-                return self._closed_until
-            name, at = self._reserve.take(self._stem, now, self._terms)
-            if not name:
-                return at
-            self._lent += 1
-            slot = Slot(partial(self._lent_ended, name), 0.0)
-            if not self._calls.serve(slot):
-                slot.unused()
-        return math.inf
-
-    def _lent_ended(self, name: str, slot: Slot, ending: Ending, seconds: float) -> None:
-        now = self._now()
-        self._lent -= 1
+    def _lent_ended(self, slot: Slot, ending: Ending, seconds: float) -> None:
         if ending is Ending.REJECTED:
-            self._pause(now, seconds, slot.granted_at)
-        per = self._window.per
-        back = {Ending.UNUSED: now, Ending.LOST: now + seconds + per}.get(ending, now + per)
-        self._reserve.give_back(self._stem, name, back)
+            self._pause(self._now(), seconds, slot.granted_at)
         self._arrange()
 
     async def flush(self) -> None:
@@ -409,13 +386,13 @@ class RedisLane:
         if self._flushed is None:
             return
         if self._outbox.pending:
-            self._settle_by = -math.inf
+            self._report_by = -math.inf
         elif not self._flushed.done():
             self._flushed.set_result(None)
 
     def statistics(self) -> LaneStatistics:
         now = self._now()
-        others = self._others if now - self._told_at < self._window.per else 0
+        others = self._taken_by_others if now - self._last_reply_at < self._window.per else 0
         taken = self._window.taken(now) + others
         return LaneStatistics(
             quota=self._quota,
@@ -423,10 +400,11 @@ class RedisLane:
             free=max(0, self._terms.limit - taken),
             waiting_interactive=self._calls.waiting[Priority.INTERACTIVE],
             waiting_bulk=self._calls.waiting[Priority.BULK],
-            in_flight=self._window.in_flight + self._lent,
+            in_flight=self._window.in_flight + self._lender.in_flight,
             admitted=self._admitted,
             throttled=self._throttled,
             retries=self._retries,
             paused=max(0.0, self._closed_until - now),
-            pace=self._told.pace if self._told is not None else None,
+            pace=self._last_grant.pace if self._last_grant is not None else None,
+            store_silent=self._link.silence() if self._redis_away and self._calls else 0.0,
         )

@@ -19,7 +19,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
@@ -27,6 +27,8 @@ from ...stopping import end_tasks
 from .failures import Failure, advice, meaning
 from .memory import Memory
 from .scripts import Command, Keys, mark
+from .silence import Silence
+from .speaker import Greeter, Speaker
 from .wire import Wire
 
 logger: logging.Logger = logging.getLogger("recall_async")
@@ -45,59 +47,6 @@ UNUSED_AT_MOST = 0.2
 """The most seconds that an unused connection stays open after the closing of a session was cancelled."""
 BEAT = 0.5
 """Seconds between two checks whether Redis still has its data."""
-
-
-class Speaker(Protocol):
-    """A lane, as its link sees it."""
-
-    @property
-    def speaks(self) -> bool:
-        """True if the lane has something to send now."""
-
-    def compose(self, run: str) -> list[Command]:
-        """Return the commands for the server process with this run id; after `on_no_reply`, all of them again."""
-
-    def on_reply(self, replies: Sequence[Any]) -> None:
-        """Handle the replies to the commands; a refused command has an error as its reply."""
-
-    def on_no_reply(self) -> None:
-        """Handle a message without a reply: it may have taken effect."""
-
-    def refused(self, error: Exception) -> None:
-        """Handle a refused connection: fail the waiting calls, and drop all commands."""
-
-    def fail(self, error: Exception) -> None:
-        """Handle a bug of this package: fail the waiting calls, and drop all commands."""
-
-
-class LaneLink(Protocol):
-    """A link, as a lane sees it."""
-
-    @property
-    def trouble(self) -> str:
-        """Why Redis does not reply; empty while it does."""
-
-    def silence(self) -> float:
-        """Return the seconds for which a reply of Redis has been missing."""
-
-    def wake(self, speaker: Speaker) -> None:
-        """Ask this lane for commands before every message, until it has none."""
-
-    def join(self) -> None:
-        """Record that a lane is in use."""
-
-    def leave(self) -> None:
-        """Record that a lane is no longer in use."""
-
-    async def aclose_unused(self) -> None:
-        """Close the connection, unless a lane is in use."""
-
-
-class Greeter(Speaker, Protocol):
-    """Reports slots in use when Redis may have lost its data."""
-
-    def meet(self, run: str, life: str) -> bool:
-        """Plan what to report to this server process, with this life of its data. True if there is anything."""
 
 
 class _Said(NamedTuple):
@@ -135,15 +84,12 @@ class Link:
         self._unused: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
         self._said_at: float | None = None
-        self._silent_since: float | None = None
+        self._silence = Silence("Redis", clock)
         self._spoke_at = -1.0
         self._warned = False
-        self._refusal = ""
         self.greeter: Greeter | None = None
         self.users: int = 0
         """The number of lanes in use: `join` and `leave` count them."""
-        self.trouble: str = ""
-        """Why Redis does not reply; empty while it does."""
 
     def of(self, keys: Keys) -> Link:
         """Return the link of a quota: there is one server."""
@@ -164,10 +110,16 @@ class Link:
         if self._task is None and self.users and (self._awake or self._keeps_vigil):
             self._task = self._loop.create_task(self._talk(), name="recall_async quota store")
 
+    @property
+    def trouble(self) -> str:
+        """Why Redis does not reply; empty while it does."""
+        return self._silence.trouble
+
     def silence(self) -> float:
-        """The seconds for which a reply of Redis has been missing."""
-        since = self._said_at if self._silent_since is None else self._silent_since
-        return 0.0 if since is None else self._now() - since
+        """Return the seconds for which a reply of Redis has been missing."""
+        if self._silence.since is None and self._said_at is not None:
+            return self._now() - self._said_at
+        return self._silence.seconds
 
     @property
     def _keeps_vigil(self) -> bool:
@@ -330,23 +282,15 @@ class Link:
         self._start()
 
     def _refused(self, error: Exception) -> float:
-        text = advice(error)
-        if text != self._refusal:
-            self._refusal = text
-            logger.warning("Redis refuses the connection, so calls fail: %s", text)
+        self._silence.refused(advice(error))
         for speaker in list(self._awake):
             speaker.refused(error)
         return RETRY_REFUSED
 
     def _begin_outage(self, error: Exception, began: float | None = None) -> None:
-        begins = not self.trouble
-        if isinstance(error, TimeoutError) and not str(error):
-            self.trouble = f"no answer within {OUTAGE_TIMEOUT:g} s"
-        else:
-            self.trouble = advice(error)
-        if begins:
-            self._silent_since = self._now() if began is None else began
-            logger.warning("Redis does not answer, so calls wait for their quota: %s", self.trouble)
+        timed_out = isinstance(error, TimeoutError) and not str(error)
+        why = f"no answer within {OUTAGE_TIMEOUT:g} s" if timed_out else advice(error)
+        self._silence.begin(why, self._now() if began is None else began)
 
     def _failed(self, error: Exception, began: float) -> float:
         self._begin_outage(error, began)
@@ -358,10 +302,7 @@ class Link:
     def _answered(self) -> None:
         self._spoke_at = self._now()
         self._fresh = False
-        self._refusal = ""
-        if self.trouble:
-            logger.info("Redis answers again after %.1f s", self.silence())
-            self.trouble, self._silent_since = "", None
+        self._silence.end()
 
     def join(self) -> None:
         """Record that a lane is in use."""

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from ...errors import ConfigurationError
+from ...operations import QUOTA_PERIOD
 from .. import pace, promise
 from ..contract import Ending
 from ..quota import Priority, Quota
@@ -47,6 +48,7 @@ _CONSTANTS = {
     "STEPS": promise.STEPS,
     "FOLLOWED": promise.FOLLOWED,
     "TOLERANCE": CLOCK_TOLERANCE,
+    "WINDOW": microseconds(QUOTA_PERIOD * (1 + CLOCK_TOLERANCE)),
 }
 """The constants that the scripts share with the local lane: the value replaces `<NAME>` in a script."""
 

@@ -25,12 +25,13 @@ from .connect import cluster_behind, cluster_of, is_cluster, redis_connect
 from .failures import Failure, advice, meaning
 from .greeter import StateGreeter
 from .lane import RedisLane
-from .link import OUTAGE_TIMEOUT, LaneLink, Link
+from .link import OUTAGE_TIMEOUT, Link
 from .memory import Memory
 from .nodes import Cluster
 from .outbox import Outbox
 from .reserve import LocalReserve
 from .scripts import Command, Keys, Terms, Usage, decode_usage, resume, usage
+from .speaker import LaneLink
 from .wire import Wire
 
 FORGET_AT_ONCE = 4

@@ -2,8 +2,8 @@
 --
 -- A slot is a member of a sorted set. Its score is a time of this server's clock, in microseconds. For a slot in use, it
 -- is the end of its lease, so that the slot is freed if its holder dies. For an answered slot, it is the time of the
--- response plus `span`, the longest recent window of any quota of this lane. A quota with a shorter window counts only the
--- younger slots, and earlier requests still count when a quota is replaced.
+-- response plus `span`, the longest recent window of any quota of this lane, and at least the API's own. A quota with a
+-- shorter window counts only the younger slots, and earlier requests still count when a quota is replaced.
 --
 -- KEYS  slots (sorted set), state (hash), fences (hash), shares (hash), promise (list)
 -- ARGV  client, seq                 the asking client, and the number of this message: a repetition voids earlier ones
@@ -31,6 +31,7 @@ local client, seq, first, interactive, bulk, again, run, known, age, hold_new, w
 seq, first, interactive, bulk = tonumber(seq), tonumber(first), tonumber(interactive), tonumber(bulk)
 again, limit, reserve, per, lease = again == '1', tonumber(limit), tonumber(reserve), tonumber(per), tonumber(lease)
 burst, burst_bulk = tonumber(burst), tonumber(burst_bulk)
+local remember = math.max(per, <WINDOW>)  -- a quota with a shorter window may be followed by the API's own
 
 -- A delayed message that its sender has repeated would take slots that no client frees.
 if tonumber(redis.call('HGET', fences, client) or '0') > seq then
@@ -62,7 +63,7 @@ if lease > longest then
   longest, longest_at, cold = lease, second, true
 end
 local epoch, fresh_life = known, not born
-if born ~= true or per > span or now < seen - SECOND then
+if born ~= true or remember > span or now < seen - SECOND then
   local function hold(moment)
     moment = math.min(moment, now + longest)  -- by then all slots have expired, whatever the clock was
     if moment > held then
@@ -71,7 +72,7 @@ if born ~= true or per > span or now < seen - SECOND then
   end
   if fresh_life then
     born, born_run = string.format('%.0f-%s', now, string.sub(client, 1, 6)), run
-    span, span_at, cold = math.max(per, span), second, true
+    span, span_at, cold = math.max(remember, span), second, true
     if hold_new == '1' then
       hold(now + longest)
     end
@@ -81,7 +82,7 @@ if born ~= true or per > span or now < seen - SECOND then
     -- A restart that lost unwritten data, or a replica that took over without all data.
     hold(now + longest)
   end
-  if per > span then
+  if remember > span then
     <CHANGE_SPAN>
   end
   if now < seen - SECOND then
@@ -338,10 +339,10 @@ if now > seen + SECOND or fresh_life then
     longest, longest_at = lease, second
   end
   call('ZREMRANGEBYSCORE', slots, '-inf', now)
-  if per == span then
+  if remember == span then
     span_at = second
   elseif now > span_at * SECOND + span then
-    call('ZREMRANGEBYSCORE', slots, '-inf', now + span - per)
+    call('ZREMRANGEBYSCORE', slots, '-inf', now + span - remember)
     <CHANGE_SPAN>
   end
   if rho > 0 then

@@ -27,7 +27,7 @@ if kept[1] then
 end
 local span, rho, seen, longest, held, paused, began, span_at, longest_at = 0, 0, 0, 0, 0, 0, 0, 0, 0
 if kept[2] then
-  span,                 -- the longest window in use
+  span,                 -- how long answered slots are remembered: the longest window in use, or the API's own
   rho,                  -- promised slots per microsecond for interactive calls; settle.lua also reads these two
   seen,                 -- a past time, at most about a second before the last ask
   longest,              -- the longest lease in use
@@ -68,11 +68,11 @@ if base > 0 then
 end
 
 --- CHANGE_SPAN
--- Make `per` the longest window in use.
+-- Remember answered slots for `remember`.
 for _, slot in ipairs(call('ZRANGE', slots, 0, -1)) do
-  call('ZINCRBY', slots, per - span, slot)
+  call('ZINCRBY', slots, remember - span, slot)
 end
-span, span_at, rho, cold = per, second, 0, true  -- the promise must be recomputed
+span, span_at, rho, cold = remember, second, 0, true  -- the promise must be recomputed
 
 --- RECORD_ENDINGS
 -- ARGV from `first_ending` on: see settle.lua.

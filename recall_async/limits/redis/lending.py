@@ -1,0 +1,63 @@
+"""Serve the calls of one lane from the local reserve while Redis is away."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+from ..contract import Ending, Slot
+from ..waiting import WaitingCalls
+from ..window import Window
+from .reserve import LocalReserve
+from .scripts import Terms
+
+
+class Lender:
+    """Lends slots of a store's reserve to the calls of one lane. Times are seconds of the loop's clock."""
+
+    def __init__(self, reserve: LocalReserve, quota: str, window: Window, clock: Callable[[], float]) -> None:
+        self._reserve = reserve
+        self._quota = quota
+        self._window = window
+        self._now = clock
+        self.in_flight: int = 0
+        """The number of slots whose requests have not ended."""
+
+    @property
+    def has_slots(self) -> bool:
+        """True if the store has a reserve."""
+        return self._reserve.size > 0
+
+    def serve(
+        self,
+        calls: WaitingCalls,
+        terms: Terms,
+        closed_until: float,
+        on_end: Callable[[Slot, Ending, float], None],
+    ) -> float:
+        """Give the waiting calls slots of the reserve. Return when to try again.
+
+        `on_end` is called when the request of a slot has ended.
+        """
+        while calls:
+            now = self._now()
+            if closed_until > now:
+                return closed_until
+            name, at = self._reserve.take(self._quota, now, terms)
+            if not name:
+                return at
+            self.in_flight += 1
+            slot = Slot(partial(self._ended, name, on_end), 0.0)
+            if not calls.serve(slot):
+                slot.unused()
+        return math.inf
+
+    def _ended(
+        self, name: str, on_end: Callable[[Slot, Ending, float], None], slot: Slot, ending: Ending, seconds: float
+    ) -> None:
+        now, per = self._now(), self._window.per
+        self.in_flight -= 1
+        back = {Ending.UNUSED: now, Ending.LOST: now + seconds + per}.get(ending, now + per)
+        self._reserve.give_back(self._quota, name, back)
+        on_end(slot, ending, seconds)
