@@ -19,7 +19,8 @@ from tests.redis.sentinels import Watched
 from tests.redis.server import RedisProcess
 
 ROOT = Path(__file__).parents[2]
-LOOK = usage(Keys("recall", "w", "calendar_events.schedule_bot"))
+QUOTA = Keys("recall", "w", "calendar_events.schedule_bot")
+SLOTS, LOOK = QUOTA.slots, usage(QUOTA)
 
 
 class Worker:
