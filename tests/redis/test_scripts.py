@@ -81,6 +81,48 @@ def test_keys_live_as_long_as_the_longest_lease(clock: Clock, process: MakeProce
         assert client.pttl(slow.keys.slots) >= 65_000
 
 
+def test_a_longer_lease_or_window_lengthens_the_life_of_the_keys_at_once(
+    clock: Clock, process: MakeProcess, shared_redis: RedisProcess
+) -> None:
+    """Would forget a slot whose request is in flight if nobody asks again before what was there first has expired."""
+    quick, slow = process(Quota(5, 0.5, burst=5), 0.3), process(Quota(5, 0.5, burst=5), 300.0)
+    quick.ask(1)
+    slow.ask(1)
+    with Redis(port=shared_redis.port) as client:
+        assert client.pttl(slow.keys.slots) >= 300_000
+        slow.use(Quota(5, 3600.0, burst=5))
+        slow.ask(1)
+        assert client.pttl(slow.keys.slots) >= 3_900_000
+
+
+@pytest.mark.parametrize("set_back", [0.0, 100.0])
+def test_no_key_lives_for_ever(clock: Clock, process: MakeProcess, shared_redis: RedisProcess, set_back: float) -> None:
+    """Would leave the keys of a short job behind for ever: nobody asks after its last response."""
+    one = process(Quota(60, 6.0))
+    one.ask(1)
+    clock.advance(0.1 - set_back)
+    one.answered(*one.ask(1, 2))
+    with Redis(port=shared_redis.port) as client:
+        keys = client.keys(f"{one.keys.slots.rpartition(':')[0]}*")
+        assert keys
+        assert [key for key in keys if client.pttl(key) < 0] == []
+
+
+def test_pauses_do_not_keep_the_keys_from_being_renewed(
+    clock: Clock, process: MakeProcess, shared_redis: RedisProcess
+) -> None:
+    """Would let the slots in use expire during a stream of 429s."""
+    one = process(Quota(60, 6.0))
+    one.ask(1)
+    with Redis(port=shared_redis.port) as client:
+        client.persist(one.keys.slots)
+        for _ in range(6):
+            clock.advance(0.4)
+            one.pause(0.01)
+            one.ask(1)
+        assert client.pttl(one.keys.slots) > 0
+
+
 def test_what_was_sent_under_another_quota_is_remembered(clock: Clock, process: MakeProcess) -> None:
     """Would send two windows' worth at once when a quota is replaced by another and comes back."""
     one = process(Quota(5, 60.0, burst=5))

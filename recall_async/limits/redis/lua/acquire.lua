@@ -59,10 +59,11 @@ local second = math.floor(now / SECOND)
 -- Step 1, hold: slots may have been lost, or the clock set back. Then nothing is granted until every request that had a
 -- slot has left the API's window. The longest lease and window in use count.
 
-if lease > longest then
-  longest, longest_at, cold = lease, second, true
-end
 local epoch, fresh_life = known, not born
+local renew = fresh_life or lease > longest or remember > span or now < seen - SECOND or now >= seen + SECOND
+if lease > longest then
+  longest, longest_at = lease, second
+end
 if born ~= true or remember > span or now < seen - SECOND then
   local function hold(moment)
     moment = math.min(moment, now + longest)  -- by then all slots have expired, whatever the clock was
@@ -72,7 +73,7 @@ if born ~= true or remember > span or now < seen - SECOND then
   end
   if fresh_life then
     born, born_run = string.format('%.0f-%s', now, string.sub(client, 1, 6)), run
-    span, span_at, cold = math.max(remember, span), second, true
+    span, span_at = math.max(remember, span), second
     if hold_new == '1' then
       hold(now + longest)
     end
@@ -330,9 +331,9 @@ if granted < interactive or granted_bulk < bulk then
   end
 end
 
--- Once a second: renew the data in use, and remove the rest.
-if now > seen + SECOND or fresh_life then
-  cold = true
+-- Once a second, and when something must be remembered for longer: renew the data in use, and remove the rest.
+if renew then
+  seen, cold = now, true
   if lease == longest then
     longest_at = second
   elseif now > longest_at * SECOND + longest then

@@ -53,6 +53,7 @@ else
   since, next_turn = resume, math.max(next_turn, resume + jitter * math.min(1 / base, <CAUTION>))
 end
 if now >= seen - SECOND then  -- otherwise acquire.lua must first handle the clock that was set back
+  seen = math.max(seen, now - SECOND)  -- so that the next ask renews the keys
   <KEEP_HOT>
   <KEEP_COLD>
   <KEEP_PACE>

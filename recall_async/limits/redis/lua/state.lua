@@ -29,7 +29,7 @@ local span, rho, seen, longest, held, paused, began, span_at, longest_at = 0, 0,
 if kept[2] then
   span,                 -- how long answered slots are remembered: the longest window in use, or the API's own
   rho,                  -- promised slots per microsecond for interactive calls; settle.lua also reads these two
-  seen,                 -- a past time, at most about a second before the last ask
+  seen,                 -- a past time, at most about a second before the last ask, which renews the keys a second later
   longest,              -- the longest lease in use
   held, paused,         -- until when no request is sent: because slots were lost; because of a 429
   began,                -- the first grant after a window without grants
@@ -47,7 +47,6 @@ call('HSET', KEYS[2], 'hot', struct.pack('<ddddddIIII', tat, tat_bulk, last, urg
   count, count_before, count_earlier, bulk_at))
 
 --- KEEP_COLD
-seen = now
 call('HSET', KEYS[2], 'cold', struct.pack('<dddddddII', span, rho, seen, longest, held, paused, began, span_at, longest_at))
 
 --- KEEP_PACE
@@ -104,5 +103,8 @@ for i = first_ending, #ARGV, 3 do
       end
     end
     call('RPUSH', promise, struct.pack('<dd', at, number))
+    if number == 0 then
+      call('PEXPIRE', promise, math.ceil(2 * span / 1000))  -- perhaps nobody asks again
+    end
   end
 end
