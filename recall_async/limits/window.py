@@ -28,8 +28,6 @@ from itertools import islice
 from typing import NamedTuple
 
 CLOCK_TOLERANCE = 1000e-6
-MAX_OLDER = 4096
-"""The most earlier requests that are stored for a longer `per`."""
 
 
 class Record(NamedTuple):
@@ -65,7 +63,7 @@ class Window:
         self._answered: deque[float] = deque()
         self._lost: list[float] = []
         # Times from both whose slots are freed, but would not be with a longer `per`, in the order of their release.
-        self._older: deque[float] = deque(maxlen=MAX_OLDER)
+        self._older: deque[float] = deque()
         self.per: float = per * (1 + CLOCK_TOLERANCE)
         self._longest = max(per, remember) * (1 + CLOCK_TOLERANCE)
 

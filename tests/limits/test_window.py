@@ -247,3 +247,18 @@ def test_a_window_takes_over_from_another() -> None:
     older.taken(2.0)
     older.restore(older.record(), 2.0, GRACE)
     assert older.record().answers == (0.0,)
+
+
+def test_everything_that_was_sent_counts_again_with_a_longer_window() -> None:
+    """Would remember only a part of what a large quota sent, and send the rest of it twice."""
+    window = Window(1.0, remember=60.0)
+    for number in range(10_000):
+        now = number / 1000
+        window.taken(now)
+        window.take()
+        window.answered(now)
+    assert window.taken(10.0) < 1100
+    window.configure(60.0)
+    assert window.taken(10.0) == 10_000
+    window.configure(60.0)
+    assert window.taken(10.0) == 10_000
