@@ -270,7 +270,7 @@ def _target(setting: Setting, pattern: str, sums: Sums) -> Target:
         fewer >= FEWER and times <= setting.times,
         f"a run meets {mine.rejected / setting.seeds:,.0f} 429s and takes {mine.stretch:.2f} times the ideal time. The "
         f"oracle meets {least.rejected / setting.seeds:,.0f}, {most:.1%} fewer than the eager backoff"
-        + (": the target is out of reach." if most < FEWER else ", but it knows all the others."),
+        + (": the target is out of its reach, too." if most < FEWER else ", but it knows all the others."),
     )
 
 

@@ -19,7 +19,7 @@ from recall_async.sandbox import RecallSandbox
 PAGE = Path(__file__).parent / "observability.md"
 BEGIN, END = "<!-- log: written by docs/slow_call.py -->\n", "<!-- end of log -->"
 SCHEDULE = "calendar_events.schedule_bot"
-LIMIT, PER = 10, 24.0
+LIMIT, PER = 10, 12.0
 """A small quota, so that one call can use it up."""
 
 
