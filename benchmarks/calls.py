@@ -37,7 +37,7 @@ Build = Callable[[str, AsyncExitStack], Coroutine[Any, Any, Call]]
 
 
 async def ours(url: str, stack: AsyncExitStack) -> Call:
-    quotas = {"calendar_events.schedule_bot": Quota(EVERYTHING, 1.0, burst=EVERYTHING)}
+    quotas = {"calendar_events.schedule_bot": Quota(EVERYTHING, 1.0)}
     recall = await stack.enter_async_context(RecallSession(KEY, base_url=url, workspace=str(uuid4()), quotas=quotas))
     return scheduling(recall)
 

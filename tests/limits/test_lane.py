@@ -166,8 +166,8 @@ class WatchedLane(LocalLane):
             assert self._window.in_flight
             return
         assert looks > now
-        tokens = self._tokens[priority]
-        token = now if tokens._kept else tokens.earliest(now, 1) + 1e-5
+        tokens = self._tokens.get(priority)
+        token = now if tokens is None or tokens._kept else tokens.earliest(now, 1) + 1e-5
         for step in range(16):
             moment = now + (looks - now) * step / 16
             assert moment < token or not self.could_go(moment, priority)

@@ -91,7 +91,8 @@ class LocalLane:
         self._pace.configure(quota.limit, quota.per)
         self._promise.configure(quota)
         if quota.burst is None:
-            self._tokens = {priority: Tokens(quota.at_once(priority), quota.rate) for priority in Priority}
+            # For interactive calls, the window is always the tighter bound.
+            self._tokens = {Priority.BULK: Tokens(quota.at_once(Priority.BULK), quota.rate)}
         else:
             self._tokens = dict.fromkeys(Priority, Tokens(quota.burst, quota.rate))
         self._dispatch()
@@ -175,7 +176,7 @@ class LocalLane:
             ceiling = quota.limit - quota.reserved
             earliest = max(earliest, self._window.earliest(now, ceiling, ahead, quota.limit))
             earliest = max(earliest, self._promise.earliest(now, ahead))
-        if quota.burst is not None:  # otherwise the window is always the tighter bound
+        if quota.burst is not None:
             earliest = max(earliest, self._tokens[priority].earliest(now, ahead + 1))
         return earliest
 
@@ -200,7 +201,8 @@ class LocalLane:
         opens = max(opens, self._paused_until, self._pace.next)
         if opens > now:
             return opens
-        if (opens := self._tokens[priority].take(now)) > now:
+        tokens = self._tokens.get(priority)
+        if tokens is not None and (opens := tokens.take(now)) > now:
             return opens
         window.in_flight += 1  # as `take` does, on the path of every call
         self._pace.admitted(now)
@@ -235,7 +237,8 @@ class LocalLane:
         now = self._now()
         if ending is Ending.UNUSED:
             self._window.unused()
-            self._tokens[Priority(slot.number)].give_back(now)
+            if (tokens := self._tokens.get(Priority(slot.number))) is not None:
+                tokens.give_back(now)
         elif ending is Ending.LOST:
             self._grace = max(self._grace, seconds)
             self._window.lost(now, seconds)
