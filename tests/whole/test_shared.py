@@ -15,7 +15,7 @@ from tests.redis.world import World
 from tests.whole.run import run
 
 QUICK = range(1, 16)
-SLOW = range(1_000, 2_000)
+SLOW = range(1_000, 1_200)
 
 
 @pytest.fixture
@@ -53,13 +53,19 @@ def test_processes_keep_their_word_together_in_many_runs(redis: Redis) -> None:
     assert complaints_of(SLOW, redis) == []
 
 
+QUICKLY_FOUND = ("a slot comes back a window after the answer", "lost data are noticed")
+FOUND = (
+    *QUICKLY_FOUND,
+    "a message that comes after its repetition is void",
+    "a clock that is set back is noticed",
+    "a hold is as long as a lease",
+)
+"""Without one of these, the quota is overrun here, too; `tests/redis/test_fuzz.py` finds all."""
+
+
 @pytest.mark.filterwarnings("ignore")  # runs that break down leave their sessions open
 @pytest.mark.parametrize(
-    "guard",
-    [
-        pytest.param(guard, marks=() if guard.startswith(("a slot", "lost data")) else pytest.mark.slow)
-        for guard in GUARDS
-    ],
+    "guard", [pytest.param(guard, marks=() if guard in QUICKLY_FOUND else pytest.mark.slow) for guard in FOUND]
 )
 def test_removed_guard_is_found_out(redis: Redis, guard: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Would take a world in which Redis does nothing for one in which it does all well."""
