@@ -13,12 +13,13 @@ from uuid import uuid4
 from aiolimiter import AsyncLimiter
 
 from recall_async import Priority, Quota, RecallSession
-from recall_async.limits.contract import Ending, LaneStatistics, QuotaLane, Slot
+from recall_async.limits.contract import Ending, QuotaLane, Slot
 from recall_async.limits.local.lane import LocalLane
 from tests.simulation import Saturation, Server, saturate
 from tests.virtual_time import run as in_virtual_time
 
 from .charts import LIMIT, OTHERS, OURS, chart
+from .lanes import PlainLane
 from .peers import KEY, Peer, connections
 from .processes import serving, told
 from .report import Report, Table, Target
@@ -36,11 +37,11 @@ P99 = 0.12
 """Seconds, the target."""
 
 
-class Fifo:
+class Fifo(PlainLane):
     """One `AsyncLimiter` for everybody, first come, first served; a 429 holds everybody back for its `Retry-After`."""
 
     def __init__(self, quota: Quota, limiter: AsyncLimiter) -> None:
-        self.quota = quota
+        super().__init__(quota)
         self._limiter = limiter
         self._paused_until = -math.inf
 
@@ -60,13 +61,6 @@ class Fifo:
 
     def _end(self, slot: Slot, ending: Ending, seconds: float) -> None:
         self._paused_until = max(self._paused_until, asyncio.get_running_loop().time() + seconds)
-
-    def leave(self, quota: Quota | None) -> None: ...
-
-    def statistics(self) -> LaneStatistics:
-        return LaneStatistics(self.quota)
-
-    async def flush(self) -> None: ...
 
 
 LANES: dict[str, Callable[[int, float], QuotaLane]] = {

@@ -13,15 +13,17 @@ from collections import deque
 from itertools import pairwise
 
 from recall_async import Priority, Quota
-from recall_async.limits.contract import Ending, LaneStatistics, Slot
+from recall_async.limits.contract import Ending, Slot
 from recall_async.limits.promise import FOLLOWED, WINDOWS
 
+from .lanes import PlainLane
 
-class LiteralLane:
+
+class LiteralLane(PlainLane):
     """Admits a bulk call iff free + released(h) - 1 >= reserve + rho * h for every h from 0 to `per`."""
 
     def __init__(self, quota: Quota) -> None:
-        self.quota = quota
+        super().__init__(quota)
         self._loop = asyncio.get_running_loop()
         self._in_flight = 0
         self._answers: deque[float] = deque()
@@ -92,10 +94,3 @@ class LiteralLane:
         self._in_flight -= 1
         self._answers.append(self._loop.time())
         self._dispatch()
-
-    def leave(self, quota: Quota | None) -> None: ...
-
-    def statistics(self) -> LaneStatistics:
-        return LaneStatistics(self.quota)
-
-    async def flush(self) -> None: ...
