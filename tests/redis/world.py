@@ -101,6 +101,21 @@ class World:
         """Give the connection back."""
         self._client.connection_pool.release(self._connection)
 
+    def mishaps(self, per: float, processes: Callable[[], int]) -> dict[str, Callable[[], object]]:
+        """What may happen to Redis and to the network of so many processes, by name."""
+        random, now = self.random, self.loop.time
+        return {
+            "outage": lambda: setattr(self, "down_until", now() + random.choice((0.1, 3.0, per))),
+            "partition": lambda: self.cut.update({random.randrange(processes()): now() + random.choice((1.0, per))}),
+            "reset": self.reset,
+            "copy": self.copy,
+            "flush": self.flush,
+            "restart": lambda: self.restart("kept"),
+            "empty restart": lambda: self.restart("empty"),
+            "failover": lambda: self.restart("old"),
+            "set back": lambda: setattr(self, "offset", self.offset - random.choice((0.5, 3.0, 100.0, 1e6))),
+        }
+
     def now(self) -> float:
         """The time by Redis' clock."""
         return self.loop.time() + self.offset
@@ -413,22 +428,9 @@ class _Run:
             slot.answered()
 
     async def _mishaps(self) -> None:
-        random, world = self._random, self._world
-        happen: dict[str, Callable[[], object]] = {
-            "outage": lambda: setattr(world, "down_until", self._loop.time() + random.choice([0.1, 3.0, self._per])),
-            "partition": lambda: world.cut.update(
-                {random.randrange(len(self._processes)): self._loop.time() + random.choice([1.0, self._per])}
-            ),
-            "reset": world.reset,
-            "copy": world.copy,
-            "flush": world.flush,
-            "restart": lambda: world.restart("kept"),
-            "empty restart": lambda: world.restart("empty"),
-            "failover": lambda: world.restart("old"),
-            "set back": lambda: setattr(world, "offset", world.offset - random.choice([0.5, 3.0, 100.0, 1e6])),
-            "cancel": self._cancel,
-            "kill": self._kill,
-        }
+        random = self._random
+        happen = self._world.mishaps(self._per, lambda: len(self._processes))
+        happen |= {"cancel": self._cancel, "kill": self._kill}
         kinds = random.sample([*happen, "reopen"], random.choice([1, 2, 3, 12]))
         if self._hold_new:
             happen |= {"newcomer": self._newcomer, "loss and newcomer": self._loss_and_newcomer}

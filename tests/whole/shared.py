@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
 from functools import partial
 from random import Random
 
@@ -75,18 +74,8 @@ class SharedQuota:
 
     async def mishaps(self) -> None:
         """One after the other, of a few kinds."""
-        random, world, now = self._random, self._world, self._loop.time
-        happen: dict[str, Callable[[], object]] = {
-            "outage": lambda: setattr(world, "down_until", now() + random.choice((0.1, 3.0, self._per))),
-            "partition": lambda: world.cut.update({random.randrange(2): now() + random.choice((1.0, self._per))}),
-            "reset": world.reset,
-            "copy": world.copy,
-            "flush": world.flush,
-            "restart": lambda: world.restart("kept"),
-            "empty restart": lambda: world.restart("empty"),
-            "failover": lambda: world.restart("old"),
-            "set back": lambda: setattr(world, "offset", world.offset - random.choice((0.5, 3.0, 100.0, 1e6))),
-        }
+        random = self._random
+        happen = self._world.mishaps(self._per, lambda: len(self._stores))
         kinds = random.sample(list(happen), random.choice((1, 2, 3, len(happen))))
         while True:
             await asyncio.sleep(random.random() * self._per * random.choice((0.3, 1.0, 5.0)))
