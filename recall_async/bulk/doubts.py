@@ -23,7 +23,8 @@ MAX_TRIAL = 10
 TRIAL_FAILURES, TRIAL_SECONDS = 5, 10.0
 """Fewer failures in a row also end such a worker if they span this many seconds: in an outage there are few requests."""
 REFUSALS = (RequestBlockedError, InsufficientCreditError)
-UNANSWERED = (ConnectionFailedError, AttemptTimeoutError)
+ON_TRIAL = (NotFoundError, ConnectionFailedError, AttemptTimeoutError)
+"""Failures that are doubtful until something succeeds: the key or the network of this worker may be wrong."""
 
 
 class Weight(Enum):
@@ -77,11 +78,8 @@ class Doubts:
             self.last = error
             return Weight.DOUBTFUL
         self._refusals = 0
-        if self.on_trial and isinstance(error, NotFoundError):
-            self._failures += 1
-            self.last = error
-            return Weight.DOUBTFUL
-        if self.on_trial and isinstance(error, UNANSWERED):  # its attempts are counted by `unanswered`
+        if self.on_trial and isinstance(error, ON_TRIAL):
+            self._failures += isinstance(error, APIError)  # `unanswered` counts attempts without a response
             self.last = error
             return Weight.DOUBTFUL
         self._failures = 0
