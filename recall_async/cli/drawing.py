@@ -45,8 +45,8 @@ def display(title: str) -> Iterator[Display]:
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as RichProgress
 
-    columns = (BarColumn(), TextColumn("{task.description}"))
-    with RichProgress(*columns, console=Console(stderr=True), redirect_stdout=False) as bar:
+    shown = (BarColumn(), TextColumn("{task.description}"))
+    with RichProgress(*shown, console=Console(stderr=True), redirect_stdout=False) as bar:
         yield _Bar(bar)
 
 
@@ -111,7 +111,8 @@ def draw_failures(failures: Failures, *, err: bool) -> None:
     if not causes:
         return
     stream = sys.stderr if err else sys.stdout
-    if not _draws(stream) or (columns(stream) or WIDE) < WIDE:
+    width = columns(stream)
+    if not _draws(stream) or width is None or width < WIDE:
         for cause in causes:
             example = f"for example event {cause.event_id}: {cause.example}"
             print_prose(f"{cause.count} x {cause.title}\n  {example}\n  {cause.advice}", err=err)
@@ -126,7 +127,7 @@ def draw_failures(failures: Failures, *, err: bool) -> None:
     for cause in causes:
         example = f"{cause.event_id}\n{cause.example}\n{cause.advice}"
         table.add_row(str(cause.count), Text(cause.title), Text(example))
-    Console(stderr=err, width=columns(stream)).print(table)
+    Console(stderr=err, width=width).print(table)
 
 
 def _draws(stream: TextIO) -> bool:
