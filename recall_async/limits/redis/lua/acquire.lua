@@ -60,11 +60,12 @@ local second = math.floor(now / SECOND)
 -- slot has left the API's window. The longest lease and window in use count.
 
 local epoch, fresh_life = known, not born
-local renew = fresh_life or lease > longest or remember > span or now < seen - SECOND or now >= seen + SECOND
+local set_back = now < seen - SECOND
+local renew = fresh_life or set_back or lease > longest or remember > span or now >= seen + SECOND
 if lease > longest then
   longest, longest_at = lease, second
 end
-if born ~= true or remember > span or now < seen - SECOND then
+if born ~= true or set_back or remember > span then
   local function hold(moment)
     moment = math.min(moment, now + longest)  -- by then all slots have expired, whatever the clock was
     if moment > held then
@@ -86,7 +87,7 @@ if born ~= true or remember > span or now < seen - SECOND then
   if remember > span then
     <CHANGE_SPAN>
   end
-  if now < seen - SECOND then
+  if set_back then
     -- The server's clock was set back: every stored time is too far ahead.
     call('DEL', slots, shares, promise)
     paused, held = now + math.max(0, paused - seen), 0
