@@ -205,7 +205,7 @@ class LocalLane:
         tokens = self._tokens.get(priority)
         if tokens is not None and (opens := tokens.take(now)) > now:
             return opens
-        window.in_flight += 1  # as `take` does, on the path of every call
+        window.take()
         self._pace.admitted(now)
         return now
 
