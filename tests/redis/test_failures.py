@@ -25,7 +25,7 @@ from redis.exceptions import (
 
 from recall_async import Quota, QuotaStoreUnavailableError
 from recall_async.limits.redis import RedisQuotaStore
-from recall_async.limits.redis.failures import Failure, meaning
+from recall_async.limits.redis.failures import Failure, advice, meaning
 from recall_async.limits.redis.link import Link
 from recall_async.limits.redis.wire import Wire
 from tests.redis.opened import OPERATION, answered, opened
@@ -193,6 +193,25 @@ async def test_a_single_missing_permission_is_named_at_once(own_redis: StartRedi
         with pytest.raises(QuotaStoreUnavailableError, match=r"refuses: .*\. docs/redis.md lists the permissions"):
             for _ in range(5):  # some commands are needed only when all slots are in use
                 await asyncio.wait_for(lane.admit(), 20)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Error running script (call to f_1): @user_script:152: @user_script: 152: -NOPERM this user has no permissions to "
+        "run the 'hset' command or its subcommand",  # Redis 6
+        "The user executing the script can't run this command or subcommand script: 4f, on @user_script:152.",  # Redis 7
+        "ACL failure in script: User u has no permissions to run the 'hset' command script: on @user_script:152.",  # Valkey
+        "User u has no permissions to run the 'evalsha' command",
+        "No permissions to access a key",
+    ],
+)
+@pytest.mark.parametrize("kind", [ResponseError, NoPermissionError])
+def test_each_wording_of_a_missing_permission_gets_the_same_advice(kind: type[ResponseError], message: str) -> None:
+    """Would depend on the server's version, and say nothing of what to do on the next one."""
+    error = kind(message)
+    assert meaning(error) is Failure.REFUSAL
+    assert advice(error) == f"{message.rstrip('.')}. docs/redis.md lists the permissions that the user of Redis needs"
 
 
 @pytest.mark.parametrize("error", [AttributeError("'NoneType' object"), RuntimeError("closed"), TypeError("None")])

@@ -51,6 +51,7 @@ _OUTAGES = {
 _UNSETTLED = {"READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"}
 _OUTAGE_TYPES = (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError, OutOfMemoryError)
 _REFUSAL_TYPES = (AuthenticationError, AuthorizationError, NoPermissionError, ResponseError)
+_LACKING_PERMISSION = re.compile("(?i)can't run this command|no permissions to ")  # the wordings of Redis and Valkey
 _INSIDE_SCRIPT = re.compile(r"@user_script.*-([A-Z]+) ")  # how Redis 6 reports the error of a command in a script
 
 
@@ -86,6 +87,6 @@ def advice(error: Exception) -> str:
         )
     if "cluster support disabled" in str(error):
         return f"{error}: this server is not a node of a Redis Cluster. Use a redis:// URL"
-    if isinstance(error, NoPermissionError) or "can't run this command" in str(error):
+    if isinstance(error, NoPermissionError) or _LACKING_PERMISSION.search(str(error)):
         return f"{str(error).rstrip('. ')}. docs/redis.md lists the permissions that the user of Redis needs"
     return str(error) or type(error).__name__
