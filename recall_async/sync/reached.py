@@ -16,7 +16,7 @@ ALWAYS = datetime.min.replace(tzinfo=UTC)
 
 
 class Reached:
-    """The watermarks of a syncer's calendars, and since when some changes are undecided.
+    """The watermarks of a syncer's calendars, and since when some changes are undecided or were refused.
 
     `resumes`: begin with the watermarks that an earlier process stored. Otherwise the first sync reads all events, because
     it is not certain what was applied before the start.
@@ -28,7 +28,7 @@ class Reached:
         self._watermarks: dict[str, datetime] = {}
         """For each calendar that was fully read since the start, the time until which all changes were applied."""
         self._behind: dict[str, datetime] = {}
-        """For each calendar, the time since which some changes are undecided."""
+        """For each calendar, the time since which some changes are undecided or were refused."""
 
     async def watermark(self, calendar_id: str) -> datetime | None:
         """Return the time until which all changes were applied; `None` if all events must be read."""
@@ -39,15 +39,15 @@ class Reached:
         return ALWAYS if watermark is None else min(since, watermark, self._behind.get(calendar_id, since))
 
     def behind(self, calendar_id: str) -> datetime:
-        """Return the time since which some changes are undecided."""
+        """Return the time since which some changes are undecided or were refused."""
         return self._behind.get(calendar_id, ALWAYS)
 
     def fall_behind(self, calendar_id: str, since: datetime) -> None:
-        """Record undecided changes since `since`."""
+        """Record changes since `since` that are undecided or were refused."""
         self._behind[calendar_id] = min(since, self._behind.get(calendar_id, since))
 
     def catch_up(self, calendar_id: str) -> None:
-        """Record that no change is undecided."""
+        """Record that every change was applied."""
         self._behind.pop(calendar_id, None)
 
     def forget(self, calendar_id: str) -> None:

@@ -20,7 +20,14 @@ from typing import Any, Protocol, Self
 
 from .. import checks
 from ..bulk.actions import Outcome
-from ..errors import ConfigurationError, InsufficientCreditError, NotFoundError, RecallError, SessionClosedError
+from ..errors import (
+    ConfigurationError,
+    InsufficientCreditError,
+    NotFoundError,
+    RecallError,
+    RequestBlockedError,
+    SessionClosedError,
+)
 from ..limits.quota import Priority
 from ..models import Calendar
 from ..stopping import end_tasks
@@ -287,14 +294,13 @@ class CalendarSyncer:
             policy=policy, calendars=[calendar_id], updated_since=None if since == ALWAYS else since, **self._options
         )
         connected_again = self._note_connection(calendar_id, connected=calendar_id not in plan.disconnected)
-        unfinished = await self._apply(calendar_id, plan)
-        if unfinished is not None:
-            raise unfinished
+        refused = await self._apply(calendar_id, plan)
         self._reached.catch_up(calendar_id)
         reached = plan.watermark if plan.watermark is not None else watermark or since
-        if undecided := [decision.updated_at for decision in plan.decisions if decision.event_id in policy.failures]:
-            self._reached.fall_behind(calendar_id, min(undecided))
-            reached = min(reached, *undecided)
+        left = policy.failures.keys() | refused
+        if undone := [decision.updated_at for decision in plan.decisions if decision.event_id in left]:
+            self._reached.fall_behind(calendar_id, min(undone))
+            reached = min(reached, *undone)
         await self._reached.advance(calendar_id, watermark, reached)
         if connected_again and since != ALWAYS:
             # The calendar has lost its bots, but its events' `updated_at` did not change.
@@ -312,9 +318,10 @@ class CalendarSyncer:
         self._waiting[calendar_id] = min(since, self._waiting.get(calendar_id, since))
         return False
 
-    async def _apply(self, calendar_id: str, plan: Plan) -> RecallError | None:
-        """Apply a plan. Return a temporary error, if there was one."""
+    async def _apply(self, calendar_id: str, plan: Plan) -> set[str]:
+        """Apply a plan. Return the events that a firewall refused to change, and raise the last temporary error."""
         unfinished: RecallError | None = None
+        refused = set[str]()
         # Later changes have deliveries of their own, so the run need not recheck events.
         run: Any = self._recall.apply(plan, recheck=None, **self._history)
         try:
@@ -327,11 +334,15 @@ class CalendarSyncer:
                     unfinished = error
                 else:
                     logger.warning("calendar %s, event %s: %s", calendar_id, outcome.action.event_id, error)
+                if isinstance(error, RequestBlockedError):
+                    refused.add(outcome.action.event_id)
         finally:
             # After a cancellation, the run must send nothing more.
             if hasattr(run, "aclose"):
                 await run.aclose()
-        return unfinished
+        if unfinished is not None:
+            raise unfinished
+        return refused
 
     def _tell(self, outcome: Outcome) -> None:
         if self._on_outcome is not None:

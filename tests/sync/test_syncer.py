@@ -26,6 +26,7 @@ from recall_async import (
     Outcome,
     Plan,
     RecallError,
+    RequestBlockedError,
     SessionClosedError,
 )
 from recall_async.webhooks import CalendarSyncEvents, CalendarUpdate, WebhookEvent
@@ -66,7 +67,7 @@ class FakeRecall:
         self.disconnected: set[str] = set()
         self.errors: list[Exception] = []
         """What the next plans end with."""
-        self.outcome_errors: list[RecallError] = []
+        self.outcome_errors: list[RecallError | None] = []
         """What the next requests end with."""
 
     async def plan(self, *, policy: Any, calendars: Any, updated_since: datetime | None) -> Plan:
@@ -231,6 +232,31 @@ def test_what_cannot_succeed_holds_nothing_up():
     assert run(main()) == moment(20)
     assert recall.listings() == [None]
     assert [outcome.status for outcome in seen] == ["failed", "done"]
+
+
+def test_what_a_firewall_refuses_is_tried_again_by_the_next_sync_or_start():
+    """Would lose a change for good because a firewall refused its request once."""
+    recall, store = FakeRecall(), MemoryWatermarks()
+    recall.changes[ONE] = {10, 20, 30}
+
+    async def main() -> list[datetime | None]:
+        seen = []
+        for errors in ([None, RequestBlockedError("blocked")], [RequestBlockedError("blocked")], []):
+            recall.outcome_errors = list(errors)
+            async with CalendarSyncer(recall, policy, watermarks=store, full_every=None) as syncer:
+                await syncer.handle(sync_events(seconds=40))
+            seen.append(await store.get(ONE))
+        async with CalendarSyncer(recall, policy, watermarks=store, full_every=None) as syncer:
+            recall.changes[ONE] |= {40, 50}
+            recall.outcome_errors = [RequestBlockedError("blocked")] * 2
+            for second in (40, 50):
+                await syncer.handle(sync_events(seconds=second))
+                await syncer.drain()
+        return seen
+
+    assert run(main()) == [moment(20), moment(20), moment(30)]
+    assert recall.listings() == [None, 20, 20, 30, 30]
+    assert recall.applied[ONE] == {10, 20, 30, 40, 50}
 
 
 def test_retries_by_itself_with_growing_pauses(caplog: pytest.LogCaptureFixture):

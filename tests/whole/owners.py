@@ -1,4 +1,5 @@
-"""Owners of calendars: they move, want, do not want and delete their events, while plans are made and applied."""
+"""Owners of calendars: they move, want, do not want and delete their events, while plans are made and applied, or while
+a syncer hears of it, sooner or later, or never."""
 
 from __future__ import annotations
 
@@ -6,7 +7,9 @@ import asyncio
 from collections import Counter
 from datetime import timedelta
 
-from recall_async import BotSpec, Calendar, CalendarEvent, RecallError
+from recall_async import BotSpec, Calendar, CalendarEvent, CalendarSyncer, RecallError
+from recall_async.sync.watermarks import MemoryWatermarks
+from recall_async.webhooks import CalendarSyncEvents, WebhookEvent
 from tests.whole.people import Office
 from tests.whole.server import EPOCH
 
@@ -104,4 +107,52 @@ class Owner:
             ]
             if target not in left_alone and (len(event.bots), len(right)) != (wanted, wanted):
                 self.complaints.append(f"event {target}, {event.wanted=}, {event.deleted=}, has {event.bots}")
+        self.periods.append((begun, self._office.now()))
+
+
+class SyncingOwner(Owner):
+    """A calendar that a syncer keeps: deliveries about its changes are lost, late or repeated, and the syncer is closed
+    and opened again, as its sessions are."""
+
+    def __init__(self, office: Office, events: int) -> None:
+        super().__init__(office, events)
+        self._watermarks = MemoryWatermarks()
+
+    def _open(self) -> CalendarSyncer:
+        options = {"watermarks": self._watermarks, "full_every": None, "backoff_cap": 5.0}
+        return CalendarSyncer(self._office.session(), self._policy, **options)  # type: ignore[arg-type]
+
+    async def work(self) -> None:
+        """Let things change under one syncer after the other."""
+        office, random = self._office, self._office.random
+        for _ in range(random.randint(1, 3)):
+            begun, syncer = office.now(), self._open()
+            try:
+                await syncer.catch_up([self.calendar])
+                for _ in range(random.randint(1, 5)):
+                    before = office.server.now()
+                    self._change()
+                    await asyncio.sleep(random.random() * random.choice((0.1, 5.0)))
+                    for _ in range(random.choice((0, 1, 1, 2))):
+                        await syncer.handle(WebhookEvent("", CalendarSyncEvents(self.calendar, before)))
+                    await asyncio.sleep(random.random() * random.choice((0.0, 5.0)))
+            finally:
+                await syncer.aclose(random.choice((0.0, 5.0, None)))
+            self.periods.append((begun, office.now()))
+
+    async def finish(self) -> None:
+        """Without faults, one syncer that begins where the others ended makes all right."""
+        begun, syncer = self._office.now(), self._open()
+        await asyncio.sleep(100)  # what was planned before may still have been about to appear
+        await syncer.catch_up([self.calendar])
+        try:
+            async with asyncio.timeout(900):
+                await syncer.drain()
+        except TimeoutError:
+            self.complaints.append("a syncer without faults never ends")
+        await syncer.aclose(0.0)
+        plan = await self._office.session().plan(policy=self._policy, calendars=[self.calendar])
+        if len(plan):
+            self.complaints.append(f"a syncer left something to do: {list(plan)}")
+        await super().finish()
         self.periods.append((begun, self._office.now()))

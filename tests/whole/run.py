@@ -31,7 +31,7 @@ from tests.redis.server import RedisProcess
 from tests.whole.faults import Faults
 from tests.whole.judge import judge
 from tests.whole.network import Network, NetworkLoop
-from tests.whole.owners import Owner
+from tests.whole.owners import Owner, SyncingOwner
 from tests.whole.people import Janitor, Job, Office, Person
 from tests.whole.server import EPOCH, Server
 from tests.whole.shared import SharedQuota
@@ -164,7 +164,8 @@ async def _main(
                     office.jobs.append(Job(office, folder, setting.actions))
                     group.create_task(office.jobs[-1].work())
                 for _ in range(setting.owners):
-                    office.owners.append(Owner(office, setting.actions))
+                    kind = SyncingOwner if len(server.events) % 2 else Owner
+                    office.owners.append(kind(office, setting.actions))
                     group.create_task(office.owners[-1].work())
             for other in others:
                 other.cancel()

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from recall_async import caller, transport
+from recall_async import CalendarSyncer, caller, transport
 from recall_async.bulk import history, journal, order
 from recall_async.limits.contract import Slot
 from recall_async.limits.local.lane import LocalLane
@@ -168,6 +168,18 @@ def test_a_client_that_renews_its_key_is_found_out(monkeypatch: pytest.MonkeyPat
     """Would miss what it takes three attempts in a row to see."""
     every_409_renews_the_key(monkeypatch)
     assert any(run(seed).complaints for seed in range(1, 3000))
+
+
+@pytest.mark.slow
+def test_a_syncer_that_takes_failed_syncs_for_done_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would miss what it takes a fault in the last sync of an event to see."""
+    apply: Any = CalendarSyncer._apply
+
+    async def without(self: CalendarSyncer, calendar_id: str, plan: object) -> None:
+        await apply(self, calendar_id, plan)
+
+    monkeypatch.setattr(CalendarSyncer, "_apply", without)
+    assert any(run(seed).complaints for seed in range(850, 1100))
 
 
 @pytest.mark.filterwarnings("ignore")  # runs that break down leave their sessions open
