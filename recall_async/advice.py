@@ -13,7 +13,7 @@ import msgspec
 
 from . import errors
 from .answers import UNPROVEN, Response
-from .errors import APIError
+from .errors import APIError, RecallError
 from .models import SECRET_FIELDS
 from .operations import (
     CREATE_ACCESS_TOKEN,
@@ -95,6 +95,11 @@ def effect_of(operation: Operation[Any]) -> str:
             "hour."
         )
     return "The request may have taken effect; calling it again is safe."
+
+
+def add_sentence(error: RecallError, sentence: str) -> None:
+    """Add a sentence to an error's message."""
+    error.args = (one_line(f"{str(error).rstrip('. ')}. {sentence}"),)
 
 
 def api_error(

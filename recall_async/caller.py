@@ -18,7 +18,7 @@ from logging import INFO
 from typing import Any, TypeVar
 
 from . import checks
-from .advice import api_error, effect_of
+from .advice import add_sentence, api_error, effect_of
 from .answers import UNPROVEN, decode, keep_extra, retry_after, told
 from .call import Call, Done
 from .errors import (
@@ -26,6 +26,7 @@ from .errors import (
     ConfigurationError,
     ConnectionFailedError,
     DeadlineExceededError,
+    QuotaStoreUnavailableError,
     RecallError,
     SessionClosedError,
 )
@@ -300,6 +301,7 @@ class Client:
             passage = Passage(shared.breakers.of(call.operation), call.policy)
         clock, connections = self._now, self.transport.connections
         waited = beyond = False
+        failed: RecallError | None = None
         try:
             while True:
                 asked = clock()
@@ -310,13 +312,16 @@ class Client:
                     finally:
                         begun = clock()
                         call.count_wait("outage", begun - asked)
-                if asked >= call.until:
-                    raise DeadlineExceededError(
-                        f"{call.operation}: the deadline has passed before a request could be sent: allow a longer one."
-                    )
                 before = lane.statistics() if call.watched else None
                 try:
+                    if asked >= call.until:
+                        raise DeadlineExceededError(
+                            f"{call.operation}: the deadline has passed before a request could be sent: allow a longer one."
+                        )
                     slot = await lane.admit(call.priority, call.request.start, call.until, retry=call.attempts > 0)
+                except (DeadlineExceededError, QuotaStoreUnavailableError) as unserved:
+                    add_sentence(unserved, "Nothing was sent." if failed is None else f"Before that: {failed}")
+                    raise unserved from failed
                 finally:
                     call.waited += clock() - begun
                 if self.closed:
@@ -358,6 +363,7 @@ class Client:
                     answer: T = verdict.answer
                     return answer
                 error, now = verdict.error, clock()
+                failed = error
                 # Timers may fire a moment early.
                 if isinstance(error, AttemptTimeoutError) and now > call.until - 0.01:
                     raise DeadlineExceededError(
@@ -372,7 +378,13 @@ class Client:
                         after = call.policy.delay(number, random.random())
                         await self._wait_to_retry(call, Retry(after, False, None, error, False))
                     continue
-                if not isinstance(verdict, Retry) or now + max(verdict.after, verdict.pause or 0.0) > call.until:
+                if not isinstance(verdict, Retry):
+                    raise error
+                if now + (wait := max(verdict.after, verdict.pause or 0.0)) > call.until:
+                    left = f"{round(wait, 2):g} s"
+                    add_sentence(
+                        error, f"It was not sent again: the wait of {left} would end after the call's deadline."
+                    )
                     raise error
                 if self.closed:
                     raise self._closed_under(call)

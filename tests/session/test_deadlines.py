@@ -17,6 +17,7 @@ from recall_async import (
     Priority,
     Quota,
     RateLimitedError,
+    RecallError,
     RecallSession,
     RetryPolicy,
     ServerError,
@@ -70,20 +71,35 @@ async def test_no_slot_in_time_behind_others(server: ScriptedServer, connect: An
     await asyncio.gather(*waiting, return_exceptions=True)
 
 
-async def test_overtaken_until_the_deadline(server: ScriptedServer, connect: Any) -> None:
+def test_overtaken_until_the_deadline() -> None:
     """Would let a call that others overtake wait on behind its deadline."""
-    recall = connect(quotas={SCHEDULE: Quota(600, 60.0, burst=1)})
-    await schedule(recall, "first")
-    patient = asyncio.create_task(schedule(recall, "patient", priority=Priority.BULK, deadline=0.35))
-    await asyncio.sleep(0)
-    hurried = [asyncio.create_task(schedule(recall, f"{number}")) for number in range(6)]
-    with Stopwatch() as took, pytest.raises(DeadlineExceededError):
-        await patient
-    assert took.seconds < 5
-    for call in hurried:
-        call.cancel()
-    await asyncio.gather(*hurried, return_exceptions=True)
-    assert recall.statistics()[SCHEDULE].waiting_bulk == 0
+
+    class Http:
+        closed = False
+
+        async def request(self, *args: Any, **options: Any) -> Any:
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        http: Any = Http()
+        now = asyncio.get_running_loop().time
+        async with RecallSession("key", http=http, quotas={SCHEDULE: Quota(6, 60.0, burst=1)}) as recall:
+            others = [asyncio.create_task(schedule(recall, "first"))]
+            await asyncio.sleep(1)
+            begun = now()
+            patient = asyncio.create_task(schedule(recall, "patient", priority=Priority.BULK, deadline=35.0))
+            await asyncio.sleep(1)
+            others += [asyncio.create_task(schedule(recall, f"{number}")) for number in range(6)]
+            with pytest.raises(DeadlineExceededError):
+                await patient
+            assert now() == pytest.approx(begun + 35.0, abs=0.01)
+            lane = recall.statistics()[SCHEDULE]
+            assert (lane.in_flight, lane.waiting_interactive, lane.waiting_bulk) == (4, 3, 0)
+            for call in others:
+                call.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+
+    run(main())
 
 
 @pytest.mark.parametrize(
@@ -99,15 +115,37 @@ async def test_retry_after_that_does_not_fit(
     assert took.seconds < 5
     assert caught.value.retry_after == 20.0  # type: ignore[attr-defined]
     assert caught.value.attempts == 1  # type: ignore[attr-defined]
+    assert str(caught.value).endswith("It was not sent again: the wait of 20 s would end after the call's deadline.")
     assert len(server.requests) == 1
 
 
 async def test_507_without_retry_after_that_does_not_fit(server: ScriptedServer, recall: RecallSession) -> None:
     """Would spend the caller's deadline on half of the 30 s that the documentation asks for."""
     server.script(reply(507))
-    with Stopwatch() as took, pytest.raises(BotPoolExhaustedError):
+    with Stopwatch() as took, pytest.raises(BotPoolExhaustedError, match="the wait of 30 s would end after"):
         await schedule(recall, deadline=20.0)
     assert took.seconds < 5
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        (reply(503), r"failed with 503.* may have taken effect"),
+        (reset, r"may have taken effect"),
+        (reply(409, retry_after="0"), r"failed with 409"),
+    ],
+)
+async def test_no_slot_for_another_attempt(first: Any, said: str, server: ScriptedServer, connect: Any) -> None:
+    """Would claim that nothing was sent, when only the second attempt finds no slot before the deadline."""
+    recall = connect(quotas={SCHEDULE: Quota(1, 60.0)}, retry=RetryPolicy(backoff=0.001))
+    server.script(first)
+    with pytest.raises(DeadlineExceededError, match=rf"no slot before the deadline.* Before that: .*{said}") as caught:
+        await schedule(recall, deadline=30.0)
+    assert caught.value.attempts == 1
+    assert "Nothing was sent" not in str(caught.value)
+    assert isinstance(caught.value.__cause__, RecallError)
+    with pytest.raises(DeadlineExceededError, match=r"no slot before the deadline.* Nothing was sent\.$"):
+        await schedule(recall, deadline=30.0)
 
 
 async def test_calls_behind_a_429_that_does_not_fit(server: ScriptedServer, recall: RecallSession) -> None:
@@ -178,7 +216,10 @@ async def test_a_backoff_that_does_not_fit(server: ScriptedServer, connect: Any)
     """Would sleep beyond the deadline, and raise that instead of what happened."""
     recall = connect(retry=RetryPolicy(backoff=100.0))
     server.script(reset)
-    with Stopwatch() as took, pytest.raises(ConnectionFailedError) as caught:
+    with (
+        Stopwatch() as took,
+        pytest.raises(ConnectionFailedError, match="would end after the call's deadline") as caught,
+    ):
         await schedule(recall, deadline=8.0)
     assert took.seconds < 5
     assert caught.value.attempts == 1

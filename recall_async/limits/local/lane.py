@@ -162,7 +162,7 @@ class LocalLane:
         away = f": the next one is at least {wait:.1f} s away" if wait else ""
         return DeadlineExceededError(
             f"the quota of {self._name} ({self._quota.limit} requests in {self._quota.per:g} s) has no slot before the "
-            f"deadline{away}. Nothing was sent. Allow a longer deadline, or send less.",
+            f"deadline{away}. Allow a longer deadline, or send less.",
             retry_after=wait or 1 / self._quota.rate,
         )
 

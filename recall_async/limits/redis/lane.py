@@ -179,7 +179,7 @@ class RedisLane:
         if self._redis_away:
             return QuotaStoreUnavailableError(
                 f"the quota of {self._name} is kept in Redis, which has not answered for {self._link.silence():.1f} s "
-                f"({self._link.trouble or 'it is connected'}), and the call's deadline came first. Nothing was sent."
+                f"({self._link.trouble or 'it is connected'}), and the call's deadline came first."
             )
         now = self._now()
         wait = max(wait, self._earliest(priority) - now, self._asks.next_free[priority] - now, ASK_EVERY)
@@ -257,7 +257,7 @@ class RedisLane:
             self.fail(
                 QuotaStoreUnavailableError(
                     f"the quota of {self._name} is kept in Redis, which has not answered for {silence:.1f} s "
-                    f"({self._link.trouble or 'it is connected'}), longer than calls wait for it. Nothing was sent. "
+                    f"({self._link.trouble or 'it is connected'}), longer than calls wait for it. "
                     "See whether Redis is up and its URL is right, then repeat the call."
                 )
             )
