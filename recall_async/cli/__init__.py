@@ -8,8 +8,11 @@ import sys
 
 def main() -> None:
     """Run the command line with the arguments of this process, and exit."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        from .interrupt import interrupting
+
+        for number in interrupting():
+            signal.signal(number, signal.default_int_handler)
         from .app import app
 
         app()
@@ -19,4 +22,5 @@ def main() -> None:
         print(f"recall-async needs {error.name} for this: pip install 'recall-async[cli]'", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
         sys.exit(130)

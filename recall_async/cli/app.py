@@ -73,8 +73,9 @@ class Application(Group):
         harden()
         try:
             status = super().main(args, prog_name, complete_var, standalone_mode=False, **extra) or Status.DONE
-        except click.exceptions.Abort:
-            say("Interrupted.")
+        except click.exceptions.Abort as ended:
+            # What the command says about what it did, if it says something.
+            say(" ".join(["Interrupted.", *map(str, getattr(ended.__cause__, "args", ()))]))
             status = Status.INTERRUPTED
         except click.ClickException as error:
             show(error)

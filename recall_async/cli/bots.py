@@ -14,19 +14,19 @@ import msgspec
 from .asking import confirm
 from .command import ListByDefault
 from .connection import Connection, connection_options
-from .interrupt import run
+from .interrupt import run, run_change
 from .listing import limit_option, print_all, say_count
 from .status import Status
 from .streams import forgive_output
 from .table import Column
-from .text import json_option, line, moment, place, print_card, print_json, say
+from .text import columns, json_option, line, moment, place, print_card, print_json, say
 from .when import When, check_range
 
 if TYPE_CHECKING:
     from ..bot_models import Bot
     from ..session import RecallSession
 
-_COLUMNS = (Column("JOINS (UTC)", 16), Column("BOT", 36), Column("STATUS", 17), Column("WHY", 8))
+_COLUMNS = (Column("JOINS (UTC)", 16), Column("BOT", 36), Column("STATUS", 8))
 
 
 @click.group(cls=ListByDefault)
@@ -81,7 +81,7 @@ def list_(
 
     count = run(show())
     if not as_json:
-        say_count(count, "bots")
+        say_count(count, "bots", limit)
 
 
 @bots.command("show")
@@ -119,7 +119,7 @@ def leave(connection: Connection, bot_id: UUID, yes: bool, as_json: bool) -> Sta
         async with session as recall:
             return await recall.bots.leave_call(bot_id)
 
-    left = run(end())
+    left = run_change(session, end(), "bots.leave_call", f"see `recall-async bots show {bot_id}`")
     forgive_output()
     _print(left, as_json)
     return Status.DONE
@@ -164,7 +164,11 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _rows(bot: Bot) -> list[tuple[str, ...]]:
     joins = "-" if bot.join_at is None else moment(bot.join_at)
-    return [(joins, line(bot.id), line(bot.status), line(bot.sub_code))]
+    state, width = line(state_in_words(bot)), columns(sys.stdout)
+    if not bot.sub_code or width is None or len(state) <= width - len(f"{joins:16}  {bot.id}  "):
+        return [(joins, line(bot.id), state)]
+    # Below the id, where the reason is not cut.
+    return [(joins, line(bot.id), line(bot.status)), ("", f"({line(bot.sub_code)})", "")]
 
 
 def _print(bot: Bot, as_json: bool) -> None:

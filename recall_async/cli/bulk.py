@@ -51,8 +51,8 @@ def bulk(
 
     ACTIONS is a file of JSON lines, {"action": "schedule" or "remove", "event_id", "deduplication_key", "bot_config",
     "start_time", "end_time"}, or of CSV with these columns; - is standard input. All of it is checked before the first
-    request. Ctrl-C finishes what is on its way; twice stops at once. The same command goes on where the job was left, and
-    repeats what failed in a way that may pass.
+    request. Ctrl-C finishes the requests in flight; twice stops at once. The same command continues an interrupted job, and
+    repeats temporary failures.
 
     With --json a summary is printed as one document; RESULTS.jsonl has a line for each action.
     """

@@ -14,7 +14,7 @@ import msgspec
 
 from .command import ListByDefault
 from .connection import Connection, connection_options, read_secret, secret_file_option
-from .interrupt import run
+from .interrupt import run, run_change
 from .listing import limit_option, print_all, say_count
 from .removals import Limit, TooManyRemovals, may_remove, removal_options
 from .status import Status
@@ -53,7 +53,7 @@ def list_(connection: Connection, as_json: bool, limit: int | None, **filters: A
 
     count = run(show())
     if not as_json:
-        say_count(count, "calendars")
+        say_count(count, "calendars", limit)
 
 
 @calendars.command("get")
@@ -99,7 +99,8 @@ def create(connection: Connection, as_json: bool, **fields: Any) -> None:
             raise click.UsageError(
                 f"no {name.replace('_', ' ')}: use --{name.replace('_', '-')}-file, or set RECALL_{name.upper()}"
             )
-    created = _call(connection, lambda recall: recall.calendars.create(**given))
+    then = "see `recall-async calendars` before you give the command again"
+    created = _change(connection, lambda recall: recall.calendars.create(**given), "calendars.create", then)
     forgive_output()
     _print(created, as_json)
 
@@ -114,7 +115,10 @@ def update(connection: Connection, calendar_id: UUID, as_json: bool, **fields: A
     given = _with_secrets(fields)
     if not given:
         raise click.UsageError("nothing to change: give at least one field")
-    updated = _call(connection, lambda recall: recall.calendars.update(calendar_id, **given))
+    then = f"see `recall-async calendars get {calendar_id}`, or give the same command again"
+    updated = _change(
+        connection, lambda recall: recall.calendars.update(calendar_id, **given), "calendars.update", then
+    )
     forgive_output()
     _print(updated, as_json)
 
@@ -138,7 +142,12 @@ def delete(connection: Connection, calendar_id: UUID, yes: bool, max_removals: L
         if not permitted:
             say("Nothing was changed.")
             return Status.FAILED
-    _call(connection, lambda recall: recall.calendars.delete(calendar_id))
+    _change(
+        connection,
+        lambda recall: recall.calendars.delete(calendar_id),
+        "calendars.delete",
+        "see `recall-async calendars`",
+    )
     say(f"Calendar {calendar_id} is disconnected.")
     return Status.DONE
 
@@ -167,13 +176,17 @@ def token(connection: Connection, calendar_id: UUID, as_json: bool) -> None:
 
 
 def _call(connection: Connection, call: Callable[[RecallSession], Awaitable[T]]) -> T:
+    return run(_opened(connection.session(), call))
+
+
+def _change(connection: Connection, call: Callable[[RecallSession], Awaitable[T]], operation: str, then: str) -> T:
     session = connection.session()
+    return run_change(session, _opened(session, call), operation, then)
 
-    async def opened() -> T:
-        async with session as recall:
-            return await call(recall)
 
-    return run(opened())
+async def _opened(session: RecallSession, call: Callable[[RecallSession], Awaitable[T]]) -> T:
+    async with session as recall:
+        return await call(recall)
 
 
 def _with_secrets(fields: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import msgspec
 from .bots import state_in_words, states_of
 from .command import Command
 from .connection import Connection, connection_options
-from .interrupt import run
+from .interrupt import run, run_change
 from .listing import limit_option, print_all, say_count
 from .streams import forgive_output
 from .table import Column
@@ -77,7 +77,7 @@ def events(
 
     count = run(show())
     if not as_json:
-        say_count(count, "events")
+        say_count(count, "events", limit)
 
 
 @click.command(cls=Command)
@@ -128,7 +128,12 @@ def schedule(
                 key = Deduplication.MEETING(await recall.calendar_events.retrieve(event_id))
             return await recall.calendar_events.schedule_bot(event_id, deduplication_key=key, bot_config=config)
 
-    put_on = run(put())
+    put_on = run_change(
+        session,
+        put(),
+        "calendar_events.schedule_bot",
+        f"see `recall-async event {event_id}`, or give the same command again",
+    )
     forgive_output()
     _print(put_on, as_json)
 
@@ -145,7 +150,12 @@ def remove(connection: Connection, event_id: UUID, as_json: bool) -> None:
         async with session as recall:
             return await recall.calendar_events.remove_bot(event_id)
 
-    taken_off = run(take())
+    taken_off = run_change(
+        session,
+        take(),
+        "calendar_events.remove_bot",
+        f"see `recall-async event {event_id}`, or give the same command again",
+    )
     forgive_output()
     _print(taken_off, as_json)
 

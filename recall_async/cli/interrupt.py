@@ -1,21 +1,39 @@
-"""Handle Ctrl-C and SIGTERM: the first stops the work gently, the second at once."""
+"""Handle Ctrl-C, SIGTERM and a terminal that is closed: the first stops the work gently, the second at once."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from ..session import RecallSession
 
 T = TypeVar("T")
+FINISHING = "Finishing the requests in flight. Press Ctrl-C again to stop at once."
+"""What a command prints when it stops gently."""
+UNCHANGED = "Nothing was changed."
+HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
+"""The signal of a terminal that is closed; Windows has none."""
+
+
+def interrupting() -> list[signal.Signals]:
+    """Return the signals that interrupt a command. After `nohup`, a closed terminal is not one of them."""
+    found = [signal.SIGINT, signal.SIGTERM]
+    if HANGUP is not None and signal.getsignal(HANGUP) is not signal.SIG_IGN:
+        found.append(HANGUP)
+    return found
 
 
 def run(work: Coroutine[Any, Any, T], *, gently: Callable[[], None] | None = None) -> T:
     """Run `work` in an event loop of its own, and return its result.
 
-    The first Ctrl-C or SIGTERM calls `gently` in that loop; without it, and at the second, the work is cancelled. A third
-    ends the process on the spot. Raises `KeyboardInterrupt` for work that was cancelled.
+    The first signal calls `gently` in that loop; without it, and at the second, the work is cancelled. A third ends the
+    process on the spot. A terminal that is closed is one signal, although its shell may repeat it. Raises
+    `KeyboardInterrupt` for work that was cancelled.
     """
 
     async def interruptible() -> T:
@@ -30,11 +48,11 @@ def run(work: Coroutine[Any, Any, T], *, gently: Callable[[], None] | None = Non
             if patient and gently is not None:
                 patient = False
                 loop.call_soon_threadsafe(gently)
-            else:
-                signal.signal(number, signal.SIG_DFL)
+            elif number != HANGUP or gently is None:
+                signal.signal(number, signal.SIG_IGN if number == HANGUP else signal.SIG_DFL)
                 loop.call_soon_threadsafe(task.cancel)
 
-        before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, on_signal) for number in interrupting()}
         try:
             return await work
         finally:
@@ -45,3 +63,24 @@ def run(work: Coroutine[Any, Any, T], *, gently: Callable[[], None] | None = Non
         return asyncio.run(interruptible())
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
+
+
+def run_change(session: RecallSession, change: Coroutine[Any, Any, T], operation: str, then: str) -> T:
+    """Run a command that changes something with one request of `operation`.
+
+    If it is interrupted, the `KeyboardInterrupt` says whether the request may have taken effect, and `then` what to do.
+    """
+    try:
+        return run(change)
+    except KeyboardInterrupt:
+        sent = session.statistics()[operation].admitted
+        raise KeyboardInterrupt(f"The request may have taken effect: {then}." if sent else UNCHANGED) from None
+
+
+@contextmanager
+def interrupted_with(remark: str) -> Iterator[None]:
+    """Say `remark` if the block is interrupted: what may have been done, and how to continue."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(remark) from None

@@ -13,7 +13,7 @@ import click
 from ..errors import JournalError, RecallError
 from .drawing import Display, display, draw_failures
 from .failures import Failures
-from .interrupt import run
+from .interrupt import FINISHING, run
 from .resume import resume_command
 from .status import Status, describe, status_of
 from .streams import forgive_output
@@ -81,7 +81,7 @@ class Job:
     def stop(self) -> None:
         """Finish the requests in flight, and start nothing more."""
         self.interrupted = True
-        self._display.say("Finishing what is on its way. Ctrl-C once more stops at once.")
+        self._display.say(FINISHING)
         self._bulk.stop()
 
     async def _watch(self) -> None:

@@ -19,7 +19,7 @@ from .command import Group
 from .connection import SHARED_WORKSPACE, Connection, connection_options, prefix_option, redis_option
 from .drawing import display, draw_failures
 from .events import read_config
-from .interrupt import run
+from .interrupt import FINISHING, interrupted_with, run
 from .job_options import job_options
 from .numbers import Number, Whole
 from .status import Status
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..jobs import JobQueue, JobStatus, WorkSummary
 
 T = TypeVar("T")
+LEFT = "Other workers, or the same command, do what is left."
 
 
 @click.group(cls=Group)
@@ -96,7 +97,8 @@ def submit(
     with closing(file):
         if report_errors(file.check()):
             return Status.USAGE
-        status = _ask(redis, prefix, workspace, lambda queue: queue.submit(name, file, chunk_size=chunk_size))
+        with interrupted_with("The same command writes what is not written yet."):
+            status = _ask(redis, prefix, workspace, lambda queue: queue.submit(name, file, chunk_size=chunk_size))
     forgive_output()
     _tell(status, as_json=as_json)
     return Status.DONE
@@ -125,7 +127,7 @@ def work(
     """Work on the jobs of a workspace, together with all its other workers.
 
     All of them share the quota through the same Redis: give them the same --workspace, --prefix, --pace and
-    --quota-scale. Ctrl-C finishes what is in flight, and leaves the rest to others; twice stops at once.
+    --quota-scale. Ctrl-C finishes the requests in flight, and leaves the rest to others; twice stops at once.
     """
     from ..jobs import JobQueue
     from ..stopping import StopSignal
@@ -134,10 +136,6 @@ def work(
     redis, prefix = _required(connection.redis), connection.prefix
     session = connection.session(pace=pace)
     stop = StopSignal()
-
-    def stop_gently() -> None:
-        say("Finishing what is in flight. Ctrl-C once more stops at once.")
-        stop.set()
 
     async def serve(watched: WatchedWork) -> WorkSummary:
         queued = JobQueue.from_url(redis, prefix=prefix, workspace=session.workspace, lease=lease)
@@ -154,7 +152,12 @@ def work(
 
     watched = None
     try:
-        with display("jobs") as shown:
+        with interrupted_with(f"Requests in flight may have taken effect. {LEFT}"), display("jobs") as shown:
+
+            def stop_gently() -> None:
+                shown.say(FINISHING)
+                stop.set()
+
             watched = WatchedWork(session, shown)
             worked = run(serve(watched), gently=stop_gently)
     finally:
@@ -165,6 +168,7 @@ def work(
     else:
         print_prose(f"{worked.done} done, {worked.failed} failed, {worked.skipped} skipped by this worker")
     if stop.is_set:
+        say(f"Interrupted. {LEFT}")
         return Status.INTERRUPTED
     return Status.FAILED if worked.failed else Status.DONE
 
@@ -194,7 +198,8 @@ def list_(as_json: bool, workspace: str | None, redis: str, prefix: str) -> None
 @redis_options
 def retry(name: str, chunk_size: int, as_json: bool, workspace: str | None, redis: str, prefix: str) -> None:
     """Submit again what failed of a job, or was given up, with its configuration. What is done stays done."""
-    status = _ask(redis, prefix, workspace, lambda queue: queue.retry(name, chunk_size=chunk_size))
+    with interrupted_with("The same command submits what is not submitted again yet."):
+        status = _ask(redis, prefix, workspace, lambda queue: queue.retry(name, chunk_size=chunk_size))
     forgive_output()
     _tell(status, as_json=as_json)
 
@@ -256,7 +261,9 @@ def results(name: str, out: str, workspace: str | None, redis: str, prefix: str)
             file.flush()
         return count
 
-    say(f"{_ask(redis, prefix, workspace, fetch)} results")
+    with interrupted_with("The results are incomplete: give the same command again."):
+        count = _ask(redis, prefix, workspace, fetch)
+    say(f"{count} results")
 
 
 @jobs.command()
@@ -271,7 +278,8 @@ def cancel(name: str, as_json: bool, workspace: str | None, redis: str, prefix: 
         await queue.cancel(name)
         return await queue.status(name)
 
-    status = _ask(redis, prefix, workspace, drop)
+    with interrupted_with(f"The job may have been cancelled: see `recall-async jobs status {line(name)}`."):
+        status = _ask(redis, prefix, workspace, drop)
     forgive_output()
     _tell(status, as_json=as_json)
 

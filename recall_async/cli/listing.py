@@ -47,6 +47,7 @@ async def print_all(
     return count
 
 
-def say_count(count: int, what: str) -> None:
-    """Print "5 events" to standard error."""
-    say(f"{count} {what if count != 1 else what.removesuffix('s')}")
+def say_count(count: int, what: str, limit: int | None) -> None:
+    """Print "5 events" to standard error, or that it stopped there."""
+    stopped = "; there may be more, because --limit was reached" if count == limit else ""
+    say(f"{count} {what if count != 1 else what.removesuffix('s')}{stopped}")

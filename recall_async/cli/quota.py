@@ -12,7 +12,7 @@ import click
 from ..operations import OPERATIONS, QUOTA_PERIOD
 from .command import Command
 from .connection import Connection, connection_options
-from .interrupt import run
+from .interrupt import interrupted_with, run
 from .streams import forgive_output
 from .table import Column, Table
 from .text import duration, json_option, line, print_json, print_prose
@@ -44,7 +44,8 @@ def quota(connection: Connection, watch: bool, resume: bool, as_json: bool) -> N
     if resume and watch:
         raise click.UsageError("--resume and --watch exclude each other")
     if resume and connection.redis is not None:
-        run(_resume(connection.redis, connection.prefix, connection.shared_workspace, as_json=as_json))
+        with interrupted_with("Some pauses may have ended: give the same command again."):
+            run(_resume(connection.redis, connection.prefix, connection.shared_workspace, as_json=as_json))
     elif connection.redis is not None:
         run(_look(connection.redis, connection.prefix, connection.shared_workspace, watch=watch, as_json=as_json))
     elif watch:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
@@ -15,7 +16,7 @@ from ..stopping import end_tasks
 from .command import Command
 from .connection import Connection, connection_options
 from .drawing import display, draw_failures
-from .interrupt import run
+from .interrupt import UNCHANGED, interrupted_with, run
 from .job import Job
 from .job_options import job_options
 from .numbers import Number
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from ..bulk.actions import Outcome
     from ..session import RecallSession
     from ..sync.plan import Plan
+
+T = TypeVar("T")
 
 
 @click.command(cls=Command)
@@ -56,18 +59,24 @@ def sync(
     """Give every event the bot that the policy wants: plan and apply in one.
 
     On a terminal and without --watch, it asks before it removes bots. With --watch, it reads all events first and then only
-    those that changed. A round that would remove more bots than --max-removals allows removes none, and says so. Failed
-    requests are repeated in the next round; only a rejected key, missing credit or an invalid setting end the command. With
+    those that changed, and prints a line for each round. A round that would remove more bots than --max-removals allows
+    removes none, and says so. Failed requests are repeated in the next round; only a rejected key, missing credit or an
+    invalid setting end the command.
+
+    Ctrl-C finishes the requests in flight; twice stops at once. It is how --watch ends, so the exit status is then 0. With
     --json, each round prints one document.
     """
     forgive_output()
     session = connection.session(pace=pace)
     applying = Applying(concurrency, max_outage)
     rounds = Rounds(session, planning, applying, Consent(yes, max_removals), full_every, as_json=as_json)
-    try:
+    with interrupted_with("Requests in flight may have taken effect. The same command does what is left."):
         return run(rounds.run(watch), gently=rounds.stop)
-    except KeyboardInterrupt:
-        return Status.INTERRUPTED
+
+
+def clock_time() -> str:
+    """Return the time of day in UTC."""
+    return f"{datetime.now(UTC):%H:%M:%S}"
 
 
 class Applying(NamedTuple):
@@ -109,18 +118,29 @@ class Rounds:
         self._full_at = -math.inf
         """When all events were last read, by the event loop's clock."""
         self._refresh = planning.refresh
+        self._rounds = 0
+        self._sent = False
+        """True once a plan was applied."""
 
     def stop(self) -> None:
         """Finish the requests in flight, and begin nothing more."""
         self._stopping.set()
         if self._job is not None:
             self._job.stop()
+        else:
+            click.echo(err=True)  # below the "^C"
 
     async def run(self, pause: float | None) -> Status:
         """Do one round, or with a pause as many as until `stop`, and return the exit status."""
         async with self._session:
             while True:
                 status = await self._round(watching=pause is not None)
+                if status is Status.INTERRUPTED and pause is None:
+                    say(
+                        "Interrupted. The same command does what is left."
+                        if self._sent
+                        else f"Interrupted. {UNCHANGED}"
+                    )
                 if pause is None or status in (Status.REFUSED, Status.USAGE):
                     return status
                 if status is Status.DONE:
@@ -129,6 +149,7 @@ class Rounds:
                     async with asyncio.timeout(pause):
                         await self._stopping.wait()
                 if self._stopping.is_set():
+                    say(f"Stopped after {self._rounds} {'round' if self._rounds == 1 else 'rounds'}.")
                     return Status.DONE
 
     async def _round(self, *, watching: bool) -> Status:
@@ -137,45 +158,46 @@ class Rounds:
         began = clock()
         planning = self._planning._replace(refresh=self._refresh)
         try:
-            plan = await self._session.plan(**planning._asdict(), updated_since=None if whole else self._watermark)
+            since = None if whole else self._watermark
+            plan = await self._unless_stopped(self._session.plan(**planning._asdict(), updated_since=since))
         except (RecallError, OSError) as error:
-            say_error(describe(error))
+            self._rounds += 1
+            say(f"{clock_time()}  Error: {describe(error)}") if watching else say_error(describe(error))
             return status_of(error)
-        if self._stopping.is_set():
+        if plan is None:
             return Status.INTERRUPTED
         try:
-            permitted = await self._ask(plan, watching=watching)
+            yes, limit = self._consent
+            question = may_remove(plan.removals, plan.events_with_bots, yes=yes, limit=limit, ask=not watching)
+            permitted = await self._unless_stopped(question)
         except TooManyRemovals as error:
             if not watching:
                 raise
             say_error(error.message)
             permitted = False
+        if permitted is None:
+            return Status.INTERRUPTED
         if not permitted and not watching:
             say("Nothing was changed.")
             return Status.FAILED
         todo = plan if permitted else _without_removals(plan)
         job = await self._apply(todo)
-        self._tell(plan, job)
+        self._tell(plan, job, watching=watching)
+        self._rounds += 1
         if permitted and (job is None or _is_settled(job)):
             self._watermark = plan.watermark
             if whole:
                 self._full_at = began
         return Status.FAILED if not permitted else Status.DONE if job is None else job.status
 
-    async def _ask(self, plan: Plan, *, watching: bool) -> bool:
-        yes, limit = self._consent
-        asked = asyncio.create_task(
-            may_remove(plan.removals, plan.events_with_bots, yes=yes, limit=limit, ask=not watching)
-        )
-        stopped = asyncio.create_task(self._stopping.wait())
+    async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Return the result of `work`; `None` if `stop` was called before there was one."""
+        working, stopped = asyncio.create_task(work), asyncio.create_task(self._stopping.wait())
         try:
-            await asyncio.wait({asked, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if not asked.done():
-                click.echo(err=True)
-                raise click.Abort
-            return await asked
+            await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            return None if self._stopping.is_set() else await working
         finally:
-            await end_tasks({asked, stopped})
+            await end_tasks({working, stopped})
 
     async def _apply(self, plan: Plan) -> SyncJob | None:
         if not plan and not plan.flapping:
@@ -183,22 +205,31 @@ class Rounds:
         with display("sync") as shown:
             applied = self._session.apply(plan, history=self._planning.history, **self._applying._asdict())
             self._job = job = SyncJob(self._session, applied, shown)
+            self._sent = True
             async for outcome in job.work():
                 job.look_at(outcome)
         self._job = None
         return job
 
-    def _tell(self, plan: Plan, job: Job | None) -> None:
+    def _tell(self, plan: Plan, job: Job | None, *, watching: bool) -> None:
         figures = {name: getattr(job.progress, name) if job else 0 for name in ("done", "failed", "skipped")}
         error = describe(job.error) if job and job.error else None
         if self._as_json:
             flapping = [decision.event_id for decision in plan.flapping]
             print_json({"at": plan.made_at, "plan": plan.counts, **figures, "flapping": flapping, "error": error})
-        elif job or self._watermark is None:
+        elif watching and self._rounds and not plan.flapping:
+            kinds = [
+                f"{plan.counts[kind]} to {kind}" for kind in ("schedule", "reschedule", "remove") if plan.counts[kind]
+            ]
+            done = ", ".join(f"{number} {name}" for name, number in figures.items())
+            print_prose(
+                f"{clock_time()}  {', '.join(kinds) or 'no changes'}{f'; {done}' if job else ''}", indent=" " * 10
+            )
+        else:
             lines = plan.summary().splitlines()
             if job:
                 lines.append(", ".join(f"{number} {name}" for name, number in figures.items()))
-            print_prose(f"{datetime.now(UTC):%H:%M:%S}  " + "\n          ".join(lines), indent=" " * 10)
+            print_prose(f"{clock_time()}  " + "\n          ".join(lines), indent=" " * 10)
         if job:
             draw_failures(job.failures, err=self._as_json)
         if error is not None:

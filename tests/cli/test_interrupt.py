@@ -47,7 +47,7 @@ def test_once_finishes_what_is_on_its_way(start, wait_until, command, recall_san
     assert process.returncode == 130
     assert 10 <= done(command) == answered(recall_sandbox) < 85
     assert out.startswith(f"{done(command)} done, 0 failed, 0 skipped of 85")
-    assert "Finishing what is on its way" in told
+    assert "Finishing the requests in flight" in told
     assert f"bulk {command[1]} --results '{command[3]}' --concurrency 10 --base-url http" in told
     recall_sandbox.set_latency(0, 0)
     process = start(*command, "--pace", "greedy", "--json")
@@ -96,6 +96,72 @@ def test_twice_stops_now(start, arrived, wait_until, command, recall_sandbox: Re
     assert (summary["status"], summary["done"]) == ("interrupted", 0)
     assert f"--results '{command[3]}' --json --base-url http" in summary["resume"]
     assert done(command) == 0
+
+
+def test_a_closed_terminal_is_one_interruption(start, wait_until, command, recall_sandbox: RecallSandbox) -> None:
+    """Closing the terminal would cut off the requests in flight, and be a second Ctrl-C if the shell repeats it."""
+    recall_sandbox.set_latency(0.3, 0.3)
+    process = start(*command, "--concurrency", "10")
+    wait_until(lambda: done(command) >= 5)
+    for _ in range(3):
+        process.send_signal(signal.SIGHUP)
+    out, told = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert told.count("Finishing the requests in flight") == 1
+    assert 10 <= done(command) == answered(recall_sandbox) < 85
+    assert out.startswith(f"{done(command)} done, 0 failed, 0 skipped of 85")
+
+
+def test_a_closed_terminal_does_not_end_what_nohup_started(
+    start, wait_until, write_actions, tmp_path, recall_sandbox
+) -> None:
+    """A job that was started to survive the terminal would end with it."""
+    recall_sandbox.set_latency(0.3, 0.3)
+    results = tmp_path / "results.jsonl"
+    ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
+    process = start("bulk", str(write_actions(20)), "--results", str(results), "--concurrency", "5", **ignoring)
+    wait_until(lambda: results.exists() and results.read_bytes().count(b"\n") >= 5)
+    process.send_signal(signal.SIGHUP)
+    assert process.communicate(timeout=20)[0].startswith("20 done")
+    assert process.returncode == 0
+
+
+ID = "2f3d2b1e-6c57-4bd5-a5d0-0c8f0f4e3a11"
+CHANGES = {
+    f"schedule {ID} --deduplication-key k": ("calendar_events.schedule_bot", f"event {ID}"),
+    f"remove {ID}": ("calendar_events.remove_bot", f"event {ID}"),
+    f"bots leave {ID} --yes": ("bots.leave_call", f"bots show {ID}"),
+    f"calendars update {ID} --webhook-url https://notes.example/": ("calendars.update", f"calendars get {ID}"),
+    f"calendars delete {ID} --yes": ("calendars.delete", "calendars"),
+    "calendars create --platform google_calendar --oauth-client-id i": ("calendars.create", "calendars"),
+}
+"""Commands that change something, the operation that does it, and the command that shows what became of it."""
+
+
+@pytest.mark.parametrize("command", CHANGES)
+def test_a_change_in_flight_may_have_taken_effect(
+    start, arrived, wait_until, environment, recall_sandbox: RecallSandbox, command: str
+) -> None:
+    """The user would take an interrupted change for one that was not made."""
+    operation, look = CHANGES[command]
+    environment |= {"RECALL_OAUTH_CLIENT_SECRET": "s", "RECALL_OAUTH_REFRESH_TOKEN": "t"}
+    recall_sandbox.fault(operation, kind="hang", times=None)
+    process = start(*command.split())
+    wait_until(lambda: arrived(operation))
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert told.strip().startswith(f"Interrupted. The request may have taken effect: see `recall-async {look}`")
+
+
+def test_a_change_that_was_not_sent(start, arrived, wait_until, recall_sandbox: RecallSandbox) -> None:
+    """The user would look for the effect of a request that was never sent."""
+    recall_sandbox.fault("calendar_events.retrieve", kind="hang", times=None)
+    process = start("schedule", ID)
+    wait_until(lambda: arrived("calendar_events.retrieve"))
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=20)
+    assert (process.returncode, told.strip()) == (130, "Interrupted. Nothing was changed.")
 
 
 def test_before_the_first_request(start, wait_until, command, tmp_path: Path) -> None:

@@ -247,9 +247,32 @@ def test_interrupted_in_the_middle(start, wait_until, policy: str, recall_sandbo
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=20)
     assert process.returncode == 0, errors
-    assert "Finishing what is on its way" in errors
+    assert "Finishing the requests in flight" in errors
     done = int(re.search(r"(\d+) done, 0 failed", output)[1])
     assert done == accepted(recall_sandbox)
+
+
+def test_interrupted_while_it_plans(start, arrived, wait_until, policy: str, recall_sandbox: RecallSandbox) -> None:
+    """Ctrl-C waits until all events are read, and then the command ends without a word."""
+    recall_sandbox.fault("calendar_events.list", kind="hang", times=None)
+    process = start("sync", "--policy", policy)
+    wait_until(lambda: arrived("calendar_events.list"))
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=20)
+    assert (process.returncode, told.strip()) == (130, "Interrupted. Nothing was changed.")
+
+
+def test_watching_prints_a_line_for_each_round(start, policy: str) -> None:
+    """Nobody can tell a sync that finds nothing to do from one that hangs, or how it ended."""
+    process = start("sync", "--policy", policy, "--watch", "1", *FAST)
+    while "done" not in process.stdout.readline():
+        pass
+    lines = [process.stdout.readline() for _ in range(2)]
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert all(re.fullmatch(r"\d\d:\d\d:\d\d  no changes\n", line) for line in lines), lines
+    assert re.search(r"Stopped after \d+ rounds\.", errors)
+    assert process.returncode == 0
 
 
 def test_sandbox_tells_where_webhooks_go(start) -> None:

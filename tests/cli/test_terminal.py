@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -100,7 +101,7 @@ def test_bar_table_and_ctrl_c(terminal, write_actions, tmp_path: Path, recall_sa
     while shown.read():
         pass
     assert shown.process.wait(timeout=20) == 130
-    assert "Finishing what is on its way" in shown.text
+    assert "Finishing the requests in flight" in shown.text
     assert "│ 404 not found │" in shown.text
     assert f"--results {tmp_path / 'r.jsonl'}" in shown.text.replace("\r\n", "")
     assert "Traceback" not in shown.text
@@ -124,6 +125,26 @@ def test_rows_fit_the_terminal(terminal, command: str, columns: int, tmp_path: P
         ids = re.findall(r"\b[0-9a-f]{8}-[0-9a-f-]+", shown.text)
         assert ids
         assert {len(each) for each in ids} == {36}
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_list_of_bots_tells_why_each_ended(terminal, run, recall_sandbox: RecallSandbox, columns: int) -> None:
+    """The reason would be cut off, or its title would stand alone on a line of its own."""
+    event = max(
+        (e for e in recall_sandbox.snapshot()["events"] if e["meeting_url"] and not e["is_deleted"]),
+        key=lambda e: e["start_time"],
+    )
+    bot = json.loads(run("schedule", event["id"], "--json").stdout)["bots"][0]["bot_id"]
+    recall_sandbox.fail_bot(bot, "timeout_exceeded_waiting_room")
+    recall_sandbox.advance(40 * 86400)
+    shown = terminal("bots", columns=columns)
+    while shown.read():
+        pass
+    head, *rows = shown.text.replace("\r", "").splitlines()
+    assert head.split() == ["JOINS", "(UTC)", "BOT", "STATUS"]
+    assert all(len(row) <= columns for row in rows)
+    told = " ".join(" ".join(rows).split())
+    assert re.search(rf"{bot} fatal \(timeout_exceeded_waiting_room\)", told), shown.text
 
 
 def progress(**values: object) -> Progress:
