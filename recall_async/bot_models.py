@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from .lenient import repaired
-from .models import MeetingURL, Time
+from .lenient import at, list_of, objects_of, text_of, time_of
+from .models import MeetingURL, Shown, Time
 
 OVER = frozenset({"call_ended", "recording_done", "done", "fatal", "analysis_done", "analysis_failed", "media_expired"})
 """Statuses of a bot that is no longer in a call."""
@@ -35,7 +34,7 @@ class BotStatusChange(Struct, frozen=True, kw_only=True):
     message: str | None = None
 
 
-class Recording(Struct, frozen=True, kw_only=True):
+class Recording(Shown, frozen=True, kw_only=True):
     """A recording of a bot. Download its media from `download_urls`, which expire."""
 
     id: str
@@ -54,18 +53,15 @@ class Recording(Struct, frozen=True, kw_only=True):
     @property
     def download_urls(self) -> dict[str, str]:
         """The download URLs of the finished media, by name. Keep them secret: they work without an API key."""
-        urls = {name: _text(_at(medium, "data", "download_url")) for name, medium in self.media.items()}
+        urls = {name: text_of(at(medium, "data", "download_url")) for name, medium in self.media.items()}
         return {name: url for name, url in urls.items() if url is not None}
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         shown = [(name, getattr(self, name)) for name in self.__struct_fields__ if name != "media"]
         return [*shown, ("media", sorted(self.media))]
 
-    def __repr__(self) -> str:
-        return f"Recording({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
-
-class Bot(Struct, frozen=True, kw_only=True):
+class Bot(Shown, frozen=True, kw_only=True):
     """A bot: its meeting and its status. https://docs.recall.ai/reference/bot_retrieve"""
 
     id: str
@@ -92,12 +88,12 @@ class Bot(Struct, frozen=True, kw_only=True):
         """All statuses of the bot, the oldest first."""
         changes = [
             BotStatusChange(
-                code=_text(entry.get("code")) or "unknown",
-                created_at=_time(entry.get("created_at")),
-                sub_code=_text(entry.get("sub_code")),
-                message=_text(entry.get("message")),
+                code=text_of(entry.get("code")) or "unknown",
+                created_at=time_of(entry.get("created_at")),
+                sub_code=text_of(entry.get("sub_code")),
+                message=text_of(entry.get("message")),
             )
-            for entry in _entries(self.raw_status_changes)
+            for entry in objects_of(list_of(self.raw_status_changes))
         ]
         # A stable sort: entries without a time stay next to their neighbours.
         latest = _EARLIEST
@@ -113,16 +109,16 @@ class Bot(Struct, frozen=True, kw_only=True):
         return tuple(
             Recording(
                 id=str(entry.get("id") or ""),
-                created_at=_time(entry.get("created_at")),
-                started_at=_time(entry.get("started_at")),
-                completed_at=_time(entry.get("completed_at")),
-                expires_at=_time(entry.get("expires_at")),
-                status=_text(_at(entry, "status", "code")),
-                sub_code=_text(_at(entry, "status", "sub_code")),
+                created_at=time_of(entry.get("created_at")),
+                started_at=time_of(entry.get("started_at")),
+                completed_at=time_of(entry.get("completed_at")),
+                expires_at=time_of(entry.get("expires_at")),
+                status=text_of(at(entry, "status", "code")),
+                sub_code=text_of(at(entry, "status", "sub_code")),
                 metadata=_mapping(entry.get("metadata")),
                 media=_mapping(entry.get("media_shortcuts")),
             )
-            for entry in _entries(self.raw_recordings)
+            for entry in objects_of(list_of(self.raw_recordings))
         )
 
     @property
@@ -151,45 +147,9 @@ class Bot(Struct, frozen=True, kw_only=True):
         names = ("id", "status", "sub_code", "join_at", "bot_name", "meeting_url", "metadata", "recordings")
         return [(name, getattr(self, name)) for name in names]
 
-    def __repr__(self) -> str:
-        return f"Bot({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
-
 
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
-_entries_decoder = msgspec.json.Decoder(list[Any])
-
-
-def _entries(raw: Raw | UnsetType) -> list[dict[str, Any]]:
-    """Decode the objects in a list, skipping other entries; empty if it is not a list."""
-    if raw is UNSET:
-        return []
-    try:
-        try:
-            entries = _entries_decoder.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            entries = _entries_decoder.decode(repaired(bytes(raw)))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return []
-    return [entry for entry in entries if isinstance(entry, dict)]
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _time(value: Any) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(value)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _at(value: Any, *path: str) -> Any:
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value

@@ -15,7 +15,8 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 from msgspec.structs import force_setattr
 
-from .platforms import Attendee, GooglePayload, OutlookPayload, document_of, list_of, payload_of, text_of, time_of
+from .lenient import document_of, list_of, text_of, time_of
+from .platforms import Attendee, GooglePayload, OutlookPayload, payload_of
 
 T = TypeVar("T")
 MAX_HISTORY = 2**20
@@ -86,7 +87,7 @@ class CalendarEvent(Struct, frozen=True, kw_only=True, gc=False):
 
     def raw_document(self) -> dict[str, Any]:
         """Decode and return the calendar platform's own payload; empty if it is missing or invalid."""
-        return document_of(self.raw or None)
+        return document_of(self.raw)
 
     @property
     def title(self) -> str | None:
@@ -137,14 +138,14 @@ class CalendarEvent(Struct, frozen=True, kw_only=True, gc=False):
     @property
     def extra(self) -> dict[str, Any]:
         """Fields of the API's answer that this version does not know, kept by `RecallSession(keep_extra=True)`."""
-        return document_of(self.raw_extra or None)
+        return document_of(self.raw_extra)
 
     def _payload(self) -> GooglePayload | OutlookPayload:
-        return payload_of(self.platform, self.raw or None)
+        return payload_of(self.platform, self.raw)
 
 
-class _Masked(Struct, frozen=True):
-    """A base class that hides secrets in representations."""
+class Shown(Struct, frozen=True):
+    """A base class whose representations show what `__rich_repr__` returns: all fields, with secrets hidden."""
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [(name, "***" if name in SECRET_FIELDS else getattr(self, name)) for name in self.__struct_fields__]
@@ -167,7 +168,7 @@ class CalendarStatusChange(Struct, frozen=True, kw_only=True):
     created_at: datetime | None = None
 
 
-class Calendar(_Masked, frozen=True, kw_only=True):
+class Calendar(Shown, frozen=True, kw_only=True):
     """A connected calendar: https://docs.recall.ai/reference/calendars_retrieve"""
 
     id: str
@@ -198,18 +199,18 @@ class Calendar(_Masked, frozen=True, kw_only=True):
 
         The API does not document their form: unreadable entries are left out.
         """
-        raw = self.raw_status_changes or None
-        if raw is None or memoryview(raw).nbytes > MAX_HISTORY:
+        raw = self.raw_status_changes
+        if raw is UNSET or memoryview(raw).nbytes > MAX_HISTORY:
             return ()
         return tuple(change for change in map(_status_change, list_of(raw)) if change is not None)
 
     @property
     def extra(self) -> dict[str, Any]:
         """Fields of the API's answer that this version does not know, kept by `RecallSession(keep_extra=True)`."""
-        return document_of(self.raw_extra or None)
+        return document_of(self.raw_extra)
 
 
-class CalendarAccessToken(_Masked, frozen=True, kw_only=True):
+class CalendarAccessToken(Shown, frozen=True, kw_only=True):
     """An access token for the platform's own API: https://docs.recall.ai/reference/calendars_access_token_create"""
 
     token: str

@@ -6,15 +6,12 @@ not hide the others.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import Struct, field
 
-from .lenient import repaired
-
-D = TypeVar("D")
+from .lenient import at, objects_of, read, text_of
 
 
 class Attendee(Struct, frozen=True, kw_only=True, gc=False):
@@ -48,7 +45,7 @@ class GooglePayload(Struct):
     transparency: Any = None
 
     def organizer_email(self) -> str | None:
-        return text_of(_at(self.organizer, "email"))
+        return text_of(at(self.organizer, "email"))
 
     def invited(self) -> tuple[Attendee, ...]:
         return tuple(
@@ -61,7 +58,7 @@ class GooglePayload(Struct):
                 is_optional=person.get("optional") is True,
                 is_resource=person.get("resource") is True,
             )
-            for person in _objects(self.attendees)
+            for person in objects_of(self.attendees)
         )
 
     def own_response(self) -> str | None:
@@ -70,7 +67,7 @@ class GooglePayload(Struct):
     def is_organizer(self) -> bool | None:
         if any(person.is_self and person.is_organizer for person in self.invited()):
             return True
-        said = _at(self.organizer, "self")
+        said = at(self.organizer, "self")
         return said if isinstance(said, bool) else None
 
     def kinds(self) -> frozenset[str]:
@@ -80,7 +77,7 @@ class GooglePayload(Struct):
         return _word(self.status) == "cancelled"
 
     def is_all_day(self) -> bool:
-        return text_of(_at(self.start, "date")) is not None
+        return text_of(at(self.start, "date")) is not None
 
 
 class OutlookPayload(Struct):
@@ -98,19 +95,19 @@ class OutlookPayload(Struct):
     shows_as: Any = field(default=None, name="showAs")
 
     def organizer_email(self) -> str | None:
-        return text_of(_at(self.organizer, "emailAddress", "address"))
+        return text_of(at(self.organizer, "emailAddress", "address"))
 
     def invited(self) -> tuple[Attendee, ...]:
         organizer = (self.organizer_email() or "").casefold()
-        rooms = {_word(place.get("locationEmailAddress")) for place in _objects(self.locations)} - {""}
+        rooms = {_word(place.get("locationEmailAddress")) for place in objects_of(self.locations)} - {""}
         attendees = []
-        for person in _objects(self.attendees):
-            email = text_of(_at(person, "emailAddress", "address"))
-            response = _at(person, "status", "response")
+        for person in objects_of(self.attendees):
+            email = text_of(at(person, "emailAddress", "address"))
+            response = at(person, "status", "response")
             attendees.append(
                 Attendee(
                     email=email,
-                    name=text_of(_at(person, "emailAddress", "name")),
+                    name=text_of(at(person, "emailAddress", "name")),
                     response=_response(response),
                     is_organizer=_word(response) == "organizer"
                     or (email is not None and email.casefold() == organizer),
@@ -121,10 +118,10 @@ class OutlookPayload(Struct):
         return tuple(attendees)
 
     def own_response(self) -> str | None:
-        return _response(_at(self.answer, "response"))
+        return _response(at(self.answer, "response"))
 
     def is_organizer(self) -> bool | None:
-        if _word(_at(self.answer, "response")) == "organizer":
+        if _word(at(self.answer, "response")) == "organizer":
             return True
         return self.holds if isinstance(self.holds, bool) else None
 
@@ -143,8 +140,6 @@ _PAYLOADS: dict[str, msgspec.json.Decoder[GooglePayload | OutlookPayload]] = {
     "microsoft_outlook": msgspec.json.Decoder(OutlookPayload),
 }
 _NO_PAYLOAD = GooglePayload()
-_DOCUMENT = msgspec.json.Decoder(dict[str, Any])
-_LIST = msgspec.json.Decoder(list[Any])
 _RESPONSES = {
     "accepted": "accepted",
     "organizer": "accepted",
@@ -185,52 +180,7 @@ def _word(value: Any) -> str:
     return value.strip().casefold().replace("-", "").replace("_", "") if isinstance(value, str) else ""
 
 
-def _at(value: Any, *path: str) -> Any:
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
-
-
-def _objects(value: Any) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def text_of(value: Any) -> str | None:
-    """Return the value if it is a non-empty string, otherwise `None`."""
-    return value if isinstance(value, str) and value else None
-
-
-def payload_of(platform: str, raw: msgspec.Raw | None) -> GooglePayload | OutlookPayload:
+def payload_of(platform: str, raw: msgspec.Raw | msgspec.UnsetType) -> GooglePayload | OutlookPayload:
     """Decode the platform's payload of an event; empty if it is missing or invalid."""
     decoder = _PAYLOADS.get(platform)
-    return (_decode(decoder, raw) if decoder is not None and raw is not None else None) or _NO_PAYLOAD
-
-
-def document_of(raw: msgspec.Raw | None) -> dict[str, Any]:
-    """Decode a payload as a plain object; empty if it is missing or invalid."""
-    return (_decode(_DOCUMENT, raw) if raw is not None else None) or {}
-
-
-def list_of(raw: msgspec.Raw) -> list[Any]:
-    """Decode a list; empty if it is invalid."""
-    return _decode(_LIST, raw) or []
-
-
-def time_of(value: Any) -> datetime | None:
-    """Parse a time in RFC 3339 text, as UTC without an offset; `None` if it is invalid."""
-    try:
-        moment = datetime.fromisoformat(value)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def _decode(decoder: msgspec.json.Decoder[D], raw: msgspec.Raw) -> D | None:
-    try:
-        return decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    try:
-        return decoder.decode(repaired(bytes(raw)))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None  # an event stays usable whatever its payload contains
+    return (None if decoder is None else read(decoder, raw)) or _NO_PAYLOAD

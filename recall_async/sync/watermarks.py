@@ -7,10 +7,11 @@ import json
 import logging
 import os
 from collections.abc import Awaitable
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from ..lenient import parse_time
 from ..replacing import replace_file
 
 logger: logging.Logger = logging.getLogger("recall_async")
@@ -62,7 +63,7 @@ class FileWatermarks:
     def _read(self) -> dict[str, datetime]:
         try:
             document = json.loads(self._path.read_bytes())
-            return {calendar_id: _moment(text) for calendar_id, text in document.items()}
+            return {calendar_id: parse_time(text) for calendar_id, text in document.items()}
         except FileNotFoundError:
             return {}
         except (ValueError, AttributeError, TypeError, OverflowError, RecursionError) as error:
@@ -103,12 +104,7 @@ class RedisWatermarks:
 
     async def get(self, calendar_id: str) -> datetime | None:
         value = await self._client.get(self._prefix + calendar_id)
-        return None if value is None else _moment(value.decode() if isinstance(value, bytes) else value)
+        return None if value is None else parse_time(value.decode() if isinstance(value, bytes) else value)
 
     async def set(self, calendar_id: str, moment: datetime) -> None:
         await self._client.set(self._prefix + calendar_id, moment.isoformat())
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -6,13 +6,14 @@ Documentation: https://docs.recall.ai/docs/calendar-v2-webhooks and https://docs
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
 
 from ..errors import WebhookDecodeError
+from ..lenient import parse_time
 
 T = TypeVar("T")
 
@@ -188,7 +189,7 @@ _objects = msgspec.json.Decoder(dict[str, Any] | None)
 
 def _read_sync(raw: bytes) -> Payload:
     sync = _syncs.decode(raw)
-    return CalendarSyncEvents(sync.calendar_id, _moment(sync.last_updated_ts))
+    return CalendarSyncEvents(sync.calendar_id, parse_time(sync.last_updated_ts))
 
 
 def _read_bot(raw: bytes) -> Payload:
@@ -198,7 +199,7 @@ def _read_bot(raw: bytes) -> Payload:
         bot=_present(change.bot, "bot").subject(),
         code=status.code,
         sub_code=status.sub_code,
-        updated_at=_moment(status.updated_at),
+        updated_at=parse_time(status.updated_at),
     )
 
 
@@ -209,7 +210,7 @@ def _read_old_bot(raw: bytes) -> Payload:
         bot=Subject(change.bot_id),
         code=status.code,
         sub_code=status.sub_code,
-        updated_at=_moment(status.created_at),
+        updated_at=parse_time(status.created_at),
         message=status.message,
     )
 
@@ -223,7 +224,7 @@ def _read_log(raw: bytes) -> Payload:
         level=line.level,
         message=line.message,
         output_id=line.output_id,
-        created_at=_moment(line.created_at),
+        created_at=parse_time(line.created_at),
     )
 
 
@@ -234,7 +235,7 @@ def _read_recording(raw: bytes) -> Payload:
         bot=_optional(change.bot),
         code=change.data.code,
         sub_code=change.data.sub_code,
-        updated_at=_moment(change.data.updated_at),
+        updated_at=parse_time(change.data.updated_at),
     )
 
 
@@ -246,7 +247,7 @@ def _read_transcript(raw: bytes) -> Payload:
         bot=_optional(change.bot),
         code=change.data.code,
         sub_code=change.data.sub_code,
-        updated_at=_moment(change.data.updated_at),
+        updated_at=parse_time(change.data.updated_at),
     )
 
 
@@ -262,12 +263,6 @@ def _present(value: T | None, name: str) -> T:
     if value is None:
         raise ValueError(f"Object missing required field `{name}`")
     return value
-
-
-def _moment(text: str) -> datetime:
-    """Parse an ISO 8601 time, with or without an offset, as UTC."""
-    moment = datetime.fromisoformat(text)
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 _BOT_CODES = (
