@@ -194,14 +194,15 @@ class Client:
         request: Request[T],
         *,
         priority: Priority = Priority.INTERACTIVE,
-        until: float = math.inf,
+        deadline: float | None = None,
         retry: RetryPolicy | None = None,
         idempotency_key: str | None = None,
     ) -> Coroutine[Any, Any, T]:
-        """Make a call and return what its response holds. `until` is a time of the loop's clock.
+        """Make a call and return what its response holds. `deadline` is in seconds from now.
 
         Raises any `RecallError`; all of them carry the operation and the number of attempts.
         """
+        until = self.until(deadline)
         if idempotency_key is not None:
             checks.header("idempotency_key", idempotency_key)
         if retry is None:
@@ -451,7 +452,8 @@ class Client:
                     retry_after(response.headers),
                     self.transport.mask,
                     sent=request.body,
-                    cursor=request.link is not None or bool({"cursor", "page"} & set(dict(request.query or ()))),
+                    cursor=request.link is not None
+                    or any(name in ("cursor", "page") for name, _ in request.query or ()),
                 )
             return decide(policy, number, error, jitter=jitter, in_doubt=call.in_doubt)
         finally:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
 T = TypeVar("T")
-Query: TypeAlias = dict[str, str] | list[tuple[str, str]]
+Query: TypeAlias = list[tuple[str, str]]
 """Names and values; several values of one name are alternatives."""
 KEYED: Final = frozenset({"POST", "PUT", "PATCH"})
 """Methods of requests with an `Idempotency-Key`."""

@@ -324,11 +324,7 @@ class RecallSession:
         """
         request = free_request(method, path, query, body, quota)
         return await self._client.call(
-            request,
-            priority=priority,
-            until=self._client.until(deadline),
-            retry=retry,
-            idempotency_key=idempotency_key,
+            request, priority=priority, deadline=deadline, retry=retry, idempotency_key=idempotency_key
         )
 
     def statistics(self) -> dict[str, LaneStatistics]:

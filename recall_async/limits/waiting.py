@@ -25,37 +25,16 @@ class WaitingCalls:
     """Waiting calls in the order of `WaitQueue`.
 
     `deadline_error` returns the exception for a call of a priority whose deadline cannot be kept; it must have no
-    side effects. `patience` is the queue's, in seconds.
+    side effects.
     """
 
-    def __init__(self, deadline_error: Callable[[Priority], RecallError], patience: float = math.inf) -> None:
+    def __init__(self, deadline_error: Callable[[Priority], RecallError]) -> None:
         self._deadline_error = deadline_error
         self._loop = asyncio.get_running_loop()
         self._now = clock_of(self._loop)
-        self.queue: WaitQueue[Turn] = WaitQueue(patience)
+        self.queue: WaitQueue[Turn] = WaitQueue()
         """The waiting calls, in their order."""
         self._expected: Ticket[Turn] | None = None  # the result of the last `next`
-
-    def __len__(self) -> int:
-        return self.queue.size
-
-    @property
-    def patience(self) -> float:
-        """Seconds after which an interactive call precedes the other interactive calls."""
-        return self.queue.patience
-
-    @patience.setter
-    def patience(self, seconds: float) -> None:
-        self.queue.patience = seconds
-
-    @property
-    def waiting(self) -> dict[Priority, int]:
-        """Return the number of waiting calls, by priority."""
-        return self.queue.waiting
-
-    def ahead(self, priority: Priority, start: float) -> int:
-        """Return how many calls certainly precede a new one."""
-        return self.queue.ahead(priority, start)
 
     def next(self, now: float) -> Ticket[Turn] | None:
         """Return the next call at `now`; `None` if no call waits."""
@@ -89,7 +68,7 @@ class WaitingCalls:
             self.queue.leave(ticket)
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 turn.result().unused()  # cancelled after it got the slot, before its task ran
-            if ticket is self._expected or not self.queue:
+            if ticket is self._expected or not self.queue.size:
                 self._expected = None
                 on_change()
             raise

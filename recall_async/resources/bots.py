@@ -14,7 +14,7 @@ from ..limits.quota import Priority
 from ..models import Page
 from ..operations import LEAVE_CALL, LIST_BOTS, RETRIEVE_BOT
 from ..retry import RetryPolicy
-from .filters import BotFilters, encode_bot_query
+from .filters import BOT_FILTERS, BotFilters, encode_query
 from .pages import follow
 from .tags import tags_of
 
@@ -43,7 +43,7 @@ class Bots:
         Raises `NotFoundError`. https://docs.recall.ai/reference/bot_retrieve
         """
         request = RETRIEVE_BOT.request(checks.uuid("bot_id", bot_id))
-        return await self._client.call(request, priority=priority, until=self._client.until(deadline), retry=retry)
+        return await self._client.call(request, priority=priority, deadline=deadline, retry=retry)
 
     def list(
         self,
@@ -59,7 +59,7 @@ class Bots:
         polling. Raises `ResponseDecodeError` if a `next` link leads to another origin or to an earlier page.
         https://docs.recall.ai/reference/bot_list
         """
-        request = LIST_BOTS.request(query=encode_bot_query(filters))
+        request = LIST_BOTS.request(query=encode_query(BOT_FILTERS, filters))
         return follow(self._client, request, priority=priority, deadline=deadline, retry=retry)
 
     async def list_page(
@@ -75,11 +75,11 @@ class Bots:
 
         Raises `NotFoundError` for a page after the last one.
         """
-        query = encode_bot_query(filters)
+        query = encode_query(BOT_FILTERS, filters)
         if page is not None:
             query.append(("page", str(checks.whole("page", page, at_least=1))))
         request = LIST_BOTS.request(query=query)
-        return await self._client.call(request, priority=priority, until=self._client.until(deadline), retry=retry)
+        return await self._client.call(request, priority=priority, deadline=deadline, retry=retry)
 
     async def find(
         self,
@@ -117,4 +117,4 @@ class Bots:
         https://docs.recall.ai/reference/bot_leave_call_create
         """
         request = LEAVE_CALL.request(checks.uuid("bot_id", bot_id))
-        return await self._client.call(request, priority=priority, until=self._client.until(deadline), retry=retry)
+        return await self._client.call(request, priority=priority, deadline=deadline, retry=retry)

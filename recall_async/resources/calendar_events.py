@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import Any, Unpack
@@ -17,7 +16,7 @@ from ..models import CalendarEvent, Page
 from ..operations import LIST_EVENTS, REMOVE_BOT, RETRIEVE_EVENT, SCHEDULE_BOT, Request
 from ..retry import RetryPolicy
 from .extra import merged
-from .fields import BOT_CONFIG, MAX_DEDUPLICATION_KEY, encode_object, start_of
+from .fields import check_deduplication_key, encode_bot_config, start_of
 from .filters import EVENT_FILTERS, EventFilters, encode_query
 from .pages import follow
 
@@ -33,13 +32,10 @@ def schedule_request(
 ) -> Request[CalendarEvent]:
     """Build the request of `CalendarEvents.schedule_bot`. Raises `ConfigurationError`."""
     id = checks.uuid("event_id", event_id)
-    key = checks.text("deduplication_key", deduplication_key, at_most=MAX_DEDUPLICATION_KEY)
-    config = b"{}" if bot_config is None else encode_object("bot_config", bot_config, BOT_CONFIG)
+    key = check_deduplication_key(deduplication_key)
+    config = b"{}" if bot_config is None else encode_bot_config(bot_config)
     body = b'{"deduplication_key":%b,"bot_config":%b}' % (_encode_text(key), config)
-    if extra:
-        body = merged(body, extra)
-    start = math.inf if start_time is None else start_of(start_time)
-    return SCHEDULE_BOT.request(id, body=body, deduplication_key=key, start=start)
+    return SCHEDULE_BOT.request(id, body=merged(body, extra), deduplication_key=key, start=start_of(start_time))
 
 
 def remove_request(event_id: str | UUID, start_time: datetime | str | None = None) -> Request[CalendarEvent]:
@@ -83,11 +79,7 @@ class CalendarEvents:
         """
         request = schedule_request(event_id, deduplication_key, bot_config, start_time, extra)
         return await self._client.call(
-            request,
-            priority=priority,
-            until=self._client.until(deadline),
-            retry=retry,
-            idempotency_key=idempotency_key,
+            request, priority=priority, deadline=deadline, retry=retry, idempotency_key=idempotency_key
         )
 
     async def remove_bot(
@@ -104,12 +96,8 @@ class CalendarEvents:
         A bot that other events share stays scheduled for them. `start_time` is as in `schedule_bot`. Raises
         `BotAlreadyDispatchedError` for a dispatched bot. https://docs.recall.ai/reference/calendar_events_bot_destroy
         """
-        return await self._client.call(
-            remove_request(event_id, start_time),
-            priority=priority,
-            until=self._client.until(deadline),
-            retry=retry,
-        )
+        request = remove_request(event_id, start_time)
+        return await self._client.call(request, priority=priority, deadline=deadline, retry=retry)
 
     async def retrieve(
         self,
@@ -121,7 +109,7 @@ class CalendarEvents:
     ) -> CalendarEvent:
         """Return one event. Raises `NotFoundError`. https://docs.recall.ai/reference/calendar_events_retrieve"""
         request = RETRIEVE_EVENT.request(checks.uuid("event_id", event_id))
-        return await self._client.call(request, priority=priority, until=self._client.until(deadline), retry=retry)
+        return await self._client.call(request, priority=priority, deadline=deadline, retry=retry)
 
     def list(
         self,
@@ -150,4 +138,4 @@ class CalendarEvents:
     ) -> Page[CalendarEvent]:
         """Return one page of at most 100 events, with the filters of `list`; `cursor` is a `Page.next_cursor`."""
         request = LIST_EVENTS.request(query=encode_query(EVENT_FILTERS, filters))
-        return await self._client.call(request, priority=priority, until=self._client.until(deadline), retry=retry)
+        return await self._client.call(request, priority=priority, deadline=deadline, retry=retry)

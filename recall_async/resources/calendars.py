@@ -68,10 +68,10 @@ class Calendars:
         hour.
         https://docs.recall.ai/reference/calendars_create
         """
-        secret, token = _sealed(oauth_client_secret), _sealed(oauth_refresh_token)
-        certificate, private_key = _sealed(oauth_client_certificate), _sealed(oauth_client_private_key)
-        oauth_client_secret = oauth_refresh_token = oauth_client_certificate = oauth_client_private_key = ""
-        if secret is None and (certificate is None or private_key is None):
+        oauth_client_secret, oauth_refresh_token = _sealed(oauth_client_secret), _sealed(oauth_refresh_token)
+        oauth_client_certificate = _sealed(oauth_client_certificate)
+        oauth_client_private_key = _sealed(oauth_client_private_key)
+        if oauth_client_secret is None and (oauth_client_certificate is None or oauth_client_private_key is None):
             raise ConfigurationError(
                 "oauth_client_secret must be given, or oauth_client_certificate with oauth_client_private_key"
             )
@@ -80,19 +80,16 @@ class Calendars:
             extra,
             platform=platform,
             oauth_client_id=oauth_client_id,
-            oauth_client_secret=secret,
-            oauth_client_certificate=certificate,
-            oauth_client_private_key=private_key,
-            oauth_refresh_token=token,
+            oauth_client_secret=oauth_client_secret,
+            oauth_client_certificate=oauth_client_certificate,
+            oauth_client_private_key=oauth_client_private_key,
+            oauth_refresh_token=oauth_refresh_token,
             oauth_email=oauth_email,
             webhook_url=webhook_url,
         )
+        request = CREATE_CALENDAR.request(body=body)
         return await self._client.call(
-            CREATE_CALENDAR.request(body=body),
-            priority=priority,
-            until=self._client.until(deadline),
-            retry=retry,
-            idempotency_key=idempotency_key,
+            request, priority=priority, deadline=deadline, retry=retry, idempotency_key=idempotency_key
         )
 
     async def retrieve(
@@ -105,7 +102,7 @@ class Calendars:
     ) -> Calendar:
         """Return one calendar. Raises `NotFoundError`. https://docs.recall.ai/reference/calendars_retrieve"""
         request = RETRIEVE_CALENDAR.request(checks.uuid("calendar_id", calendar_id))
-        return await self._client.call(request, priority=priority, until=self._client.until(deadline), retry=retry)
+        return await self._client.call(request, priority=priority, deadline=deadline, retry=retry)
 
     def list(
         self,
@@ -132,7 +129,7 @@ class Calendars:
     ) -> Page[Calendar]:
         """Return one page of at most 100 calendars, with the filters of `list`; `cursor` is a `Page.next_cursor`."""
         request = LIST_CALENDARS.request(query=encode_query(CALENDAR_FILTERS, filters))
-        return await self._client.call(request, priority=priority, until=self._client.until(deadline), retry=retry)
+        return await self._client.call(request, priority=priority, deadline=deadline, retry=retry)
 
     async def update(
         self,
@@ -158,28 +155,25 @@ class Calendars:
         A new client secret or refresh token reconnects a disconnected calendar.
         https://docs.recall.ai/reference/calendars_partial_update
         """
-        secret, token = _sealed(oauth_client_secret), _sealed(oauth_refresh_token)
-        certificate, private_key = _sealed(oauth_client_certificate), _sealed(oauth_client_private_key)
-        oauth_client_secret = oauth_refresh_token = oauth_client_certificate = oauth_client_private_key = ""
+        oauth_client_secret, oauth_refresh_token = _sealed(oauth_client_secret), _sealed(oauth_refresh_token)
+        oauth_client_certificate = _sealed(oauth_client_certificate)
+        oauth_client_private_key = _sealed(oauth_client_private_key)
         id = checks.uuid("calendar_id", calendar_id)
         body = _encode(
             metadata,
             extra,
             platform=platform,
             oauth_client_id=oauth_client_id,
-            oauth_client_secret=secret,
-            oauth_client_certificate=certificate,
-            oauth_client_private_key=private_key,
-            oauth_refresh_token=token,
+            oauth_client_secret=oauth_client_secret,
+            oauth_client_certificate=oauth_client_certificate,
+            oauth_client_private_key=oauth_client_private_key,
+            oauth_refresh_token=oauth_refresh_token,
             oauth_email=oauth_email,
             webhook_url=webhook_url,
         )
+        request = UPDATE_CALENDAR.request(id, body=body)
         return await self._client.call(
-            UPDATE_CALENDAR.request(id, body=body),
-            priority=priority,
-            until=self._client.until(deadline),
-            retry=retry,
-            idempotency_key=idempotency_key,
+            request, priority=priority, deadline=deadline, retry=retry, idempotency_key=idempotency_key
         )
 
     async def delete(
@@ -196,7 +190,7 @@ class Calendars:
         https://docs.recall.ai/reference/calendars_destroy
         """
         request = DELETE_CALENDAR.request(checks.uuid("calendar_id", calendar_id))
-        await self._client.call(request, priority=priority, until=self._client.until(deadline), retry=retry)
+        await self._client.call(request, priority=priority, deadline=deadline, retry=retry)
 
     async def create_access_token(
         self,
@@ -212,7 +206,7 @@ class Calendars:
         https://docs.recall.ai/reference/calendars_access_token_create
         """
         request = CREATE_ACCESS_TOKEN.request(checks.uuid("calendar_id", calendar_id))
-        return await self._client.call(request, priority=priority, until=self._client.until(deadline), retry=retry)
+        return await self._client.call(request, priority=priority, deadline=deadline, retry=retry)
 
 
 def _sealed(value: T) -> T:

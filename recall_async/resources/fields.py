@@ -15,8 +15,6 @@ from ..errors import ConfigurationError
 
 MAX_DEDUPLICATION_KEY = 2000
 """The most characters: https://docs.recall.ai/reference/calendar_events_bot_create"""
-BOT_CONFIG = "a mapping such as {'bot_name': 'Notes'}"
-"""What a `bot_config` must be."""
 
 
 def check_deduplication_key(value: str) -> str:
@@ -31,7 +29,7 @@ def start_of(start_time: datetime | str | None) -> float:
 
 def encode_bot_config(config: Mapping[str, Any]) -> bytes:
     """Encode a bot configuration as JSON; aware datetimes become RFC 3339 text. Raises `ConfigurationError`."""
-    return encode_object("bot_config", config, BOT_CONFIG)
+    return encode_object("bot_config", config, "a mapping such as {'bot_name': 'Notes'}")
 
 
 def encode_object(name: str, value: Mapping[str, Any], expected: str = "a mapping from names to JSON") -> bytes:

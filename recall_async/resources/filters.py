@@ -9,8 +9,9 @@ from uuid import UUID
 
 from .. import checks
 
-Check = Callable[[str, Any], str]
 Pairs = list[tuple[str, str]]
+Check = Callable[[str, Any], str | Pairs]
+"""Checks a filter and returns its value in the query, or several pairs of a name and a value."""
 
 
 class EventFilters(TypedDict, total=False):
@@ -73,10 +74,6 @@ def _cursor(name: str, value: Any) -> str:
     return str(value)
 
 
-def _one(check: Check) -> Callable[[str, Any], Pairs]:
-    return lambda name, value: [(name, check(name, value))]
-
-
 def _several(name: str, value: Any) -> Pairs:
     if not isinstance(value, str):
         checks.instance(name, value, Iterable, "a string, or several")
@@ -109,30 +106,24 @@ CALENDAR_FILTERS: dict[str, Check] = {
     "cursor": _cursor,
 }
 
-
-BOT_FILTERS: dict[str, Callable[[str, Any], Pairs]] = {
-    "join_at_after": _one(checks.moment_text),
-    "join_at_before": _one(checks.moment_text),
-    "meeting_url": _one(checks.text),
+BOT_FILTERS: dict[str, Check] = {
+    "join_at_after": checks.moment_text,
+    "join_at_before": checks.moment_text,
+    "meeting_url": checks.text,
     "platform": _several,
     "status": _several,
     "metadata": _metadata,
 }
 
 
-def encode_query(known: Mapping[str, Check], filters: Mapping[str, Any]) -> dict[str, str]:
+def encode_query(known: Mapping[str, Check], filters: Mapping[str, Any]) -> Pairs:
     """Encode the filters of a list for a query. Raises `ConfigurationError`, or `TypeError` for an unknown name."""
-    _check_names(known, filters)
-    return {name: known[name](name, value) for name, value in filters.items() if value is not None}
-
-
-def encode_bot_query(filters: Mapping[str, Any]) -> Pairs:
-    """Encode the filters of a list of bots as `encode_query` does. A filter may have several values."""
-    _check_names(BOT_FILTERS, filters)
-    return [pair for name, value in filters.items() if value is not None for pair in BOT_FILTERS[name](name, value)]
-
-
-def _check_names(known: Mapping[str, object], filters: Mapping[str, Any]) -> None:
     for name in filters:
         if name not in known:
             raise TypeError(f"unknown filter {name!r}; the filters are {', '.join(known)}")
+    query: Pairs = []
+    for name, value in filters.items():
+        if value is not None:
+            found = known[name](name, value)
+            query += [(name, found)] if isinstance(found, str) else found
+    return query

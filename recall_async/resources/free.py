@@ -23,8 +23,9 @@ def free_request(
     checks.text("path", path)
     if not _PATH.fullmatch(path) or {"..", "."} & set(path.split("/")) or set("?#\\%") & set(path):
         raise checks.invalid("path", "a path of the API such as /api/v1/bot/, without a query", path)
-    named = {}
-    for name, value in (query or {}).items():
-        named[checks.text("a name in query", name)] = checks.text(f"query[{name!r}]", value, empty=True)
+    named = [
+        (checks.text("a name in query", name), checks.text(f"query[{name!r}]", value, empty=True))
+        for name, value in (query or {}).items()
+    ]
     operation: Operation[Any] = Operation(quota, method, path, 0, object)
     return operation.request(query=named or None, body=None if body is None else encode_object("body", body))

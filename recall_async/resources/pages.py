@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from yarl import URL
 
-from ..caller import Client
+from ..caller import Client, running_loop
 from ..errors import ResponseDecodeError
 from ..limits.quota import Priority
 from ..models import Page
@@ -30,10 +30,10 @@ async def follow(
 
     Raises if the list cannot be read to its end; it never ends early.
     """
-    until = client.until(deadline)
+    until, clock = client.until(deadline), running_loop().time
     seen: set[URL] = {client.transport.url(request)}
     while True:
-        page = await client.call(request, priority=priority, until=until, retry=retry)
+        page = await client.call(request, priority=priority, deadline=max(until - clock(), 0.0), retry=retry)
         # A server may have put the API key into the link: do not keep it in a frame that a traceback shows.
         results, link = page.results, None if page.next is None else Secret(page.next)
         del page

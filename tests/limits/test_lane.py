@@ -177,7 +177,7 @@ class WatchedLane(LocalLane):
         assert isinstance(loop, VirtualTimeLoop)
         statistics = self.statistics()
         assert (statistics.taken, statistics.in_flight, statistics.free) == (0, 0, self._quota.limit)
-        assert sum(statistics.waiting.values()) == len(self._calls) == loop.timers() == 0
+        assert sum(statistics.waiting.values()) == self._calls.queue.size == loop.timers() == 0
         assert statistics.admitted <= self.turns
 
 

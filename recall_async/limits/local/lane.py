@@ -86,7 +86,7 @@ class LocalLane:
     def _configure(self, quota: Quota) -> None:
         """Use this quota from now on. Earlier requests still count."""
         self._quota = quota
-        self._calls.patience = quota.per
+        self._calls.queue.patience = quota.per
         self._window.configure(quota.per)
         self._pace.configure(quota.limit, quota.per)
         self._promise.configure(quota)
@@ -124,7 +124,7 @@ class LocalLane:
     @property
     def in_use(self) -> bool:
         """True if there is an open session or a request in flight."""
-        return self._agreement.in_use or self._window.in_flight > 0 or len(self._calls) > 0
+        return self._agreement.in_use or self._window.in_flight > 0 or self._calls.queue.size > 0
 
     def resume(self) -> float:
         """End the pause and the slower pace after a 429. Return the remaining seconds of the pause."""
@@ -168,7 +168,7 @@ class LocalLane:
 
     def _earliest(self, now: float, priority: Priority, start: float) -> float:
         """Return a time before which a new call cannot be admitted."""
-        quota, ahead = self._quota, self._calls.ahead(priority, start)
+        quota, ahead = self._quota, self._calls.queue.ahead(priority, start)
         earliest = max(now, self._paused_until, self._pace.next)
         if priority is Priority.INTERACTIVE:
             earliest = max(earliest, self._window.earliest(now, quota.limit, ahead, quota.limit))
@@ -263,7 +263,7 @@ class LocalLane:
         self._throttled += 1
         report_pause(self._name, seconds, self._paused_until - now)
         self._paused_until = max(self._paused_until, now + seconds)
-        bulk = slot.number == Priority.BULK or self._calls.waiting[Priority.BULK] > 0
+        bulk = slot.number == Priority.BULK or self._calls.queue.waiting[Priority.BULK] > 0
         self._pace.rejected(now, slot.granted_at, self._paused_until, self._jitter(), bulk=bulk)
         self._calls.fail_hopeless(lambda priority: self._paused_until)
 
@@ -274,7 +274,7 @@ class LocalLane:
         now = self._now()
         taken = self._window.taken(now)
         rate = self._pace.rate(now)
-        waiting = self._calls.waiting
+        waiting = self._calls.queue.waiting
         return LaneStatistics(
             quota=self._quota,
             taken=taken,

@@ -66,7 +66,7 @@ class RedisLane:
         self._terms_of = terms
         self._loop = asyncio.get_running_loop()
         self._now = clock_of(self._loop)
-        self._calls = WaitingCalls(weakly(self._late), quota.per)
+        self._calls = WaitingCalls(weakly(self._late))
         self._window = Window(quota.per)  # this process's slots of the shared window
         self._lender = Lender(reserve, keys.stem, self._window, self._now)
         self._patience = patience
@@ -96,7 +96,7 @@ class RedisLane:
     @property
     def settled(self) -> bool:
         """True if no call waits, no request is in flight, and Redis has received everything."""
-        return not (self._outbox.pending or self._calls or self._window.in_flight or self._flushed)
+        return not (self._outbox.pending or self._calls.queue.size or self._window.in_flight or self._flushed)
 
     def join(self, quota: Quota | None) -> None:
         """Add a session. Raises `ConfigurationError` if an open session named another quota."""
@@ -118,7 +118,7 @@ class RedisLane:
         self._quota = quota
         # Less for a short window, in which idle slots are soon a loss, and for a token bucket that would be full.
         self._gather = min(GATHER, quota.per / 300, (self._terms.burst_bulk - 1) / quota.rate / 2)
-        self._calls.patience = quota.per
+        self._calls.queue.patience = quota.per
         self._window.per = max(self._window.per, Window(quota.per).per)
         self._asks = AskTimes()
         self._arrange()
@@ -147,9 +147,9 @@ class RedisLane:
 
     def _at_least(self, priority: Priority, start: float) -> float:
         """Return the least seconds that a new call waits, if no other process takes slots."""
-        ahead, limit = self._calls.ahead(priority, start), self._terms.limit
+        ahead, limit = self._calls.queue.ahead(priority, start), self._terms.limit
         first = max(0.0, self._earliest(priority) - self._now())
-        alike = self._calls.waiting[priority] if start == math.inf else 0
+        alike = self._calls.queue.waiting[priority] if start == math.inf else 0
         burst = self._terms.burst if priority is Priority.INTERACTIVE else self._terms.burst_bulk
         return max(first + ahead // limit * self._quota.per, (alike + 1 - burst) / self._quota.rate)
 
@@ -209,13 +209,13 @@ class RedisLane:
 
     def _wanted(self) -> tuple[int, int]:
         """Return how many slots to ask for: one per waiting call, up to the limit of requests in flight."""
-        waiting, in_flight = self._calls.waiting, self._window.in_flight
+        waiting, in_flight = self._calls.queue.waiting, self._window.in_flight
         interactive = min(waiting[Priority.INTERACTIVE], MAX_IN_FLIGHT - in_flight)
         return interactive, max(0, min(waiting[Priority.BULK], MAX_BULK_IN_FLIGHT - in_flight - interactive))
 
     def _due(self) -> float:
         """Return when to ask for the waiting calls' slots."""
-        waiting = self._calls.waiting
+        waiting = self._calls.queue.waiting
         asks = min((self._asks.ask_at[priority] for priority in Priority if waiting[priority]), default=math.inf)
         return max(asks, min(self._closed_until, self._last_reply_at + LOOK_EVERY))
 
@@ -335,7 +335,7 @@ class RedisLane:
             else:
                 self._window.answered(now)
                 self._report(now, min(BATCH_DELAY, self._quota.per / 20))
-        if self._calls:
+        if self._calls.queue.size:
             self._arrange()
 
     def _report(self, now: float, delay: float) -> None:
@@ -398,13 +398,13 @@ class RedisLane:
             quota=self._quota,
             taken=taken,
             free=max(0, self._terms.limit - taken),
-            waiting_interactive=self._calls.waiting[Priority.INTERACTIVE],
-            waiting_bulk=self._calls.waiting[Priority.BULK],
+            waiting_interactive=self._calls.queue.waiting[Priority.INTERACTIVE],
+            waiting_bulk=self._calls.queue.waiting[Priority.BULK],
             in_flight=self._window.in_flight + self._lender.in_flight,
             admitted=self._admitted,
             throttled=self._throttled,
             retries=self._retries,
             paused=max(0.0, self._closed_until - now),
             pace=self._last_grant.pace if self._last_grant is not None else None,
-            store_silent=self._link.silence() if self._redis_away and self._calls else 0.0,
+            store_silent=self._link.silence() if self._redis_away and self._calls.queue.size else 0.0,
         )

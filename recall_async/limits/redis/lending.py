@@ -40,7 +40,7 @@ class Lender:
 
         `on_end` is called when the request of a slot has ended.
         """
-        while calls:
+        while calls.queue.size:
             now = self._now()
             if closed_until > now:
                 return closed_until
