@@ -13,6 +13,7 @@ import math
 import random
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from logging import INFO
 from typing import Any, TypeVar
@@ -132,21 +133,23 @@ class Client:
         quota = self._quotas.get(operation) or base_quota(operation)
         return LaneStatistics(quota, free=quota.limit)
 
-    async def aclose(self) -> None:
-        """End the calls in flight with `SessionClosedError`, then close the connections.
+    async def aclose(self, timeout: float | None = None) -> None:
+        """Begin no more calls. Wait up to `timeout` seconds for those in flight, then end them, and close the connections.
 
         Raises `ConfigurationError` in another event loop than the one in which the session is used.
         """
+        timeout = 0.0 if timeout is None else checks.seconds("timeout", timeout, zero=True)
         if self._loop is not None and self._loop is not running_loop():
             if not self._loop.is_closed():
                 raise ConfigurationError("the session belongs to another event loop: close it there")
             self._abandon()
             return
-        if not self.closed:
-            self._leave()
+        first, self.closed = not self.closed, True
         try:
             if self._in_flight:
                 self._idle = self._idle or asyncio.Event()
+                if timeout:
+                    await self._drain(self._idle, timeout)
                 for call, task in self._in_flight.items():
                     if not call.ended:
                         call.ended = True
@@ -161,8 +164,25 @@ class Client:
         except asyncio.CancelledError:
             self.transport.abandon()
             raise
+        finally:
+            if first:
+                self._leave()
         await self.transport.aclose()
         await asyncio.gather(*(lane.flush() for lane in self._lanes.values()))
+
+    async def _drain(self, idle: asyncio.Event, timeout: float) -> None:
+        """Wait up to `timeout` seconds for the calls in flight, and log the operations of those that remain."""
+        try:
+            async with asyncio.timeout(timeout):
+                await idle.wait()
+        except TimeoutError:
+            left = Counter(call.operation for call in self._in_flight)
+            logger.warning(
+                "session of workspace %s: closed after %g s with unfinished calls, which raise SessionClosedError: %s",
+                self.workspace,
+                timeout,
+                ", ".join(f"{number} x {name}" for name, number in sorted(left.items())),
+            )
 
     def _leave(self) -> None:
         self.closed = True
@@ -325,7 +345,7 @@ class Client:
                     raise unserved from failed
                 finally:
                     call.waited += clock() - begun
-                if self.closed:
+                if call.ended:
                     slot.unused()
                     raise self._closed_under(call)
                 if call.stop is not None and not call.stop.may_send():
@@ -387,7 +407,7 @@ class Client:
                         error, f"It was not sent again: the wait of {left} would end after the call's deadline."
                     )
                     raise error
-                if self.closed:
+                if call.ended:
                     raise self._closed_under(call)
                 while verdict.costs and not shared.budget.spend(call.policy, now):
                     if passage is None or not passage.patient:

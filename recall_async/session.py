@@ -338,9 +338,13 @@ class RecallSession:
         """The outage whose end the workspace's bulk jobs wait for; `None` while there is none."""
         return self._client.outage()
 
-    async def aclose(self) -> None:
-        """Close the session. Calls in flight raise `SessionClosedError`. Further calls of `aclose` do nothing."""
-        await self._client.aclose()
+    async def aclose(self, timeout: float | None = None) -> None:
+        """Close the session. Calls in flight raise `SessionClosedError`. Further calls of `aclose` do nothing.
+
+        With a `timeout`, in seconds, calls in flight and those that wait for the quota may finish until then; the log
+        names the operations of the others. Further calls raise `SessionClosedError` at once.
+        """
+        await self._client.aclose(timeout)
 
     async def __aenter__(self) -> Self:
         self._client.open()

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from recall_async import ConfigurationError, Quota, RecallSession, RetryPolicy, SessionClosedError
+from recall_async import ConfigurationError, Quota, RecallError, RecallSession, RetryPolicy, SessionClosedError
 from tests.session.conftest import PLENTY
 from tests.session.scripted_server import CALENDAR, ScriptedServer, raw, reply, silence
 
@@ -113,6 +113,61 @@ async def test_closed_with_calls_in_flight(
         await http.close()
     del recall, calls, results, result
     gc.collect()  # "unclosed" and "never awaited" are errors here
+
+
+async def test_closed_when_calls_have_ended(server: ScriptedServer, connect: Any) -> None:
+    """Would end calls that a moment more would have finished, begin others meanwhile, or wait for the whole timeout."""
+    recall = connect()
+    server.delay = 0.2
+    calls = [asyncio.create_task(schedule(recall, f"{number}")) for number in range(3)]
+    await server.arrived(1)
+    closing = asyncio.create_task(recall.aclose(timeout=60))
+    await asyncio.sleep(0)
+    with pytest.raises(SessionClosedError):
+        await schedule(recall, "late")
+    async with asyncio.timeout(30):
+        await asyncio.gather(closing, *calls)
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("phase", [in_flight, waiting_for_a_key, waiting_in_the_lane, pausing, backing_off])
+async def test_closed_after_a_timeout(
+    phase: Callable[..., list[Awaitable[Any]]], server: ScriptedServer, connect: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Would wait for a used-up quota or a silent server longer than any orchestrator does, or not tell what is left."""
+    recall = connect(quotas=SLOW if phase is waiting_in_the_lane else PLENTY)
+    calls = [asyncio.ensure_future(call) for call in phase(server, recall)]
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(30):
+        await recall.aclose(timeout=0.1)
+        results = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(result) for result in results} == {SessionClosedError}
+    assert (
+        f"closed after 0.1 s with unfinished calls, which raise SessionClosedError: {len(calls)} x {SCHEDULE}"
+        in caplog.text
+    )
+
+
+async def test_closing_is_cancelled(server: ScriptedServer, recall: RecallSession) -> None:
+    """Would leave connections and the quota behind a closing that its own caller ended."""
+    server.script(silence)
+    call = asyncio.create_task(schedule(recall))
+    await server.arrived(1)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await recall.aclose(timeout=60)
+    assert recall.closed
+    async with asyncio.timeout(30):
+        await recall.aclose()
+    assert isinstance((await asyncio.gather(call, return_exceptions=True))[0], RecallError)
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), "1", True])
+async def test_timeout_of_closing_is_checked(timeout: Any, recall: RecallSession) -> None:
+    """Would fail with a TypeError at shutdown."""
+    with pytest.raises(ConfigurationError, match=r"^timeout must be"):
+        await recall.aclose(timeout)
+    assert not recall.closed
 
 
 async def test_used_after_closing(server: ScriptedServer, recall: RecallSession) -> None:
