@@ -204,6 +204,21 @@ class Engine:
         for task in self._tasks:
             task.cancel()
 
+    def time_out(self, seconds: float) -> None:
+        """Stop waiting for requests in flight, and log their events: `seconds` have passed since the job was stopped."""
+        events = [
+            item.action.event_id for item in self._tasks.values() if item.call is not None and item.call.in_flight
+        ]
+        if events:
+            logger.warning(
+                "the bulk job ended %g s after it was stopped, with %d requests in flight, which may have taken effect: a "
+                "resumed job sends them again. Events: %s",
+                seconds,
+                len(events),
+                ", ".join(sorted(map(str, events))),
+            )
+        self.abort()
+
     def abandon(self) -> None:
         """End all work at once, from code that cannot await."""
         self.abort()

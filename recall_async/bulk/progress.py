@@ -87,10 +87,15 @@ class Tally:
         """The number of outcomes so far, by status."""
         return self._counts
 
+    @property
+    def unfinished(self) -> int | None:
+        """The number of actions without an outcome; `None` while `total` is `None`."""
+        return None if self.total is None else max(0, self.total - sum(self._counts.values()))
+
     def at_the_end(self) -> str:
         """Return the final message of a stopped job."""
         counts = ", ".join(f"{number} {status}" for status, number in self._counts.items())
-        left = "the" if self.total is None else max(0, self.total - sum(self._counts.values()))
+        left = "the" if self.unfinished is None else self.unfinished
         return f"The bulk job stopped with {counts}; {left} others are unfinished."
 
     def progress(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import warnings
@@ -29,6 +30,7 @@ CONCURRENCY = 64
 MAX_OUTAGE = 3600.0
 """Seconds for which a job waits for a server that is unavailable."""
 
+logger: logging.Logger = logging.getLogger("recall_async")
 
 NEVER_STARTED = "a bulk run was never started, so nothing was sent: use `async for outcome in run`, or `await run`"
 
@@ -75,6 +77,7 @@ class BulkRun(AsyncIterator[Outcome]):
         if total is None:
             total = _length(actions)
         collected = not in_order and total is not None and isinstance(actions, Collection)
+        self._path = None if journal is None else journal.path
         self._stop = StopSignal(stop)
         self._engine = Engine(
             caller,
@@ -102,11 +105,12 @@ class BulkRun(AsyncIterator[Outcome]):
     def stop(self, timeout: float | None = None) -> None:
         """Stop the job gently: send nothing more, finish the requests in flight, then end the `async for`.
 
-        The job waits at most `timeout` seconds for the requests in flight.
+        The job waits at most `timeout` seconds for the requests in flight, then logs their events. With a journal, the
+        log says what is left.
         """
         if timeout is not None and self._engine.loop is not None:
             timeout = checks.seconds("timeout", timeout, zero=True)
-            self._engine.loop.call_later(timeout, self._engine.abort)
+            self._engine.loop.call_later(timeout, self._engine.time_out, timeout)
         self._engine.stop()
 
     async def aclose(self) -> None:
@@ -149,6 +153,9 @@ class BulkRun(AsyncIterator[Outcome]):
                 error.add_note(self._tally.at_the_end())
             await self.aclose()
             raise
+        if self._stop.is_set and self._path is not None and self._tally.unfinished != 0:
+            logger.info("%s To resume it, run it again with the journal %s", self._tally.at_the_end(), self._path)
+            self._path = None
         raise StopAsyncIteration
 
     def _tell(self) -> None:

@@ -75,6 +75,8 @@ class Worker:
         self._doubts = Doubts(_hopeless)
         self._doubted: dict[str, float] = {}
         """Chunks that failed here while nothing had ever succeeded, by id, and when: other workers may do better."""
+        self._left = Counter[str]()
+        """Chunks that this worker began and left to others, by job."""
         self._consumers: set[str] = set()
         self._stop = StopSignal(stop)
         self._runs: set[BulkRun] = set()
@@ -95,6 +97,9 @@ class Worker:
                     lines.create_task(self._line())
         finally:
             self._stop.detach()
+            if self._stop.is_set and self._left:
+                chunks = ", ".join(f"{number} of job {name}" for name, number in sorted(self._left.items()))
+                logger.info("the worker was stopped. Other workers go on with the chunks that it left: %s", chunks)
         if self._error is not None:
             raise self._error
         if self._doubts.on_trial and self._doubted and (last := self._doubts.last) is not None:
@@ -196,6 +201,8 @@ class Worker:
             settled = await lease.close()
             if settled:
                 self._doubted.pop(chunk.id, None)
+            elif not lease.over:
+                self._left[chunk.job] += 1
             if lease.over:
                 logger.warning("lost a chunk of job %s: the job was cancelled, or the lease expired", chunk.job)
             return settled

@@ -292,6 +292,28 @@ async def test_stop(world: World, connect: Callable[..., RecallSession], tmp_pat
     assert (run.progress.done, run.progress.total) == (6, None)
 
 
+async def test_stop_with_a_timeout_tells_what_is_left(
+    world: World, connect: Callable[..., RecallSession], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Would wait for a silent server and a used-up quota longer than any orchestrator does, or not tell what is left."""
+    recall = connect(quotas=dict.fromkeys(OPERATIONS, Quota(2, 3600, burst=2, reserve=0)))
+    path = tmp_path / "journal"
+    world.gate.clear()
+    run = recall.bulk([schedule(number) for number in range(5)], journal=path)
+    outcomes = asyncio.create_task(_drain(run))
+    await world.arrived(2)
+    with caplog.at_level("INFO", "recall_async"):
+        run.stop(timeout=0.05)
+        async with asyncio.timeout(30):
+            assert await outcomes == []
+        assert [outcome async for outcome in run] == []
+    cut, left = (record.getMessage() for record in caplog.records if "bulk job" in record.getMessage())
+    assert "ended 0.05 s after it was stopped, with 2 requests in flight, which may have taken effect" in cut
+    assert cut.endswith(f"Events: {', '.join(sorted(event_id(asked.event) for asked in world.asked))}")
+    assert "5 others are unfinished. To resume it" in left
+    assert left.endswith(str(path))
+
+
 @pytest.mark.parametrize("status", [503, 507, 429, 409])
 async def test_stop_during_a_retry(
     world: World, connect: Callable[..., RecallSession], status: int, tmp_path: Path

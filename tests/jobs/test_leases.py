@@ -84,9 +84,10 @@ async def test_lost_lease_ends_the_work_and_is_fenced(
 
 
 async def test_lease_is_renewed_while_the_quota_is_waited_for(
-    jobs: JobQueue, session: Sessions, actions: list[ScheduleBot]
+    jobs: JobQueue, session: Sessions, actions: list[ScheduleBot], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Would give a chunk away because its worker waits for the quota for longer than a lease."""
+    """Would give a chunk away because its worker waits for the quota for longer than a lease, or not tell that it is left
+    to others."""
     await jobs.submit("n", actions, chunk_size=1000)
     async with session(quotas={SCHEDULE: Quota(10, 600.0)}) as recall:
         work = asyncio.create_task(jobs.work(recall))
@@ -94,8 +95,10 @@ async def test_lease_is_renewed_while_the_quota_is_waited_for(
         for _ in range(10):
             await asyncio.sleep(0.2)  # real: what is tried is that time passes
             assert await jobs._store.take("thief", jobs._lease, 5) == 1
-        jobs.stop()
-        await work
+        with caplog.at_level("INFO", "recall_async"):
+            jobs.stop(timeout=5)
+            await work
+        assert "the worker was stopped. Other workers go on with the chunks that it left: 1 of job n" in caplog.text
         assert isinstance(await jobs._store.take("thief", jobs._lease, 5), Chunk)  # given back at once
 
 
