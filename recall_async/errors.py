@@ -20,6 +20,8 @@
     ├── ServerUnavailableError         the server was unavailable for longer than a bulk job waits
     ├── ResponseDecodeError            a response that differs from the API's documentation
     ├── JobError                       a job over several machines cannot continue (recall_async.jobs)
+    │   ├── MissingJobError            there is no such job
+    │   └── JobStoreUnavailableError   its Redis does not respond
     ├── WebhookVerificationError       a delivery that is not authentic (also a ValueError)
     ├── WebhookDecodeError             an authentic delivery that cannot be decoded (also a ValueError)
     ├── JournalError                   the file of a bulk job cannot be used or written

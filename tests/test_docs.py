@@ -15,7 +15,7 @@ import pytest
 from recall_async import RecallError, Region, errors
 from recall_async.cli.app import app
 from recall_async.cli.command import commands
-from recall_async.jobs import JobError
+from recall_async.jobs import JobError, JobStoreUnavailableError, MissingJobError
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -74,7 +74,7 @@ def test_errors_are_complete() -> None:
         if line.startswith("| `"):
             name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
             rows[name.strip("`")] = cells
-    described = [*vars(errors).values(), JobError]
+    described = [*vars(errors).values(), JobError, JobStoreUnavailableError, MissingJobError]
     known = {kind.__name__: kind for kind in described if isinstance(kind, type) and issubclass(kind, RecallError)}
     assert rows.keys() == known.keys() - {"RecallError", "APIError"}
     assert {name: "yes" in cells for name, cells in rows.items()} == {name: known[name].may_pass for name in rows}

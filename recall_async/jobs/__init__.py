@@ -1,6 +1,6 @@
 """Bulk jobs over several machines: chunks of actions in a Redis stream, performed by any worker. docs/jobs.md"""
 
-from .contract import JobError, JobStatus, WorkSummary
+from .contract import JobError, JobStatus, JobStoreUnavailableError, MissingJobError, WorkSummary
 from .queue import JobQueue
 
-__all__ = ["JobError", "JobQueue", "JobStatus", "WorkSummary"]
+__all__ = ["JobError", "JobQueue", "JobStatus", "JobStoreUnavailableError", "MissingJobError", "WorkSummary"]

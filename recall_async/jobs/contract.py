@@ -13,13 +13,19 @@ MAX_NAME = 200
 
 
 class JobError(RecallError):
-    """The job does not exist, has other actions, or Redis does not respond."""
+    """The job has other actions, was lost or cancelled, or Redis refuses the command."""
 
     stops_jobs: ClassVar[bool] = True
 
 
 class MissingJobError(JobError):
     """No job has this name."""
+
+
+class JobStoreUnavailableError(JobError):
+    """Redis has not responded for the queue's `patience`. The call may have taken effect, and can be repeated."""
+
+    may_pass: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)

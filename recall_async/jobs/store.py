@@ -29,7 +29,7 @@ from redis.exceptions import (
 from ..bulk.actions import Action, Status
 from ..limits.redis.failures import advice, unsettled
 from .chunks import NewChunk, read_actions
-from .contract import JobError, JobStatus, MissingJobError
+from .contract import JobError, JobStatus, JobStoreUnavailableError, MissingJobError
 
 GROUP = "workers"
 JOB_TTL = 30 * 24 * 3600
@@ -250,7 +250,7 @@ class JobStore:
                 if isinstance(error, ResponseError) and not unsettled(error):
                     raise
                 if time.monotonic() - began + delay > patience:
-                    raise JobError(
+                    raise JobStoreUnavailableError(
                         f"the Redis of the jobs has not responded for {patience:g} s: {advice(error)}"
                     ) from error
                 if not self._warned and time.monotonic() - began >= WARN_AFTER:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+import socket
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -15,7 +18,7 @@ from recall_async import RecallSession
 from recall_async.sandbox import RecallSandbox
 from recall_async.webhooks import sign
 from tests.redis.server import RedisProcess
-from tests.web.conftest import SECRET, program
+from tests.web.conftest import DOCS, SECRET, program
 
 pytestmark = pytest.mark.recall_sandbox(events=60, calendars=2, quota_scale=20)
 UVICORN = ("-m", "uvicorn", "backend:app", "--port", "{port}", "--log-level", "warning")
@@ -27,17 +30,20 @@ BACKENDS = {
 }
 UNKNOWN = "2f3d2b1e-6c57-4bd5-a5d0-0c8f0f4e3a11"
 RETRIEVE = "calendar_events.retrieve"
+HALF = b"POST /webhooks HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
+"""A request whose sender takes its time."""
 
 
-def upcoming(sandbox: RecallSandbox) -> list[dict[str, Any]]:
-    """Events that can have a bot."""
+def upcoming(sandbox: RecallSandbox, *, linked: bool = True) -> list[dict[str, Any]]:
+    """Events that can have a bot, or those that cannot because they have no meeting URL."""
     soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
     events = sandbox.snapshot()["events"]
-    return [e for e in events if e["start_time"] > soon and e["meeting_url"] and not e["is_deleted"]]
+    return [e for e in events if e["start_time"] > soon and bool(e["meeting_url"]) is linked and not e["is_deleted"]]
 
 
 async def statuses(url: str, sandbox: RecallSandbox) -> dict[str, tuple[int, str | None]]:
-    """What a backend answers: when all is well, to an unknown id, while the quota is used up, and to a refused key."""
+    """What a backend answers: when all is well, to ids that are wrong, to other methods, to a refused key, and while
+    the quota is used up."""
     event_id = upcoming(sandbox)[0]["id"]
 
     async with aiohttp.ClientSession(url) as http:
@@ -47,6 +53,10 @@ async def statuses(url: str, sandbox: RecallSandbox) -> dict[str, tuple[int, str
                 return answer.status, answer.headers.get("Retry-After")
 
         found = {"well": await put(event_id), "unknown": await put(UNKNOWN)}
+        found["no link"] = await put(upcoming(sandbox, linked=False)[0]["id"])
+        found["no id"] = await put("-" * 36)
+        async with http.get(f"/events/{event_id}/bot") as answer:
+            found["GET"] = answer.status, None
         sandbox.fault(RETRIEVE, status=401)
         found["refused"] = await put(event_id)
         sandbox.fault(RETRIEVE, status=429, headers={"Retry-After": "40.3"})
@@ -54,7 +64,15 @@ async def statuses(url: str, sandbox: RecallSandbox) -> dict[str, tuple[int, str
         return found
 
 
-EXPECTED = {"well": (200, None), "unknown": (404, None), "refused": (502, None), "busy": (503, "41")}
+EXPECTED = {
+    "well": (200, None),
+    "unknown": (404, None),
+    "no link": (409, None),
+    "no id": (404, None),
+    "GET": (405, None),
+    "refused": (502, None),
+    "busy": (503, "41"),
+}
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -67,12 +85,59 @@ async def test_backend(name: str, serve: Callable[..., Any], recall_sandbox: Rec
 
 async def test_fastapi(serve: Callable[..., Any], recall_sandbox: RecallSandbox, shared_redis: RedisProcess) -> None:
     """The complete app loses jobs between its workers, believes forged webhooks, or hangs when it is stopped."""
-    command = (*UVICORN, "--workers", "2")
-    with serve(program("fastapi.md"), *command, RECALL_REDIS_URL=shared_redis.url) as url:
+    with serve(program("fastapi.md"), *fastapi_command(), RECALL_REDIS_URL=shared_redis.url) as url:
         await webhooks(url, recall_sandbox)
         await job(url, recall_sandbox)
-        assert await statuses(url, recall_sandbox) == EXPECTED
+        assert await statuses(url, recall_sandbox) == EXPECTED | {"no id": (422, None)}
     assert recall_sandbox.report()["operations"]["calendar_events.schedule_bot"]["throttled"] == 0
+
+
+async def test_fastapi_without_redis_and_with_clients_that_hang(
+    serve: Callable[..., Any], recall_sandbox: RecallSandbox
+) -> None:
+    """Handlers would hang or answer 502 while Redis is away; half a request would make the shutdown endless."""
+    with serve(program("fastapi.md"), *fastapi_command(), RECALL_REDIS_URL="redis://127.0.0.1:1") as url:
+        port = int(url.rpartition(":")[2])
+        async with aiohttp.ClientSession(url) as http, http.get(f"/jobs/{UNKNOWN}") as answer:
+            assert (answer.status, answer.headers.get("Retry-After")) == (503, "1")
+        clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(5)]
+        clients[0].sendall(HALF)
+        assert b" 408 " in clients[0].recv(100)
+        for client in clients[1:]:
+            client.sendall(HALF)
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["aiohttp", "fastapi"])
+async def test_webhook_handlers_stop(number: int, serve: Callable[..., Any], recall_sandbox: RecallSandbox) -> None:
+    """A client or a server that hangs would make the shutdown endless, or a delivery could fill the memory."""
+    text = (DOCS / "webhooks.md").read_text()
+    source = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)[number]
+    arguments = re.findall(r"`web\.run_app\(app, (.+?)\)`", text)[0].replace("=10", "=2")
+    run_app = (
+        f"from aiohttp import web; import backend; web.run_app(backend.app, port={{port}}, print=None, {arguments})"
+    )
+    options = re.findall(r"`uvicorn app:app (.+?)`", text)[0].replace(" 10", " 2").split()
+    recall_sandbox.fault("calendars.list", kind="hang", times=None)
+    with serve(
+        source.replace("timeout=10", "timeout=2"), *(["-c", run_app] if number == 0 else [*UVICORN, *options])
+    ) as url:
+        async with aiohttp.ClientSession(url) as http:
+            large = b" " * 1_100_000
+            async with http.post("/webhooks", data=io.BytesIO(large), headers=sign(large, SECRET)) as answer:
+                assert answer.status == 413
+        client = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
+        client.sendall(HALF)
+        until(lambda: recall_sandbox.report()["operations"]["calendars.list"]["peak"] > 0)
+    client.close()
+
+
+def fastapi_command() -> list[str]:
+    """The command of the page."""
+    found = re.search(r"^uvicorn (.+)$", (DOCS / "fastapi.md").read_text(), re.M)
+    assert found is not None
+    return ["-m", "uvicorn", "--port", "{port}", "--log-level", "warning", *found[1].split()]
 
 
 async def webhooks(url: str, sandbox: RecallSandbox) -> None:
@@ -106,6 +171,8 @@ async def job(url: str, sandbox: RecallSandbox) -> None:
             assert answer.status == 202, await answer.text()
             submitted = await answer.json()
         assert submitted["total"] >= len(upcoming(sandbox))
+        async with http.get(f"/jobs/{UNKNOWN}") as answer:
+            assert answer.status == 404
         deadline = time.monotonic() + 60
         while True:
             async with http.get(f"/jobs/{submitted['name']}") as answer:
