@@ -10,6 +10,7 @@ import pytest
 from redis import Redis
 
 from recall_async import Quota
+from recall_async.limits.contract import Ending
 from recall_async.limits.redis.memory import MEMORY_TTL
 from recall_async.limits.redis.scripts import STATE_TTL, Keys, resume, usage
 from recall_async.limits.redis.scripts import decode_usage as decode
@@ -355,3 +356,43 @@ def test_resume_ends_the_pause_and_the_slow_pace(clock: Clock, process: MakeProc
     seen = decode(clock.run(usage(one.keys)))
     assert (seen.paused <= seen.now, seen.pace) == (True, None)
     assert clock.run(resume(one.keys)) == -1
+
+
+def test_pause_by_a_quota_with_a_longer_window_keeps_what_was_sent(clock: Clock, process: MakeProcess) -> None:
+    """Would forget what was sent, because a 429 came to a process whose window is longer than the one in use."""
+    slow, quick = process(Quota(5, 120.0), 600.0), process(Quota(5, 60.0), 1.0)
+    assert len(slow.ask(1)) == 1
+    for _ in range(60):
+        clock.advance(5.0)
+        quick.answered(*quick.ask(1))
+    clock.advance(1.0)
+    while quick.ask(1):
+        quick.answered(quick._number - 1)
+    slow.pause(0.0)
+    quick.ask()
+    clock.advance(2.0)
+    assert quick.last is not None
+    assert not quick.ask(5)
+
+
+def test_no_key_is_kept_for_ever(clock: Clock, process: MakeProcess, prefix: str) -> None:
+    """Would leave keys of workspaces that nobody uses any more in Redis for ever."""
+
+    def of(name: str) -> Process:
+        made = process(Quota(100, 60.0))
+        made.keys = Keys(prefix, name, "o")
+        return made
+
+    again, rejected, bulk = of("again"), of("rejected"), of("bulk")
+    again.answered(*again.ask(1), ending=Ending.UNUSED)
+    again.ask(1)
+    rejected.answered(*rejected.ask(1), ending=Ending.REJECTED)
+    rejected.pause(1.0)
+    numbers = bulk.ask(bulk=3)
+    for number in numbers:
+        bulk.answered(number)
+        clock.advance(2.0)
+    with Redis(port=clock._client.connection_pool.connection_kwargs["port"]) as client:
+        keys = list(client.scan_iter(f"{prefix}:*"))
+        assert len(keys) >= 7
+        assert [key for key in keys if client.pttl(key) < 0] == []

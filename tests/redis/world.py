@@ -40,7 +40,9 @@ local ms_now = s_now * 1000 + math.floor(us_now / 1000)
 do
   local ttls = redis.call('HGETALL', 'the-ttls')
   for i = 1, #ttls, 2 do
-    if tonumber(ttls[i + 1]) <= ms_now then
+    if redis.call('EXISTS', ttls[i]) == 0 then
+      redis.call('HDEL', 'the-ttls', ttls[i])
+    elseif tonumber(ttls[i + 1]) <= ms_now then
       redis.call('DEL', ttls[i])
       redis.call('HDEL', 'the-ttls', ttls[i])
     end
@@ -158,6 +160,11 @@ class World:
         (reply,) = self.execute([usage(KEYS)])
         return decode_usage(reply).taken
 
+    def kept_for_ever(self) -> list[str]:
+        """Keys that do not expire."""
+        keys = {key.decode() for key in self._client.scan_iter("recall:*")}
+        return sorted(keys - {key.decode() for key in self._client.hkeys("the-ttls")})
+
     def flush(self) -> None:
         """All data are gone, and nobody's connection."""
         self._seqs.clear()
@@ -269,6 +276,8 @@ class Process:
             self.store = RedisQuotaStore.from_url("redis://nowhere", **options)
             self.lane: RedisLane = self.store.open("w", OPERATION, quota)
         self.alive = True
+        self.paused_until = -math.inf
+        """When the last pause that the API asked of this process is over."""
         self.calls: list[asyncio.Task[None]] = []
 
     async def reopen(self, quota: Quota) -> None:
@@ -388,6 +397,8 @@ class _Run:
             self._problems.append(f"tasks left: {left}")
         if self._world.wires:
             self._problems.append("connections left")
+        if keys := self._world.kept_for_ever():
+            self._problems.append(f"leaked: {keys} do not expire")
         if taken := self._world.taken():
             self._problems.append(f"leaked: {taken} slots are taken for ever")
 
@@ -400,6 +411,8 @@ class _Run:
             slot = await lane.admit(random.choice(list(Priority)), random.choice([math.inf, 1.0]), until)
         except RecallError:
             return
+        if loop.time() < process.paused_until - 1e-3:
+            self._problems.append(f"pause: a request {process.paused_until - loop.time():.3f} s before its end")
         admitted, took = loop.time(), timeout * random.choice([0, 0.01, 0.01, 0.5, 0.999])
         fate = random.choice([*["early", "late"] * 3, "lost", "429", "unused"])
         counted = admitted if fate == "early" else admitted + took
@@ -423,7 +436,9 @@ class _Run:
             return
         self._counted.append(counted)
         if fate == "429":
-            slot.rejected(random.choice([0.0, self._per * random.random()]))
+            pause = random.choice([0.0, self._per * random.random(), 2 * self._lease])
+            process.paused_until = max(process.paused_until, loop.time() + pause)
+            slot.rejected(pause)
         else:
             slot.answered()
 

@@ -40,6 +40,8 @@ GATHER = 0.2
 """The most seconds for which free slots gather until waiting bulk calls ask for them, in one script instead of several."""
 BATCH_DELAY = 0.25
 """The most seconds until a slot's end is reported, if the lane asks for no slot earlier: both are one script."""
+RETELL_PAUSE = 1.0
+"""Seconds until a pause that Redis refused is sent again, at the latest."""
 SILENCE = 1.0
 """After this number of seconds without a reply, a call counts as waiting for Redis, not for the quota."""
 GIVE_BACK_TIMEOUT = 1.0
@@ -74,7 +76,8 @@ class RedisLane:
         self._last_grant: Grant | None = None
         self._last_reply_at = -math.inf
         self._taken_by_others = 0  # slots that other processes held then
-        self._paused_until = self._held_until = -math.inf
+        self._paused_until = outbox.unknown_pause(self._now())
+        self._held_until = -math.inf
         self._report_by = math.inf  # when to report the ends of slots
         self._timer: asyncio.TimerHandle | None = None
         self._report_timer: asyncio.TimerHandle | None = None
@@ -161,7 +164,9 @@ class RedisLane:
         """Return a time before which no call of this priority can be admitted."""
         # Another process may have ended the pause since the last reply of Redis.
         closed = (
-            self._closed_until if self._now() - self._last_reply_at < LOOK_EVERY or self._outbox.paused else -math.inf
+            self._closed_until
+            if self._now() - self._last_reply_at < LOOK_EVERY
+            else self._outbox.unknown_pause(self._now())
         )
         return closed if self._lends else max(self._asks.not_before[priority], closed)
 
@@ -222,7 +227,7 @@ class RedisLane:
     @property
     def speaks(self) -> bool:
         """True if the lane has something to send now."""
-        if self._outbox.asked is not None or self._outbox.paused:
+        if self._outbox.asked is not None or self._outbox.urgent:
             return True
         now = self._now()
         return self._report_by <= now or (self._due() <= now and any(self._wanted()))
@@ -274,6 +279,8 @@ class RedisLane:
         self.fail(
             QuotaStoreUnavailableError(f"the quota of {self._name} is kept in Redis, which refuses: {advice(error)}")
         )
+        if self._outbox.unknown_pause(now := self._now()) > now:
+            self._report(now, RETELL_PAUSE)
 
     def fail(self, error: Exception) -> None:
         """Fail all waiting calls."""
@@ -281,8 +288,7 @@ class RedisLane:
 
     def _receive(self, ask: Ask, grant: Grant) -> None:
         now = self._now()
-        if not self._outbox.paused:
-            self._paused_until = now + (grant.paused - grant.now) / 1e6
+        self._paused_until = max(now + (grant.paused - grant.now) / 1e6, self._outbox.unknown_pause(now))
         self._held_until = now + (grant.held - grant.now) / 1e6
         self._last_grant, self._last_reply_at = grant, now
         if ask.interactive > grant.interactive:

@@ -10,9 +10,10 @@ import math
 from collections import OrderedDict
 from struct import Struct
 from threading import Lock
+from typing import NamedTuple
 
 from ..expiring import ExpiringRecords, Key
-from .scripts import STATE_TTL, Keys, Terms
+from .scripts import STATE_TTL, Keys, Pause, Terms
 
 MEMORY_TTL = STATE_TTL / 2
 """Seconds for which an epoch is stored: far less than in Redis, so that it never expires in Redis first."""
@@ -23,6 +24,18 @@ MAX_SERVERS = 256
 
 _HEAD = Struct("<ddi")
 """When the last slot expires, when Redis last named the epoch, and the place of the terms; the epoch follows."""
+
+
+class Kept(NamedTuple):
+    """A pause after a 429 of this process, and the state of Redis that has it."""
+
+    pause: Pause
+    told: str
+    """The server process and the epoch to which the pause was told; empty if Redis may not have it."""
+
+    @property
+    def until(self) -> float:
+        return self.pause.at + self.pause.seconds
 
 
 class Known:
@@ -56,6 +69,14 @@ class Known:
         """Record that Redis named the epoch, and granted slots with these `terms`, if any."""
         self._memory.write(self.key, epoch.encode(), now, terms)
 
+    def pause(self, now: float) -> Kept | None:
+        """Return the longest pause that this process was asked for; `None` if none lasts."""
+        return self._memory.pause(self.key, now)
+
+    def paused(self, kept: Kept, now: float) -> None:
+        """Record a pause, or where it was told."""
+        self._memory.keep(self.key, kept, now)
+
     @property
     def run(self) -> str:
         """The run id of the server process that named the epoch; empty if none is stored."""
@@ -74,6 +95,7 @@ class Memory:
         """All different terms with which slots were granted."""
         self._places: dict[Terms, int] = {}
         self._records: ExpiringRecords[bytes] = ExpiringRecords(_expired, spare=MAX_QUOTAS)
+        self._pauses: ExpiringRecords[Kept] = ExpiringRecords(_over)
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -123,6 +145,28 @@ class Memory:
                 if place == len(self.terms):
                     self.terms.append(terms)
             self._records.put(key, _HEAD.pack(slots_until, now, place) + epoch, now)
+
+    def pause(self, key: Key, now: float) -> Kept | None:
+        """Return the longest pause of a quota that this process was asked for; `None` if none lasts."""
+        if not self._pauses:
+            return None
+        with self._lock:
+            kept = self._pauses.get(key)
+            if kept is not None and _over(kept, now):
+                self._pauses.pop(key)
+                return None
+            return kept
+
+    def keep(self, key: Key, kept: Kept, now: float) -> None:
+        """Record a pause of a quota, unless a longer one is recorded."""
+        with self._lock:
+            earlier = self._pauses.get(key)
+            if earlier is None or earlier.until <= kept.until:
+                self._pauses.put(key, kept, now)
+
+
+def _over(kept: Kept, now: float) -> bool:
+    return kept.until <= now
 
 
 def _expired(record: bytes, now: float) -> bool:

@@ -8,12 +8,14 @@ a higher number, which also voids the first message if it arrives later.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Sequence
 from typing import Any
 
 from ..contract import Ending
-from .memory import Known
+from ..pace import LONGEST_USUAL_PAUSE
+from .memory import Kept, Known
 from .scripts import Ask, Command, Ended, Grant, Keys, Pause, Terms, acquire, decode, pause, settle
 
 
@@ -28,6 +30,8 @@ class Outbox:
         self._ended: list[Ended] = []
         self._pauses: list[Pause] = []
         self._said = 0, 0  # how many of these the message in flight contains
+        self._said_pauses: list[Pause] = []
+        self._run = ""
         self._asked_with: Terms | None = None
         self.asked: Ask | None = None
         """The ask without a reply so far."""
@@ -38,9 +42,14 @@ class Outbox:
         return bool(self._ended or self._pauses or self.asked)
 
     @property
-    def paused(self) -> bool:
-        """True if Redis may not have received a pause."""
+    def urgent(self) -> bool:
+        """True if there is a pause to send."""
         return bool(self._pauses)
+
+    def unknown_pause(self, now: float) -> float:
+        """Return the end of a pause that Redis may not have, -inf if there is none."""
+        kept = self._known.pause(now)
+        return -math.inf if kept is None or (kept.told and not self._pauses) else kept.until
 
     def ended(self, number: int, ending: Ending, now: float) -> None:
         """Record the end of a slot."""
@@ -49,6 +58,7 @@ class Outbox:
     def pause(self, said: Pause) -> None:
         """Record that the request of a slot got a 429."""
         self._pauses.append(said)
+        self._known.paused(Kept(said, ""), said.at)
 
     def wanted(self) -> None:
         """Record a new interactive call."""
@@ -56,8 +66,9 @@ class Outbox:
 
     def compose(self, now: float, run: str, interactive: int, bulk: int, terms: Terms) -> list[Command]:
         """Return the next message: pauses, an ask for slots or the last ask again, and with it how slots ended."""
-        self._said = len(self._pauses), len(self._ended)
-        commands = [pause(self._keys, said, now, terms) for said in self._pauses]
+        self._said, self._run = (len(self._pauses), len(self._ended)), run
+        self._said_pauses = [*self._pauses, *self._lost_pause(now, run)]
+        commands = [pause(self._keys, said, now, terms) for said in self._said_pauses]
         again = self.asked is not None
         if self.asked is None and (interactive or bulk):
             self.asked = Ask(self._number, interactive, bulk, now, self._wanted)
@@ -83,12 +94,35 @@ class Outbox:
             commands.append(settle(self._keys, self._client, self._ended, now, terms))
         return commands
 
+    def _lost_pause(self, now: float, run: str) -> list[Pause]:
+        """Return the pause that Redis refused, or that it lost since it was told."""
+        kept = self._known.pause(now)
+        if kept is None or kept.pause in self._pauses or kept.told == self._place(now, run):
+            return []
+        if not kept.told:
+            return [kept.pause]
+        # The pace has been reduced already. An absurd pause may have been ended by an operator.
+        return [kept.pause._replace(granted_at=-1)] if kept.pause.seconds <= LONGEST_USUAL_PAUSE else []
+
+    def _place(self, now: float, run: str) -> str:
+        """Return a name of the state of Redis: of its server process and its data."""
+        return f"{run} {self._known.epoch(now)[0]}"
+
     def on_reply(self, replies: Sequence[Any], now: float) -> tuple[Ask, Grant] | None:
         """Remove the confirmed commands. Return the ask with its grant, if there is one.
 
         If a reply is an error, Redis refused the command and would refuse it again: it is removed, too. A slot whose
-        end is not reported is freed when its lease expires.
+        end is not reported is freed when its lease expires. A refused pause is sent again with the next message.
         """
+        outcome = self._on_reply(replies, now)
+        kept = self._known.pause(now)
+        if kept is not None and any(said[:2] == kept.pause[:2] for said in self._said_pauses):
+            refused = any(isinstance(reply, Exception) for reply in replies[: len(self._said_pauses)])
+            self._known.paused(kept._replace(told="" if refused else self._place(now, self._run)), now)
+        self._said_pauses = []
+        return outcome
+
+    def _on_reply(self, replies: Sequence[Any], now: float) -> tuple[Ask, Grant] | None:
         (pauses, ended), self._said = self._said, (0, 0)
         reply = replies[-1] if self.asked is not None and replies else None
         refused = isinstance(reply, Exception)
@@ -107,10 +141,10 @@ class Outbox:
 
     def on_no_reply(self) -> None:
         """Handle a message without a reply: it will be repeated."""
-        self._said = 0, 0
+        self._said, self._said_pauses = (0, 0), []
 
     def clear(self) -> None:
-        """Drop all commands. Unreported slots are freed when their leases expire."""
+        """Drop all commands but a lasting pause. Unreported slots are freed when their leases expire."""
         self._ended.clear()
         self._pauses.clear()
-        self._said, self.asked = (0, 0), None
+        self._said, self._said_pauses, self.asked = (0, 0), [], None

@@ -286,6 +286,9 @@ if fresh + fresh_bulk > 0 then
     names[size + 1], names[size + 2], size = back, client .. ':' .. number, size + 2
   end
   call('ZADD', slots, unpack(names))
+  if taken == fresh + fresh_bulk then  -- the set may be new
+    call('PEXPIRE', slots, math.ceil((longest + span) / 1000) + 2000)
+  end
   tat, tat_bulk = tat + fresh * interval, tat_bulk + fresh_bulk * interval
   if rate then
     next_turn = now + 1 / rate

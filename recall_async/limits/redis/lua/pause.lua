@@ -15,9 +15,14 @@ limit, per, jitter, idle = tonumber(limit), tonumber(per), tonumber(jitter), ton
 
 <READ_STATE>
 
-span = math.max(per, span)
-local resume = now - age + pause
+local set_back = now < seen - SECOND  -- of which acquire.lua reckons the rest of a pause from `seen`
+local resume = (set_back and seen or now) - age + pause
 paused = math.max(paused, resume)
+if set_back then
+  <KEEP_COLD>
+  call('PEXPIRE', state, math.ceil((pause + idle) / 1000))
+  return paused
+end
 
 if granted_at < since then
   -- The request was sent before the last slowdown, so it only extends the pause.
@@ -52,11 +57,9 @@ else
   base = math.max(granted * math.max(0.5, 1 - <DOUBT> / math.sqrt(granted * per)), floor, <LEAST> / per)
   since, next_turn = resume, math.max(next_turn, resume + jitter * math.min(1 / base, <CAUTION>))
 end
-if now >= seen - SECOND then  -- otherwise acquire.lua must first handle the clock that was set back
-  seen = math.max(seen, now - SECOND)  -- so that the next ask renews the keys
-  <KEEP_HOT>
-  <KEEP_COLD>
-  <KEEP_PACE>
-end
+seen = math.max(seen, now - SECOND)  -- so that the next ask renews the keys
+<KEEP_HOT>
+<KEEP_COLD>
+<KEEP_PACE>
 call('PEXPIRE', state, math.ceil((math.max(0, paused - now) + idle) / 1000))
 return paused

@@ -82,10 +82,11 @@ for i = first_ending, #ARGV, 3 do
     -- XX and LT make a repeated message harmless: it neither restores a freed slot nor extends one.
     is_new = call('ZADD', slots, 'XX', 'LT', 'CH', at + span, slot) == 1
   else
-    is_new = call('ZREM', slots, slot) == 1 and ending == 'rejected'
+    is_new = ending == 'rejected' and call('ZSCORE', slots, slot)
     if is_new then
-      call('ZADD', slots, at + span, '!' .. slot)
+      call('ZADD', slots, at + span, '!' .. slot)  -- first, for an empty set would lose its expiry
     end
+    call('ZREM', slots, slot)
   end
   if is_new and rho > 0 then
     -- Record the response for the promise to interactive calls; see acquire.lua and promise.py.
@@ -103,8 +104,8 @@ for i = first_ending, #ARGV, 3 do
       end
     end
     call('RPUSH', promise, struct.pack('<dd', at, number))
-    if number == 0 then
-      call('PEXPIRE', promise, math.ceil(2 * span / 1000))  -- perhaps nobody asks again
+    if not last then  -- the list is new; perhaps nobody asks again
+      call('PEXPIRE', promise, math.ceil(2 * span / 1000))
     end
   end
 end
