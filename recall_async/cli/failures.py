@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .. import errors
 from ..advice import ADVICE
 from ..errors import APIError, RecallError
+from .status import for_commands
 from .text import line
 
 MAX_CAUSES = 20
@@ -52,7 +53,7 @@ class Failures:
             key = (None,)
         if key not in self._causes:
             title, advice = ("other causes", LOOK) if key == (None,) else (_title(error), _advice(error))
-            said = line(str(error)).removesuffix(advice).rstrip()
+            said = line(for_commands(str(error))).removesuffix(advice).rstrip()
             self._causes[key] = Cause(title, advice, event_id, said)
         self._causes[key].count += 1
 
@@ -70,7 +71,7 @@ def _title(error: RecallError) -> str:
 
 def _advice(error: RecallError) -> str:
     if isinstance(error, APIError) and type(error) in ADVICE:
-        return ADVICE[type(error)]
+        return for_commands(ADVICE[type(error)])
     return _WHAT_TO_DO.get(type(error), LOOK)
 
 

@@ -23,7 +23,7 @@ from .interrupt import FINISHING, interrupted_with, run
 from .job_options import job_options
 from .numbers import Number, Whole
 from .status import Status
-from .streams import forgive_output
+from .streams import forgive_output, naming
 from .text import columns, defused, fitted, json_option, line, print_json, print_prose, say
 from .watching import Pace, WatchedWork
 
@@ -254,7 +254,7 @@ def results(name: str, out: str, workspace: str | None, redis: str, prefix: str)
         count = 0
         shown = defused if out == "-" else bytes
         await queue.status(name)  # what is in the file stays if there is no such job
-        with click.open_file(out, "wb") as file:
+        with naming(out), click.open_file(out, "wb") as file:
             async for outcome in queue.results(name):
                 file.write(shown(msgspec.json.encode(outcome)) + b"\n")
                 count += 1

@@ -17,6 +17,7 @@ from .interrupt import run
 from .planned import print_plan
 from .resume import following_command
 from .status import Status
+from .streams import naming
 from .text import defused, json_option, say_command
 
 if TYPE_CHECKING:
@@ -110,7 +111,8 @@ def plan(ctx: click.Context, connection: Connection, planning: Planning, out: Pa
 
     made = run(make())
     if out is not None:
-        out.write_text(made.to_json() + "\n", "utf-8")
+        with naming(out):
+            out.write_text(made.to_json() + "\n", "utf-8")
     if as_json:
         click.echo(defused(made.to_json().encode()))
     else:

@@ -14,6 +14,12 @@ from .interrupt import run
 from .numbers import Number, Whole
 from .text import json_option, print_json, say
 
+_REASONS: dict[int | None, str] = {
+    errno.EADDRINUSE: "the port is taken",
+    errno.EADDRNOTAVAIL: "it is not an address of this machine",
+    errno.EACCES: "permission denied; use a port above 1023",
+}
+
 
 @click.command(cls=Command)
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on.")
@@ -111,7 +117,7 @@ def sandbox(
     except OSError as error:
         if listening:
             raise
-        reason = "the port is taken" if error.errno == errno.EADDRINUSE else error
+        reason = _REASONS.get(error.errno) or "the address cannot be used"
         raise click.UsageError(f"cannot listen on {host} port {port}: {reason}") from None
     if listening:
         kinds = ("accepted", "throttled", "conflicted", "rejected")

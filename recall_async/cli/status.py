@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 from enum import IntEnum
 
 from ..advice import IN_DETAIL
 from ..errors import (
     AuthenticationError,
     ConfigurationError,
+    ConnectionFailedError,
     InsufficientCreditError,
     RecallError,
     RequestBlockedError,
@@ -40,9 +43,39 @@ def status_of(error: Exception) -> Status:
     return Status.FAILED
 
 
+_FOR_COMMANDS: tuple[tuple[str, str], ...] = (
+    (rf" {re.escape(IN_DETAIL)}", ""),
+    (r"\bbase_url\b", "--base-url"),
+    (r"recall\.bots\.leave_call\(.*, or `recall-async bots leave`", "`recall-async bots leave`"),
+    (r"with calendars\.list before you call again", "with `recall-async calendars` before you give the command again"),
+    (r", or pass the same idempotency_key within the hour", ""),
+    (r"([Cc])alling it again is safe", r"giving the command again is safe"),
+    (r"\bcall again\b", "give the command again"),
+    (r"the aiohttp session that was passed as http= is closed", "the session is closed"),
+)
+"""What a message says to a program, and what it says to a person at a terminal."""
+_REFUSED = re.compile(r"Error (\d+) connecting to (\S+?)\.( .*)?$")
+"""What redis-py says of a server that cannot be reached."""
+
+
 def describe(error: RecallError | OSError) -> str:
     """Return the message of an error for a terminal, without what only a program can use."""
     text = str(error) or type(error).__name__
+    if not isinstance(error, RecallError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     for note in getattr(error, "__notes__", ()):
         text += f"{'' if text.endswith(('.', '!', '?')) else '.'} {note}"
-    return printable(text.replace(f" {IN_DETAIL}", ""))
+    if isinstance(error, ConnectionFailedError) and "heck" not in text:
+        text += " Check --base-url and the network."
+    return for_commands(text)
+
+
+def for_commands(text: str) -> str:
+    """Return a message of the library in the words of the command line."""
+    for pattern, replacement in _FOR_COMMANDS:
+        text = re.sub(pattern, replacement, text)
+    text = re.sub(r"(^|[.] )giving", lambda found: found[1] + "Giving", text)
+    if refused := _REFUSED.search(text):
+        reason = os.strerror(int(refused[1])).lower()
+        text = f"{text[: refused.start()]}{refused[2]}: {reason}. Check --redis, and whether the server runs."
+    return printable(text)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 _gone: set[int] = set()
@@ -30,6 +32,17 @@ def forgive_output() -> None:
 def reader_gone() -> bool:
     """True once nobody reads standard output any more, as after `recall-async events | head`."""
     return 1 in _gone
+
+
+@contextmanager
+def naming(file: object) -> Iterator[None]:
+    """Name the file in an error that does not, as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(file)) from None
 
 
 def _nowhere() -> TextIO:
@@ -84,7 +97,7 @@ class _Output(io.RawIOBase):
         except OSError as error:
             _failed.add(number)  # or the interpreter would try again, and complain, when it ends
             if number not in _forgiven:
-                raise
+                raise OSError(error.errno, error.strerror, "standard output") from None
             if number == 1:
                 print(f"Standard output cannot be written: {error.strerror}", file=sys.stderr)
             return size

@@ -32,10 +32,14 @@ class FileHistory:
     Pass it to `RecallSession.plan` and `apply`, or to a `CalendarSyncer`, so that a change that did not last is
     recognized after a restart, and so that an older plan does not undo a later one of another process. A line that
     cannot be read is skipped and logged. Changes of past events are deleted. docs/sync.md
+
+    Raises `ConfigurationError` for a path that is not a regular file.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
+        if self._path.exists() and not self._path.is_file():
+            raise checks.invalid("history", "a regular file", str(path))
 
     @property
     def name(self) -> str:

@@ -1,0 +1,77 @@
+"""What the command line says when something fails: in its own words, with the file or the option that is meant."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from recall_async import ConnectionFailedError, RecallError
+from recall_async.advice import _BY_STATUS, ADVICE, effect_of
+from recall_async.cli.status import describe
+from recall_async.operations import OPERATIONS
+
+pytestmark = pytest.mark.recall_sandbox(events=20)
+SAID = [*ADVICE.values(), *_BY_STATUS.values(), *map(effect_of, OPERATIONS.values())]
+FULL = pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+
+
+@pytest.mark.parametrize("text", SAID)
+def test_no_python_in_messages(text: str) -> None:
+    """The user of a command would be told to pass an argument to a function."""
+    told = describe(RecallError(f"it failed. {text}"))
+    assert not re.search(r"\w+_\w+|\w\(|\w=", told.replace("recall_async", "")), told
+    assert not re.search(r"\. [a-z]", told), told
+
+
+def test_server_that_is_away(run) -> None:
+    """The user would not learn what to look at."""
+    result = run("events", "--base-url", "http://127.0.0.1:9")
+    assert result.exit_code == 1
+    assert result.stderr.endswith("Connection refused. Nothing was sent. Check --base-url and the network.\n")
+    assert describe(ConnectionFailedError("x. Check base_url.")) == "x. Check --base-url."
+
+
+@FULL
+def test_full_disk_names_the_file(run, start, tmp_path: Path) -> None:
+    """ "[Errno 28] No space left on device" does not tell which disk is full."""
+    (tmp_path / "policy.toml").write_text("")
+    planned = run("plan", "--policy", str(tmp_path / "policy.toml"), "--out", "/dev/full")
+    assert (planned.exit_code, planned.stderr) == (1, "Error: /dev/full: No space left on device\n")
+    with open("/dev/full", "w") as full:
+        _, told = start("events", stdout=full).communicate(timeout=20)
+    assert told == "Error: standard output: No space left on device\n"
+
+
+def test_a_file_that_cannot_be_written(run, tmp_path: Path) -> None:
+    """ "[Errno 2]" is Python's, not the user's."""
+    (tmp_path / "policy.toml").write_text("")
+    nowhere = str(tmp_path / "none" / "plan.json")
+    planned = run("plan", "--policy", str(tmp_path / "policy.toml"), "--out", nowhere)
+    assert (planned.exit_code, planned.stderr) == (1, f"Error: {nowhere}: No such file or directory\n")
+
+
+@FULL
+def test_a_history_that_is_no_file(run, tmp_path: Path) -> None:
+    """A device that never ends would be read until the memory is full."""
+    (tmp_path / "policy.toml").write_text("")
+    planned = run("plan", "--policy", str(tmp_path / "policy.toml"), "--history", "/dev/full")
+    assert (planned.exit_code, planned.stderr) == (2, "Error: --history must be a regular file, got '/dev/full'\n")
+
+
+def test_redis_that_is_away(run) -> None:
+    """The user would read how Python writes an address, and not what to look at."""
+    result = run("quota", "--redis", "redis://127.0.0.1:1")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Error: Redis does not answer: 127.0.0.1:1: connection refused. Check --redis, and whether the server runs.\n"
+    )
+
+
+def test_an_address_of_another_machine(run) -> None:
+    """The user would read how Python writes an address."""
+    result = run("sandbox", "--host", "192.0.2.1")
+    assert result.exit_code == 2
+    assert result.stderr.endswith("cannot listen on 192.0.2.1 port 8765: it is not an address of this machine\n")
