@@ -68,7 +68,7 @@ class Call(Struct, Generic[T], eq=False):
             self.in_doubt = False
 
 
-class Done(Struct, Generic[T], frozen=True):
+class Done(Struct, Generic[T], frozen=True, gc=False):
     """The attempt succeeded."""
 
     answer: T

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from weakref import ref
 
 from .limits.queue import WaitQueue
 from .limits.quota import Priority
@@ -36,9 +35,7 @@ class Connections:
         self.waiting: WaitQueue[asyncio.Future[None]] = WaitQueue()
         self.in_flight: int = 0
         self.moved: float = -math.inf
-        """When a request was last sent or ended, by the monotonic clock."""
-        self.used: set[ref[object]] = set()
-        """The connections over which requests were sent."""
+        """When a new connection was last used or a request ended, by the monotonic clock."""
 
     def has_room(self, priority: Priority, *, waited: bool = False) -> bool:
         """Return whether a request may begin now. `waited` is true if the call has waited and is the next one."""

@@ -62,7 +62,7 @@ class Operation(Struct, Generic[T], frozen=True):
         return Request(self, path, id, query, link, kept, deduplication_key, start)
 
 
-class Request(Struct, Generic[T], frozen=True):
+class Request(Struct, Generic[T], frozen=True, gc=False):
     """One request to the API. It may need several attempts."""
 
     operation: Operation[T]

@@ -63,6 +63,10 @@ def new_idempotency_key() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
 
 
+_used: set[ref[object]] = set()
+"""The connections over which requests were sent. Sessions may share an aiohttp session, and so its connections."""
+
+
 class Sending:
     """One attempt to send a request: how far it has come, whatever ends it.
 
@@ -133,9 +137,8 @@ class _Response(aiohttp.ClientResponse):
         protocol, sending = connection.protocol, self.sending
         if protocol is not None:
             sending.wire = protocol.transport
-            used = sending.connections.used
-            if ref(protocol) not in used:
-                used.add(ref(protocol, used.discard))
+            if ref(protocol) not in _used:
+                _used.add(ref(protocol, _used.discard))
                 sending.connections.moved = time.monotonic()
             # Nothing of the response can be there yet: the loop has not turned since the request was written.
             elif protocol.should_close and protocol.exception() is None:

@@ -34,7 +34,7 @@ class WaitingCalls:
         self._now = clock_of(self._loop)
         self.queue: WaitQueue[Turn] = WaitQueue()
         """The waiting calls, in their order."""
-        self._expected: Ticket[Turn] | None = None  # the result of the last `next`
+        self._expected: Ticket[Turn] | None = None  # the call for which the lane last looked
 
     def next(self, now: float) -> Ticket[Turn] | None:
         """Return the next call at `now`; `None` if no call waits."""
@@ -48,19 +48,23 @@ class WaitingCalls:
         self._expected = ticket
         return ticket
 
-    async def wait(self, priority: Priority, start: float, until: float, on_change: Callable[[], None]) -> Slot:
-        """Wait for a slot.
+    async def wait(
+        self, priority: Priority, start: float, until: float, on_change: Callable[[], None], *, looked: bool = False
+    ) -> Slot:
+        """Wait for a slot. `looked` is true if no call waits and the lane already knows when to look for a slot again.
 
-        `on_change` is called if the new call is the next one or the first of its priority, and when the next call or
-        the last one leaves without a slot. Raises the `deadline_error` at `until`, a time of the loop's clock, even
-        if the slot came in time but the loop was too busy to continue the call.
+        `on_change` is called if the new call is the next one or the first of its priority, unless the lane has `looked`,
+        and when the next call or the last one leaves without a slot. Raises the `deadline_error` at `until`, a time of
+        the loop's clock, even if the slot came in time but the loop was too busy to continue the call.
         """
         turn: Turn = self._loop.create_future()
         now = self._now()
         ticket = self.queue.push(priority, start, turn, now, until)
         timer = None if until == math.inf else self._loop.call_at(until, self._expire, ticket)
         # A new call without a start time is the last of its priority.
-        if self.queue.count(priority) == 1 or (start != math.inf and self.queue.head(now) is ticket):
+        if looked:
+            self._expected = ticket
+        elif self.queue.count(priority) == 1 or (start != math.inf and self.queue.head(now) is ticket):
             on_change()
         try:
             slot = await turn

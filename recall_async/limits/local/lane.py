@@ -149,10 +149,13 @@ class LocalLane:
             raise self._deadline_error(priority, start)
         if priority is Priority.INTERACTIVE:
             self._promise.wanted(now)
-        if not self._calls.queue.size and self._take(now, priority) <= now:
-            slot = Slot(self._end, now, number=priority)
-        else:
+        if self._calls.queue.size:
             slot = await self._calls.wait(priority, start, until, self._dispatch)
+        elif (opens := self._take(now, priority)) > now:
+            self._wake_at(opens)
+            slot = await self._calls.wait(priority, start, until, self._dispatch, looked=True)
+        else:
+            slot = Slot(self._end, now, number=priority)
         self._admitted += 1
         return slot
 
