@@ -31,7 +31,7 @@ logger: logging.Logger = logging.getLogger("recall_async")
 LONGEST_USUAL_PAUSE = 3600.0
 """A pause of more seconds is logged as an error."""
 DOUBT = 0.5
-"""How far below the share the pace begins, in square roots of its requests per window; half of the share at most."""
+"""How far below the share the pace begins, in square roots of its requests per window."""
 FLOOR = 0.02
 """The slowest pace after a first `429`, as a share of the quota: a lane that sent little must not wait for minutes."""
 FRESH = 0.25
@@ -127,7 +127,7 @@ class Pace:
                 granted = FRESH * self._full
         current = self.rate(now)
         granted = min(granted, current, self._full)
-        share = granted * max(0.5, 1 - DOUBT / math.sqrt(granted * self._per))
+        share = granted - DOUBT * math.sqrt(granted / self._per)
         # What a slower pace does is seen half a window later, not at once.
         floor = current / 2 if now >= self._since + self._per / 2 else current
         self._base = max(share, min(FLOOR * self._full, floor), LEAST / self._per)

@@ -113,8 +113,6 @@ class Promise:
         rho, keys = self.rho, self._keys
         if not rho:
             return now
-        if window.next_lost() <= now:
-            window.taken(now)  # frees the slots of lost requests, as `opens` need not
         room = self._quota.limit - window.held - 1 - self._reserve
         looks = min(window.next_lost(), self._next_move)  # the promise may change then
         later = math.nextafter(now, math.inf)
@@ -177,9 +175,7 @@ class Promise:
         if rho != self.rho:
             self.rho = rho
             self._keys: deque[tuple[float, float]] = deque()
-            answers = self._window.answers()
-            self._answers -= len(answers)
-            for answer in answers:
+            for answer in self._window.answers():
                 self.answered(answer)
 
     def _forget(self, now: float) -> None:

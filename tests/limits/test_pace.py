@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.crowd import BURST, CLIENTS, Backoff, Crowd, simulate
 from recall_async.limits.local.lane import LocalLane
-from recall_async.limits.pace import DOUBT, FLOOR, FRESH, LEAST, Pace
+from recall_async.limits.pace import DOUBT, FLOOR, FRESH, GROWTH, LEAST, LONGEST_USUAL_PAUSE, Pace, report_pause
 from recall_async.limits.promise import OPENING
 from recall_async.limits.quota import Priority, Quota
 from tests.simulation import Server, call
@@ -112,6 +112,110 @@ def test_lane_that_has_just_begun_is_not_taken_for_a_slow_one() -> None:
         pace.accepted(60.2)
     pace.rejected(60.2, 60.0, 66.0, jitter=0.0)
     assert pace.rate(66.0) == pytest.approx(share(PER) / PER)
+
+
+def test_grows_as_documented() -> None:
+    """Would grow at another speed than docs/quota.md says: by 15 % in a window, sixteenfold after eight seconds more."""
+    pace = Pace(600, 60.0)
+    for number in range(-60, 60):
+        pace.admitted(number + 0.5)
+        pace.accepted(number + 0.5)
+    pace.rejected(60.0, 59.9, 60.0, jitter=0.0)
+    begun = pace.rate(60.0)
+    assert begun == pytest.approx((60 - 0.5 * math.sqrt(60)) / 60)
+    assert pace.rate(120.0) == pytest.approx(1.15 * begun)
+    slowly = pace.rate(128.0)
+    assert slowly == pytest.approx(1.15 ** (68 / 60) * begun)
+    assert pace.rate(158.0) == pytest.approx(4 * slowly)
+    assert pace.rate(128.0 + 1e9) == math.inf
+
+
+def test_short_windows_grow_slowly_for_two_and_a_half() -> None:
+    """Would hold a lane with a short window back for many of them, or not wait for those who still pause."""
+    pace = Pace(600, 1.0)
+    for number in range(20):
+        pace.admitted(number / 10)
+        pace.accepted(number / 10)
+    pace.rejected(2.0, 1.9, 2.0, jitter=0.0)
+    assert pace.rate(4.5) == pytest.approx(1.15**2.5 * pace.rate(2.0))
+    assert pace.rate(5.0) == pytest.approx(4 * pace.rate(4.5))
+
+
+def test_floor_is_halved_once_in_half_a_window() -> None:
+    """Would stop a lane for what it did before it slowed down, or hold out against a crowd that is larger than it seemed."""
+    pace = steady(0.2)
+    pace.rejected(60.0, 59.9, 60.0, jitter=0.0)
+    floor = FLOOR * FULL
+    assert pace.rate(60.0) == pytest.approx(floor)
+    pace.rejected(60.0 + 0.4 * PER, 60.1, 60.0 + 0.4 * PER, jitter=0.0)
+    assert pace.rate(60.0 + 0.4 * PER) == pytest.approx(floor)
+    again = 60.0 + 0.95 * PER
+    pace.rejected(again, again - 0.1, again, jitter=0.0)
+    assert pace.rate(again) == pytest.approx(max(floor * GROWTH**0.55 / 2, LEAST / PER))
+
+
+def test_request_of_the_moment_at_which_a_pause_ends_is_a_later_one() -> None:
+    """Would not slow down for a lane whose clock is coarse, or that sends at the first moment."""
+    pace = steady(5.0)
+    pace.rejected(60.0, 59.9, 62.0, jitter=0.0)
+    rate = pace.rate(62.0)
+    pace.rejected(62.1, 62.0, 63.0, jitter=0.0)
+    assert pace.rate(63.0) < 0.9 * rate
+
+
+def test_429_at_the_moment_of_the_request() -> None:
+    """Would divide by zero where the clock has not moved on since the lane began."""
+    pace = Pace(LIMIT, PER)
+    for _ in range(16):
+        pace.admitted(60.0)
+        pace.accepted(60.0)
+    pace.rejected(60.0, 60.0, 61.0, jitter=0.0)
+    assert pace.rate(61.0) == pytest.approx(share(16) / PER)
+
+
+def test_what_the_server_has_forgotten_does_not_count() -> None:
+    """Would take for a share of this window what was accepted in earlier ones, or keep the times of all requests."""
+    pace = Pace(LIMIT, PER)
+    pace.admitted(0.0)
+    for number in range(1000):
+        pace.accepted(number * PER / 20)
+    assert len(pace._accepted) == LIMIT
+    end = 999 * PER / 20
+    pace.admitted(end)
+    pace.rejected(end, end, end, jitter=0.0)
+    assert pace.rate(end) == pytest.approx(share(20) / PER)
+
+
+def test_lane_that_was_granted_nothing_asks_once_in_two_windows() -> None:
+    """Would insist, where others leave nothing of a small quota."""
+    pace = Pace(10, PER)
+    for number in range(20):
+        pace.admitted(number)
+    pace.rejected(20.0, 19.0, 21.0, jitter=0.0)
+    assert pace.rate(21.0) == pytest.approx(0.5 / PER)
+
+
+def test_lane_that_has_recovered_begins_like_a_new_one() -> None:
+    """Would crawl after the first 429 of a new day, because there was one the day before."""
+    pace = steady(5.0)
+    pace.rejected(60.0, 59.9, 62.0, jitter=0.0)
+    later = 62.0 + 100 * PER
+    pace.admitted(later)
+    assert pace.rate(later) == math.inf
+    pace.rejected(later + 0.1, later, later + 1.0, jitter=0.0)
+    assert pace.rate(later + 1.0) == pytest.approx(share(FRESH * LIMIT) / PER)
+
+
+def test_long_pause_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Would stop a workspace for hours without a word, cry at every 429 of a minute, or repeat itself."""
+    report_pause("op", LONGEST_USUAL_PAUSE, -math.inf)
+    assert not caplog.records
+    report_pause("op", 86400.0, LONGEST_USUAL_PAUSE)
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert "op was answered 429 with a Retry-After of 86400 s" in record.getMessage()
+    report_pause("op", 86400.0, 86399.0)
+    assert len(caplog.records) == 1
 
 
 def crowds(strategy: Backoff | None, pattern: str, limit: int, windows: float, seeds: int) -> Crowd:

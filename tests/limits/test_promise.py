@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -183,7 +184,7 @@ def test_the_earliest_moment_is_the_one_at_which_it_opens() -> None:
     quota = Quota(600, 60.0)
     promise = filled(quota)
     opens = promise.opens(0.0)
-    assert promise._answers == 297  # 2 are reserved, 300.3 promised until the first slot is freed
+    assert len(promise._window.answers()) == 297  # 2 are reserved, 300.3 promised until the first slot is freed
     assert opens == pytest.approx(0.3 / promise.rho)
     assert promise.earliest(0.0, 0) == pytest.approx(opens)
     assert promise.earliest(0.0, 10) == pytest.approx(opens + 10 / promise.rho)
@@ -229,3 +230,104 @@ def test_interactive_calls_alone_leave_nothing_behind(burst: int, rate: float) -
         window.answered(now)
         promise.answered(now)
     assert len(promise._keys) <= rate * PER + 2
+
+
+class Demand:
+    """The rate that is promised, from the times of all interactive calls, as the documentation says it."""
+
+    def __init__(self, quota: Quota, per: float) -> None:
+        self._quota, self._per = quota, per
+        self._calls: list[float] = []
+        self._began = self._looked = -math.inf
+
+    def _number(self, at: float) -> int:
+        return int((at - self._began) // self._per)
+
+    def look(self, now: float) -> None:
+        """Windows follow each other, and begin anew with the first look after as many as count have passed."""
+        if self._began > -math.inf and (now - self._began) / self._per - self._number(self._looked) < WINDOWS:
+            self._looked = now
+        else:
+            self._began, self._looked, self._calls = now, now, []
+
+    def call(self, now: float) -> None:
+        self.look(now)
+        self._calls.append(now)
+
+    def rho(self, now: float) -> float:
+        counts = [0] * WINDOWS
+        for at in self._calls:
+            if (age := self._number(now) - self._number(at)) < WINDOWS:
+                counts[age] += 1
+        step = self._quota.rate / STEPS
+        wanted = step * math.ceil(FOLLOWED * max(counts) / self._quota.per / step)
+        return min(self._quota.promised_at_most, max(self._quota.promised, wanted))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_it_follows_the_busiest_of_three_windows(seed: int) -> None:
+    """Would forget demand too soon, keep slots for callers of long ago, or miscount where a window begins."""
+    random = Random(seed)
+    quota = Quota(random.choice([20, 60, 600]), PER, random.choice([None, 5, 20]))
+    window = Window(quota.per)
+    promise, demand, now = Promise(window, quota), Demand(quota, window.per), 0.0
+    for _ in range(400):
+        busy = random.random() < 0.9
+        now += random.expovariate(quota.rate) if busy else random.uniform(0.0, 2.4) * PER
+        if busy:
+            promise.wanted(now)
+            demand.call(now)
+        else:
+            promise.earliest(now, 0)
+            demand.look(now)
+        assert promise.rho == pytest.approx(demand.rho(now))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_crowded_lane_opens_at_the_very_moment(seed: int) -> None:
+    """Would tell a wrong moment, or spin, where many slots are used: behind freed, lost or equal answers."""
+    random = Random(seed)
+    limit = random.choice([6, 12, 30])
+    quota = Quota(limit, PER, random.choice([None, 1, limit // 2]), random.choice([None, 0, 2]))
+    window = Window(quota.per)
+    promise, now = Promise(window, quota), 0.0
+    opened = 0
+    for _ in range(300):
+        now += random.choice([0.0, 0.0, 0.001, 0.1, 0.5])
+        action = random.random()
+        if action < 0.25:
+            promise.wanted(now)
+            if window.opens(now, limit) <= now:
+                window.take()
+                window.answered(now)
+                promise.answered(now)
+        elif action < 0.3 and window.in_flight:
+            window.lost(now, random.choice([0.0, 1.0]))
+        elif action < 0.6 and window.in_flight:
+            window.answered(now)
+            promise.answered(now)
+        elif action < 0.65 and not window.in_flight:
+            # Nothing comes in between, so that it opens when the inequality allows it, and is looked at a few times.
+            looks, at, earliest = 0, now, promise.earliest(now, 0)
+            while (later := promise.opens(at)) > at:
+                assert not kept(window, quota, promise.rho, (at + later) / 2, -1e-5)
+                assert later - at > 1e-6
+                looks, at = looks + 1, later
+            assert looks <= limit + WINDOWS
+            assert earliest <= at + 1e-6
+            assert kept(window, quota, promise.rho, at, 1e-5)
+            opened, now = opened + bool(looks), at
+        elif promise.opens(now) <= now:
+            window.take()
+    assert opened
+
+
+def test_requests_in_flight_hold_their_slots() -> None:
+    """Would fail bulk calls too late, as if requests in flight had been answered."""
+    quota = Quota(600, 60.0)
+    promise = filled(quota)
+    for _ in range(10):
+        promise._window.take()
+    assert promise.opens(1.0) == pytest.approx(promise.earliest(1.0, 0))
+    assert promise.earliest(1.0, 0) == pytest.approx((10 + 0.3) / promise.rho)
+    assert promise.earliest(1.0, 5) == pytest.approx((15 + 0.3) / promise.rho)
