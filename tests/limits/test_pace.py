@@ -231,8 +231,12 @@ def test_ten_strangers_hardly_get_in_each_others_way(limit: int, windows: float,
     ours = crowds(None, "Poisson", limit, windows, seeds)
     theirs = crowds(usual, "Poisson", limit, windows, max(1, seeds // 2))
     assert ours.rejected / ours.requests <= (1 - 0.973) * theirs.rejected / theirs.requests
-    # A burst goes at once where nothing is known of others, or nothing any more: a client learns of them from one that is
-    # refused.
+
+
+@pytest.mark.parametrize(("limit", "windows", "seeds"), [(60, 10, 4), (600, 3, 1)])
+def test_ten_strangers_who_come_in_bursts_learn_from_one_request(limit: int, windows: float, seeds: int) -> None:
+    """Would meet more 429s than come in one burst of each. A burst goes at once where nothing is known of others, or nothing
+    any more."""
     ours = crowds(None, "bursts", limit, windows, seeds)
     assert ours.rejected <= 1.2 * seeds * CLIENTS * BURST
 
