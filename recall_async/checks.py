@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import re
 import reprlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from .errors import ConfigurationError
 from .secrecy import one_line
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., object])
 
 MAX_SHOWN = 80
 """Maximum number of characters of an invalid value in a message."""
@@ -47,6 +49,13 @@ def shown(value: object) -> str:
     except Exception:  # noqa: BLE001  # a foreign `__repr__` may raise anything
         text = f"<{type(value).__name__}>"
     return one_line(text, MAX_SHOWN)
+
+
+def callback(name: str, function: F, takes: str) -> F:
+    """Check a function that the package calls and does not await. Raises `ConfigurationError`."""
+    if callable(function) and not (iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__)):
+        return function
+    raise invalid(name, f"a plain function that takes {takes}, not a coroutine function", function)
 
 
 def whole(name: str, value: Any, *, at_least: int | None = None, at_most: int | None = None) -> int:

@@ -13,10 +13,11 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from inspect import iscoroutine
 from itertools import count
 from typing import ClassVar, Final
 
-from .checks import invalid
+from .checks import callback, invalid
 from .secrecy import one_line
 
 LONG_WAIT: Final = 1.0
@@ -301,8 +302,7 @@ class Observers:
         elif functions is not None:
             given = tuple(functions) if isinstance(functions, Iterable) else (functions,)
         for function in given:
-            if not callable(function):
-                raise invalid("on_event", "a function that takes an event, or several such functions", function)
+            callback("on_event", function, "an event")
         self._functions = given
         self.listening: bool = bool(given)
         """True if functions listen, besides the log."""
@@ -321,9 +321,16 @@ class Observers:
             logger.log(level, "%s", one_line(str(event)), extra={"recall_event": type(event).__name__, **told})
         for function in self._functions:
             try:
-                function(event)
-            except Exception:
+                returned = function(event)
+            except BaseException as error:
+                # Its CancelledError is not a cancellation of the call, which would lose its slot here.
+                if isinstance(error, KeyboardInterrupt | SystemExit):
+                    raise
                 logger.exception("on_event failed for %s", type(event).__name__)
+                continue
+            if iscoroutine(returned):
+                returned.close()
+                logger.error("on_event returned a coroutine, which nobody awaits: pass a plain function")
 
 
 def request_id_of(headers: Mapping[str, str]) -> str | None:

@@ -7,7 +7,6 @@ import os
 import time
 import warnings
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Generator, Iterable, Sized
-from inspect import iscoroutinefunction
 from logging import DEBUG
 from types import TracebackType
 from typing import Any, Self
@@ -70,8 +69,8 @@ class BulkRun(AsyncIterator[Outcome]):
         if not isinstance(actions, Iterable | AsyncIterable):
             raise checks.invalid("actions", "an iterable of actions", actions)
         concurrency = CONCURRENCY if concurrency is None else checks.whole("concurrency", concurrency, at_least=1)
-        if on_progress is not None and (not callable(on_progress) or iscoroutinefunction(on_progress)):
-            raise checks.invalid("on_progress", "a plain function that takes a Progress", on_progress)
+        if on_progress is not None:
+            checks.callback("on_progress", on_progress, "a Progress")
         if journal is not None and not isinstance(journal, Journal):
             journal = Journal(journal)
         if total is None:

@@ -149,6 +149,8 @@ class JobQueue:
                 f"the session's workspace must be {self.workspace!r}, as the queue's, got {recall.workspace!r}"
             )
         checks.whole("chunks", chunks, at_least=1)
+        if on_outcome is not None:
+            checks.callback("on_outcome", on_outcome, "an Outcome")
         if max_chunks is not None:
             checks.whole("max_chunks", max_chunks, at_least=1)
         worker = Worker(

@@ -101,8 +101,8 @@ class CalendarSyncer:
         self._recall = recall
         self._policy = policy
         self._reached = Reached(watermarks or MemoryWatermarks(), resumes=full_every is None)
-        self._on_outcome = on_outcome
-        self._on_error = on_error
+        self._on_outcome = None if on_outcome is None else checks.callback("on_outcome", on_outcome, "an Outcome")
+        self._on_error = None if on_error is None else checks.callback("on_error", on_error, "an id and an exception")
         self._backoff = checks.backoff("backoff", backoff, backoff_cap)
         self._full_every = None if full_every is None else checks.seconds("full_every", full_every)
         flags = {"remove_foreign": remove_foreign, "tag": tag}

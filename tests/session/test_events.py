@@ -7,12 +7,23 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
 import pytest
 
-from recall_async import ConfigurationError, NotFoundError, Priority, Quota, RecallSession, RetryPolicy, ScheduleBot
+from recall_async import (
+    CalendarSyncer,
+    ConfigurationError,
+    NotFoundError,
+    Priority,
+    Quota,
+    RecallSession,
+    RecordingPolicy,
+    RetryPolicy,
+    ScheduleBot,
+)
 from recall_async.events import (
     AttemptEnded,
     BulkParked,
@@ -130,13 +141,18 @@ async def test_jobs_outages_and_plans(server: ScriptedServer, connect: Any, told
     assert [(event.events, event.requests) for event in only(told, PlanMade)] == [(1, 0)]
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError])
 async def test_an_exception_in_a_listener_harms_nobody(
-    server: ScriptedServer, connect: Any, told: list[Event], caplog: pytest.LogCaptureFixture
+    server: ScriptedServer,
+    connect: Any,
+    told: list[Event],
+    caplog: pytest.LogCaptureFixture,
+    error: type[BaseException],
 ) -> None:
     """Would fail a call because a metric could not be counted, or keep the news from the other listeners."""
 
     def broken(event: Event) -> None:
-        raise ZeroDivisionError
+        raise error
 
     recall = connect(on_event=(broken, told.append))
     await recall.calendar_events.retrieve(EVENT_ID)
@@ -145,11 +161,45 @@ async def test_an_exception_in_a_listener_harms_nobody(
     assert recall.statistics()[RETRIEVE].in_flight == 0
 
 
-@pytest.mark.parametrize("listener", [7, "print", [print, None]])
+async def awaits(*given: object) -> None:
+    """A callback of the wrong kind: nobody would await it."""
+
+
+class Awaits:
+    """The same as an object."""
+
+    async def __call__(self, event: Event) -> None:
+        pass
+
+
+@pytest.mark.parametrize("listener", [7, "print", [print, None], awaits, [print, awaits], Awaits(), partial(awaits, 1)])
 def test_listeners_that_cannot_be(listener: Any) -> None:
     """Would fail at the first event."""
-    with pytest.raises(ConfigurationError, match="on_event must"):
+    with pytest.raises(ConfigurationError, match="on_event must be a plain function"):
         RecallSession("key", on_event=listener)
+
+
+@pytest.mark.parametrize("name", ["on_outcome", "on_error"])
+def test_callbacks_of_a_syncer(name: str) -> None:
+    """Would report nothing, because nobody awaits the coroutine."""
+    with pytest.raises(ConfigurationError, match=f"{name} must be a plain function"):
+        CalendarSyncer(RecallSession("key"), RecordingPolicy(), **{name: awaits})
+
+
+@pytest.mark.parametrize("progress", [awaits, Awaits()])
+def test_callbacks_of_a_job(progress: Any) -> None:
+    """Would report nothing, because nobody awaits the coroutine."""
+    with pytest.raises(ConfigurationError, match="on_progress must be a plain function"):
+        RecallSession("key").bulk([], on_progress=progress)
+
+
+async def test_a_listener_that_returns_a_coroutine(
+    server: ScriptedServer, connect: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Would lose all events without a word of the program's mistake."""
+    recall = connect(on_event=lambda event: awaits(event))
+    await recall.calendar_events.retrieve(EVENT_ID)
+    assert caplog.text.count("on_event returned a coroutine, which nobody awaits") == 4
 
 
 async def test_the_log(server: ScriptedServer, connect: Any, caplog: pytest.LogCaptureFixture) -> None:
