@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import pytest
 from redis import Redis
-from redis.exceptions import ConnectionError
+from redis.exceptions import ConnectionError, ResponseError
 
 from recall_async import Priority, Quota, RecallError
 from recall_async.limits.redis import RedisQuotaStore
@@ -129,14 +129,23 @@ class World:
         if scripts:
             packed = "".join(_packed(self._words(command, micros)) for command in scripts)
             self._connection.send_packed_command([packed.encode()])
-        replies = [self._connection.read_response() for _ in scripts]
+        replies = [self._reply() for _ in scripts]
         for command, reply in zip(scripts, replies, strict=True):
             self._check(command, reply)
         found = iter(replies)
         return [self._mark(command) if command.script is MARK else next(found) for command in commands]
 
+    def _reply(self) -> Any:
+        try:
+            return self._connection.read_response()
+        except ResponseError as error:
+            self.problems.append(f"refused: {error}")
+            return error
+
     def _check(self, command: Command, reply: Any) -> None:
         """Notice slots that nobody frees."""
+        if isinstance(reply, Exception):
+            return
         if command.script is ACQUIRE:
             client, seq = str(command.arguments[0]), int(command.arguments[1])
             if seq < self._seqs.get(client, 0) and (reply[0] > 0 or any(count > 0 for count in reply[1:2])):

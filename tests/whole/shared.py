@@ -8,6 +8,7 @@ import asyncio
 import math
 from functools import partial
 from random import Random
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -16,7 +17,7 @@ from recall_async import Quota
 from recall_async.limits.redis import RedisQuotaStore
 from recall_async.limits.redis.link import Link
 from recall_async.limits.redis.scripts import GRANT_MAX_AGE, Keys, decode_usage, usage
-from tests.redis.world import World
+from tests.redis.world import FakeWire, World
 from tests.whole.network import NetworkLoop
 
 
@@ -33,13 +34,22 @@ class SharedQuota:
         self._fault = random.choice((0.0, 0.02, 0.2))
         self._world = World(client, random)
         self._world.loop = loop
+        self._ill = False  # whether Redis and the network have mishaps
         self._stores = [self._make(0), self._make(1)]
 
-    def _make(self, process: int) -> RedisQuotaStore:
+    def _make(self, process: int, after_loss: bool = False) -> RedisQuotaStore:
+        """A process; `after_loss` has it speak first after a loss, of which it does not know."""
+        losses = []
+        if after_loss:
+            losses = [self._random.choice((self._world.flush, partial(self._world.restart, "old")))]
+
+        async def open_wire(client: Any) -> FakeWire:
+            if losses and self._ill:
+                losses.pop()()
+            return await self._world.open(process, client)
+
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(
-                "recall_async.limits.redis.store.Link", partial(Link, open_wire=partial(self._world.open, process))
-            )
+            patch.setattr("recall_async.limits.redis.store.Link", partial(Link, open_wire=open_wire))
             store = RedisQuotaStore.from_url("redis://nowhere", longest_request=self._longest, hold_new=self._hold_new)
             for name, quota in self._quotas.items():  # the first one makes the link
                 store.open(self._workspace, name, quota).leave(quota)
@@ -47,8 +57,8 @@ class SharedQuota:
 
     def store(self, place: int) -> RedisQuotaStore:
         """The store for a new session; now and then its process is another one, which knows nothing yet."""
-        if self._hold_new and self._loop.time() > 1100 and self._random.random() < 0.3:
-            self._stores[place] = self._make(place)
+        if self._hold_new and self._loop.time() > 1040 and self._random.random() < 0.6:
+            self._stores[place] = self._make(place, self._ill)
         return self._stores[place]
 
     async def begin(self) -> None:
@@ -74,7 +84,7 @@ class SharedQuota:
 
     async def mishaps(self) -> None:
         """One after the other, of a few kinds."""
-        random = self._random
+        random, self._ill = self._random, True
         happen = self._world.mishaps(self._per, lambda: len(self._stores))
         kinds = random.sample(list(happen), random.choice((1, 2, 3, len(happen))))
         while True:
@@ -83,6 +93,7 @@ class SharedQuota:
 
     def heal(self) -> None:
         """Nothing goes wrong any more."""
+        self._ill = False
         self._world.fault, self._world.down_until = 0.0, -math.inf
         self._world.cut.clear()
 

@@ -59,8 +59,11 @@ FOUND = (
     "a message that comes after its repetition is void",
     "a clock that is set back is noticed",
     "a hold is as long as a lease",
+    "a lease covers the longest request",
+    "a new quota is held where that was asked for",
 )
-"""Without one of these, the quota is overrun here, too; `tests/redis/test_fuzz.py` finds all."""
+"""Without one of these, the quota is overrun here, too. `tests/redis/test_fuzz.py` finds all: that another server process is
+noticed matters only to a newcomer that speaks first after a failover, and here few do."""
 
 
 @pytest.mark.filterwarnings("ignore")  # runs that break down leave their sessions open
