@@ -19,7 +19,7 @@ import msgspec
 from recall_async import Quota, RecallSession, ScheduleBot
 from recall_async.answers import Response
 from recall_async.operations import Request
-from recall_async.transport import Sending
+from recall_async.sending import Sending
 
 from .charts import LIMIT, OTHERS, OURS, chart, powers
 from .events import event

@@ -40,8 +40,9 @@ from .outage import Outage
 from .passage import Passage
 from .reporting import Reporter
 from .retry import GiveUp, Retry, RetryPolicy, decide, pause_after
+from .sending import Sending
 from .stopping import Stopped
-from .transport import Sending, Transport
+from .transport import Transport
 from .workspace import Workspace, Workspaces, workspaces
 
 T = TypeVar("T")

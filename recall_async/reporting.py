@@ -28,7 +28,7 @@ from .events import (
 from .limits.contract import LaneStatistics, QuotaLane
 from .retry import Retry
 from .secrecy import KeyMask
-from .transport import Sending
+from .sending import Sending
 
 
 class Reporter:

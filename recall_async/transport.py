@@ -7,24 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-import re
-import socket
-import ssl
 import sys
-import time
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from typing import Any
-from weakref import ref
 
 import aiohttp
 from aiohttp import hdrs
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.connector import Connection
-from aiohttp.http_exceptions import HttpProcessingError
-from multidict import CIMultiDict, istr
+from multidict import istr
 from yarl import URL
 
 from .address import same_origin
@@ -40,8 +31,10 @@ from .errors import (
     ResponseDecodeError,
     SessionClosedError,
 )
+from .no_response import flaw_of, is_permanent, reason_of
 from .operations import Request
 from .secrecy import KeyMask, Secret, one_line
+from .sending import JSON, Body, Sending
 from .version import VERSION
 
 MAX_ANSWER = 64 * 2**20
@@ -55,122 +48,6 @@ IDEMPOTENCY_KEY = istr("Idempotency-Key")
 
 HTTP = aiohttp.ClientSession | Callable[[], aiohttp.ClientSession]
 """What to send with: the user's own session, or a function that makes one when it is needed."""
-
-
-def new_idempotency_key() -> str:
-    """Make a random UUID, at half of what `uuid4` costs; not from `random`, which a program may have seeded."""
-    digits = os.urandom(16).hex()
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
-
-
-_used: set[ref[object]] = set()
-"""The connections over which requests were sent. Sessions may share an aiohttp session, and so its connections."""
-
-
-class Sending:
-    """One attempt to send a request: how far it has come, whatever ends it.
-
-    It is a client middleware of aiohttp, because aiohttp sends a request a second time, unasked, when a connection that
-    it kept open turns out to be closed: https://docs.aiohttp.org/en/stable/client_advanced.html#client-middleware
-    """
-
-    __slots__ = ("_begun", "connections", "on_429", "response", "wire")
-
-    connections: Connections
-    """Those of its session."""
-
-    def __init__(self, on_429: Callable[[Mapping[str, str]], None] | None = None) -> None:
-        self.on_429: Callable[[Mapping[str, str]], None] | None = on_429
-        """Called with the headers of a 429 before its body is read."""
-        self._begun = False
-        self.response: aiohttp.ClientResponse | None = None
-        """Exists from the moment at which bytes may have left."""
-        self.wire: asyncio.BaseTransport | None = None
-        """The connection that the request went over."""
-
-    @property
-    def sent(self) -> bool:
-        """True if bytes may have left."""
-        return self.response is not None
-
-    @property
-    def status(self) -> int | None:
-        """The response's status, as soon as its head has arrived."""
-        return None if self.response is None else self.response.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The response's headers, as soon as they have arrived."""
-        return {} if self.response is None or self.response.status is None else self.response.headers
-
-    def hang_up(self) -> None:
-        """Close the connection: what comes over it need not be the response to what was asked."""
-        if self.wire is not None:
-            self.wire.close()
-
-    def close(self) -> None:
-        """Let go of the response, which refers to this object: objects in a circle are not freed at once."""
-        self.response = self.on_429 = self.wire = None
-
-    def __call__(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> Awaitable[aiohttp.ClientResponse]:
-        if self._begun:
-            raise aiohttp.ServerDisconnectedError
-        self._begun = True
-        request.response_class = self._begin_response  # type: ignore[assignment]
-        return handler(request)
-
-    def _begin_response(self, *args: Any, **options: Any) -> aiohttp.ClientResponse:
-        """Create the object for the response. aiohttp does this when it has begun to send the request."""
-        response = self.response = _Response(*args, **options)
-        response.sending = self
-        return response
-
-
-class _Response(aiohttp.ClientResponse):
-    """Notes its connection, and refuses what came over it before anything was asked."""
-
-    sending: Sending
-
-    def start(self, connection: Connection) -> Coroutine[Any, Any, aiohttp.ClientResponse]:
-        protocol, sending = connection.protocol, self.sending
-        if protocol is not None:
-            sending.wire = protocol.transport
-            if ref(protocol) not in _used:
-                _used.add(ref(protocol, _used.discard))
-                sending.connections.moved = time.monotonic()
-            # Nothing of the response can be there yet: the loop has not turned since the request was written.
-            elif protocol.should_close and protocol.exception() is None:
-                raise aiohttp.ClientConnectionError("the connection held a response that no request had asked for")
-        return aiohttp.ClientResponse.start(self, connection)
-
-
-JSON: Mapping[str, str] = {hdrs.CONTENT_TYPE: "application/json"}
-
-
-class _JSON(aiohttp.Payload):
-    """The body of a request. aiohttp's own payload for bytes builds its headers anew for each request."""
-
-    headers = CIMultiDict(JSON)
-    autoclose = True  # there is nothing to close
-    size: int = 0
-
-    def __init__(self, body: bytes) -> None:  # not the base class's, for the same reason
-        self._bytes = body
-        self.size = len(body)
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        return self._bytes.decode(encoding, errors)
-
-    async def as_bytes(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
-        return self._bytes
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        await writer.write(self._bytes)
-
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        await writer.write(self._bytes)
 
 
 class Transport:
@@ -279,7 +156,7 @@ class Transport:
                 headers |= JSON
         if idempotency_key is not None:
             headers[IDEMPOTENCY_KEY] = idempotency_key
-        body = None if request.body is None else _JSON(request.body)
+        body = None if request.body is None else Body(request.body)
         response: aiohttp.ClientResponse | None = None
         connections.in_flight += 1
         try:
@@ -327,68 +204,18 @@ class Transport:
         effect = effect_of(request.operation) if attempt.sent else "Nothing was sent."
         if isinstance(error, TimeoutError):
             return AttemptTimeoutError(f"no answer within {seconds:g} s from {origin}. {effect}")
-        if (flaw := _flaw(error)) is not None:
+        if (flaw := flaw_of(error)) is not None:
             return ResponseDecodeError(
                 f"{origin} sent a response that is not valid HTTP, or that cannot be decompressed ({flaw}). {effect} "
                 "Check whether base_url leads to the API, and the proxies on the way."
             )
         if isinstance(error, aiohttp.ClientError | OSError):
-            failure = ConnectionFailedError(f"no answer from {origin}: {self.mask.text(_reason(error))}. {effect}")
-            failure.permanent = _is_permanent(error)
+            failure = ConnectionFailedError(f"no answer from {origin}: {self.mask.text(reason_of(error))}. {effect}")
+            failure.permanent = is_permanent(error)
             return failure
         if self._http is not None and self._http.closed:
             return SessionClosedError("the aiohttp session that was passed as http= is closed: open a new one")
         return ConfigurationError(self.mask.text(f"nothing can be sent to {origin}: {error}"))
-
-
-def _flaw(error: BaseException) -> str | None:
-    """What is wrong with a response that is not HTTP, without what it holds; `None` if the error is another one."""
-    cause = error.__cause__
-    if not isinstance(cause, HttpProcessingError):
-        return None
-    text = cause.message
-    if isinstance(error, aiohttp.ClientPayloadError) and text.startswith("Not enough data"):
-        return None  # it was cut off
-    return re.split(r"[:'\"\n(]| b'", text.strip())[0].strip()[:80].lower() or "malformed"
-
-
-def _reason(error: BaseException) -> str:
-    reason = _reason_alone(error)
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return f"the proxy refused the connection with {error.status} ({one_line(error.message, 100)})"
-    if isinstance(error, aiohttp.ClientProxyConnectionError):
-        return f"the proxy {error.host}:{error.port} cannot be reached: {reason}"
-    return reason
-
-
-def _reason_alone(error: BaseException) -> str:
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        said = error.certificate_error
-        return (
-            f"its TLS certificate is not valid ({getattr(said, 'verify_message', '') or said}). Check base_url, the "
-            "certificates of this system, and proxies that open TLS connections"
-        )
-    cause = getattr(error, "os_error", error)
-    if isinstance(cause, ssl.SSLError):
-        reason = (getattr(cause, "reason", None) or str(cause)).replace("_", " ").lower()
-        return f"TLS failed ({reason}). Check whether base_url is an https address"
-    if isinstance(cause, socket.gaierror):
-        name = one_line(str(getattr(error, "host", "")), 100)
-        return f"the name {name} cannot be looked up ({cause.strerror}). Check base_url, the proxy and the DNS"
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return "the server closed the connection before it answered"
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return "the connection was closed in the middle of the answer"
-    number = cause.errno if isinstance(cause, OSError) else None
-    text = os.strerror(number) if number is not None and number > 0 else str(error)
-    return one_line(text, 200) or type(error).__name__
-
-
-def _is_permanent(error: BaseException) -> bool:
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return True
-    cause = getattr(error, "os_error", error)
-    return isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN
 
 
 async def _read_parts(response: aiohttp.ClientResponse) -> bytes:

@@ -11,12 +11,13 @@ from typing import Any
 import aiohttp
 import pytest
 
-from recall_async import CalendarSyncer, caller, transport
+from recall_async import CalendarSyncer, caller, sending
 from recall_async.bulk import history, journal, order
 from recall_async.limits.contract import Slot
 from recall_async.limits.local.lane import LocalLane
 from recall_async.limits.window import Window
-from recall_async.transport import Sending, Transport
+from recall_async.sending import Sending
+from recall_async.transport import Transport
 from recall_async.workspace import KeyLocks
 from tests.whole.run import run
 
@@ -150,7 +151,7 @@ def every_409_renews_the_key(patch: pytest.MonkeyPatch) -> None:
 
 def answers_nobody_asked_for_are_taken(patch: pytest.MonkeyPatch) -> None:
     """What came over a connection before anything was asked is no answer."""
-    patch.setattr(transport._Response, "start", aiohttp.ClientResponse.start)
+    patch.setattr(sending._Response, "start", aiohttp.ClientResponse.start)
 
 
 MUTANTS = [
