@@ -1,16 +1,9 @@
-"""One call, from the wait for its slot to its answer: the only loop in this package that tries again.
-
-    lane.admit -> transport (one attempt) -> decide (pure) -> decode | wait and again | raise
-
-Every attempt takes a slot of the quota. What a cancelled call held goes back, but for the slot of a request that may
-have reached the server.
-"""
+"""The client that all resources of one session use: it opens, makes calls, and ends them when it closes."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import random
 import time
 import warnings
 from collections import Counter
@@ -19,29 +12,17 @@ from logging import INFO
 from typing import Any, TypeVar
 
 from . import checks
-from .advice import add_sentence, api_error, effect_of
-from .answers import UNPROVEN, decode, keep_extra, retry_after, told
-from .call import Call, Done
-from .errors import (
-    AttemptTimeoutError,
-    ConfigurationError,
-    ConnectionFailedError,
-    DeadlineExceededError,
-    QuotaStoreUnavailableError,
-    RecallError,
-    SessionClosedError,
-)
+from .attempts import Attempts, closed_under
+from .call import Call
+from .errors import ConfigurationError, DeadlineExceededError, RecallError, SessionClosedError
 from .events import Observers, logger
-from .limits.contract import LaneStatistics, QuotaLane, QuotaStore, Slot
+from .limits.contract import LaneStatistics, QuotaLane, QuotaStore
 from .limits.loops import clock_of
 from .limits.quota import Priority, Quota, base_quota
 from .operations import OPERATIONS, Request
 from .outage import Outage
-from .passage import Passage
 from .reporting import Reporter
-from .retry import GiveUp, Retry, RetryPolicy, decide, pause_after
-from .sending import Sending
-from .stopping import Stopped
+from .retry import RetryPolicy
 from .transport import Transport
 from .workspace import Workspace, Workspaces, workspaces
 
@@ -62,11 +43,11 @@ class Client:
         quotas: Mapping[str, Quota],
         policy: RetryPolicy,
         *,
-        keep_extra: bool = False,
-        observers: Observers | None = None,
+        keep_extra: bool,
+        observers: Observers,
     ) -> None:
         self._keep_extra = keep_extra
-        self.observers: Observers = observers or Observers()
+        self.observers = observers
         self._report = Reporter(workspace, self.observers, transport.mask)
         self.transport = transport
         self.policy = policy
@@ -77,8 +58,9 @@ class Client:
         self._workspaces: Workspaces | None = None
         self._shared: Workspace | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._now: Callable[[], float] = time.monotonic
-        """The loop's clock."""
+        self._now: Callable[[], float]
+        self._attempts: Attempts
+        """Both are there as soon as the session is open."""
         self._in_flight: dict[Call[Any], asyncio.Task[Any]] = {}
         """The calls in flight, and the tasks that make them."""
         self._idle: asyncio.Event | None = None
@@ -92,6 +74,7 @@ class Client:
         if self._shared is None:
             self._loop, self._now = loop, clock_of(loop)
             self.transport.open()
+            self._attempts = Attempts(self.transport, self._report, self._now, keep_extra=self._keep_extra)
             self._workspaces = workspaces()
             self._shared = self._workspaces.join(self.workspace)
             if self.observers.listening:
@@ -122,17 +105,12 @@ class Client:
 
     def statistics(self) -> dict[str, LaneStatistics]:
         """Every operation's lane at this moment, by the operation's name."""
-        return {
-            name: self._lanes[name].statistics() if name in self._lanes else self._unused(name) for name in OPERATIONS
-        }
+        unused = {name: LaneStatistics(self.quota(name), free=self.quota(name).limit) for name in OPERATIONS}
+        return unused | {name: lane.statistics() for name, lane in self._lanes.items() if name in OPERATIONS}
 
     def outage(self) -> Outage | None:
         """The outage for whose end bulk calls of the workspace wait."""
         return None if self._shared is None else self._shared.breakers.outage()
-
-    def _unused(self, operation: str) -> LaneStatistics:
-        quota = self._quotas.get(operation) or base_quota(operation)
-        return LaneStatistics(quota, free=quota.limit)
 
     async def aclose(self, timeout: float | None = None) -> None:
         """Begin no more calls. Wait up to `timeout` seconds for those in flight, then end them, and close the connections.
@@ -270,13 +248,14 @@ class Client:
                 if key is not None and not shared.keys.take(key):
                     await self._wait_for_key(call, shared, key)
                 try:
-                    return await self._until_answered(call, shared)
+                    lane = self._lanes.get(call.operation) or self.lane(call.operation)
+                    return await self._attempts.until_answered(call, shared, lane)
                 finally:
                     if key is not None:
                         shared.keys.release(key)
             except asyncio.CancelledError:
                 if call.ended and task.cancelling() <= cancelled_before + 1:  # nobody else cancelled it
-                    raise self._closed_under(call) from None
+                    raise closed_under(call) from None
                 raise
             finally:
                 if call.ended:
@@ -287,15 +266,6 @@ class Client:
         except RecallError as error:
             error.operation, error.attempts = call.operation, call.attempts
             raise
-
-    def _closed_under(self, call: Call[Any]) -> SessionClosedError:
-        attempts = call.attempts
-        return SessionClosedError(
-            "the session was closed while the call was in flight. "
-            + (effect_of(call.request.operation) if attempts else "Nothing was sent."),
-            operation=call.operation,
-            attempts=attempts,
-        )
 
     async def _wait_for_key(self, call: Call[Any], shared: Workspace, key: str) -> None:
         try:
@@ -311,183 +281,6 @@ class Client:
             ) from error
         finally:
             call.count_wait("key", self._now() - call.begun)
-
-    async def _until_answered(self, call: Call[T], shared: Workspace) -> T:
-        lane = self._lanes.get(call.operation) or self.lane(call.operation)
-        if call.idempotency_key is None:
-            call.renew_key()
-        if shared.budget.spent:
-            shared.budget.earn(call.policy)
-        passage = None
-        if call.priority is not Priority.INTERACTIVE:
-            passage = Passage(shared.breakers.of(call.operation), call.policy)
-        clock, connections = self._now, self.transport.connections
-        waited = beyond = False
-        failed: RecallError | None = None
-        try:
-            while True:
-                asked = clock()
-                begun = asked
-                if passage is not None:
-                    try:
-                        await passage.wait(call.until)
-                    finally:
-                        begun = clock()
-                        call.count_wait("outage", begun - asked)
-                before = lane.statistics() if call.watched else None
-                try:
-                    if asked >= call.until:
-                        raise DeadlineExceededError(
-                            f"{call.operation}: the deadline has passed before a request could be sent: allow a longer one."
-                        )
-                    slot = await lane.admit(call.priority, call.request.start, call.until, retry=call.attempts > 0)
-                except (DeadlineExceededError, QuotaStoreUnavailableError) as unserved:
-                    add_sentence(unserved, "Nothing was sent." if failed is None else f"Before that: {failed}")
-                    raise unserved from failed
-                finally:
-                    call.waited += clock() - begun
-                if call.ended:
-                    slot.unused()
-                    raise self._closed_under(call)
-                if call.stop is not None and not call.stop.may_send():
-                    slot.unused()
-                    await call.stop.confirm()
-                    continue
-                if passage is not None and not passage.may_send():
-                    slot.unused()
-                    continue
-                if not (connections.has_room(call.priority, waited=waited) or beyond):
-                    slot.unused()
-                    begun = clock()
-                    # A call that has waited and found no room again goes before the others.
-                    start = -math.inf if waited else call.request.start
-                    waited = await connections.wait(call.priority, start, call.until)
-                    beyond = not waited
-                    call.count_wait("connections", clock() - begun)
-                    continue
-                waited = beyond = False
-                call.attempts += 1
-                if before is not None:
-                    self._report.granted(call, before, lane)
-                if passage is None:
-                    number = call.attempts
-                    verdict = await self._attempt(call, slot, number, lane)
-                else:
-                    number = passage.counted + 1 if passage.patient else call.attempts
-                    call.in_flight = True
-                    try:
-                        verdict = await passage.through(self._attempt(call, slot, number, lane), call.until)
-                    finally:
-                        call.in_flight = False
-                if isinstance(verdict, Done):
-                    if passage is None and shared.breakers.known:
-                        shared.breakers.answered(call.operation)
-                    answer: T = verdict.answer
-                    return answer
-                error, now = verdict.error, clock()
-                failed = error
-                # Timers may fire a moment early.
-                if isinstance(error, AttemptTimeoutError) and now > call.until - 0.01:
-                    raise DeadlineExceededError(
-                        f"{call.operation} had no answer within its deadline of {round(call.until - call.begun, 2):g} s. "
-                        f"{effect_of(call.request.operation)}"
-                    ) from error
-                if call.stop is not None and call.stop.is_set and error.may_pass:
-                    raise Stopped  # a retry is a new beginning
-                if passage is not None and passage.excused():
-                    # The server's failure, and not the call's. While the operation is parked, the breaker says when.
-                    if passage.may_send():
-                        after = call.policy.delay(number, random.random())
-                        await self._wait_to_retry(call, Retry(after, False, None, error, False))
-                    continue
-                if not isinstance(verdict, Retry):
-                    raise error
-                if now + (wait := max(verdict.after, verdict.pause or 0.0)) > call.until:
-                    left = f"{round(wait, 2):g} s"
-                    add_sentence(
-                        error, f"It was not sent again: the wait of {left} would end after the call's deadline."
-                    )
-                    raise error
-                if call.ended:
-                    raise self._closed_under(call)
-                while verdict.costs and not shared.budget.spend(call.policy, now):
-                    if passage is None or not passage.patient:
-                        error.add_note("It was not tried again because the workspace's retry budget is used up.")
-                        raise error
-                    await asyncio.sleep(call.policy.delay(number, random.random()) or 1.0)
-                    call.count_wait("budget", clock() - now)
-                    now = clock()
-                if verdict.new_key:
-                    call.renew_key()
-                await self._wait_to_retry(call, verdict)
-        finally:
-            if passage is not None:
-                passage.close()
-
-    async def _wait_to_retry(self, call: Call[Any], retry: Retry) -> None:
-        self._report.retried(call, retry)
-        if retry.after:
-            call.waited += retry.after
-            call.told_waited += retry.after
-            await asyncio.sleep(retry.after)
-
-    async def _attempt(self, call: Call[T], slot: Slot, number: int, lane: QuotaLane) -> Done[T] | Retry | GiveUp:
-        request, policy = call.request, call.policy
-        jitter = random.random()
-
-        def on_429(headers: Mapping[str, str]) -> None:  # before its body is read, while which others would run into it
-            after = retry_after(told(headers.items(), self.transport.mask.text))
-            pause = pause_after(policy, number, after, jitter)
-            slot.rejected(pause)
-            self._report.paused(call, pause)
-
-        attempt = Sending(on_429)
-        mistaken = False
-        begun = time.monotonic() if call.watched else 0.0
-        error: RecallError
-        try:
-            left = None if call.until == math.inf else max(call.until - self._now(), 0.001)
-            try:
-                response = await self.transport.send(attempt, request, call.idempotency_key, left)
-            except (ConnectionFailedError, AttemptTimeoutError) as failure:
-                call.in_doubt |= attempt.sent
-                return decide(policy, number, failure, jitter=jitter, in_doubt=call.in_doubt)
-            if response.status < 300:
-                answer = decode(request.operation, response, self.transport.mask.text)
-                if request.id is None or str(getattr(answer, "id", request.id)).lower() == request.id:
-                    if self._keep_extra:
-                        keep_extra(answer, response)
-                    return Done(answer)
-                mistaken = call.in_doubt = True
-                attempt.hang_up()
-                error = ConnectionFailedError(
-                    f"{call.operation}: the response is for another object than the one that was asked for, so the "
-                    f"connection was closed. {effect_of(request.operation)}"
-                )
-            else:
-                call.in_doubt |= response.status in UNPROVEN
-                error = api_error(
-                    request.operation,
-                    number,
-                    response,
-                    retry_after(response.headers),
-                    self.transport.mask,
-                    sent=request.body,
-                    cursor=request.link is not None
-                    or any(name in ("cursor", "page") for name, _ in request.query or ()),
-                )
-            return decide(policy, number, error, jitter=jitter, in_doubt=call.in_doubt)
-        finally:
-            status = call.status = attempt.status
-            if status is not None and status not in UNPROVEN and not mistaken:
-                slot.answered()
-            elif attempt.sent:
-                slot.lost(self.transport.timeout)
-            else:
-                slot.unused()
-            if call.watched or status == 429 or self._report.slowed:
-                self._report.attempt_ended(call, attempt, begun, lane)
-            attempt.close()
 
 
 def running_loop() -> asyncio.AbstractEventLoop:

@@ -37,6 +37,7 @@ FLOORS = [
     {"transport"},
     {"call"},
     {"reporting"},
+    {"attempts"},
     {"caller"},
     {"resources"},
     {"bulk"},

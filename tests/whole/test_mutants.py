@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from recall_async import CalendarSyncer, caller, sending
+from recall_async import CalendarSyncer, attempts, sending
 from recall_async.bulk import history, journal, order
 from recall_async.limits.contract import Slot
 from recall_async.limits.local.lane import LocalLane
@@ -140,13 +140,13 @@ def order_does_not_matter(patch: pytest.MonkeyPatch) -> None:
 
 def gateways_prove_everything(patch: pytest.MonkeyPatch) -> None:
     """A gateway's answer does not say that the request was counted."""
-    patch.setattr(caller, "UNPROVEN", frozenset())
+    patch.setattr(attempts, "UNPROVEN", frozenset())
 
 
 def every_409_renews_the_key(patch: pytest.MonkeyPatch) -> None:
     """A request that may have taken effect is repeated with its own key."""
-    decide = caller.decide
-    patch.setattr(caller, "decide", lambda *args, **options: decide(*args, **{**options, "in_doubt": False}))
+    decide = attempts.decide
+    patch.setattr(attempts, "decide", lambda *args, **options: decide(*args, **{**options, "in_doubt": False}))
 
 
 def answers_nobody_asked_for_are_taken(patch: pytest.MonkeyPatch) -> None:
