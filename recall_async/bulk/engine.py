@@ -112,6 +112,11 @@ class Engine:
         """The number of events in the journal whose actions have not been read yet."""
         return 0 if self._history is None else len(self._history)
 
+    @property
+    def in_flight(self) -> int:
+        """The number of actions with a request in flight."""
+        return sum(item.call is not None and item.call.in_flight for item in self._tasks.values())
+
     def outage(self) -> Outage | None:
         """The outage whose end the job waits for; `None` if there is none."""
         if self.loop is None or self.loop.is_closed() or current_loop() is not self.loop:

@@ -99,9 +99,19 @@ class Tally:
         return f"The bulk job stopped with {counts}; {left} others are unfinished."
 
     def progress(
-        self, now: float, statistics: Callable[[str], LaneStatistics], *, outage: Outage | None = None, known: int = 0
+        self,
+        now: float,
+        statistics: Callable[[str], LaneStatistics],
+        *,
+        outage: Outage | None = None,
+        known: int = 0,
+        in_flight: int = 0,
     ) -> Progress:
-        """Return a snapshot. `statistics` returns an operation's lane; `known` counts the actions without requests."""
+        """Return a snapshot.
+
+        `statistics` returns an operation's lane; `known` counts the actions without requests, `in_flight` the job's own
+        requests in flight.
+        """
         seen = sum(self._kinds.values())
         left = None if self.total is None else max(0, self.total - seen)
         to_send = None if left is None else max(0, left - known)
@@ -109,7 +119,10 @@ class Tally:
         # Assume the same mix of operations for the remaining actions as so far.
         share = {name: self._kinds[name] / seen if seen else 1.0 for name in lanes}
         most = max(lanes, key=lambda name: share[name])
-        seconds = [self._seconds(now, name, lane, (to_send or 0) * share[name]) for name, lane in lanes.items()]
+        seconds = [
+            self._seconds(now, name, lane, (to_send or 0) * share[name], in_flight * share[name])
+            for name, lane in lanes.items()
+        ]
         paused = max(lane.paused for lane in lanes.values())
         silent = max(lane.store_silent for lane in lanes.values())
         since = self._times[0] if self._times else now
@@ -127,16 +140,24 @@ class Tally:
             store_silent=silent,
         )
 
-    def _seconds(self, now: float, operation: str, lane: LaneStatistics, requests: float) -> float:
-        """Return the seconds for which the quota makes so many further requests of an operation wait."""
-        steadily = requests / min(lane.quota.rate, lane.pace or lane.quota.rate)
+    def _seconds(self, now: float, operation: str, lane: LaneStatistics, requests: float, in_flight: float) -> float:
+        """Return the seconds for which the quota makes so many unfinished requests of an operation wait.
+
+        Those in flight do not wait any more.
+        """
+        waiting = max(0.0, requests - in_flight)
+        steadily = waiting / min(lane.quota.rate, lane.pace or lane.quota.rate)
         if lane.pace is not None or lane.paused:
             return steadily
         # After a burst, all its slots are freed together, so the quota determines the time.
-        sent = max(self._sent[operation], lane.taken)
-        planned = lane.quota.seconds_for(sent + round(requests)) - lane.quota.seconds_for(sent)
-        left = planned - (now - self._times[-1] if self._times else 0.0)
+        sent = max(self._sent[operation] + round(in_flight), lane.taken)
+        planned = lane.quota.seconds_for(sent + round(waiting)) - lane.quota.seconds_for(sent)
+        last_sent = now if in_flight or not self._times else self._times[-1]
+        left = planned - (now - last_sent)
         if left > 0 or not self._times:
             return left
-        measured = requests * (now - self._times[0]) / max(1, len(self._times) - 1)
-        return steadily if planned else min(steadily, measured)
+        if planned:
+            return steadily
+        # The quota is no limit now: the pace is that of the last moments, without the wait before a burst.
+        burst = min(len(self._times), RECENT // 8)
+        return min(steadily, waiting * (self._times[-1] - self._times[-burst]) / max(1, burst - 1))

@@ -97,8 +97,9 @@ class BulkRun(AsyncIterator[Outcome]):
     @property
     def progress(self) -> Progress:
         """A snapshot of the job's progress."""
+        engine = self._engine
         return self._tally.progress(
-            self._now(), self._engine.statistics, outage=self._engine.outage(), known=self._engine.known
+            self._now(), engine.statistics, outage=engine.outage(), known=engine.known, in_flight=engine.in_flight
         )
 
     def stop(self, timeout: float | None = None) -> None:

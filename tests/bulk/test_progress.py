@@ -92,9 +92,10 @@ def test_eta_by_the_quota() -> None:
 
 
 @pytest.mark.parametrize("burst", [None, 300])
-@pytest.mark.parametrize("total", [100, 405, 900])
+@pytest.mark.parametrize("total", [100, 298, 405, 596, 900])
 def test_eta_is_when_the_job_ends(burst: int | None, total: int) -> None:
-    """Would say 21 s, and go on saying so, while the slots of a burst return in a minute."""
+    """Would say 21 s, and go on saying so, while the slots of a burst return in a minute; or a minute too much while its
+    last requests are in flight."""
 
     async def main() -> list[float]:
         loop, free = asyncio.get_running_loop(), asyncio.Semaphore(64)
@@ -110,16 +111,18 @@ def test_eta_is_when_the_job_ends(burst: int | None, total: int) -> None:
 
         async def look() -> None:
             while True:
-                eta = tally.progress(loop.time(), lambda operation: lane.statistics()).eta
+                seen = lane.statistics()
+                eta = tally.progress(loop.time(), lambda operation: seen, in_flight=seen.in_flight).eta
                 ends.append(loop.time() + (eta or 0.0))
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(0.05)
 
         watch = asyncio.create_task(look())
         await asyncio.gather(*(request() for _ in range(total)))
         watch.cancel()
         return [end - loop.time() for end in ends]
 
-    assert max(map(abs, run(main()))) < 3.0
+    # In the first round trip of a burst, nothing tells how fast it goes.
+    assert sum(abs(error) >= 3.0 for error in run(main())) <= 2
 
 
 def test_eta_of_a_lane_that_is_held_back() -> None:
