@@ -112,7 +112,7 @@ def test_eta_is_when_the_job_ends(burst: int | None, total: int) -> None:
         async def look() -> None:
             while True:
                 seen = lane.statistics()
-                eta = tally.progress(loop.time(), lambda operation: seen, in_flight=seen.in_flight).eta
+                eta = tally.progress(loop.time(), lambda operation, seen=seen: seen, in_flight=seen.in_flight).eta
                 ends.append(loop.time() + (eta or 0.0))
                 await asyncio.sleep(0.05)
 

@@ -46,6 +46,7 @@ def test_nobody_starves_behind_others_of_its_class() -> None:
     queue = WaitQueue[str](patience=60.0)
     queue.push(Priority.INTERACTIVE, math.inf, "undated", 0.0)
     queue.push(Priority.INTERACTIVE, 9.0, "late", 1.0)
+    queue.push(Priority.INTERACTIVE, math.inf, "undated, too", 2.0)
     queue.push(Priority.BULK, math.inf, "bulk", 0.0)
     queue.push(Priority.BULK, 1.0, "bulk, soon", 0.0)
     served = []
@@ -55,12 +56,41 @@ def test_nobody_starves_behind_others_of_its_class() -> None:
         assert ticket is not None
         queue.leave(ticket)
         served.append((second, ticket.holder))
-    assert [entry for entry in served if entry[1] != "soon"] == [(60, "undated"), (61, "late")]
+    assert [entry for entry in served if entry[1] != "soon"] == [
+        (60, "undated"),
+        (61, "late"),
+        (62, "undated, too"),
+    ]
     while queue.count(Priority.INTERACTIVE):
         ticket = queue.head(1000.0)
         assert ticket is not None
         queue.leave(ticket)
     assert [queue.head(1000.0).holder] == ["bulk, soon"]  # type: ignore[union-attr]
+
+
+def test_patience_without_start_times() -> None:
+    """Would fail where nobody has a start time, or let patience count where no time is told."""
+    queue = WaitQueue[str](patience=60.0)
+    undated = queue.push(Priority.INTERACTIVE, math.inf, "undated", 0.0)
+    assert queue.head(1000.0) is undated
+    late = queue.push(Priority.INTERACTIVE, 9.0, "late", 1.0)
+    assert queue.head(1000.0) is undated
+    assert queue.head() is late
+
+
+def test_ahead_counts_whom_nothing_lets_pass() -> None:
+    """Would let calls wait for a slot that others are certain to take, or fail calls that may still overtake."""
+    queue = WaitQueue[int]()
+    for priority, start, number in (
+        (Priority.INTERACTIVE, math.inf, 3),
+        (Priority.INTERACTIVE, 1.0, 2),
+        (Priority.BULK, 1.0, 4),
+    ):
+        for _ in range(number):
+            queue.push(priority, start, 0)
+    assert queue.ahead(Priority.INTERACTIVE, 2.0) == 0
+    assert queue.ahead(Priority.INTERACTIVE, math.inf) == queue.ahead(Priority.BULK, 2.0) == 5
+    assert queue.ahead(Priority.BULK, math.inf) == 9
 
 
 def test_overdue_are_found_without_looking_at_the_others() -> None:
@@ -110,10 +140,27 @@ def test_who_has_left_is_forgotten(start: float) -> None:
     assert len(gone) == 0
 
 
+def test_few_are_kept_beside_those_who_wait() -> None:
+    """Would keep two calls that are over for each that waits, or look at all that wait whenever one leaves."""
+
+    class Call:
+        pass
+
+    queue, gone = WaitQueue[Call](), weakref.WeakSet[Call]()
+    tickets = []
+    for _ in range(50_000):
+        tickets.append(queue.push(Priority.BULK, math.inf, Call()))
+        gone.add(tickets[-1].holder)
+    while len(tickets) > 20_000:
+        queue.leave(tickets.pop())
+    gc.collect()
+    assert len(gone) <= 2 * len(tickets)
+
+
 def test_order_survives_the_removal_of_many() -> None:
     """Would let somebody go out of turn after the places of those that left were taken away."""
     random, queue = Random(1), WaitQueue[float](patience=1000.0)
-    tickets = [queue.push(Priority.INTERACTIVE, start, start, 0.0, start) for start in range(2000)]
+    tickets = [queue.push(Priority.INTERACTIVE, start, start, 0.0, start) for start in random.sample(range(2000), 2000)]
     random.shuffle(tickets)
     for ticket in tickets[:1900]:
         queue.leave(ticket)
