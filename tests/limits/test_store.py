@@ -351,6 +351,24 @@ def test_absurd_pause_is_reported_and_can_be_ended(workspace: str, caplog: pytes
     run(main())
 
 
+@pytest.mark.parametrize("closed", [True, False])
+def test_pause_of_a_loop_that_does_not_run_can_be_ended(workspace: str, closed: bool) -> None:
+    """Would find no pause to end in the next event loop, and pass it to the session that is opened there later."""
+
+    async def refused() -> None:
+        (await opened(workspace).admit()).rejected(1e9)
+
+    async def resumed() -> None:
+        assert await LocalQuotaStore().resume(workspace) == {SCHEDULE: pytest.approx(1e9, rel=1e-6)}
+        (await opened(workspace).admit(until=asyncio.get_running_loop().time() + 1)).unused()
+
+    with asyncio.Runner() as before:
+        before.run(refused())
+        if closed:
+            before.close()
+        asyncio.run(resumed())
+
+
 def test_many_workspaces_one_after_the_other_leave_little(workspace: str) -> None:
     """Would keep a lane for every customer that a program ever worked for; or forget what was sent a moment ago."""
 

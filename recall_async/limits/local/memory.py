@@ -101,6 +101,16 @@ class Memories:
                 memory = earlier.joined(memory)
             self._records.put(key, memory.packed(), now)
 
+    def resume(self, key: Key, now: float) -> float:
+        """End the pause and the slower pace of a lane. Return the remaining seconds of the pause."""
+        with self._lock:
+            record = self._records.get(key)
+            if record is None:
+                return 0.0
+            memory = _unpacked(record)
+            self._records.put(key, memory._replace(paused_until=-math.inf, pace=None).packed(), now)
+        return max(0.0, memory.paused_until - now)
+
     def pop(self, key: Key) -> Memory | None:
         """Remove and return the state of a lane."""
         with self._lock:

@@ -11,16 +11,17 @@ per lane, until it no longer counts (memory.py).
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections import Counter
 from weakref import WeakKeyDictionary
 
 from ... import checks
-from ...operations import OPERATIONS
+from ...operations import OPERATIONS, OTHER
 from ..contract import QuotaLane
 from ..expiring import Key
-from ..loops import PerLoop, Turns
+from ..loops import PerLoop, Turns, clock_of
 from ..quota import Quota, base_quota
 from ..window import Record
 from .lane import LocalLane
@@ -80,13 +81,19 @@ class LocalQuotaStore:
     async def resume(self, workspace: str, operation: str | None = None) -> dict[str, float]:
         """End the pauses after a 429, and the slower pace after them, for one operation or all.
 
-        Returns the remaining seconds of each pause, by operation. Only the running event loop's lanes are resumed.
+        Returns the remaining seconds of each pause, by operation. Pauses of event loops that ended or do not run end,
+        too, but not those of a loop that runs in another thread.
         """
         if operation is not None and operation not in OPERATIONS:
             raise checks.invalid("operation", f"one of {', '.join(OPERATIONS)}", operation)
+        now = clock_of(asyncio.get_running_loop())()
+        loops = [_registry.get(), *_registry.others(running=False)]
+        _keep_closed(now)
         left = {}
-        for (owner, name), lane in _registry.get().open.items():
-            if owner == workspace and operation in (None, name) and (seconds := lane.resume()):
+        for name in [*OPERATIONS, OTHER] if operation is None else [operation]:
+            key = workspace, name
+            lanes = [lanes.open[key] for lanes in loops if key in lanes.open]
+            if seconds := max([_memories.resume(key, now), *(lane.resume() for lane in lanes)]):
                 left[name] = seconds
         return left
 
@@ -110,11 +117,16 @@ def _rest(lanes: Lanes, key: Key) -> None:
         _memories.add(oldest, lane.memory(), lane.now())
 
 
+def _keep_closed(now: float) -> None:
+    """Keep the requests of closed loops."""
+    for ended in _registry.pop_closed():
+        for key, lane in ended.open.items():
+            _memories.add(key, lane.memory(), now)
+
+
 def _remember(lanes: Lanes, lane: LocalLane, key: Key) -> None:
     """Pass to a lane the requests of closed loops, and its own from before it was dropped."""
-    for ended in _registry.pop_closed():
-        for other, earlier in ended.open.items():
-            _memories.add(other, earlier.memory(), lane.now())
+    _keep_closed(lane.now())
     if (earlier_memory := _memories.pop(key)) is not None:
         lane.recall(earlier_memory)
     for others in _registry.others(running=False):
