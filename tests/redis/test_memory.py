@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import socket
 import sys
@@ -17,6 +18,8 @@ from redis.asyncio import Redis
 from recall_async import DeadlineExceededError, Priority, Quota, RecallError
 from recall_async.limits.redis import RedisQuotaStore
 from recall_async.limits.redis.lane import RedisLane
+from recall_async.limits.redis.reserve import LocalReserve
+from recall_async.limits.redis.scripts import Terms
 from tests.redis.opened import OPERATION, answered, impatient, opened
 from tests.redis.server import RedisProcess
 
@@ -201,3 +204,26 @@ async def test_answers_of_429_cost_the_same_however_many_wait(shared_redis: Redi
         for call in waiting:
             call.cancel()
         await asyncio.wait(waiting)
+
+
+def test_reserve_counts_what_was_sent_under_a_shorter_window() -> None:
+    """Would send the reserve again as soon as a session names a quota with a longer window."""
+    reserve = LocalReserve(2)
+    short, long = Terms.of(Quota(20, 1.0), 0, 1.0), Terms.of(Quota(20, 60.0), 0, 1.0)
+
+    def sent(now: float, terms: Terms) -> int:
+        count = 0
+        while name := reserve.take("q", now, terms)[0]:
+            reserve.give_back("q", name, now)
+            count += 1
+        return count
+
+    assert [sent(now, short) for now in (0.0, 0.5, 1.1, 2.2)] == [2, 0, 2, 2]
+    assert [sent(now, long) for now in (3.0, 62.0, 62.3)] == [0, 0, 2]
+    assert sent(63.0, short) == 0
+    name, _ = reserve.take("q", 64.0, short)
+    reserve.give_back("q", name, -math.inf)
+    assert sent(64.0, short) == 2
+    reserve.take("dead", 0.0, short)
+    reserve.take("dead", 0.0, short)
+    assert [bool(reserve.take("dead", now, short)[0]) for now in (6.9, 7.1)] == [False, True]

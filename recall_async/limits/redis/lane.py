@@ -70,7 +70,7 @@ class RedisLane:
         self._now = clock_of(self._loop)
         self._calls = WaitingCalls(weakly(self._late))
         self._window = Window(quota.per)  # this process's slots of the shared window
-        self._lender = Lender(reserve, keys.stem, self._window, self._now)
+        self._lender = Lender(reserve, keys.stem, self._now)
         self._patience = patience
         self._asks = AskTimes()
         self._last_grant: Grant | None = None

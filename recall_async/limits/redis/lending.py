@@ -8,7 +8,6 @@ from functools import partial
 
 from ..contract import Ending, Slot
 from ..waiting import WaitingCalls
-from ..window import Window
 from .reserve import LocalReserve
 from .scripts import Terms
 
@@ -16,10 +15,9 @@ from .scripts import Terms
 class Lender:
     """Lends slots of a store's reserve to the calls of one lane. Times are seconds of the loop's clock."""
 
-    def __init__(self, reserve: LocalReserve, quota: str, window: Window, clock: Callable[[], float]) -> None:
+    def __init__(self, reserve: LocalReserve, quota: str, clock: Callable[[], float]) -> None:
         self._reserve = reserve
         self._quota = quota
-        self._window = window
         self._now = clock
         self.in_flight: int = 0
         """The number of slots whose requests have not ended."""
@@ -56,8 +54,8 @@ class Lender:
     def _ended(
         self, name: str, on_end: Callable[[Slot, Ending, float], None], slot: Slot, ending: Ending, seconds: float
     ) -> None:
-        now, per = self._now(), self._window.per
+        now = self._now()
         self.in_flight -= 1
-        back = {Ending.UNUSED: now, Ending.LOST: now + seconds + per}.get(ending, now + per)
-        self._reserve.give_back(self._quota, name, back)
+        ended = {Ending.UNUSED: -math.inf, Ending.LOST: now + seconds}.get(ending, now)
+        self._reserve.give_back(self._quota, name, ended)
         on_end(slot, ending, seconds)

@@ -21,8 +21,12 @@ try:
 except ImportError:  # pragma: no cover - Windows, which has no fork
     fcntl = None  # type: ignore[assignment]
 
+from ...operations import QUOTA_PERIOD
+from ..window import CLOCK_TOLERANCE
 from .scripts import Terms
 
+REMEMBERED = QUOTA_PERIOD * (1 + CLOCK_TOLERANCE)
+"""The least seconds for which requests count: a quota with a shorter window may be followed by the API's own."""
 LOOK_AT_MOST = 1.0
 """The most seconds between two checks of an empty reserve: another thread or process may free a slot."""
 
@@ -42,25 +46,27 @@ class LocalReserve:
 
     def take(self, quota: str, now: float, terms: Terms) -> tuple[str, float]:
         """Take a slot. Return its name and `now`, or `""` and a time to try again."""
+        per = terms.per / 1e6
         with self._books(quota) as slots:
-            for name in [name for name, back in slots.items() if back <= now]:
+            for name in [name for name, ended in slots.items() if ended + max(per, REMEMBERED) <= now]:
                 del slots[name]
-            if len(slots) >= self.size:
-                return "", min(*slots.values(), now + LOOK_AT_MOST, math.inf)
+            used = [back for ended in slots.values() if (back := ended + per) > now]
+            if len(used) >= self.size:
+                return "", min(*used, now + LOOK_AT_MOST, math.inf)
             self._taken += 1
             name = f"{os.getpid()}-{self._taken}"
-            slots[name] = now + terms.lease / 1e6  # the slot is freed then if this process dies
+            slots[name] = now + terms.lease / 1e6 - per  # when its lease has one window left, if this process dies
             return name, now
 
-    def give_back(self, quota: str, name: str, at: float) -> None:
-        """Free a slot at a time, or when its lease expires if that is sooner."""
+    def give_back(self, quota: str, name: str, ended: float) -> None:
+        """Free a slot one window after `ended`, or when its lease expires if that is sooner; -inf if it was not used."""
         with self._books(quota) as slots:
             if name in slots:
-                slots[name] = min(slots[name], at)
+                slots[name] = min(slots[name], ended)
 
     @contextlib.contextmanager
     def _books(self, quota: str) -> Iterator[dict[str, float]]:
-        """Yield the used slots of a quota with the time at which each is freed, and write the changes."""
+        """Yield the slots of a quota with the time one window after which each is freed, and write the changes."""
         assert self._file is not None
         with self._lock:
             if fcntl is not None:
