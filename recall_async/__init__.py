@@ -89,7 +89,8 @@ _HOMES = {
     "outage": "Outage",
     "retry": "RetryPolicy",
     "sandbox.embedded": "RecallSandbox",
-    "session": "RecallSession Region",
+    "session": "RecallSession",
+    "settings": "Region",
     "stopping": "StopSignal",
     "sync.decide": "Decision",
     "sync.deduplication": "Deduplication KeyTemplate",
@@ -147,7 +148,8 @@ if TYPE_CHECKING:
     from .resources.tags import tagged
     from .retry import RetryPolicy
     from .sandbox.embedded import RecallSandbox
-    from .session import RecallSession, Region
+    from .session import RecallSession
+    from .settings import Region
     from .stopping import StopSignal
     from .sync.decide import Decision
     from .sync.deduplication import Deduplication, KeyTemplate

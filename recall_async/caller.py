@@ -15,10 +15,11 @@ from . import checks
 from .attempts import Attempts, closed_under
 from .call import Call
 from .errors import ConfigurationError, DeadlineExceededError, RecallError, SessionClosedError
-from .events import Observers, logger
+from .events import logger
 from .limits.contract import LaneStatistics, QuotaLane, QuotaStore
 from .limits.loops import clock_of
 from .limits.quota import Priority, Quota, base_quota
+from .observers import Observers
 from .operations import OPERATIONS, Request
 from .outage import Outage
 from .reporting import Reporter

@@ -10,14 +10,10 @@ more, at INFO; pauses and a reduced pace at WARNING. `RECALL_LOG=debug` or `info
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from inspect import iscoroutine
-from itertools import count
 from typing import ClassVar, Final
 
-from .checks import callback, invalid
 from .secrecy import one_line
 
 LONG_WAIT: Final = 1.0
@@ -36,12 +32,6 @@ WAITED_FOR: Final = {
 """The reasons of `SlotGranted.why`, in words."""
 
 logger: logging.Logger = logging.getLogger("recall_async")
-_numbers: count[int] = count(1)
-
-
-def next_call() -> int:
-    """Return the next number for a call; numbers are unique in the process."""
-    return next(_numbers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,71 +280,6 @@ class PlanMade(Event):
 Listener = Callable[[Event], object]
 
 
-class Observers:
-    """Pass events on: to the functions that a session was given, and to the log."""
-
-    __slots__ = ("_functions", "listening")
-
-    def __init__(self, functions: Listener | Iterable[Listener] | None = None) -> None:
-        given: tuple[Listener, ...] = ()
-        if callable(functions):
-            given = (functions,)
-        elif functions is not None:
-            given = tuple(functions) if isinstance(functions, Iterable) else (functions,)
-        for function in given:
-            callback("on_event", function, "an event")
-        self._functions = given
-        self.listening: bool = bool(given)
-        """True if functions listen, besides the log."""
-
-    def wants(self, level: int) -> bool:
-        """Return true if a function listens, or the log takes events of this level."""
-        return self.listening or logger.isEnabledFor(level)
-
-    def tell(self, event: Event, *, log: bool = True) -> None:
-        """Log the event and call the functions with it. An exception in one is logged and not raised."""
-        level = event.log_level
-        if log and logger.isEnabledFor(level):
-            told = {
-                f"recall_{field.name}": getattr(event, field.name) for field in fields(event) if field.name != "headers"
-            }
-            logger.log(level, "%s", one_line(str(event)), extra={"recall_event": type(event).__name__, **told})
-        for function in self._functions:
-            try:
-                returned = function(event)
-            except BaseException as error:
-                # Its CancelledError is not a cancellation of the call, which would lose its slot here.
-                if isinstance(error, KeyboardInterrupt | SystemExit):
-                    raise
-                logger.exception("on_event failed for %s", type(event).__name__)
-                continue
-            if iscoroutine(returned):
-                returned.close()
-                logger.error("on_event returned a coroutine, which nobody awaits: pass a plain function")
-
-
 def request_id_of(headers: Mapping[str, str]) -> str | None:
     """Return the request id of a response; `headers` are by lower-case name."""
     return next((headers[name] for name in REQUEST_IDS if name in headers), None)
-
-
-def log_as_the_environment_says() -> None:
-    """Print the log to standard error if `RECALL_LOG` is `debug`, `info` or `warning`.
-
-    Raises `ConfigurationError` for other values.
-    """
-    wanted = os.environ.get("RECALL_LOG")
-    if not wanted:
-        return
-    level = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}.get(wanted.lower())
-    if level is None:
-        raise invalid("RECALL_LOG", "debug, info or warning", wanted)
-    if not any(isinstance(handler, _EnvironmentHandler) for handler in logger.handlers):
-        handler = _EnvironmentHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        logger.addHandler(handler)
-    logger.setLevel(level)
-
-
-class _EnvironmentHandler(logging.StreamHandler):  # type: ignore[type-arg]
-    """The handler that `RECALL_LOG` installs, at most once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from itertools import count
 from logging import DEBUG, INFO, WARNING
 from typing import Any
 
@@ -17,18 +18,19 @@ from .events import (
     BulkResumed,
     CallEnded,
     CallStarted,
-    Observers,
     PaceChanged,
     Paused,
     RetryScheduled,
     SlotGranted,
-    next_call,
     request_id_of,
 )
 from .limits.contract import LaneStatistics, QuotaLane
+from .observers import Observers
 from .retry import Retry
 from .secrecy import KeyMask
 from .sending import Sending
+
+_numbers: count[int] = count(1)
 
 
 class Reporter:
@@ -134,7 +136,7 @@ class Reporter:
     def _about(self, call: Call[Any]) -> dict[str, Any]:
         """Return the fields that all events of a call have."""
         if not call.number:
-            call.number = next_call()
+            call.number = next(_numbers)  # unique in the process
         return {"workspace": self._workspace, "operation": call.operation, "call": call.number}
 
 

@@ -6,30 +6,28 @@ import hashlib
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from enum import StrEnum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 from uuid import UUID
 
 import aiohttp
-from yarl import URL
 
 from . import checks
-from .address import parse_base_url
 from .caller import Client
 from .errors import ConfigurationError
-from .events import Listener, Observers, log_as_the_environment_says
+from .events import Listener
 from .limits.contract import LaneStatistics, QuotaStore
 from .limits.local.store import LocalQuotaStore
 from .limits.quota import Priority, Quota, check_quotas
 from .models import Calendar
+from .observers import Observers, log_as_the_environment_says
 from .operations import OTHER
 from .resources.bots import Bots
 from .resources.calendar_events import CalendarEvents
 from .resources.calendars import Calendars
 from .resources.free import free_request
 from .retry import RetryPolicy
-from .secrecy import Secret
+from .settings import Region, api_key_of, base_url_of, sealed
 from .transport import Transport
 
 if TYPE_CHECKING:  # import at run time only what the program uses
@@ -48,20 +46,6 @@ MAX_OUTAGE = 3600.0
 """Seconds for which a job waits for a server that is unavailable."""
 RECHECK = 15.0
 """Seconds after which `apply` reads events again: an action may wait longer for the quota."""
-
-
-class Region(StrEnum):
-    """The region of a workspace. Each region has its own API keys: https://docs.recall.ai/docs/regions"""
-
-    US_EAST_1 = "us-east-1"
-    US_WEST_2 = "us-west-2"
-    EU_CENTRAL_1 = "eu-central-1"
-    AP_NORTHEAST_1 = "ap-northeast-1"
-
-    @property
-    def base_url(self) -> str:
-        """The base URL of the region's API."""
-        return f"https://{self.value}.recall.ai"
 
 
 class RecallSession:
@@ -116,9 +100,9 @@ class RecallSession:
         on_event: Listener | Iterable[Listener] | None = None,
     ) -> None:
         log_as_the_environment_says()
-        given, api_key = _sealed(api_key), None  # a traceback must not show the key either
-        key = _check_api_key(given)
-        url = _address(region, base_url)
+        given, api_key = sealed(api_key), None  # a traceback must not show the key either
+        key = api_key_of(given)
+        url = base_url_of(region, base_url)
         checks.seconds("timeout", timeout)
         if max_connections is not None:
             checks.whole("max_connections", max_connections, at_least=1)
@@ -363,42 +347,3 @@ class RecallSession:
             return "<RecallSession>"
         state = "closed" if self.closed else "open"
         return f"<RecallSession {self._client.transport.base_url} workspace={self.workspace} {state}>"
-
-
-def _sealed(key: object) -> object:
-    """Wrap the key so that no representation shows it; for a value that is not text, return only its type."""
-    return Secret(key) if isinstance(key, str) else None if key is None else type(key)
-
-
-def _check_api_key(key: object) -> Secret:
-    name = "api_key"
-    if key is None:
-        name = "RECALL_API_KEY"
-        if "RECALL_API_KEY" not in os.environ:
-            raise ConfigurationError("no API key: pass api_key, or set RECALL_API_KEY")
-        key = Secret(os.environ["RECALL_API_KEY"])
-    if not isinstance(key, Secret):
-        raise ConfigurationError(f"api_key must be a string, got {getattr(key, '__name__', key)}")
-    if key[:6].lower() == "token ":  # the form in the header, whose scheme has no case
-        key = Secret(key[6:].lstrip(" "))
-    if not key.strip():
-        raise ConfigurationError(f"{name} must not be empty: it is the API key")
-    if not (key.isascii() and key.isprintable() and " " not in key):
-        raise ConfigurationError(f"{name} must not contain line breaks, spaces or other characters that no API key has")
-    return key
-
-
-def _address(region: Region | str | None, base_url: str | None) -> URL:
-    """Return the API's base URL. Arguments take precedence over the environment."""
-    named = _check_region(region)
-    if not base_url and not region:
-        base_url = os.environ.get("RECALL_BASE_URL")
-    return parse_base_url(base_url or named.base_url)
-
-
-def _check_region(given: Region | str | None) -> Region:
-    name = given or os.environ.get("RECALL_REGION") or Region.US_EAST_1
-    try:
-        return Region(name)
-    except ValueError:
-        raise checks.invalid("region" if given else "RECALL_REGION", f"one of {', '.join(Region)}", name) from None

@@ -31,7 +31,7 @@ FLOORS = [
     {"operations"},
     {"answers", "webhooks", "address"},
     {"advice", "events"},
-    {"retry", "limits"},
+    {"retry", "limits", "observers", "settings"},
     {"outage", "connections", "no_response"},
     {"sending", "workspace", "passage"},
     {"transport"},

@@ -54,7 +54,8 @@ class Connection:
 
         Raises `click.UsageError` or `ConfigurationError` for invalid options.
         """
-        from ..session import RecallSession, Region
+        from ..session import RecallSession
+        from ..settings import Region
 
         region = self.region or os.environ.get("RECALL_REGION") or Region.US_EAST_1
         if region not in list(Region):

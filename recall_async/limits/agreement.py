@@ -28,11 +28,6 @@ class Agreement:
         self.quota: Quota = quota
         """The quota in force."""
 
-    @property
-    def in_use(self) -> bool:
-        """True if there is an open session."""
-        return self.sessions > 0
-
     def join(self, quota: Quota | None) -> None:
         """Add a session. Raises `ConfigurationError` if an open session named another quota."""
         if quota is not None and self._named and quota != self.quota:

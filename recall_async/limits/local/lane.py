@@ -111,8 +111,8 @@ class LocalLane:
     def recall(self, memory: Memory) -> None:
         """Count what another lane of this operation and workspace sent, in a loop that does not run."""
         now = self._now()
-        if memory.window.answers and memory.window.answers[-1] > now:
-            return  # the other loop's clock had another origin
+        if memory.foreign(now):
+            return
         self._grace = max(self._grace, memory.grace)
         self._window.restore(memory.window, now, self._grace)
         self._paused_until = max(self._paused_until, memory.paused_until)
@@ -124,7 +124,7 @@ class LocalLane:
     @property
     def in_use(self) -> bool:
         """True if there is an open session or a request in flight."""
-        return self._agreement.in_use or self._window.in_flight > 0 or self._calls.queue.size > 0
+        return self._agreement.sessions > 0 or self._window.in_flight > 0 or self._calls.queue.size > 0
 
     def resume(self) -> float:
         """End the pause and the slower pace after a 429. Return the remaining seconds of the pause."""

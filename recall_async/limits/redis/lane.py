@@ -94,7 +94,7 @@ class RedisLane:
     @property
     def in_use(self) -> bool:
         """True if there is an open session."""
-        return self._agreement.in_use
+        return self._agreement.sessions > 0
 
     @property
     def settled(self) -> bool:
