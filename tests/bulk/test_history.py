@@ -280,6 +280,18 @@ def test_an_action_that_cannot_be_written_is_performed(tmp_path: Path) -> None:
     assert looked_up(tmp_path / "journal", ScheduleBot(event_id(0), "a0", {"name": object()})) == [None]
 
 
+def test_actions_with_one_key_are_left_out_in_the_order_of_the_journal(tmp_path: Path) -> None:
+    """Would repeat what is done, from the first line of the journal on; or leave out what must go after another action."""
+    path = tmp_path / "journal"
+    first, second = (action((number, ON), shared=True) for number in range(2))
+    for one in (first, second):
+        remembered(path, one)
+    assert None not in looked_up(path, first, second, second)
+    found = looked_up(path, second, first)
+    assert found[0] is not None
+    assert found[1] is None
+
+
 def test_the_journal_of_another_job_is_noticed(tmp_path: Path) -> None:
     """Would warn of another job's journal where one event is known, or not where none is."""
     path = tmp_path / "journal"
