@@ -189,6 +189,8 @@ def test_what_is_known_of_the_slots() -> None:
     assert window.taken(2.0) == 5
     assert (window.held, window.heard(2.0), window.answers()) == (3, 2, (1.0, 2.0))
     assert window.next_lost() == 3.0 + GRACE + LONG
+    assert window.earliest(2.0, ceiling=6, ahead=0, limit=6) == 2.0
+    assert window.earliest(2.0, ceiling=6, ahead=1, limit=6) == 1.0 + LONG
     assert (window.heard(1.0 + LONG), window.taken(1.0 + LONG)) == (1, 4)
     assert window.taken(5.0 + GRACE + LONG) == 1
     assert window.next_lost() == math.inf
