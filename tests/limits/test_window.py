@@ -192,6 +192,8 @@ def test_what_is_known_of_the_slots() -> None:
     assert window.earliest(2.0, ceiling=6, ahead=0, limit=6) == 2.0
     assert window.earliest(2.0, ceiling=6, ahead=1, limit=6) == 1.0 + LONG
     assert (window.heard(1.0 + LONG), window.taken(1.0 + LONG)) == (1, 4)
+    assert window.taken(3.0 + GRACE + LONG) == 2
+    assert window.next_lost() == 5.0 + GRACE + LONG
     assert window.taken(5.0 + GRACE + LONG) == 1
     assert window.next_lost() == math.inf
 
@@ -228,7 +230,10 @@ def test_a_record_matters_until_its_last_request_does_not() -> None:
     """Would drop what counts still, or keep a record for ever."""
     assert Window(PER).record().over == -math.inf
     assert used([1.0, 2.0], []).record().over == 2.0 + LONG
+    assert used([1.0], []).record().over == 1.0 + LONG
+    assert used([], [1.0]).record().over == 1.0 + GRACE + LONG
     assert used([5.0], [1.0, 2.0]).record().over == 5.0 + LONG
+    assert Window(0.5).record().longest == 0.5 * (1 + CLOCK_TOLERANCE)
     assert used([1.0], [2.0, 3.0]).record().over == 3.0 + GRACE + LONG
     assert used([1.0], [], in_flight=1).record().over == math.inf
     assert used([1.0], [2.0], in_flight=2).record() == Record((1.0,), (2.0 + GRACE,), 2, LONG)
