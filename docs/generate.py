@@ -29,7 +29,7 @@ import click
 
 from recall_async import RecallSession
 from recall_async.cli.app import app
-from recall_async.cli.command import CONNECTION, commands
+from recall_async.cli.command import CONNECTION, Context, commands
 from recall_async.sandbox import RecallSandbox
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ INTRODUCTION = """\
 | 3 | the API refused the key or the workspace, or a firewall the request |
 | 4 | the API was away for longer than `--max-outage`; what was not finished can be resumed |
 | 10 | `plan`: there are changes to make |
-| 130 | interrupted |
+| 130 | interrupted; the message says what was done. `sandbox` and `sync --watch` end in this way, so theirs is 0 |
 
 Results go to standard output, remarks and progress to standard error. `--json` prints JSON alone, one document per line. A
 closed pipe (`| head`) does not change the exit status. Variables: [environment](environment.md).
@@ -208,7 +208,7 @@ ORDER = (
 def help_of(name: str, command: click.Command) -> str:
     """The help of a command at 80 columns."""
     names = app.context_settings["help_option_names"]
-    ctx = click.Context(command, info_name=f"recall-async {name}", terminal_width=COLUMNS, help_option_names=names)
+    ctx = Context(command, info_name=f"recall-async {name}", terminal_width=COLUMNS, help_option_names=names)
     return "\n".join(line.rstrip() for line in command.get_help(ctx).splitlines())
 
 

@@ -17,8 +17,15 @@ from .text import say, say_error
 CONNECTION = "Connection options"
 NARROWEST = 24
 """Columns that the help takes at least."""
+_WHOLE = "\u2011"
+"""A hyphen at which no line is broken."""
 _OTHER_NAMES = {"url": "redis"}
 """Parameters of the library, by the names of their options."""
+
+
+def _whole(text: str) -> str:
+    """Make options of several words whole, so that they can be found and copied."""
+    return re.sub(r"--[a-z][a-z-]+", lambda option: option[0].replace("-", _WHOLE), text)
 
 
 class ConnectionOption(click.Option):
@@ -26,7 +33,7 @@ class ConnectionOption(click.Option):
 
 
 class Formatter(click.HelpFormatter):
-    """Help that fits a narrow terminal. click's own takes 50 columns at least."""
+    """Help that fits a narrow terminal, without breaks in options. click's own takes 50 columns at least."""
 
     def __init__(self, indent_increment: int = 2, width: int | None = None, max_width: int | None = None) -> None:
         if width is None:
@@ -34,7 +41,18 @@ class Formatter(click.HelpFormatter):
         super().__init__(indent_increment, width, max_width)
 
     def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
-        super().write_dl(list(rows), col_max if self.width >= 2 * col_max else self.width // 4, col_spacing)
+        written = len(self.buffer)
+        whole = [(name, _whole(text)) for name, text in rows]
+        super().write_dl(whole, col_max if self.width >= 2 * col_max else self.width // 4, col_spacing)
+        self._restore_hyphens(written)
+
+    def write_text(self, text: str) -> None:
+        written = len(self.buffer)
+        super().write_text(_whole(text))
+        self._restore_hyphens(written)
+
+    def _restore_hyphens(self, written: int) -> None:
+        self.buffer[written:] = [text.replace(_WHOLE, "-") for text in self.buffer[written:]]
 
 
 class Context(click.Context):

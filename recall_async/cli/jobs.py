@@ -223,15 +223,15 @@ def status(name: str, watch: bool, as_json: bool, workspace: str | None, redis: 
         while True:
             status = await queue.status(name)
             pace.note(status, monotonic())
+            ended = status.finished or not watch
             if drawn:
                 width = columns(sys.stdout) or 80
-                click.echo("\r\x1b[K" + fitted(_line_of(status) + pace.text(status), width - 1), nl=False)
-            elif status != shown:
+                text = "" if ended else fitted(_figures_of(status) + pace.text(status), width - 1)
+                click.echo(f"\r\x1b[K{text}", nl=False)
+            if not (drawn and not ended) and status != shown:
                 _tell(status, as_json=as_json, more=pace.text(status) if watch else "")
                 shown = status
-            if status.finished or not watch:
-                if drawn:
-                    click.echo("")
+            if ended:
                 return status
             await asyncio.sleep(1.0)
 
@@ -305,6 +305,14 @@ def _line_of(status: JobStatus) -> str:
         f"{line(status.name)}: {standing}, {status.done} done, {status.failed} failed, {status.skipped} skipped "
         f"of {status.total}; chunks: " + ", ".join(f"{count} {what}" for what, count in chunks.items())
     )
+
+
+def _figures_of(status: JobStatus) -> str:
+    """Return how far a job is, in so few words that the rest of the line has room for its pace."""
+    finished = status.done + status.failed + status.skipped
+    counts = {"failed": status.failed, "skipped": status.skipped, "given up": status.chunks_dead}
+    told = [f"{count} {what}" for what, count in counts.items() if count]
+    return ", ".join([f"{line(status.name)}: {finished}/{status.total}", *told])
 
 
 def _tell(status: JobStatus, *, as_json: bool, more: str = "") -> None:

@@ -54,7 +54,7 @@ _FOR_COMMANDS: tuple[tuple[str, str], ...] = (
     (r"the aiohttp session that was passed as http= is closed", "the session is closed"),
 )
 """What a message says to a program, and what it says to a person at a terminal."""
-_REFUSED = re.compile(r"Error (\d+) connecting to (\S+?)\.( .*)?$")
+_REFUSED = re.compile(r"Error (\d+) connecting to (\S+?)\. Connect call failed \([^()]*\)\.?")
 """What redis-py says of a server that cannot be reached."""
 
 
@@ -77,5 +77,6 @@ def for_commands(text: str) -> str:
     text = re.sub(r"(^|[.] )giving", lambda found: found[1] + "Giving", text)
     if refused := _REFUSED.search(text):
         reason = os.strerror(int(refused[1])).lower()
-        text = f"{text[: refused.start()]}{refused[2]}: {reason}. Check --redis, and whether the server runs."
+        text = f"{text[: refused.start()]}{refused[2]}: {reason}{text[refused.end() :]}".rstrip(". ")
+        text += ". Check --redis, and whether the server runs."
     return printable(text)

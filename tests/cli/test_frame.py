@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from recall_async import errors
 from recall_async.cli.app import COMMANDS, Application, app
-from recall_async.cli.command import ConnectionOption
+from recall_async.cli.command import ConnectionOption, commands
 from recall_async.cli.status import Status, status_of
 
 EVENT = "2f3d2b1e-6c57-4bd5-a5d0-0c8f0f4e3a11"
@@ -210,3 +210,13 @@ def test_every_screen_fits_eighty_columns(run) -> None:
     screens = [run(*path, "--help", terminal_width=80).stdout for path, _ in walk(app)]
     screens += [run("--help", terminal_width=80).stdout, run("quota").stdout]
     assert [text for screen in screens for text in screen.splitlines() if len(text) > 80] == []
+
+
+@pytest.mark.parametrize("width", [40, 80])
+@pytest.mark.parametrize("name", [name for name, _ in commands(app)])
+def test_no_option_is_broken_over_two_lines(name: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--max-` at the end of a line, and `removals` on the next, could neither be found nor copied."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    shown = CliRunner().invoke(app, [*name.split(), "--help"]).stdout
+    assert not re.search(r"--[a-z-]*-\n", shown), shown
+    assert "\u2011" not in shown

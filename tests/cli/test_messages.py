@@ -70,6 +70,16 @@ def test_redis_that_is_away(run) -> None:
     )
 
 
+def test_a_reason_in_parentheses() -> None:
+    """The advice would stand within the parentheses of the reason, and the closing one would be lost."""
+    said = (
+        "Redis has not answered for 30.3 s (Error 111 connecting to 127.0.0.1:1. Connect call failed ('127.0.0.1', 1).)"
+    )
+    assert describe(RecallError(said)) == (
+        "Redis has not answered for 30.3 s (127.0.0.1:1: connection refused). Check --redis, and whether the server runs."
+    )
+
+
 def test_an_address_of_another_machine(run) -> None:
     """The user would read how Python writes an address."""
     result = run("sandbox", "--host", "192.0.2.1")

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ import pytest
 from recall_async import NotFoundError, Progress
 from recall_async.cli.drawing import display, draw_failures
 from recall_async.cli.failures import Failures
+from recall_async.cli.jobs import _figures_of
+from recall_async.cli.watching import Pace
+from recall_async.jobs import JobStatus
 from recall_async.sandbox import RecallSandbox
 
 pytestmark = pytest.mark.recall_sandbox(events=150, calendars=3)
@@ -170,6 +174,20 @@ def test_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
         "bulk: 10/400, waiting for Redis, silent for 7.0 s (Ctrl-C ends the wait)",
         "a remark",
     ]
+
+
+def test_the_pace_of_a_watched_job_is_on_the_screen() -> None:
+    """The rate and the time left would be cut off at 80 columns, behind the counts of chunks."""
+    status = JobStatus(
+        "tonight", total=50_000, done=1200, failed=3, skipped=12,
+        chunks_open=200, chunks_in_work=4, chunks_dead=1, submitted=True, cancelled=False,
+    )  # fmt: skip
+    pace = Pace()
+    pace.note(replace(status, done=1100), 0.0)
+    pace.note(status, 10.0)
+    told = _figures_of(status) + pace.text(status)
+    assert told == "tonight: 1215/50000, 3 failed, 12 skipped, 1 given up, 10.0/s, 1 h 21 min left"
+    assert len(_figures_of(replace(status, chunks_dead=0)) + pace.text(status)) < 80
 
 
 @pytest.mark.parametrize("columns", [40, 100])
