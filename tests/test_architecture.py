@@ -120,6 +120,8 @@ def test_imports_point_down(module: str) -> None:
 def test_sandbox_shares_no_logic_with_the_client(module: str) -> None:
     """Would make the sandbox right wherever the client is wrong, so that it proves nothing."""
     outside = {imported for imported in ours(module) if room(imported) != "sandbox"}
+    if module.endswith(".pytest_plugin"):  # which serves tests of the client, and answers no request
+        outside -= {"recall_async.limits.local.store"}
     assert outside <= SANDBOX_MAY_IMPORT
 
 

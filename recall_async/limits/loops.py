@@ -63,6 +63,11 @@ class PerLoop(Generic[T]):
                 self._values[loop] = self._make()
             return self._values[loop]
 
+    def values(self) -> list[T]:
+        """Return the values of all loops."""
+        with self._lock:
+            return list(self._values.values())
+
     def others(self, *, running: bool | None = None) -> list[T]:
         """Return the values of other open loops: all, only running ones (`True`), or only stopped ones (`False`)."""
         ours = asyncio.get_running_loop()

@@ -22,11 +22,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def recall_sandbox(request: pytest.FixtureRequest) -> Iterator[RecallSandbox]:
     """Run a `RecallSandbox` for one test: `url`, `api_key`, `report()`, `advance()`, `fault(...)` and more.
 
-    `@pytest.mark.recall_sandbox(events=50, quota_scale=20)` passes arguments; the closest marker is used.
-    docs/testing.md
+    `@pytest.mark.recall_sandbox(events=50, quota_scale=20)` passes arguments; the closest marker is used. The requests of
+    earlier tests do not count, also for sessions with the same `workspace`. docs/testing.md
     """
+    from ..limits.local.store import forget_unused
     from .embedded import RecallSandbox
 
     marker = request.node.get_closest_marker("recall_sandbox")
-    with RecallSandbox(**(marker.kwargs if marker else {})) as sandbox:
+    arguments, settings = (marker.args, marker.kwargs) if marker else ((), {})
+    forget_unused()
+    with RecallSandbox(*arguments, **settings) as sandbox:
         yield sandbox

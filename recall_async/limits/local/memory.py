@@ -111,6 +111,11 @@ class Memories:
             self._records.put(key, memory._replace(paused_until=-math.inf, pace=None).packed(), now)
         return max(0.0, memory.paused_until - now)
 
+    def clear(self) -> None:
+        """Forget all states."""
+        with self._lock:
+            self._records = ExpiringRecords(_over)
+
     def pop(self, key: Key) -> Memory | None:
         """Remove and return the state of a lane."""
         with self._lock:

@@ -101,6 +101,19 @@ class LocalQuotaStore:
         """Do nothing: the store has no connections."""
 
 
+def forget_unused() -> None:
+    """Forget the requests of lanes that no session uses, as between tests that have a server each.
+
+    Otherwise a named workspace would use up one quota in all tests of a suite.
+    """
+    _registry.pop_closed()
+    _memories.clear()
+    for lanes in _registry.values():
+        for key in list(lanes.resting):
+            del lanes.resting[key]
+            _drop(lanes, key)
+
+
 def _rest(lanes: Lanes, key: Key) -> None:
     """Record that a lane is no longer used."""
     lane = lanes.open.get(key)
@@ -110,10 +123,7 @@ def _rest(lanes: Lanes, key: Key) -> None:
     while len(lanes.resting) > MAX_RESTING:
         oldest = next(iter(lanes.resting))
         lane = lanes.resting.pop(oldest)
-        del lanes.open[oldest]
-        lanes.borrowed.pop(oldest, None)
-        for seen in lanes.seen.values():
-            seen.pop(oldest, None)
+        _drop(lanes, oldest)
         _memories.add(oldest, lane.memory(), lane.now())
 
 
@@ -122,6 +132,13 @@ def _keep_closed(now: float) -> None:
     for ended in _registry.pop_closed():
         for key, lane in ended.open.items():
             _memories.add(key, lane.memory(), now)
+
+
+def _drop(lanes: Lanes, key: Key) -> None:
+    del lanes.open[key]
+    lanes.borrowed.pop(key, None)
+    for seen in lanes.seen.values():
+        seen.pop(key, None)
 
 
 def _remember(lanes: Lanes, lane: LocalLane, key: Key) -> None:
