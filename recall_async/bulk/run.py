@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
@@ -151,12 +152,17 @@ class BulkRun(AsyncIterator[Outcome]):
         except BaseException as error:
             if isinstance(error, RecallError):
                 error.add_note(self._tally.at_the_end())
+            elif isinstance(error, asyncio.CancelledError):  # Ctrl-C: it is in the traceback
+                error.add_note(f"{self._tally.at_the_end()}{self._how_to_resume()}")
             await self.aclose()
             raise
         if self._stop.is_set and self._path is not None and self._tally.unfinished != 0:
-            logger.info("%s To resume it, run it again with the journal %s", self._tally.at_the_end(), self._path)
+            logger.info("%s%s", self._tally.at_the_end(), self._how_to_resume())
             self._path = None
         raise StopAsyncIteration
+
+    def _how_to_resume(self) -> str:
+        return "" if self._path is None else f" To resume it, run it again with the journal {self._path}"
 
     def _tell(self) -> None:
         if self._client.observers.wants(DEBUG):

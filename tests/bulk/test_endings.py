@@ -314,6 +314,23 @@ async def test_stop_with_a_timeout_tells_what_is_left(
     assert left.endswith(str(path))
 
 
+async def test_an_interrupted_program_tells_how_to_resume(
+    world: World, connect: Callable[..., RecallSession], tmp_path: Path
+) -> None:
+    """Ctrl-C in a script would end in a traceback that does not say that, and how, the job can be resumed."""
+    path = tmp_path / "journal"
+    world.gate.clear()
+    outcomes = asyncio.create_task(_drain(connect().bulk([schedule(number) for number in range(5)], journal=path)))
+    await world.arrived(5)
+    outcomes.cancel()  # as asyncio.run does
+    with pytest.raises(asyncio.CancelledError) as raised:
+        await outcomes
+    assert raised.value.__notes__ == [
+        f"The bulk job stopped with 0 done, 0 failed, 0 skipped; 5 others are unfinished. To resume it, run it again with "
+        f"the journal {path}"
+    ]
+
+
 @pytest.mark.parametrize("status", [503, 507, 429, 409])
 async def test_stop_during_a_retry(
     world: World, connect: Callable[..., RecallSession], status: int, tmp_path: Path

@@ -257,6 +257,8 @@ def test_the_plugin_does_not_import_the_server() -> None:
 def test_the_sandbox_shares_no_logic_with_the_client() -> None:
     """The sandbox would agree with the client because both are wrong in the same way."""
     for path in Path(recall_async.sandbox.__file__ or "").parent.glob("*.py"):
+        if path.stem == "pytest_plugin":  # answers no request
+            continue
         for node in ast.walk(ast.parse(path.read_text())):
             names: list[str] = []
             if isinstance(node, ast.Import):
