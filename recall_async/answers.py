@@ -122,14 +122,20 @@ def _undecodable(operation: Operation[Any], response: Response, reason: str, mas
     return f"{said} {body}.{effect} Check base_url, and whether a newer recall_async knows the response."
 
 
+_NUMBERS = re.compile(r"[\d\s.]+(,[\d\s.]+)+", re.ASCII)
+
+
 def told(headers: Iterable[tuple[str, str]], masked: Callable[[str], str]) -> dict[str, str]:
     """Return headers by lower-case name, without the API key. Of several `Retry-After`, keep the longest."""
     found: dict[str, str] = {}
+    waits: list[str] = []
     for name, value in headers:
         name, value = masked(name).lower(), masked(value)
-        if name == "retry-after" and name in found:
-            value = max(found[name], value, key=lambda text: _wait(text, {}, None) or 0.0)
+        if name == "retry-after":
+            waits += value.split(",") if _NUMBERS.fullmatch(value) else [value]  # a proxy may have joined several
         found[name] = value
+    if len(waits) > 1:
+        found["retry-after"] = max(waits, key=lambda text: _wait(text, found, None) or 0.0).strip()
     return found
 
 

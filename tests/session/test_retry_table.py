@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from recall_async import errors
 from recall_async.advice import api_error
-from recall_async.answers import Response, retry_after
+from recall_async.answers import Response, retry_after, told
 from recall_async.operations import SCHEDULE_BOT
 from recall_async.retry import (
     GiveUp,
@@ -363,3 +363,21 @@ def test_policy_is_immutable() -> None:
     """Would let one session change the policy of another."""
     with pytest.raises(FrozenInstanceError):
         POLICY.attempts = 7  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("waits", "seconds"),
+    [
+        (["1", "3", "2"], 3.0),
+        (["1, 3,2"], 3.0),
+        (["1", "Wed, 21 Oct 2015 07:28:00 GMT"], 60.0),
+        (["Wed, 21 Oct 2015 07:28:00 GMT", "61"], 61.0),
+        (["soon", "2"], 2.0),
+        (["soon, 2"], None),
+        (["1.5.2, 1"], 1.0),
+    ],
+)
+def test_longest_of_several_retry_after_counts(waits: list[str], seconds: float | None) -> None:
+    """Would come back too early where a proxy joins headers, or where the server's clock is not ours."""
+    headers = [*(("Retry-After", wait) for wait in waits), ("Date", "Wed, 21 Oct 2015 07:27:00 GMT")]
+    assert retry_after(told(headers, str)) == seconds
