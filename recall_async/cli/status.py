@@ -50,10 +50,13 @@ _FOR_COMMANDS: tuple[tuple[str, str], ...] = (
     (r"with calendars\.list before you call again", "with `recall-async calendars` before you give the command again"),
     (r", or pass the same idempotency_key within the hour", ""),
     (r"([Cc])alling it again is safe", r"giving the command again is safe"),
+    (r"Protocol Error: b'.*", "the server that was reached is not a Redis: check --redis"),
     (r"\bcall again\b", "give the command again"),
     (r"the aiohttp session that was passed as http= is closed", "the session is closed"),
 )
 """What a message says to a program, and what it says to a person at a terminal."""
+_FIELDS = re.compile(r": it refuses ([a-z_, ]+)\.?$")
+"""What a message says instead of the API's own words, which may hold secrets."""
 _REFUSED = re.compile(r"Error (\d+) connecting to (\S+?)\. Connect call failed \([^()]*\)\.?")
 """What redis-py says of a server that cannot be reached."""
 
@@ -74,6 +77,9 @@ def for_commands(text: str) -> str:
     """Return a message of the library in the words of the command line."""
     for pattern, replacement in _FOR_COMMANDS:
         text = re.sub(pattern, replacement, text)
+    if fields := _FIELDS.search(text):
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in fields[1].split(", "))
+        text = f"{text[: fields.start()]}: the API refuses {options}. Correct this, and give the command again."
     text = re.sub(r"(^|[.] )giving", lambda found: found[1] + "Giving", text)
     if refused := _REFUSED.search(text):
         reason = os.strerror(int(refused[1])).lower()

@@ -70,6 +70,23 @@ def test_redis_that_is_away(run) -> None:
     )
 
 
+def test_a_server_that_is_no_redis(run, recall_sandbox) -> None:
+    """The user would read how Python writes bytes, and not that the address is another server's."""
+    result = run("quota", "--redis", recall_sandbox.url.replace("http:", "redis:"))
+    assert result.exit_code == 1
+    assert result.stderr == "Error: Redis does not answer: the server that was reached is not a Redis: check --redis\n"
+
+
+@pytest.mark.parametrize("command", ["calendars --status nonsense", "calendars update {} --webhook-url nonsense"])
+def test_a_value_that_the_api_refuses(run, recall_sandbox, command: str) -> None:
+    """The user would read of a field of the API, and not which option to correct."""
+    calendar = recall_sandbox.snapshot()["calendars"][0]["id"]
+    result = run(*command.format(calendar).split())
+    assert result.exit_code == 1
+    option = command.split()[-2]
+    assert f"failed with 400: the API refuses {option}. Correct this, and give the command again." in result.stderr
+
+
 def test_a_reason_in_parentheses() -> None:
     """The advice would stand within the parentheses of the reason, and the closing one would be lost."""
     said = (
