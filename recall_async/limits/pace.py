@@ -116,7 +116,7 @@ class Pace:
         while self._accepted and self._accepted[0] <= now - self._per:
             self._accepted.popleft()
         accepted = len(self._accepted)
-        granted = max(accepted, 1) / self._per
+        granted = accepted / self._per
         busy, oldest = now - self._began, self._per - (resume - now)
         if 0 < busy < oldest:
             if accepted:
