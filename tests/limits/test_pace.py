@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.crowd import BURST, CLIENTS, Backoff, Crowd, simulate
 from recall_async.limits.local.lane import LocalLane
-from recall_async.limits.pace import DOUBT, FLOOR, FRESH, GROWTH, LEAST, LONGEST_USUAL_PAUSE, Pace, report_pause
+from recall_async.limits.pace import DOUBT, FLOOR, FRESH, GROWTH, LEAST, Pace, report_pause
 from recall_async.limits.promise import OPENING
 from recall_async.limits.quota import Priority, Quota
 from tests.simulation import Server, call
@@ -208,14 +208,16 @@ def test_lane_that_has_recovered_begins_like_a_new_one() -> None:
 
 def test_long_pause_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     """Would stop a workspace for hours without a word, cry at every 429 of a minute, or repeat itself."""
-    report_pause("op", LONGEST_USUAL_PAUSE, -math.inf)
+    report_pause("op", 3600.0, -math.inf)
     assert not caplog.records
-    report_pause("op", 86400.0, LONGEST_USUAL_PAUSE)
+    report_pause("op", 86400.0, 3600.0)
     (record,) = caplog.records
     assert record.levelname == "ERROR"
     assert "op was answered 429 with a Retry-After of 86400 s" in record.getMessage()
     report_pause("op", 86400.0, 86399.0)
     assert len(caplog.records) == 1
+    report_pause("op", 3600.5, -math.inf)
+    assert len(caplog.records) == 2
 
 
 def crowds(strategy: Backoff | None, pattern: str, limit: int, windows: float, seeds: int) -> Crowd:

@@ -204,6 +204,24 @@ def test_demand_that_may_go_down_is_looked_at_again() -> None:
     assert promise.earliest(50.0, 10_000) == Window(60.0).per
 
 
+def test_bulk_calls_go_on_as_soon_as_demand_is_forgotten() -> None:
+    """Would look at bulk calls again when the slots return that interactive calls no longer need."""
+    window, quota = Window(60.0), Quota(600, 60.0)
+    promise = Promise(window, quota)
+    for _ in range(500):
+        promise.wanted(0.0)
+    for _ in range(560):
+        window.take()
+        window.answered(130.0)
+        promise.answered(130.0)
+    at = 130.0
+    while (later := promise.opens(at)) > at:
+        at = later
+    # 37 slots are left beside the reserve, and at five a second they last until those of the 560 are free.
+    assert at == pytest.approx(130.0 + window.per - 37 / 5.0)
+    assert promise.rho == 5.0
+
+
 def test_a_careful_start() -> None:
     """Would send half of a window into one that others have filled, or hold back a lane that knows better."""
     window, quota = Window(60.0), Quota(600, 60.0)
