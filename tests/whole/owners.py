@@ -14,7 +14,7 @@ from tests.whole.people import Office
 from tests.whole.server import EPOCH
 
 AHEAD = timedelta(days=2000)
-"""How far ahead the events are: plans are made by the real clock."""
+"""How far ahead the events are: whether it is too late for a bot is decided by the real clock."""
 
 
 class Owner:

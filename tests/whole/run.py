@@ -19,14 +19,17 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
+from unittest import mock
 
 import aiohttp.connector
 from redis import Redis
 
 from recall_async import Quota, RecallSession, RetryPolicy
+from recall_async.sync import apply, planner
 from tests.redis.server import RedisProcess
 from tests.whole.faults import Faults
 from tests.whole.judge import judge
@@ -83,16 +86,34 @@ def setting_of(random: Random) -> Setting:
     )
 
 
+class LoopClock:
+    """Stands for `datetime` where only `now` is asked for."""
+
+    def __init__(self, loop: NetworkLoop) -> None:
+        self._loop = loop
+
+    def now(self, zone: tzinfo) -> datetime:
+        return (EPOCH + timedelta(seconds=self._loop.time())).astimezone(zone)
+
+
 @contextlib.contextmanager
 def clocks(loop: NetworkLoop) -> Iterator[list[float]]:
-    """Let the clocks of the process go as the loop's does; what is put in the list is added to the one on the wall."""
-    wall, monotonic, step = time.time, aiohttp.connector.monotonic, [0.0]
-    time.time = lambda: EPOCH.timestamp() + loop.time() + step[0]
-    aiohttp.connector.monotonic = loop.time
-    try:
+    """Let the clocks of the process go as the loop's does; what is put in the list is added to the one on the wall.
+
+    Plans are made by a clock that is right: a watermark rests on it.
+    """
+    step = [0.0]
+
+    def wall() -> float:
+        return EPOCH.timestamp() + loop.time() + step[0]
+
+    with (
+        mock.patch.object(time, "time", wall),
+        mock.patch.object(aiohttp.connector, "monotonic", loop.time),
+        mock.patch.object(planner, "datetime", LoopClock(loop)),
+        mock.patch.object(apply, "datetime", LoopClock(loop)),
+    ):
         yield step
-    finally:
-        time.time, aiohttp.connector.monotonic = wall, monotonic
 
 
 class Result(NamedTuple):
