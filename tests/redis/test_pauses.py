@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from redis import Redis
 
-from recall_async import DeadlineExceededError, Quota, QuotaStoreUnavailableError
+from recall_async import DeadlineExceededError, Priority, Quota, QuotaStoreUnavailableError
 from recall_async.limits.redis import RedisQuotaStore
 from recall_async.limits.redis.scripts import Keys, decode_usage, usage
 from tests.redis.moved_clock import Clock, Process
@@ -73,6 +73,24 @@ async def test_pause_outlives_a_refused_connection(redis: RedisProcess) -> None:
                 await ours.admit()
         (await theirs.admit()).unused()
         assert loop.time() >= began + PAUSE - 0.01
+
+
+async def test_idle_process_learns_that_a_pause_was_ended(redis: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would refuse calls with a deadline for years in a process that asked for a slot during the pause, and then rested."""
+    monkeypatch.setattr("recall_async.limits.redis.lane.LOOK_EVERY", 0.2)
+    loop = asyncio.get_running_loop()
+    async with opened(redis.url) as open_lane:
+        ours, theirs = open_lane(QUOTA), open_lane(QUOTA)
+        slot = await ours.admit()
+        slot.rejected(1e9)
+        for priority in Priority:
+            with pytest.raises(DeadlineExceededError):
+                while True:  # until Redis has heard of the pause
+                    (await theirs.admit(priority, until=loop.time() + 0.1)).unused()
+        await RedisQuotaStore.from_url(redis.url).resume("w")
+        await asyncio.sleep(0.25)  # for which a process may rely on what it heard
+        for priority in Priority:
+            (await theirs.admit(priority, until=loop.time() + 5.0)).unused()
 
 
 @pytest.mark.parametrize("loss", ["flush", "restart"])

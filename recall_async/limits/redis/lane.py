@@ -162,13 +162,10 @@ class RedisLane:
 
     def _earliest(self, priority: Priority) -> float:
         """Return a time before which no call of this priority can be admitted."""
-        # Another process may have ended the pause since the last reply of Redis.
-        closed = (
-            self._closed_until
-            if self._now() - self._last_reply_at < LOOK_EVERY
-            else self._outbox.unknown_pause(self._now())
-        )
-        return closed if self._lends else max(self._asks.not_before[priority], closed)
+        now = self._now()
+        if now - self._last_reply_at >= LOOK_EVERY:
+            return self._outbox.unknown_pause(now)  # another process may have ended the pause
+        return self._closed_until if self._lends else max(self._asks.not_before[priority], self._closed_until)
 
     @property
     def _lends(self) -> bool:
