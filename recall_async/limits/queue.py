@@ -12,6 +12,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
+from itertools import count
 from typing import Generic, TypeVar
 
 from .quota import Priority
@@ -40,7 +41,7 @@ class _Line(Generic[T]):
 
     def __init__(self) -> None:
         self.clear()
-        self.numbers = 0
+        self.numbers = count()
         self.waiting = 0
 
     def clear(self) -> None:
@@ -54,15 +55,15 @@ class _Line(Generic[T]):
         """A heap of tickets with a deadline, nearest first."""
 
     def push(self, ticket: Ticket[T], start: float) -> None:
-        self.numbers += 1
+        number = next(self.numbers)
         self.waiting += 1
         if start == math.inf:
             self.undated.append(ticket)
         else:
-            heappush(self.starts, (start, self.numbers, ticket))
+            heappush(self.starts, (start, number, ticket))
             self.elders.append(ticket)
         if ticket.until != math.inf:
-            heappush(self.deadlines, (ticket.until, self.numbers, ticket))
+            heappush(self.deadlines, (ticket.until, number, ticket))
 
     def leave(self) -> None:
         self.waiting -= 1
