@@ -66,3 +66,22 @@ def test_others(handler: Any, delivery: bytes, recall_sandbox: RecallSandbox) ->
     recall_sandbox.fault("calendar_events.list", status=401)
     event = {"headers": sign(delivery, SECRET), "body": delivery.decode()}
     assert handler(event, Context()) == {"statusCode": 503, "body": "AuthenticationError"}
+
+
+def test_calendars_that_are_reconnected_or_gone(handler: Any, delivery: bytes, recall_sandbox: RecallSandbox) -> None:
+    """A reconnected calendar would stay without bots; the deliveries of a deleted one would be refused for a day, and
+    Recall.ai would disable the endpoint."""
+
+    def deliver(event: str, **data: str) -> Any:
+        body = json.dumps({"event": event, "data": data}).encode()
+        return handler({"headers": sign(body, SECRET), "body": body.decode()}, Context())
+
+    calendar = upcoming(recall_sandbox)[0]["calendar_id"]
+    assert deliver("calendar.update", calendar_id=calendar) == {"statusCode": 204}
+    assert recall_sandbox.snapshot()["bots"]
+    gone = "2f3d2b1e-6c57-4bd5-a5d0-0c8f0f4e3a11"
+    since = "2020-01-01T00:00:00Z"
+    assert deliver("calendar.sync_events", calendar_id=gone, last_updated_ts=since) == {"statusCode": 204}
+    assert deliver("calendar.update", calendar_id=gone) == {"statusCode": 204}
+    recall_sandbox.fault("calendar_events.list", status=404)  # as if the server had dropped the cursor
+    assert deliver("calendar.update", calendar_id=calendar) == {"statusCode": 503, "body": "NotFoundError"}
