@@ -24,3 +24,6 @@ def main() -> None:
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         sys.exit(130)
+    finally:
+        # The command has ended: a late Ctrl-C does not change its exit status.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

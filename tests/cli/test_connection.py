@@ -123,6 +123,6 @@ def test_no_error_speaks_of_exceptions(run, arguments: tuple[str, ...]) -> None:
     secrets = {"RECALL_OAUTH_CLIENT_SECRET": "a", "RECALL_OAUTH_REFRESH_TOKEN": "b"}
     result = run(*arguments, env=secrets)
     assert result.exit_code == 1
-    assert "it refuses platform" in result.stderr
+    assert "the API refuses --platform" in result.stderr
     assert "exception" not in result.stderr
     assert "detail" not in result.stderr

@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,19 @@ def test_ending_before_the_end_of_the_last_request_is_no_interruption(
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=20)[0].startswith("5 done")
     assert process.returncode == 0
+
+
+def test_ctrl_c_after_the_end_keeps_the_exit_status() -> None:
+    """A command that did everything would be reported as killed while the interpreter ends."""
+    program = (
+        "import atexit, os, signal, sys\n"
+        "sys.argv = ['recall-async', 'quota']\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))\n"
+        "from recall_async.cli import main\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_handlers_are_put_back() -> None:
