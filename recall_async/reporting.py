@@ -1,4 +1,4 @@
-"""Make the events of calls: `caller.py` reports what happens, `events.py` has the classes."""
+"""Make the events of calls: `caller.py` and `attempts.py` report what happens, `events.py` has the classes."""
 
 from __future__ import annotations
 
