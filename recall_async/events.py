@@ -189,8 +189,8 @@ class Paused(CallEvent):
 
     def __str__(self) -> str:
         return (
-            f"{self.operation} #{self.call}: got a 429, so the requests of workspace {self.workspace} pause for "
-            f"{self.seconds:.1f} s; another client uses its quota, or the quota is smaller than configured"
+            f"{self.operation} #{self.call}: got a 429, so this operation's requests in workspace {self.workspace} pause "
+            f"for {self.seconds:.1f} s; another client uses its quota, or the quota is smaller than configured"
         )
 
 

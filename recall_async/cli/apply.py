@@ -47,8 +47,8 @@ def apply(
     """Send the requests of a PLAN.json that `recall-async plan --out` wrote, soonest event first.
 
     On a terminal, it asks before it removes bots. Events that changed since the plan was made are skipped: make a new plan
-    for them. Ctrl-C finishes the requests in flight; twice stops at once. With --results, the same command continues an
-    interrupted job; without it, make a new plan.
+    for them. Ctrl-C finishes the requests in flight; twice stops at once. The same command continues an interrupted job;
+    with --results it reports what was done before, without it, it skips that as changed.
     """
     session = connection.session(pace=pace)
 

@@ -156,7 +156,7 @@ def suggestion(given: str, names: Iterable[str]) -> str:
 
 def _in_words_of(ctx: click.Context, message: str) -> str:
     """Replace the Python parameter at the beginning of `message` with the option, argument or variable that set it."""
-    name = re.match(r"[a-z]\w+", message)
+    name = re.match(r"[a-z]\w+(?= )", message)
     for parameter in ctx.command.params:
         if name is not None and parameter.name is not None and _plain(parameter.name) == _plain(name[0]):
             variable = f"RECALL_{_plain(parameter.name).upper()}"

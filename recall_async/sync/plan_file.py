@@ -97,8 +97,13 @@ def _read(document: str | bytes) -> _StoredPlan:
     try:
         text = document.decode("utf-8-sig") if isinstance(document, bytes) else document.removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise ValueError(f"the file must be UTF-8 text: {error}") from None
-    loaded = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        raise ValueError(f"it must be UTF-8 text, got {error.object[error.start]:#04x} at byte {error.start}") from None
+    if not text.strip():
+        raise ValueError("it is empty")
+    try:
+        loaded = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {error.lineno}, column {error.colno} is not valid JSON: {error.msg}") from None
     version = loaded.get("version") if isinstance(loaded, dict) else None
     if isinstance(version, int) and not isinstance(version, bool) and version > VERSION:
         raise ValueError(f"version must be at most {VERSION}, got {version}: use a newer recall_async")

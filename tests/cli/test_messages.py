@@ -34,6 +34,32 @@ def test_server_that_is_away(run) -> None:
     assert describe(ConnectionFailedError("x. Check base_url.")) == "x. Check --base-url."
 
 
+def test_a_file_named_like_an_option(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ "--policy.toml" is neither the file nor the option."""
+    monkeypatch.chdir(tmp_path)
+    Path("policy.toml").write_text("x = 1")
+    planned = run("plan", "--policy", "policy.toml")
+    assert planned.exit_code == 2
+    assert "Error: policy.toml, line 1: unknown setting x" in planned.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"", "it is empty"),
+        (b"\n", "it is empty"),
+        (b"{]", "line 1, column 2 is not valid JSON: Expecting property name"),
+        (b"\xd0\x00", "it must be UTF-8 text, got 0xd0 at byte 0"),
+    ],
+)
+def test_a_plan_that_is_none(run, tmp_path: Path, text: bytes, told: str) -> None:
+    """ "Expecting value: line 1 column 1 (char 0)" does not tell that the file is empty."""
+    (tmp_path / "plan.json").write_bytes(text)
+    applied = run("apply", str(tmp_path / "plan.json"))
+    assert applied.exit_code == 2
+    assert f"Error: this is not a plan that `recall-async plan --out` wrote: {told}" in applied.stderr
+
+
 @FULL
 def test_full_disk_names_the_file(run, start, tmp_path: Path) -> None:
     """ "[Errno 28] No space left on device" does not tell which disk is full."""

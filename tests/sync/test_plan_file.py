@@ -96,7 +96,7 @@ def test_what_a_person_changed_is_understood() -> None:
         (STORED.to_json().replace('"kind":', '"kind":"skip","kind":', 1), "'kind' appears twice in one object"),
         (STORED.to_json()[:-1], "this is not a plan"),
         ("\ufeff", "this is not a plan"),
-        (b"\xff\xfe{", "the file must be UTF-8 text"),
+        (b"\xff\xfe{", "it must be UTF-8 text"),
         (edited(configs=[{"a": "\ud800"}]), "$.configs[0].a must be a string that UTF-8 can encode"),
     ],
 )
