@@ -105,7 +105,7 @@ JSON: Mapping[str, str] = {hdrs.CONTENT_TYPE: "application/json"}
 class Body(aiohttp.Payload):
     """The JSON body of a request. aiohttp's own payload for bytes builds its headers anew for each request."""
 
-    headers = CIMultiDict(JSON)
+    headers: CIMultiDict[str] = CIMultiDict(JSON)
     autoclose = True  # there is nothing to close
     size: int = 0
 

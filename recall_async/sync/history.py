@@ -33,12 +33,14 @@ class FileHistory:
     recognized after a restart, and so that an older plan does not undo a later one of another process. A line that
     cannot be read is skipped and logged. Changes of past events are deleted. docs/sync.md
 
-    Raises `ConfigurationError` for a path that is not a regular file.
+    Raises `ConfigurationError` for a device. Any other path that cannot be read or written is logged, and harms nothing.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
-        if self._path.exists() and not self._path.is_file():
+        if self._path.exists() and not (
+            self._path.is_file() or self._path.is_dir()
+        ):  # a device may be read without end
             raise checks.invalid("history", "a regular file", str(path))
 
     @property

@@ -102,7 +102,8 @@ def test_twice_stops_now(start, arrived, wait_until, command, recall_sandbox: Re
 def test_a_closed_terminal_is_one_interruption(start, wait_until, command, recall_sandbox: RecallSandbox) -> None:
     """Closing the terminal would cut off the requests in flight, and be a second Ctrl-C if the shell repeats it."""
     recall_sandbox.set_latency(0.3, 0.3)
-    process = start(*command, "--concurrency", "10")
+    heeding = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)}  # the tests may run under nohup
+    process = start(*command, "--concurrency", "10", **heeding)
     wait_until(lambda: done(command) >= 5)
     for _ in range(3):
         process.send_signal(signal.SIGHUP)

@@ -53,7 +53,7 @@ def environment(sandbox: RecallSandbox, redis_url: str) -> dict[str, str]:
 
 def test_program_of_the_jobs_page(environment: dict[str, str]) -> None:
     """A reader who copies the program gets an error."""
-    source = program("jobs.md").replace(" for event in events]", " for event in events[-30:]]")
+    source = program("jobs.md").replace(" for e in events]", " for e in events[-30:]]")
     ran = subprocess.run([sys.executable, "-c", source], env=environment, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr
     assert "total=30, done=30" in ran.stdout

@@ -81,13 +81,15 @@ def test_a_plan_keeps_what_other_pages_scheduled(
     monkeypatch.setenv("RECALL_API_KEY", recall_sandbox.api_key)
     monkeypatch.setenv("RECALL_BASE_URL", recall_sandbox.url)
     monkeypatch.chdir(tmp_path)
-    (program,) = [
+    programs = [
         source
         for source in re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
         if "Deduplication.MEETING(" in source and "asyncio.run(main())" in source
     ]
-    Path("program.py").write_text(program)
-    runpy.run_path("program.py", run_name="__main__")
+    assert programs
+    for program in programs:
+        Path("program.py").write_text(program)
+        runpy.run_path("program.py", run_name="__main__")
 
     async def plan() -> Plan:
         async with RecallSession() as recall:
