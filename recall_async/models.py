@@ -8,6 +8,7 @@ fields that some responses omit have defaults. A wrong type is an error, with th
 from __future__ import annotations
 
 from datetime import datetime
+from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 from urllib.parse import parse_qs
 
@@ -229,10 +230,9 @@ class Page(Struct, Generic[T], frozen=True, kw_only=True):
         # not in each object, saves a call per object, and an object that is decoded alone needs no copy.
         results: list[Any] = self.results
         for name in getattr(type(results[0]), "_VIEWS", ()) if results else ():
-            for item in results:
-                raw = getattr(item, name)
-                if raw is not UNSET:
-                    force_setattr(item, name, raw.copy())
+            for item, view in zip(results, map(attrgetter(name), results), strict=True):
+                if view is not UNSET:
+                    force_setattr(item, name, view.copy())
 
     @property
     def next_cursor(self) -> str | None:
