@@ -173,7 +173,7 @@ async def test_a_process_that_asks_for_nothing_tells_the_replica_what_it_holds(
 ) -> None:
     """Would let newcomers use again what a process holds that says nothing, if the replica has not heard of it."""
     key = key_of(prefix)
-    holder = process(QUOTA)
+    holder = process(QUOTA, longest_request=3.0)  # a lease that outlasts the failover on a busy machine
     slots = [await holder.admit() for _ in range(10)]
     master = cluster.owner(key)
     replica = cluster.replica_of(master)

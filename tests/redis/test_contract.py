@@ -227,6 +227,22 @@ async def test_hopeless_deadline_fails_at_once(open_lane: OpenLane) -> None:
     await cancel(patient)
 
 
+@pytest.mark.parametrize("lost", [1, 2])
+async def test_lost_requests_make_a_deadline_hopeless(open_lane: OpenLane, lost: int) -> None:
+    """Would keep a caller waiting for its whole deadline, though no slot of an outage is freed before."""
+    lane, loop = open_lane(Quota(2, 30.0, burst=2)), asyncio.get_running_loop()
+    slots = [await lane.admit() for _ in range(2)]
+    for slot in slots[:lost]:
+        slot.lost(0.5)
+    for slot in slots[lost:]:
+        slot.answered()
+    now = loop.time()
+    with pytest.raises(DeadlineExceededError) as caught:
+        await lane.admit(until=now + 20)
+    assert loop.time() - now < 5
+    assert (caught.value.retry_after or 0) > 20
+
+
 async def test_deadline_is_kept(open_lane: OpenLane) -> None:
     """Would make a call wait on when others were faster."""
     lane, loop = open_lane(Quota(10, 10.0, burst=1)), asyncio.get_running_loop()

@@ -163,9 +163,24 @@ class RedisLane:
     def _earliest(self, priority: Priority) -> float:
         """Return a time before which no call of this priority can be admitted."""
         now = self._now()
-        if now - self._last_reply_at >= LOOK_EVERY:
-            return self._outbox.unknown_pause(now)  # another process may have ended the pause
-        return self._closed_until if self._lends else max(self._asks.not_before[priority], self._closed_until)
+        stale = now - self._last_reply_at >= LOOK_EVERY  # another process may have ended the pause
+        closed = self._outbox.unknown_pause(now) if stale else self._closed_until
+        if self._lends:
+            return closed
+        return max(
+            closed, self._until_ours_return(priority, now), -math.inf if stale else self._asks.not_before[priority]
+        )
+
+    def _until_ours_return(self, priority: Priority, now: float) -> float:
+        """Return a time before which this process's own slots leave no other.
+
+        Redis does not tell the slots of lost requests from those in flight, which can be freed at once.
+        """
+        limit = self._terms.limit
+        if self._window.per * 1e6 > self._terms.per + 1:
+            return now  # these are slots of a longer window than that of the quota
+        ceiling = limit if priority is Priority.INTERACTIVE else limit - self._terms.reserve
+        return self._window.earliest(now, ceiling, 0, limit)
 
     @property
     def _lends(self) -> bool:
@@ -327,7 +342,8 @@ class RedisLane:
         now = self._now()
         if ending is Ending.LOST:
             # Not reported: the lease lasts as long as the longest request, and expires without a report.
-            self._window.lost(now, self._terms.lease / 1e6 - self._window.per)
+            asked_at = slot.usable_until - GRANT_MAX_AGE
+            self._window.lost(now, asked_at + self._terms.lease / 1e6 - self._window.per - now)
         else:
             if ending is Ending.REJECTED:
                 self._pause(now, seconds, slot.granted_at)  # sent before the slot's end, which admits other calls
