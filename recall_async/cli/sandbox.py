@@ -17,6 +17,7 @@ from .text import json_option, print_json, say
 _REASONS: dict[int | None, str] = {
     errno.EADDRINUSE: "the port is taken",
     errno.EADDRNOTAVAIL: "it is not an address of this machine",
+    None: "it is not an address of this machine",  # asyncio has no number for it from Python 3.13 on
     errno.EACCES: "permission denied; use a port above 1023",
 }
 
