@@ -14,10 +14,9 @@ from .interrupt import run
 from .numbers import Number, Whole
 from .text import json_option, print_json, say
 
-_REASONS: dict[int | None, str] = {
+_REASONS: dict[int, str] = {
     errno.EADDRINUSE: "the port is taken",
     errno.EADDRNOTAVAIL: "it is not an address of this machine",
-    None: "it is not an address of this machine",  # asyncio has no number for it from Python 3.13 on
     errno.EACCES: "permission denied; use a port above 1023",
 }
 
@@ -118,7 +117,8 @@ def sandbox(
     except OSError as error:
         if listening:
             raise
-        reason = _REASONS.get(error.errno) or "the address cannot be used"
+        number = error.errno or errno.EADDRNOTAVAIL  # for which asyncio has no number from Python 3.13 on
+        reason = _REASONS.get(number, "the address cannot be used")
         raise click.UsageError(f"cannot listen on {host} port {port}: {reason}") from None
     if listening:
         kinds = ("accepted", "throttled", "conflicted", "rejected")

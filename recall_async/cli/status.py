@@ -49,7 +49,8 @@ _FOR_COMMANDS: tuple[tuple[str, str], ...] = (
     (r"recall\.bots\.leave_call\(.*, or `recall-async bots leave`", "`recall-async bots leave`"),
     (r"with calendars\.list before you call again", "with `recall-async calendars` before you give the command again"),
     (r", or pass the same idempotency_key within the hour", ""),
-    (r"([Cc])alling it again is safe", r"giving the command again is safe"),
+    (r"\bCalling it again is safe", "Giving the command again is safe"),
+    (r"\bcalling it again is safe", "giving the command again is safe"),
     (r"Protocol Error: b'.*", "the server that was reached is not a Redis: check --redis"),
     (r"\bcall again\b", "give the command again"),
     (r"the aiohttp session that was passed as http= is closed", "the session is closed"),
@@ -80,7 +81,6 @@ def for_commands(text: str) -> str:
     if fields := _FIELDS.search(text):
         options = ", ".join(f"--{name.replace('_', '-')}" for name in fields[1].split(", "))
         text = f"{text[: fields.start()]}: the API refuses {options}. Correct this, and give the command again."
-    text = re.sub(r"(^|[.] )giving", lambda found: found[1] + "Giving", text)
     if refused := _REFUSED.search(text):
         reason = os.strerror(int(refused[1])).lower()
         text = f"{text[: refused.start()]}{refused[2]}: {reason}{text[refused.end() :]}".rstrip(". ")

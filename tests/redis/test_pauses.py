@@ -11,6 +11,7 @@ from redis import Redis
 
 from recall_async import DeadlineExceededError, Priority, Quota, QuotaStoreUnavailableError
 from recall_async.limits.redis import RedisQuotaStore
+from recall_async.limits.redis.lane import RedisLane
 from recall_async.limits.redis.scripts import Keys, decode_usage, usage
 from tests.redis.moved_clock import Clock, Process
 from tests.redis.opened import OPERATION, impatient, opened
@@ -38,6 +39,15 @@ def refusing(redis: RedisProcess, *rules: str) -> Iterator[None]:
             client.execute_command("ACL", "SETUSER", "default", "on", "nopass", "+@all")
 
 
+async def assert_paused(ours: RedisLane, theirs: RedisLane, began: float) -> None:
+    """A pause that `began` then holds in this process, and the other one hears of it."""
+    with pytest.raises(asyncio.TimeoutError):
+        async with asyncio.timeout(1.5):
+            await ours.admit()
+    (await theirs.admit()).unused()
+    assert asyncio.get_running_loop().time() >= began + PAUSE - 0.01
+
+
 async def test_refused_pause_holds_and_is_told_again(redis: RedisProcess) -> None:
     """Would forget a pause, here and in all other processes, that Redis refused once."""
     loop = asyncio.get_running_loop()
@@ -49,11 +59,7 @@ async def test_refused_pause_holds_and_is_told_again(redis: RedisProcess) -> Non
             began = loop.time()
             with pytest.raises(QuotaStoreUnavailableError, match="permissions"):
                 await ours.admit()
-        with pytest.raises(asyncio.TimeoutError):
-            async with asyncio.timeout(1.5):
-                await ours.admit()
-        (await theirs.admit()).unused()
-        assert loop.time() >= began + PAUSE - 0.01
+        await assert_paused(ours, theirs, began)
 
 
 async def test_pause_outlives_a_refused_connection(redis: RedisProcess) -> None:
@@ -68,11 +74,7 @@ async def test_pause_outlives_a_refused_connection(redis: RedisProcess) -> None:
             began = loop.time()
             with pytest.raises(QuotaStoreUnavailableError, match="refuses"):
                 await ours.admit()
-        with pytest.raises(asyncio.TimeoutError):
-            async with asyncio.timeout(1.5):
-                await ours.admit()
-        (await theirs.admit()).unused()
-        assert loop.time() >= began + PAUSE - 0.01
+        await assert_paused(ours, theirs, began)
 
 
 async def test_idle_process_learns_that_a_pause_was_ended(redis: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> None:

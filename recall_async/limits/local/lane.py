@@ -196,8 +196,7 @@ class LocalLane:
         if priority is Priority.INTERACTIVE:
             if window.in_flight >= MAX_IN_FLIGHT:
                 return math.inf
-            limit = self._quota.limit
-            opens = now if window.taken(now) < limit else window.opens(now, limit)
+            opens = window.opens(now, self._quota.limit)
         else:
             if window.in_flight >= min(MAX_BULK_IN_FLIGHT, self._promise.places(now)):
                 return math.inf

@@ -60,7 +60,6 @@ local second = math.floor(now / SECOND)
 -- slot has left the API's window. The longest lease and window in use count.
 
 local epoch, fresh_life = known, not born
-local set_back = now < seen - SECOND
 local renew = fresh_life or set_back or lease > longest or remember > span or now >= seen + SECOND
 if lease > longest then
   longest, longest_at = lease, second

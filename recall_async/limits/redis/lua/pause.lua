@@ -15,8 +15,7 @@ limit, per, jitter, idle = tonumber(limit), tonumber(per), tonumber(jitter), ton
 
 <READ_STATE>
 
-local set_back = now < seen - SECOND  -- of which acquire.lua reckons the rest of a pause from `seen`
-local resume = (set_back and seen or now) - age + pause
+local resume = (set_back and seen or now) - age + pause  -- of a pause, acquire.lua reckons the rest from `seen`
 paused = math.max(paused, resume)
 if set_back then
   <KEEP_COLD>

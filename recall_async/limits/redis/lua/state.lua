@@ -36,6 +36,7 @@ if kept[2] then
   span_at, longest_at   -- when the longest window and lease were last named, in seconds
     = struct.unpack('<dddddddII', kept[2])
 end
+local set_back = now < seen - SECOND  -- the server's clock
 local base, since = 0, 0
 if kept[4] then
   base, since           -- the pace after a 429: requests per microsecond, and from when on
