@@ -340,3 +340,21 @@ def test_a_long_journal_is_read_in_turns(tmp_path: Path) -> None:
         return turns
 
     assert 3 <= asyncio.run(main()) <= 5
+
+
+@pytest.mark.parametrize(("lines", "turns"), [(0, 0), (255, 0), (256, 1), (1024, 4)])
+def test_each_256_lines_of_a_journal_are_a_turn_of_the_loop(tmp_path: Path, lines: int, turns: int) -> None:
+    """Would slow the reading of a journal down with a turn for each line, or take fewer turns the longer it is."""
+    path = tmp_path / "journal"
+    path.write_bytes(msgspec.json.encode(result_of(Outcome(action((0, ON)), None, None, 1, 0.0))) + b"\n")
+    path.write_bytes(path.read_bytes() * lines)
+    file = JournalFile(Journal(path))
+    history = History(file, retry_failed=False)
+    assert (history.foreign_events, len(history)) == (0, 0)
+    loading = history.load()
+    with pytest.raises(StopIteration):
+        for turn in range(turns + 1):
+            loading.send(None)
+            assert turn < turns
+    assert (history.foreign_events, len(history)) == (min(lines, 1), min(lines, 1))
+    file.close()

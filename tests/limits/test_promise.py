@@ -349,3 +349,65 @@ def test_requests_in_flight_hold_their_slots() -> None:
     assert promise.opens(1.0) == pytest.approx(promise.earliest(1.0, 0))
     assert promise.earliest(1.0, 0) == pytest.approx((10 + 0.3) / promise.rho)
     assert promise.earliest(1.0, 5) == pytest.approx((15 + 0.3) / promise.rho)
+
+
+def test_a_call_at_the_end_of_a_window_begins_the_next() -> None:
+    """Would count the calls of two windows as those of one, and keep twice as many slots as people ask for."""
+    quota = Quota(20, PER, burst=20, reserve=0)
+    window = Window(quota.per)
+    promise = Promise(window, quota)
+    promise.wanted(0.0)
+    promise.wanted(window.per)
+    assert promise.rho == pytest.approx(2 * quota.rate / 20)
+
+
+def test_the_numbers_of_the_documentation() -> None:
+    """Would follow demand for another time, in other steps, or begin with more requests than docs/quota.md says."""
+    quota = Quota(600, 60.0)
+    window = Window(quota.per)
+    promise = Promise(window, quota)
+    assert promise.places(0.0) == 32
+    for _ in range(300):
+        promise.wanted(0.0)
+    assert promise.rho == 8.0  # 1.6 times 300 in a minute
+    for call in (60.0, 120.0):
+        promise.wanted(call + 1.0)
+        assert promise.rho == 8.0
+    promise.wanted(181.0)
+    assert promise.rho == 5.0
+
+
+@pytest.mark.parametrize("limit", [20, 40])
+def test_demand_on_a_fast_quota_is_followed(limit: int) -> None:
+    """Would not notice that people call, with a quota of many requests in each second."""
+    quota = Quota(limit, 0.25, burst=limit - 2)
+    promise = Promise(Window(quota.per), quota)
+    for number in range(1, limit + 1):
+        promise.wanted(0.0)
+        assert promise.rho >= min(FOLLOWED * number / quota.per, quota.promised_at_most) - 1e-9
+
+
+def test_demand_that_goes_down_before_the_slots_are_freed() -> None:
+    """Would fail bulk calls at once that can be sent when the busy window is over, or wait for it in vain."""
+    quota = Quota(600, 60.0)
+
+    def used(demand: int) -> Promise:
+        """All that bulk calls may take is taken, by calls half a window after the demand."""
+        window = Window(quota.per)
+        promise = Promise(window, quota)
+        for _ in range(demand):
+            promise.wanted(0.0)
+        promise.opens(0.0)
+        for _ in range(590):
+            window.take()
+            window.answered(30.0)
+            promise.answered(30.0)
+        return promise
+
+    busy, calm = used(500), used(0)
+    over, freed = Window(60.0).per, 30.0 + Window(60.0).per
+    assert (busy.rho, calm.rho) == (quota.promised_at_most, quota.promised)
+    assert busy.earliest(31.0, 0) == over
+    assert calm.earliest(31.0, 10_000) == freed
+    assert busy.opens(31.0) == over
+    assert calm.opens(31.0) > over

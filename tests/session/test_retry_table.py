@@ -313,6 +313,17 @@ def test_calls_restore_the_budget_and_save_nothing_up() -> None:
     assert [budget.spend(policy, 1.0) for _ in range(2)] == [True, False]
 
 
+def test_what_is_spent_is_never_less_than_nothing() -> None:
+    """Would save up what calls earn after an outage, or begin in debt."""
+    policy, budget = RetryPolicy(budget=2, budget_ratio=0.3), RetryBudget()
+    assert budget.spent == 0.0
+    assert budget.spend(policy, 0.0)
+    for _ in range(10):
+        budget.earn(policy)
+    assert budget.spent == 0.0
+    assert [budget.spend(policy, 0.0) for _ in range(3)] == [True, True, False]
+
+
 def test_no_budget_no_retries() -> None:
     """Would retry although the policy says not to."""
     assert RetryBudget().spend(RetryPolicy(budget=0), 0.0) is False
