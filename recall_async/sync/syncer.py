@@ -46,6 +46,8 @@ logger: logging.Logger = logging.getLogger("recall_async")
 AT_ONCE = 32
 """Number of calendars that are synced at the same time. More would only wait for the quota and use memory."""
 FULL_EVERY = 6 * 3600.0
+CLOSE_FOR = 10.0
+"""Seconds for which a syncer that closes finishes the accepted deliveries."""
 CANCEL_FOR = 2.0
 """Seconds for which `aclose(timeout)` waits for cancelled syncs that do not end."""
 
@@ -64,7 +66,7 @@ class CalendarSyncer:
     """Keep the bots of calendars as `policy` says, driven by webhooks.
 
     `await syncer.handle(event)` returns at once, so a web handler can await it. Use `async with`, or call `await
-    aclose()` at the end.
+    aclose()` at the end: both finish the accepted deliveries, for at most ten seconds.
 
     - `watermarks`: stores for each calendar until when all changes were applied; by default in memory.
     - `on_outcome`: called with each `Outcome`, in the order in which the requests finish.
@@ -149,14 +151,14 @@ class CalendarSyncer:
 
     async def drain(self) -> None:
         """Wait until no sync is waiting or running."""
-        while tasks := self._all_tasks():
+        while tasks := self._running():
             await asyncio.wait(tasks)
 
-    async def aclose(self, timeout: float | None = None) -> None:
+    async def aclose(self, timeout: float | None = CLOSE_FOR) -> None:
         """Accept no more deliveries, and finish the accepted ones. Failures are logged and not retried.
 
         After `timeout` seconds, unfinished syncs are cancelled and their calendars logged: the next start syncs them
-        all.
+        all. `None` waits without a bound, however long the API does not respond.
         """
         limit = None if timeout is None else checks.seconds("timeout", timeout, zero=True)
         self._closing.set()
@@ -164,18 +166,18 @@ class CalendarSyncer:
             self._next_round.cancel()
         try:
             # Not asyncio.timeout: it could not distinguish its own cancellation from one by the caller.
-            if limit is None:
-                await self.drain()
-            elif tasks := self._all_tasks():
+            if tasks := self._running():
                 await asyncio.wait(tasks, timeout=limit)
-            if self._tasks:
+            if left := self._running():
+                names = ", ".join(sorted(task.get_name() for task in left))
                 logger.warning(
-                    "closed after %g s with unapplied changes in the calendars %s: the next start applies them",
-                    limit,
-                    ", ".join(sorted(self._tasks)),
+                    "closed after %g s with unapplied changes, which the next start applies: %s", limit, names
                 )
         finally:
-            await self._end(bounded=limit is not None)
+            left = await end_tasks(self._running(), math.inf if limit is None else CANCEL_FOR)
+            if left:
+                logger.error("%s: cancelled repeatedly, but still running", ", ".join(map(str, left)))
+            self._tasks.clear()  # tasks that were cancelled before they began do not remove themselves
 
     async def __aenter__(self) -> Self:
         self._start()
@@ -186,15 +188,8 @@ class CalendarSyncer:
     ) -> None:
         await self.aclose()
 
-    def _all_tasks(self) -> set[asyncio.Task[None]]:
+    def _running(self) -> set[asyncio.Task[None]]:
         return {task for task in (*self._tasks.values(), self._round) if task is not None and not task.done()}
-
-    async def _end(self, *, bounded: bool) -> None:
-        """Cancel all tasks and wait for them."""
-        left = await end_tasks(self._all_tasks(), CANCEL_FOR if bounded else math.inf)
-        if left:
-            logger.error("%s: cancelled repeatedly, but still running", ", ".join(map(str, left)))
-        self._tasks.clear()  # tasks that were cancelled before they began do not remove themselves
 
     def _start(self) -> None:
         """Begin the first full round, unless it has begun."""

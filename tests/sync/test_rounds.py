@@ -440,6 +440,44 @@ def test_closing_can_be_bounded(timeout: float, caplog: pytest.LogCaptureFixture
     assert [calendar_id for calendar_id in CALENDARS if calendar_id in line] == CALENDARS[:2]
 
 
+@pytest.mark.parametrize("error", [None, LookupError("the app failed")])
+def test_leaving_is_bounded(error: Exception | None, caplog: pytest.LogCaptureFixture):
+    """A web backend whose API hangs never stops: at the end of `async with`, its syncer waits without a bound."""
+    recall = Workspace(latency=1e6)
+
+    async def main() -> float:
+        async with CalendarSyncer(recall, policy) as syncer:
+            await syncer.handle(sync_events())
+            began = asyncio.get_running_loop().time()
+            if error is not None:
+                raise error
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return asyncio.get_running_loop().time() - began
+
+    if error is None:
+        assert 10 <= run(main()) < 10.1
+    else:
+        with pytest.raises(LookupError):
+            run(main())
+    (line,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert ONE in line
+    assert "full round" in line
+
+
+def test_a_close_without_a_bound_waits():
+    """A script that must finish its deliveries, however long they take, cannot."""
+    recall = FakeRecall(latency=3600)
+    recall.changes[ONE] = {1}
+
+    async def main() -> None:
+        syncer = CalendarSyncer(recall, policy)
+        await syncer.handle(sync_events())
+        await syncer.aclose(timeout=None)
+
+    run(main())
+    assert recall.applied == recall.changes | {ONE: {1}}
+
+
 def test_closing_in_time_says_nothing(caplog: pytest.LogCaptureFixture):
     """A log tells of unapplied changes where there are none."""
 
@@ -499,7 +537,7 @@ def test_a_cancellation_that_is_swallowed(times: int, timeout: float | None):
         else:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.5):
-                    await syncer.aclose()
+                    await syncer.aclose(timeout=None)
             assert recall.left == 0
             assert asyncio.all_tasks() == {asyncio.current_task()}
         recall.left = 0

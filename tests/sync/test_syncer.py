@@ -132,6 +132,7 @@ def test_a_flood_becomes_few_listings():
                 await syncer.handle(sync_events(calendar_id, number))
                 await asyncio.sleep(5e-4)
                 deepest = max(deepest, *(recall.at_work[each] + (each in syncer._waiting) for each in CALENDARS))
+            await syncer.drain()
         return deepest
 
     assert run(main()) == 2
