@@ -154,6 +154,7 @@ class Breaker:
         """Probe now: another operation is available again."""
         if self.parked:
             self.next_try = max(self._loop.time(), self._not_before)
+            self.arrange()
 
     def queue(self, call: Waiting) -> asyncio.Future[None]:
         """Return a future that is done when the server is back or the call is to probe."""

@@ -135,7 +135,6 @@ class Passage:
         breaker = self._breaker
         breaker.in_flight -= 1
         probed = breaker.prober is self
-        breaker.release(self)
         if failure is None:
             self.failed = False
             if answered:
@@ -148,6 +147,7 @@ class Passage:
             breaker.fail(failure, probed=probed)
             if self._scope is not None and self._scope.on_failure is not None:
                 self._scope.on_failure(failure)
+        breaker.release(self)  # the next probe waits for as long as this one's failure says
         breaker.arrange()
 
     def excused(self) -> bool:
