@@ -27,7 +27,7 @@ FLOORS = [
     {"lenient", "secrecy", "version", "stopping", "replacing"},
     {"platforms", "errors"},
     {"models", "checks"},
-    {"bot_models"},
+    {"bot_models", "reading"},
     {"operations"},
     {"answers", "webhooks", "address"},
     {"advice", "events"},

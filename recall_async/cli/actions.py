@@ -12,11 +12,13 @@ from uuid import UUID
 import click
 import msgspec
 
+from ..reading import check_kind
 from .command import Command
 from .connection import Connection, connection_options
 from .events import read_config
 from .interrupt import run
 from .numbers import Whole
+from .records import check_length, lines_of
 from .streams import reader_gone
 from .text import print_json, say
 from .when import When, check_range
@@ -109,13 +111,14 @@ async def _events(
 def _decoded(file: BinaryIO) -> Iterator[CalendarEvent]:
     from ..models import CalendarEvent
 
+    check_kind("events", file)
     decoder = msgspec.json.Decoder(CalendarEvent)
-    for number, text in enumerate(file, 1):
+    for number, text in enumerate(lines_of(file), 1):
         if not text.strip():
             continue
         try:
-            yield decoder.decode(text.removeprefix(b"\xef\xbb\xbf"))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            yield decoder.decode(check_length(text).removeprefix(b"\xef\xbb\xbf"))
+        except (ValueError, RecursionError) as error:
             raise click.UsageError(
                 f"{getattr(file, 'name', '-')}:{number}: not an event of `recall-async events --json`: {error}"
             ) from None

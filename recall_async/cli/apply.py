@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 import click
 
+from ..reading import parts_of
 from .command import Command
 from .connection import Connection, connection_options
 from .interrupt import run
@@ -16,6 +17,9 @@ from .plan import history_option
 from .removals import Limit, may_remove, removal_options
 from .status import Status
 from .text import json_option, say
+
+MAX_PLAN = 2**30
+"""The most bytes of a plan; a million decisions have about half as many."""
 
 
 @click.command(cls=Command)
@@ -55,7 +59,7 @@ def apply(
     from ..bulk.journal import Journal
     from ..sync.plan import Plan
 
-    stored = Plan.from_json(plan.read())
+    stored = Plan.from_json(b"".join(parts_of("plan", plan, MAX_PLAN)))
     if not run(may_remove(stored.removals, stored.events_with_bots, yes=yes, limit=max_removals)):
         say("Nothing was changed.")
         return Status.FAILED

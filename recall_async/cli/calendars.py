@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from .command import ListByDefault
-from .connection import Connection, connection_options, read_secret, secret_file_option
+from .connection import Connection, connection_options, option_of, read_text, secret_file_option
 from .interrupt import run, run_change
 from .listing import limit_option, print_all, say_count
 from .removals import Limit, TooManyRemovals, may_remove, removal_options
@@ -97,7 +97,7 @@ def create(connection: Connection, as_json: bool, **fields: Any) -> None:
     for name in ("oauth_client_secret", "oauth_refresh_token"):
         if name not in given:
             raise click.UsageError(
-                f"no {name.replace('_', ' ')}: use --{name.replace('_', '-')}-file, or set RECALL_{name.upper()}"
+                f"no {name.replace('_', ' ')}: use {option_of(name)}-file, or set RECALL_{name.upper()}"
             )
     then = "see `recall-async calendars` before you give the command again"
     created = _change(connection, lambda recall: recall.calendars.create(**given), "calendars.create", then)
@@ -192,8 +192,8 @@ async def _opened(session: RecallSession, call: Callable[[RecallSession], Awaita
 def _with_secrets(fields: dict[str, Any]) -> dict[str, Any]:
     for name in ("oauth_client_secret", "oauth_refresh_token"):
         path: Path | None = fields.pop(f"{name}_file")
-        option = f"--{name.replace('_', '-')}-file"
-        fields[name] = read_secret(path, option) if path else os.environ.get(f"RECALL_{name.upper()}")
+        given = read_text(f"{name}_file", path).strip() if path else os.environ.get(f"RECALL_{name.upper()}")
+        fields[name] = given
     return {name: value for name, value in fields.items() if value is not None}
 
 

@@ -164,7 +164,7 @@ def _in_words_of(ctx: click.Context, message: str) -> str:
             if not ctx.params.get(parameter.name) and variables:
                 shown = variables[0]
             else:
-                shown = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.make_metavar(ctx)
+                shown = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.human_readable_name
             return shown + message[name.end() :]
     return message
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import click
 
 from .. import checks
+from ..reading import check_kind, read_file
 from .command import ConnectionOption
 from .numbers import Number
 
@@ -90,7 +91,7 @@ class Connection:
 
     def _api_key(self) -> str | None:
         if self.api_key_file is not None:
-            return read_secret(self.api_key_file, "--api-key-file")
+            return read_text("api_key_file", self.api_key_file).strip()
         if "RECALL_API_KEY" not in os.environ:
             raise click.UsageError("no API key: set RECALL_API_KEY, or name its file with --api-key-file")
         return None
@@ -148,6 +149,7 @@ class Connection:
     def _ssl_context(self) -> ssl.SSLContext | bool:
         if self.ca_file is None:
             return True
+        check_kind("ca_file", self.ca_file)
         try:
             return ssl.create_default_context(cafile=str(self.ca_file))
         except OSError as error:  # which ssl.SSLError is
@@ -237,13 +239,18 @@ def secret_file_option(
     return click.option(name, cls=cls, type=path, metavar="FILE", help=text)
 
 
-def read_secret(path: Path, option: str) -> str:
-    """Return the contents of a file with one line."""
+def read_text(name: str, path: str | Path) -> str:
+    """Return the text of the file that the parameter `name` names. Raises `BadParameter` and `ConfigurationError`."""
     try:
-        return path.read_text("utf-8-sig").strip()
+        return read_file(name, path).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise click.BadParameter(f"cannot read {path}: {reason}", param_hint=option) from None
+        raise click.BadParameter(f"cannot read {path}: {reason}", param_hint=option_of(name)) from None
+
+
+def option_of(name: str) -> str:
+    """Return the option that sets a parameter."""
+    return f"--{name.replace('_', '-')}"
 
 
 def quotas_for(pace: str, scale: float) -> dict[str, Quota]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
 import msgspec
 
+from ..bulk.records import why_not_json
 from .bots import state_in_words, states_of
 from .command import Command
-from .connection import Connection, connection_options
+from .connection import Connection, connection_options, read_text
 from .interrupt import run, run_change
 from .listing import limit_option, print_all, say_count
 from .streams import forgive_output
@@ -162,13 +162,11 @@ def remove(connection: Connection, event_id: UUID, as_json: bool) -> None:
 
 def read_config(given: str) -> dict[str, Any]:
     """Read a bot configuration: JSON, or `@` and the name of a file with JSON. Raises `BadParameter`."""
+    text = read_text("bot_config", given[1:]) if given.startswith("@") else given
     try:
-        text = Path(given[1:]).read_text("utf-8-sig") if given.startswith("@") else given
         config = msgspec.json.decode(text)
-    except OSError as error:
-        raise click.BadParameter(f"cannot read {given[1:]}: {error.strerror}", param_hint="--bot-config") from None
-    except ValueError as error:
-        raise click.BadParameter(f"invalid JSON: {error}", param_hint="--bot-config") from None
+    except (ValueError, RecursionError) as error:
+        raise click.BadParameter(why_not_json(error), param_hint="--bot-config") from None
     if not isinstance(config, dict):
         raise click.BadParameter('must be a JSON object, such as {"bot_name": "Notes"}', param_hint="--bot-config")
     return config

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import os
 import re
-import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
@@ -15,14 +16,15 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 import msgspec
 
 from ..bulk.records import why_not_json
+from ..reading import parts_of
 
 BOM = b"\xef\xbb\xbf"
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 UNKNOWN_DELIMITERS = "|:^~ "
-MAX_CELL = 2**27
-"""Characters of a cell; a picture in a `bot_config` has more than the 131,072 that Python allows by itself."""
-
-
+MAX_RECORD = 2**27
+"""The most bytes of a record; a picture in a `bot_config` has more than the 131,072 that Python allows by itself."""
+MAX_COPY = 2**34
+"""The most bytes of a pipe, which is copied to the disk."""
 CARRIAGE_RETURNS = "lines end with a carriage return alone: save the file with LF or CRLF"
 
 
@@ -61,7 +63,7 @@ class JSONLines:
             yield Record(0, 1, Invalid(f"this is {problem}"))
             return
         offset = _skip_bom(self._file)
-        for number, text in enumerate(self._file, 1):
+        for number, text in enumerate(lines_of(self._file), 1):
             if text.strip():
                 yield Record(offset, number, _json_object(text, strictly=True))
             offset += len(text)
@@ -87,7 +89,7 @@ class CSV:
         self._json = json
         self._columns: list[str] = []
         self._delimiter = ","
-        csv.field_size_limit(MAX_CELL)
+        csv.field_size_limit(MAX_RECORD)
 
     def all(self) -> Iterator[Record]:
         if problem := _why_no_text(self._file):
@@ -99,8 +101,10 @@ class CSV:
 
         def lines() -> Iterator[str]:
             nonlocal offset
-            for text in self._file:
+            for text in lines_of(self._file):
                 offset += len(text)
+                if offset - start > MAX_RECORD:
+                    raise csv.Error(f"a row must have at most {MAX_RECORD} bytes")
                 yield text.decode()
 
         reader = self._reader(lines())
@@ -183,7 +187,10 @@ def _why_no_csv(error: Exception) -> str:
 
 
 def _json_object(text: bytes, *, strictly: bool = False) -> Mapping[str, Any] | Invalid:
-    fields = _json(text, strictly=strictly)
+    try:
+        fields = _json(check_length(text), strictly=strictly)
+    except ValueError as error:
+        return Invalid(str(error))
     if isinstance(fields, Invalid):
         return Invalid(CARRIAGE_RETURNS) if b"\r" in text.rstrip() else fields
     return fields if isinstance(fields, dict) else Invalid("each line must be a JSON object")
@@ -210,14 +217,29 @@ def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def lines_of(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a file. One that is too long for `check_length` comes in pieces."""
+    return iter(lambda: file.readline(MAX_RECORD + 1), b"")
+
+
+def check_length(text: bytes) -> bytes:
+    """Return a line. Raises `ValueError` if it is too long."""
+    if len(text) > MAX_RECORD:
+        raise ValueError(f"a line must have at most {MAX_RECORD} bytes")
+    return text
+
+
 def open_twice(path: str) -> BinaryIO:
-    """Open the file, or standard input for `-`, or a copy if it can be read only once. Raises `OSError`."""
+    """Open the file, or standard input for `-`, or a copy if it can be read only once.
+
+    Raises `OSError`, and `ConfigurationError` for what may be read without end.
+    """
     if path == "-":
         if sys.stdin is None:
             raise OSError(errno.EBADF, "it is closed")
         return _copy(sys.stdin.buffer)
     source = open(path, "rb")  # noqa: SIM115
-    if source.seekable():
+    if stat.S_ISREG(os.fstat(source.fileno()).st_mode):
         return source
     with source:
         return _copy(source)
@@ -225,7 +247,11 @@ def open_twice(path: str) -> BinaryIO:
 
 def _copy(source: BinaryIO) -> BinaryIO:
     copy = tempfile.TemporaryFile()  # noqa: SIM115
-    shutil.copyfileobj(source, copy)
+    try:
+        copy.writelines(parts_of("actions", source, MAX_COPY))
+    except BaseException:
+        copy.close()
+        raise
     return copy
 
 

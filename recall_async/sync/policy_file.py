@@ -6,10 +6,10 @@ import difflib
 import os
 import tomllib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError
+from ..reading import read_file
 
 
 def read_policy_file(
@@ -19,12 +19,13 @@ def read_policy_file(
 
     Raises `ConfigurationError` that names each unknown key and each value that `check` rejects, with its line.
     """
+    content = read_file("policy", path)
     try:
-        text = Path(path).read_text("utf-8-sig")
+        text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
         settings = tomllib.loads(text)
     except ValueError as error:  # tomllib and the UTF-8 decoder raise subclasses
         raise ConfigurationError(f"{os.fspath(path)} is not a valid TOML file: {error}") from error
-    lines = text.replace("\r\n", "\n").split("\n")
+    lines = text.split("\n")
     wrong = []
     for name, value in settings.items():
         try:
