@@ -6,9 +6,9 @@ import logging
 import os
 from collections.abc import Iterable
 from dataclasses import fields
-from inspect import iscoroutine
 
-from .checks import callback, invalid
+from .callbacks import Callback
+from .checks import invalid
 from .events import Event, Listener, logger
 from .secrecy import one_line
 
@@ -24,9 +24,7 @@ class Observers:
             given = (functions,)
         elif functions is not None:
             given = tuple(functions) if isinstance(functions, Iterable) else (functions,)
-        for function in given:
-            callback("on_event", function, "an event")
-        self._functions = given
+        self._functions = tuple(Callback("on_event", function, "an event") for function in given)
         self.listening: bool = bool(given)
         """True if functions listen, besides the log."""
 
@@ -35,7 +33,7 @@ class Observers:
         return self.listening or logger.isEnabledFor(level)
 
     def tell(self, event: Event, *, log: bool = True) -> None:
-        """Log the event and call the functions with it. An exception in one is logged and not raised."""
+        """Log the event and call the functions with it."""
         level = event.log_level
         if log and logger.isEnabledFor(level):
             told = {
@@ -43,17 +41,7 @@ class Observers:
             }
             logger.log(level, "%s", one_line(str(event)), extra={"recall_event": type(event).__name__, **told})
         for function in self._functions:
-            try:
-                returned = function(event)
-            except BaseException as error:
-                # Its CancelledError is not a cancellation of the call, which would lose its slot here.
-                if isinstance(error, KeyboardInterrupt | SystemExit):
-                    raise
-                logger.exception("on_event failed for %s", type(event).__name__)
-                continue
-            if iscoroutine(returned):
-                returned.close()
-                logger.error("on_event returned a coroutine, which nobody awaits: pass a plain function")
+            function(event, about=type(event).__name__)
 
 
 def log_as_the_environment_says() -> None:

@@ -27,7 +27,7 @@ FLOORS = [
     {"lenient", "secrecy", "version", "stopping", "replacing"},
     {"platforms", "errors"},
     {"models", "checks"},
-    {"bot_models", "reading"},
+    {"bot_models", "reading", "callbacks"},
     {"operations"},
     {"answers", "webhooks", "address"},
     {"advice", "events"},

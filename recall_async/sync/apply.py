@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 
 from ..bulk.actions import Action, Outcome, RemoveBot, ScheduleBot, event_of
+from ..callbacks import FailureLog
 from ..errors import ConfigurationError
 from ..models import CalendarEvent
 from ..resources.calendar_events import CalendarEvents
@@ -16,8 +16,6 @@ from .decide import CHANGES, Decision, bots_to_come
 from .freshness import ALREADY, PLAN_AGAIN, Freshness
 from .memory import MAX_REPEATS, SETTLING_TIME, ChangeHistory, memory_of
 from .plan import Plan
-
-logger: logging.Logger = logging.getLogger("recall_async")
 
 ALWAYS = datetime.min.replace(tzinfo=UTC)
 FLAPPING = (
@@ -52,6 +50,7 @@ class Application:
         self._freshness = Freshness(plan, events, recheck)
         self._resumable = resumable
         self._history = history
+        self._failures = FailureLog()
 
     def __len__(self) -> int:
         """Return the number of outcomes that the run will yield."""
@@ -91,8 +90,8 @@ class Application:
         if self._history is not None and not outcome.resumed:
             try:
                 self._history.add(change)
-            except Exception:
-                logger.exception("the history %s: a change could not be added", self._history.name)
+            except Exception as error:  # noqa: BLE001  # a program's own history may raise anything
+                self._failures.add(f"the history {self._history.name}: a change could not be added", error)
 
     def _look_at_bots(self, decision: Decision, event: CalendarEvent | None) -> None:
         """Record which bot the response shows for the event, and whether the API changed the key of an existing bot."""

@@ -20,6 +20,7 @@ from typing import Any, Protocol, Self
 
 from .. import checks
 from ..bulk.actions import Outcome
+from ..callbacks import Callback
 from ..errors import (
     ConfigurationError,
     InsufficientCreditError,
@@ -103,8 +104,8 @@ class CalendarSyncer:
         self._recall = recall
         self._policy = policy
         self._reached = Reached(watermarks or MemoryWatermarks(), resumes=full_every is None)
-        self._on_outcome = None if on_outcome is None else checks.callback("on_outcome", on_outcome, "an Outcome")
-        self._on_error = None if on_error is None else checks.callback("on_error", on_error, "an id and an exception")
+        self._on_outcome = None if on_outcome is None else Callback("on_outcome", on_outcome, "an Outcome")
+        self._on_error = None if on_error is None else Callback("on_error", on_error, "an id and an exception")
         self._backoff = checks.backoff("backoff", backoff, backoff_cap)
         self._full_every = None if full_every is None else checks.seconds("full_every", full_every)
         flags = {"remove_foreign": remove_foreign, "tag": tag}
@@ -266,10 +267,7 @@ class CalendarSyncer:
 
     def _report(self, calendar_id: str, error: Exception) -> None:
         if self._on_error is not None:
-            try:
-                self._on_error(calendar_id, error)
-            except (Exception, asyncio.CancelledError):
-                logger.exception("calendar %s: on_error failed", calendar_id)
+            self._on_error(calendar_id, error, about=f"calendar {calendar_id}")
 
     async def _may_retry(self, failures: int) -> bool:
         """Wait for the backoff. Return whether to retry."""
@@ -304,8 +302,12 @@ class CalendarSyncer:
 
     def _report_failures(self, calendar_id: str, failures: Mapping[str, Exception]) -> bool:
         """Report what the policy raised. Return True if asking it again would change nothing."""
-        for event_id, error in failures.items():
-            logger.error("event %s: the policy failed, so the event is not changed", event_id, exc_info=error)
+        if failures:
+            logger.error(
+                "calendar %s: the policy failed for %d events, which are not changed, first for %s",
+                calendar_id, len(failures), next(iter(failures)), exc_info=next(iter(failures.values())),
+            )  # fmt: skip
+        for error in failures.values():
             self._report(calendar_id, error)
         if all(isinstance(error, ConfigurationError) for error in failures.values()):
             return True
@@ -321,7 +323,8 @@ class CalendarSyncer:
         run: Any = self._recall.apply(plan, recheck=None, **self._history)
         try:
             async for outcome in run:
-                self._tell(outcome)
+                if self._on_outcome is not None:
+                    self._on_outcome(outcome, about=f"event {outcome.action.event_id}")
                 error = outcome.error
                 if error is None or outcome.status != "failed":
                     continue
@@ -338,13 +341,6 @@ class CalendarSyncer:
         if unfinished is not None:
             raise unfinished
         return refused
-
-    def _tell(self, outcome: Outcome) -> None:
-        if self._on_outcome is not None:
-            try:
-                self._on_outcome(outcome)
-            except (Exception, asyncio.CancelledError):
-                logger.exception("event %s: on_outcome failed", outcome.action.event_id)
 
     def _forget(self, calendar_id: str) -> None:
         """Forget a calendar that no longer exists. If its owner connects again, it is a new calendar."""

@@ -157,8 +157,28 @@ async def test_an_exception_in_a_listener_harms_nobody(
     recall = connect(on_event=(broken, told.append))
     await recall.calendar_events.retrieve(EVENT_ID)
     assert len(told) == 4
-    assert caplog.text.count("on_event failed for") == 4
+    assert caplog.text.count("on_event failed for") == 1
     assert recall.statistics()[RETRIEVE].in_flight == 0
+
+
+async def test_a_listener_that_fails_each_time(
+    server: ScriptedServer, connect: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Would fill the log of a big job with one traceback for each event, and hide a second fault behind the first."""
+
+    def broken(event: Event) -> None:
+        raise KeyError("metrics") if isinstance(event, SlotGranted) else ZeroDivisionError
+
+    recall = connect(on_event=broken)
+    for _ in range(40):
+        await recall.calendar_events.retrieve(EVENT_ID)
+    failures = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert [record.exc_info is not None for record in failures] == [True, True, False, False, False]
+    assert [record.message for record in failures[2:]] == [
+        "on_event failed, 10 times so far: ZeroDivisionError()",
+        "on_event failed, 10 times so far: KeyError('metrics')",
+        "on_event failed, 100 times so far: ZeroDivisionError()",
+    ]
 
 
 async def awaits(*given: object) -> None:
@@ -199,7 +219,7 @@ async def test_a_listener_that_returns_a_coroutine(
     """Would lose all events without a word of the program's mistake."""
     recall = connect(on_event=lambda event: awaits(event))
     await recall.calendar_events.retrieve(EVENT_ID)
-    assert caplog.text.count("on_event returned a coroutine, which nobody awaits") == 4
+    assert caplog.text.count("on_event returned a coroutine, which nobody awaits") == 1
 
 
 async def test_the_log(server: ScriptedServer, connect: Any, caplog: pytest.LogCaptureFixture) -> None:
