@@ -25,7 +25,7 @@ from redis.exceptions import (
 
 from recall_async import Quota, QuotaStoreUnavailableError
 from recall_async.limits.redis import RedisQuotaStore
-from recall_async.limits.redis.failures import Failure, advice, meaning
+from recall_async.limits.redis.failures import Failure, advice, code, meaning, unsettled
 from recall_async.limits.redis.link import Link
 from recall_async.limits.redis.wire import Wire
 from tests.redis.opened import OPERATION, answered, opened
@@ -65,6 +65,44 @@ StartRedis = Callable[..., RedisProcess]
 def test_every_error_has_one_meaning(error: Exception, failure: Failure) -> None:
     """Would wait for ever for what Redis refuses, or fail calls because of an outage."""
     assert meaning(error) is failure
+
+
+@pytest.mark.parametrize(
+    ("error", "known", "is_unsettled"),
+    [
+        (ReadOnlyError("You can't write against a read only replica."), "You", True),
+        (MasterDownError("Link with MASTER is down"), "Link", True),
+        (ResponseError("READONLY You can't write"), "READONLY", True),
+        (ResponseError("MASTERDOWN Link with MASTER is down"), "MASTERDOWN", True),
+        (ResponseError("CLUSTERDOWN Hash slot not served"), "CLUSTERDOWN", True),
+        (ResponseError("TRYAGAIN Multiple keys"), "TRYAGAIN", True),
+        (ResponseError("Error running script (call to f_0): @user_script:12: -READONLY You can't"), "READONLY", True),
+        (ResponseError("LOADING Redis is loading"), "LOADING", False),
+        (ResponseError("OOM command not allowed"), "OOM", False),
+        (ConnectionError("reset"), "reset", False),
+        (ConnectionError(), "", False),
+    ],
+)
+def test_servers_that_do_not_serve_the_keys_now(error: Exception, known: str, is_unsettled: bool) -> None:
+    """Would take a failover for an empty database, or a server that is loading for a failover."""
+    assert code(error) == known
+    assert unsettled(error) is is_unsettled
+
+
+@pytest.mark.parametrize("kind", [MovedError, ResponseError])
+def test_node_of_a_cluster_used_as_a_server_is_advised(kind: type[Exception]) -> None:
+    """Would leave the user of a cluster with a number of a hash slot."""
+    text = advice(kind("866 10.0.0.1:7001" if kind is MovedError else "MOVED 866 10.0.0.1:7001"))
+    assert text.startswith("MOVED 866 10.0.0.1:7001: this server is one node of a Redis Cluster")
+    assert text.endswith("Use a redis+cluster:// URL, or pass a redis.asyncio.RedisCluster")
+
+
+def test_errors_are_shown_with_advice_only_where_it_helps() -> None:
+    """Would show an empty message, or advise on permissions where none is missing."""
+    plain = "This instance has cluster support disabled"
+    assert advice(ResponseError(plain)) == f"{plain}: this server is not a node of a Redis Cluster. Use a redis:// URL"
+    assert advice(ConnectionError("reset by peer")) == "reset by peer"
+    assert advice(TimeoutError()) == "TimeoutError"
 
 
 @asynccontextmanager

@@ -86,3 +86,56 @@ def test_a_key_is_found_for_every_slot() -> None:
     for slot in (0, 1, 8000, SLOTS - 1):
         assert slot_of(key_on([slot], "recall:{}:life")) == slot
     assert slot_of("a{w}b") == slot_of("{w}") != slot_of("{v}")
+
+
+@pytest.mark.parametrize(
+    ("error", "way"),
+    [
+        (ResponseError("MOVED 3999 one:seven"), Moved(None)),
+        (ResponseError("ASK 3999 one"), Elsewhere(None)),
+        (ResponseError("ASK 3999 ?:7000"), Elsewhere(None)),
+        (ResponseError("ASK 3999 :7001"), Elsewhere(Address("asked", 7001))),
+    ],
+)
+def test_replies_without_an_address(error: Exception, way: Any) -> None:
+    """Would fail in the middle of a reply, or connect to a port that is none."""
+    assert detour(error, ASKED) == way
+
+
+@pytest.mark.parametrize(
+    ("error", "why", "down"),
+    [
+        (TryAgainError("Multiple keys"), "TRYAGAIN: the hash slot is being moved to another node", False),
+        (ResponseError("TRYAGAIN Multiple keys"), "TRYAGAIN: the hash slot is being moved to another node", False),
+        (ClusterDownError("Hash slot not served"), "CLUSTERDOWN Hash slot not served", True),
+        (ResponseError("CLUSTERDOWN Hash slot not served"), "CLUSTERDOWN Hash slot not served", True),
+    ],
+)
+def test_why_a_message_waits_is_said_in_the_words_of_redis(error: Exception, why: str, down: bool) -> None:
+    """Would name the code twice, or not at all, in one of the versions of redis-py, or miss that the cluster is down."""
+    assert detour(error, ASKED) == Later(why, down)
+
+
+def test_addresses_are_written_as_in_a_url() -> None:
+    """Would show an address of IPv6 from which the port cannot be told."""
+    assert (str(ONE), str(Address("fe80::1", 7000))) == ("one:7000", "[fe80::1]:7000")
+
+
+def test_maps_differ_in_every_part() -> None:
+    """Would keep an old map of slots because only the replicas, one slot, or a correction are new."""
+    rows = [[0, 1, node(ONE), node(TWO)]]
+    assert SlotMap(rows, ASKED) == SlotMap(rows, ASKED)
+    assert SlotMap(rows, ASKED) != SlotMap([[0, 1, node(ONE), node(THREE)]], ASKED)
+    assert SlotMap(rows, ASKED) != SlotMap([[0, 2, node(ONE), node(TWO)]], ASKED)
+    assert SlotMap(rows, ASKED) != rows
+    moved = SlotMap(rows, ASKED)
+    moved.moved(1, ONE)  # where it was
+    assert moved != SlotMap(rows, ASKED)
+    moved.moved(2, THREE)
+    assert (list(moved.nodes), moved.masters) == ([ONE, TWO, THREE], {ONE, THREE})
+
+
+def test_first_number_of_a_slot_names_its_key() -> None:
+    """Would name one node's mark in two ways."""
+    assert key_on(range(SLOTS), "life:{}") == "life:{0}"
+    assert key_on([slot_of("{1}")], "life:{}") == "life:{1}"

@@ -1,0 +1,132 @@
+"""The slots that a process may use on its own while Redis is away: its books, without Redis and without waiting."""
+
+from __future__ import annotations
+
+import math
+import os
+from threading import Thread
+
+import pytest
+
+from recall_async import Quota
+from recall_async.limits.redis.reserve import LOOK_AT_MOST, REMEMBERED, LocalReserve
+from recall_async.limits.redis.scripts import GRANT_MAX_AGE, Terms
+
+LONGEST = 10.0
+TERMS = Terms.of(Quota(20, 60.0), 0, LONGEST)
+PER, LEASE = TERMS.per / 1e6, TERMS.lease / 1e6
+
+
+def test_slots_are_used_once_and_named() -> None:
+    """Would send more in an outage than was set aside, or give two slots one name."""
+    reserve = LocalReserve(3)
+    taken = [reserve.take("q", 5.0, TERMS) for _ in range(3)]
+    assert all(name for name, _ in taken)
+    assert len(set(taken)) == 3
+    assert {when for _, when in taken} == {5.0}
+    assert reserve.take("q", 5.0, TERMS)[0] == ""
+    assert reserve.take("another", 5.0, TERMS)[0] != ""
+
+
+def test_slot_is_free_one_window_after_its_response() -> None:
+    """Would send a request while the API still counts the one before it, or leave the reserve unused."""
+    reserve = LocalReserve(1)
+    name, _ = reserve.take("q", 0.0, TERMS)
+    reserve.give_back("q", name, 2.0)
+    assert reserve.take("q", 2.0, TERMS) == ("", 2.0 + LOOK_AT_MOST)
+    assert reserve.take("q", 2.0 + PER - 0.25, TERMS) == ("", 2.0 + PER)
+    again, when = reserve.take("q", 2.0 + PER, TERMS)
+    assert again not in ("", name)
+    assert when == 2.0 + PER
+
+
+def test_slot_that_was_not_used_is_free_at_once() -> None:
+    """Would lose a slot of the reserve to each call that was cancelled before it sent anything."""
+    reserve = LocalReserve(1)
+    name, _ = reserve.take("q", 0.0, TERMS)
+    reserve.give_back("q", name, -math.inf)
+    assert reserve.take("q", 0.0, TERMS)[0] != ""
+
+
+def test_slot_of_a_process_that_died_comes_back_with_its_lease() -> None:
+    """Would lose a slot for ever with each worker that dies, or free it while its request may still be counted."""
+    reserve = LocalReserve(1)
+    reserve.take("q", 0.0, TERMS)
+    assert pytest.approx(LONGEST + GRANT_MAX_AGE + PER) == LEASE
+    assert reserve.take("q", LEASE - 0.01, TERMS)[0] == ""
+    assert reserve.take("q", LEASE + 1e-6, TERMS)[0] != ""
+
+
+def test_late_end_does_not_prolong_a_slot_beyond_its_lease() -> None:
+    """Would free a slot later than the lease of a request that ended long after its deadline, or one that is unknown."""
+    reserve = LocalReserve(2)
+    name, _ = reserve.take("q", 0.0, TERMS)
+    reserve.give_back("q", name, 1000.0)
+    reserve.give_back("q", "of another time", 1000.0)
+    reserve.give_back("another", name, 1000.0)
+    assert [bool(reserve.take("q", LEASE + 1e-6, TERMS)[0]) for _ in range(3)] == [True, True, False]
+
+
+def test_earliest_of_the_slots_is_waited_for() -> None:
+    """Would look at an empty reserve too late, or all the time."""
+    reserve = LocalReserve(2)
+    for ended in (3.0, 1.0):
+        name, _ = reserve.take("q", 0.0, TERMS)
+        reserve.give_back("q", name, ended)
+    assert reserve.take("q", 1.0 + PER - 0.5, TERMS) == ("", 1.0 + PER)
+    assert reserve.take("q", 1.0 + PER - 5.0, TERMS) == ("", 1.0 + PER - 5.0 + LOOK_AT_MOST)
+
+
+def test_slots_of_a_short_window_count_in_the_one_of_the_api() -> None:
+    """Would forget what was sent a moment ago, when a session names a quota with a longer window."""
+    reserve, short = LocalReserve(1), Terms.of(Quota(20, 1.0), 0, LONGEST)
+    name, _ = reserve.take("q", 0.0, short)
+    reserve.give_back("q", name, 0.0)
+    second, _ = reserve.take("q", 2.0, short)
+    reserve.give_back("q", second, 2.0)
+    assert second
+    assert reserve.take("q", REMEMBERED + 1.9, TERMS)[0] == ""
+    assert reserve.take("q", REMEMBERED + 2.0 + 1e-6, TERMS)[0] != ""
+
+
+def test_empty_reserve_has_no_file_and_no_slot() -> None:
+    """Would open a file in every process that uses Redis."""
+    reserve = LocalReserve(0)
+    with pytest.raises(AssertionError):
+        reserve.take("q", 0.0, TERMS)
+
+
+def test_quota_without_slots_is_not_in_the_books() -> None:
+    """Would keep a line for each quota for which nothing is used, and read all of them with each slot."""
+    reserve = LocalReserve(1)
+    assert reserve._file is not None
+    for number in range(50):
+        reserve.give_back(f"q{number}", "unknown", 0.0)
+    assert os.fstat(reserve._file).st_size <= 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_fork_may_take_slots_while_a_thread_of_its_parent_does() -> None:
+    """Would wait for ever in a child for a lock that a thread held which the child does not have."""
+    reserve = LocalReserve(2)
+    with reserve._lock:
+        child = os.fork()
+        if not child:
+            os._exit(0 if reserve.take("q", 0.0, TERMS)[0] else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert reserve.take("q", 0.0, TERMS)[0] != ""
+    assert reserve.take("q", 0.0, TERMS)[0] == ""
+
+
+def test_threads_share_the_books() -> None:
+    """Would let two threads write their books over each other's, and use a slot twice."""
+    reserve, names = LocalReserve(40), list[str]()
+    threads = [
+        Thread(target=lambda: names.extend(reserve.take("q", 0.0, TERMS)[0] for _ in range(20))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len([name for name in names if name]) == len(set(names) - {""}) == 40
