@@ -35,8 +35,7 @@ from .. import checks
 from ..bulk.actions import Action, RemoveBot, ScheduleBot
 from ..models import CalendarEvent, CalendarEventBot, MeetingURL, Time
 from ..resources.tags import tagged
-from .meetings import is_same_meeting as is_same_meeting
-from .meetings import is_same_start
+from .meetings import is_same_meeting, is_same_start
 from .policy import BotSpec
 
 Kind: TypeAlias = Literal["schedule", "reschedule", "remove", "keep", "skip"]

@@ -11,9 +11,10 @@ from ..errors import NotFoundError
 from ..limits.quota import Priority
 from ..models import CalendarEvent, CalendarEventBot
 from ..resources.calendar_events import CalendarEvents
-from .decide import Decision, bots_to_come
-from .meetings import is_same_meeting, is_same_start
+from .decide import Decision, bots_to_come, is_right
+from .meetings import is_same_meeting
 from .plan import Plan
+from .policy import BotSpec
 
 CHUNK = 100
 """Number of decisions whose events are read together: about one page."""
@@ -137,14 +138,8 @@ def _is_reached(decision: Decision, event: CalendarEvent, coming: tuple[Calendar
     if decision.kind == "remove":
         there = {bot.bot_id for bot in event.bots}
         return not coming and there.isdisjoint(bot.bot_id for bot in decision.bots)  # otherwise it was dispatched
-    # A policy may set its own link or time in `bot_config`: then the event's are not compared.
-    join_at, link = decision.bot_config.get("join_at"), decision.bot_config.get("meeting_url")
-    return any(
-        bot.deduplication_key == decision.deduplication_key
-        and (join_at is not None or is_same_start(bot.start_time, event.start_time))
-        and is_same_meeting(bot.meeting_url, link or event.meeting_url)
-        for bot in coming
-    )
+    spec = BotSpec(decision.deduplication_key or "", decision.bot_config)
+    return any(is_right(bot, event, spec) for bot in coming)
 
 
 def _identities(bots: tuple[CalendarEventBot, ...]) -> set[tuple[str, str, datetime]]:

@@ -149,6 +149,8 @@ def _decisions(stored: _StoredPlan) -> tuple[Decision, ...]:
         _at("$", checks.moment, "watermark", stored.watermark)
     for place, config in enumerate(stored.configs):
         _at(f"$.configs[{place}]", encode_bot_config, config)
+        if config.get("join_at") is not None:
+            _at(f"$.configs[{place}]", checks.moment, "join_at", config["join_at"])
     decisions = []
     for place, each in enumerate(stored.decisions):
         where = f"$.decisions[{place}]"

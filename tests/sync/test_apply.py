@@ -6,12 +6,14 @@ import asyncio
 import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from recall_async import (
     AuthenticationError,
+    BotSpec,
     ConfigurationError,
     Deduplication,
     Outcome,
@@ -83,6 +85,23 @@ async def test_a_plan_that_is_applied_late(sandbox, recall):
     assert sent(sandbox)["schedule_bot"] == plan.requests - len(changed)
     later = {change.event_id for change in await recall.plan(policy=EVERYTHING)}
     assert changed - deleted <= later <= {event_id for change in changes for event_id in change["event_ids"]} - deleted
+
+
+async def test_a_bot_that_joins_at_another_time(sandbox, recall):
+    """A policy's new `join_at` never reaches the bots: their requests are skipped as already done, plan after plan."""
+
+    def joining(minutes: int) -> Any:
+        def policy(event, calendar):
+            spec = EVERYTHING(event, calendar)
+            return spec and BotSpec(spec.deduplication_key, {"join_at": event.start_time - timedelta(minutes=minutes)})
+
+        return policy
+
+    await outcomes(recall, await recall.plan(policy=joining(1)))
+    plan = await recall.plan(policy=joining(2))
+    assert {change.reason for change in plan} == {"moved"}
+    assert {outcome.status for outcome in await outcomes(recall, plan)} == {"done"}
+    assert not await recall.plan(policy=joining(2))
 
 
 @pytest.mark.parametrize("slow", [0, 60])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from recall_async import BotSpec, MeetingURL
-from recall_async.sync.decide import Decision, decide, is_right, is_same_meeting
+from recall_async.sync.decide import Decision, decide, is_right
+from recall_async.sync.meetings import is_same_meeting
 from tests.sync.invitations import NOW, ZOOM, bot, event
 
 KEY, CONFIG = "key", {"bot_name": "Notes"}

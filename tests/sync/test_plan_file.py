@@ -89,6 +89,7 @@ def test_what_a_person_changed_is_understood() -> None:
         (edited(decision={"config": "0"}), "$.decisions[0].config"),
         (edited(decision={"bots": [{"bot_id": 1}]}), "$.decisions[0].bots[0]"),
         (edited(configs=[1, 2]), "$.configs[0]"),
+        (edited(configs=[{"join_at": "soon"}]), "$.configs[0]: join_at must be a time such as"),
         (edited(lead_time=-1), "$: lead_time"),
         (edited(seconds=1).replace('"seconds": 1', '"seconds": 1e999'), "$: seconds"),
         (edited(made_at=...), "made_at"),
