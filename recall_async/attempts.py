@@ -56,23 +56,18 @@ class Attempts:
             shared.budget.earn(call.policy)
         passage = None
         if call.priority is not Priority.INTERACTIVE:
-            passage = Passage(shared.breakers.of(call.operation), call.policy)
+            passage = Passage(shared.breakers.of(call.operation), call)
         clock, connections = self._now, self._transport.connections
         waited = beyond = False
         failed: RecallError | None = None
         try:
             while True:
-                asked = clock()
-                begun = asked
                 if passage is not None:
-                    try:
-                        await passage.wait(call.until)
-                    finally:
-                        begun = clock()
-                        call.count_wait("outage", begun - asked)
+                    await passage.wait()
+                begun = clock()
                 before = lane.statistics() if call.watched else None
                 try:
-                    if asked >= call.until:
+                    if begun >= call.until:
                         raise DeadlineExceededError(
                             f"{call.operation}: the deadline has passed before a request could be sent: allow a longer one."
                         )
@@ -105,16 +100,9 @@ class Attempts:
                 call.attempts += 1
                 if before is not None:
                     self._report.granted(call, before, lane)
-                if passage is None:
-                    number = call.attempts
-                    verdict = await self._attempt(call, slot, number, lane)
-                else:
-                    number = passage.counted + 1 if passage.patient else call.attempts
-                    call.in_flight = True
-                    try:
-                        verdict = await passage.through(self._attempt(call, slot, number, lane), call.until)
-                    finally:
-                        call.in_flight = False
+                number = call.attempts if passage is None else passage.number
+                attempt = self._attempt(call, slot, number, lane)
+                verdict = await (attempt if passage is None else passage.through(attempt))
                 if isinstance(verdict, Done):
                     if passage is None and shared.breakers.known:
                         shared.breakers.answered(call.operation)

@@ -86,11 +86,9 @@ class Breaker:
         self.tries: int = 0
         self.cause: str = ""
 
-    @property
-    def prober(self) -> Waiting | None:
-        """The call that may be sent while the operation is parked; `None` if there is none."""
-        breaker, call = self._others.probe
-        return call if breaker is self else None
+    def may_send(self, call: Waiting) -> bool:
+        """Return whether a call may be sent: any, or only the probe while the operation is parked."""
+        return not self.parked or self._others.prober is call
 
     def park(self, pause: float = 0.0) -> None:
         """Stop all calls but a probe, which may be sent after `pause` seconds."""
@@ -113,8 +111,9 @@ class Breaker:
                 max(0.0, self.next_try - now),
             )
 
-    def fail(self, error: RecallError, *, probed: bool) -> None:
-        """Record that a request met an outage."""
+    def fail(self, error: RecallError, call: Waiting) -> None:
+        """Record that the request of a call met an outage."""
+        probed = self._others.prober is call
         now, retry_after = self._loop.time(), getattr(error, "retry_after", None)
         if not self.failures:
             self.since = now
@@ -156,24 +155,22 @@ class Breaker:
             self.next_try = max(self._loop.time(), self._not_before)
             self.arrange()
 
-    def queue(self, call: Waiting) -> asyncio.Future[None]:
-        """Return a future that is done when the server is back or the call is to probe."""
+    async def turn(self, call: Waiting) -> None:
+        """Wait until the server is back or the call is to probe."""
         turn = self._waiting[call] = self._loop.create_future()
         self.arrange()
-        return turn
-
-    def leave(self, call: Waiting) -> None:
-        """End the wait of a call."""
-        turn = self._waiting.pop(call)
-        if turn.cancelled() and self.prober is call:  # it was chosen as the probe just as it was cancelled
-            self.release(call)
-            self.arrange()
+        try:
+            await turn
+        finally:
+            del self._waiting[call]
 
     def release(self, call: Waiting) -> None:
-        """End the probe of a call."""
-        if self.prober is call:
-            self._others.probe = (None, None)
+        """End the probe of a call, if it is the probe, and start the next one."""
+        if self._others.prober is call:
+            self._others.prober = None
             self._others.arrange()
+        else:
+            self.arrange()
 
     def all_suspected(self) -> bool:
         """Return whether every waiting call is suspected of causing its own failures."""
@@ -184,7 +181,7 @@ class Breaker:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self.parked or not self._waiting or self.in_flight or self._others.probe[0] is not None:
+        if not self.parked or not self._waiting or self.in_flight or self._others.prober is not None:
             return
         if self._loop.time() < self.next_try:
             self._timer = self._loop.call_at(self.next_try, self.arrange)
@@ -192,7 +189,7 @@ class Breaker:
         waiting = [call for call, turn in self._waiting.items() if not turn.done()]
         if waiting:
             chosen = next((call for call in waiting if not call.suspected), waiting[0])
-            self._others.probe = (self, chosen)
+            self._others.prober = chosen
             self._waiting[chosen].set_result(None)
 
 
@@ -202,7 +199,8 @@ class Breakers:
     def __init__(self) -> None:
         self.known: dict[str, Breaker] = {}
         """The breakers of the operations that had bulk calls, by operation."""
-        self.probe: tuple[Breaker, Waiting] | tuple[None, None] = (None, None)
+        self.prober: Waiting | None = None
+        """The call that may be sent although its operation is parked."""
         self.listeners: WeakSet[Listener] = WeakSet()
 
     def tell(self, operation: str, cause: str | None, seconds: float) -> None:
@@ -240,5 +238,5 @@ class Breakers:
             return None
         now = asyncio.get_running_loop().time()
         longest = min(parked, key=lambda breaker: breaker.since)
-        next_try = 0.0 if self.probe[0] is not None else max(0.0, min(breaker.next_try for breaker in parked) - now)
+        next_try = 0.0 if self.prober is not None else max(0.0, min(breaker.next_try for breaker in parked) - now)
         return Outage(now - longest.since, longest.cause, next_try)

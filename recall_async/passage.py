@@ -10,8 +10,9 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from .call import Call
 from .errors import (
     APIError,
     AttemptTimeoutError,
@@ -21,7 +22,6 @@ from .errors import (
     ServerUnavailableError,
 )
 from .outage import Breaker
-from .retry import RetryPolicy
 
 V = TypeVar("V")
 
@@ -46,11 +46,11 @@ SCOPE: ContextVar[Scope | None] = ContextVar("the scope of bulk calls", default=
 class Passage:
     """One bulk call. Close it when the call is over."""
 
-    __slots__ = ("_answers", "_begun", "_breaker", "_policy", "_scope", "counted", "error", "failed", "sent")
+    __slots__ = ("_answers", "_begun", "_breaker", "_call", "_scope", "counted", "error", "failed")
 
-    def __init__(self, breaker: Breaker, policy: RetryPolicy) -> None:
+    def __init__(self, breaker: Breaker, call: Call[Any]) -> None:
         self._breaker = breaker
-        self._policy = policy
+        self._call = call
         self._scope = SCOPE.get()
         self._begun = asyncio.get_running_loop().time()
         self._answers = -1
@@ -60,7 +60,6 @@ class Passage:
         self.error: RecallError | None = None
         self.counted: int = 0
         """Attempts that count for the retry policy: all but those that failed because the server was unavailable."""
-        self.sent: int = 0
 
     @property
     def patient(self) -> bool:
@@ -72,33 +71,36 @@ class Passage:
         """True if the call failed `SICK` times or more while others succeeded."""
         return self.failed and self.counted >= SICK
 
-    async def wait(self, until: float) -> None:
+    @property
+    def number(self) -> int:
+        """The number of the current attempt for the retry policy."""
+        return self.counted + 1 if self.patient else self._call.attempts
+
+    async def wait(self) -> None:
         """Return when a request may be sent, at once unless the operation is parked. Raises any `RecallError`."""
-        breaker = self._breaker
+        breaker, call = self._breaker, self._call
         if self.failed and breaker.failures and not breaker.parked:
             breaker.park()  # its retry is due, and nothing succeeded since
-        if not breaker.parked or breaker.prober is self:
+        if self.may_send():
             return
-        loop = asyncio.get_running_loop()
+        now = asyncio.get_running_loop().time
+        asked = now()
         if self._scope is not None:
             limit = breaker.since + self._scope.patience
         else:
-            limit = max(breaker.since, self._begun) + self._policy.patience
-        while breaker.parked and breaker.prober is not self:
-            turn = breaker.queue(self)
-            try:
-                async with asyncio.timeout_at(None if limit == until == math.inf else min(limit, until)):
-                    await turn
-            except TimeoutError:
-                if loop.time() >= until - 0.01 and until < limit:
-                    raise DeadlineExceededError(
-                        f"the server is unavailable ({breaker.cause}) and was not back by the deadline; nothing was sent"
-                        if not self.sent
-                        else f"the server is unavailable ({breaker.cause}) and was not back by the deadline"
-                    ) from self.error
-                raise self._given_up(loop.time()) from self.error
-            finally:
-                breaker.leave(self)
+            limit = max(breaker.since, self._begun) + call.policy.patience
+        first = min(limit, call.until)
+        try:
+            async with asyncio.timeout_at(None if first == math.inf else first):
+                while not self.may_send():
+                    await breaker.turn(self)
+        except TimeoutError:
+            if call.until < limit:
+                what = f"the server is unavailable ({breaker.cause}) and was not back by the deadline"
+                raise DeadlineExceededError(what if call.attempts else f"{what}; nothing was sent") from self.error
+            raise self._given_up(now()) from self.error
+        finally:
+            call.count_wait("outage", now() - asked)
 
     def _given_up(self, now: float) -> RecallError:
         if not self.patient and self.error is not None:
@@ -111,18 +113,18 @@ class Passage:
 
     def may_send(self) -> bool:
         """Return whether the call may be sent: the operation may have been parked while the call waited for its slot."""
-        return not self._breaker.parked or self._breaker.prober is self
+        return self._breaker.may_send(self)
 
-    async def through(self, attempt: Awaitable[V], until: float) -> V:
+    async def through(self, attempt: Awaitable[V]) -> V:
         """Await `attempt`, which sends a request, and return its result. Raises any `RecallError`."""
-        breaker = self._breaker
-        self.sent += 1
-        breaker.in_flight += 1
+        call = self._call
+        self._breaker.in_flight += 1
+        call.in_flight = True
         failure: RecallError | None = None
         answered = False
         try:
             result = await attempt
-            failure = _outage(getattr(result, "error", None), asyncio.get_running_loop().time(), until)
+            failure = _outage(getattr(result, "error", None), asyncio.get_running_loop().time(), call.until)
             answered = True
             return result
         except RecallError:
@@ -130,11 +132,11 @@ class Passage:
             raise
         finally:
             self._end(failure, answered=answered)
+            call.in_flight = False  # last: a job that ends because of this failure cancels calls that have no request
 
     def _end(self, failure: RecallError | None, *, answered: bool) -> None:
         breaker = self._breaker
         breaker.in_flight -= 1
-        probed = breaker.prober is self
         if failure is None:
             self.failed = False
             if answered:
@@ -144,11 +146,10 @@ class Passage:
             if not self.failed or self._answers != breaker.answers:
                 self.counted += 1
             self.failed, self.error, self._answers = True, failure, breaker.answers
-            breaker.fail(failure, probed=probed)
+            breaker.fail(failure, self)
             if self._scope is not None and self._scope.on_failure is not None:
                 self._scope.on_failure(failure)
-        breaker.release(self)  # the next probe waits for as long as this one's failure says
-        breaker.arrange()
+        breaker.release(self)  # last: the next probe waits for as long as this one's failure says
 
     def excused(self) -> bool:
         """Return whether the server caused the last failure, so that the call is retried however often it was before.
@@ -159,17 +160,15 @@ class Passage:
             raise ServerUnavailableError(
                 f"the server cannot be reached: {self.error} Nothing was done."
             ) from self.error
-        attempts = max(self._policy.attempts, SICK)
+        attempts = max(self._call.policy.attempts, SICK)
         if not self.patient or not self.failed or self.counted >= attempts:
             return False
         alone = self.suspected and self._breaker.all_suspected()
-        return not (alone and self.sent >= attempts)
+        return not (alone and self._call.attempts >= attempts)
 
     def close(self) -> None:
         """End the call."""
-        if self._breaker.prober is self:
-            self._breaker.release(self)
-            self._breaker.arrange()
+        self._breaker.release(self)
 
 
 def _outage(error: RecallError | None, now: float, until: float) -> RecallError | None:

@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 import pytest
 
-from recall_async import RetryPolicy, ServerError
+from recall_async import Priority, RetryPolicy, ServerError
+from recall_async.call import Call
 from recall_async.errors import RecallError
+from recall_async.operations import SCHEDULE_BOT
 from recall_async.outage import LOG_EVERY, Breakers
 from recall_async.passage import SCOPE, Passage, Scope
 from tests.virtual_time import run
@@ -28,10 +30,11 @@ async def attempt(status: int) -> Verdict:
 
 async def call(breakers: Breakers, statuses: list[int]) -> None:
     """Make a bulk call that is answered so, one attempt after the other."""
-    passage = Passage(breakers.of("schedule"), RetryPolicy())
+    request = Call(SCHEDULE_BOT.request(), Priority.BULK, float("inf"), RetryPolicy())
+    passage = Passage(breakers.of("schedule"), request)
     for status in statuses:
-        await passage.wait(float("inf"))
-        await passage.through(attempt(status), float("inf"))
+        await passage.wait()
+        await passage.through(attempt(status))
     passage.close()
 
 

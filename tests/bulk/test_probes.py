@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import pytest
 
-from recall_async import RetryPolicy, ServerError
+from recall_async import Priority, RetryPolicy, ServerError
+from recall_async.call import Call
 from recall_async.errors import RecallError
+from recall_async.operations import SCHEDULE_BOT
 from recall_async.outage import BACKOFF, Breakers
 from recall_async.passage import SCOPE, Passage, Scope
 from tests.virtual_time import run
@@ -46,12 +48,15 @@ class Away:
 
     async def call(self, operation: str = "schedule") -> None:
         """Make a bulk call, until it is served."""
-        passage = Passage(self.breakers.of(operation), RetryPolicy())
-        while passage.failed or not passage.counted:
-            await passage.wait(float("inf"))
-            if passage.may_send():
-                await passage.through(self.attempt(), float("inf"))
-        passage.close()
+        request = Call(SCHEDULE_BOT.request(), Priority.BULK, float("inf"), RetryPolicy())
+        passage = Passage(self.breakers.of(operation), request)
+        try:
+            while passage.failed or not passage.counted:
+                await passage.wait()
+                if passage.may_send():
+                    await passage.through(self.attempt())
+        finally:
+            passage.close()
 
 
 @pytest.mark.parametrize("retry_after", [None, 20.0])
@@ -93,3 +98,26 @@ def test_the_end_of_an_outage_hastens_the_probes_of_other_operations(by_a_probe:
     after = run(main())
     assert len(after) >= 2 * CALLS - 1
     assert max(after) < 1.0
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_call_that_is_cancelled_when_it_is_chosen_passes_the_probe_on(turns: int) -> None:
+    """Would stop all bulk calls of the workspace for ever: the right to probe would be with a call that is gone."""
+
+    async def main() -> None:
+        SCOPE.set(Scope(float("inf")))
+        away = Away(None)
+        calls = [asyncio.create_task(away.call()) for _ in range(CALLS)]
+        await asyncio.sleep(0.15)  # all have failed, one has been chosen and probes
+        probing = away.breakers.prober
+        assert probing is not None
+        calls[0].cancel()  # the probe in flight: the next one is chosen
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        calls[1].cancel()
+        ended = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(end) for end in ended] == [asyncio.CancelledError] * 2 + [type(None)] * (CALLS - 2)
+        assert away.breakers.prober is None
+        assert away.breakers.of("schedule").in_flight == 0
+
+    run(main())
