@@ -7,7 +7,7 @@ import math
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from logging import INFO
 from typing import Any, TypeVar
 
@@ -15,11 +15,10 @@ from . import checks
 from .attempts import Attempts, closed_under
 from .call import Call
 from .errors import ConfigurationError, DeadlineExceededError, RecallError, SessionClosedError
-from .events import logger
+from .events import Listener, logger
 from .limits.contract import LaneStatistics, QuotaLane, QuotaStore
 from .limits.loops import clock_of
 from .limits.quota import Priority, Quota, base_quota
-from .observers import Observers
 from .operations import OPERATIONS, Request
 from .outage import Outage
 from .reporting import Reporter
@@ -45,11 +44,9 @@ class Client:
         policy: RetryPolicy,
         *,
         keep_extra: bool,
-        observers: Observers,
+        on_event: Listener | Iterable[Listener] | None,
     ) -> None:
         self._keep_extra = keep_extra
-        self.observers = observers
-        self._report = Reporter(workspace, self.observers, transport.mask)
         self.transport = transport
         self.policy = policy
         self.workspace = workspace
@@ -66,6 +63,7 @@ class Client:
         """The calls in flight, and the tasks that make them."""
         self._idle: asyncio.Event | None = None
         self.closed: bool = False
+        self.report: Reporter = Reporter(workspace, transport.mask, on_event)  # last: it raises for an invalid listener
 
     def open(self) -> Workspace:
         """Be ready to call in the running event loop. Raises `SessionClosedError` or `ConfigurationError`."""
@@ -75,11 +73,11 @@ class Client:
         if self._shared is None:
             self._loop, self._now = loop, clock_of(loop)
             self.transport.open()
-            self._attempts = Attempts(self.transport, self._report, self._now, keep_extra=self._keep_extra)
+            self._attempts = Attempts(self.transport, self.report, self._now, keep_extra=self._keep_extra)
             self._workspaces = workspaces()
             self._shared = self._workspaces.join(self.workspace)
-            if self.observers.listening:
-                self._shared.breakers.listeners.add(self._report)
+            if self.report.listening:
+                self._shared.breakers.listeners.add(self.report)
         elif self._loop is not loop:
             raise ConfigurationError("the session belongs to another event loop: open one session in each loop")
         return self._shared
@@ -167,7 +165,7 @@ class Client:
     def _leave(self) -> None:
         self.closed = True
         if self._shared is not None:
-            self._shared.breakers.listeners.discard(self._report)
+            self._shared.breakers.listeners.discard(self.report)
         if self._workspaces is not None:
             self._workspaces.leave(self.workspace)
         for name, lane in self._lanes.items():
@@ -214,13 +212,13 @@ class Client:
     def perform(self, call: Call[T]) -> Coroutine[Any, Any, T]:
         """Perform a call once, as `call` does."""
         # No coroutine of its own: each one on the way costs every call.
-        call.watched = self.observers.listening or logger.isEnabledFor(INFO)
+        call.watched = self.report.listening or logger.isEnabledFor(INFO)
         return self._watched(call) if call.watched else self._perform(call)
 
     async def _watched(self, call: Call[T]) -> T:
         """Make a call, and tell of its beginning and end."""
         begun = time.monotonic()
-        self._report.started(call)
+        self.report.started(call)
         error: BaseException | None = None
         try:
             return await self._perform(call)
@@ -228,7 +226,7 @@ class Client:
             error = raised
             raise
         finally:
-            self._report.ended(call, time.monotonic() - begun, error)
+            self.report.ended(call, time.monotonic() - begun, error)
             del error
 
     async def _perform(self, call: Call[T]) -> T:

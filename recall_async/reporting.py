@@ -1,15 +1,24 @@
-"""Make the events of calls: `caller.py` and `attempts.py` report what happens, `events.py` has the classes."""
+"""Report what a session does: make the events, and pass them on to functions and to the log.
+
+`caller.py` and `attempts.py` report what happens to calls; `events.py` has the classes.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 import time
+from collections.abc import Iterable
+from dataclasses import fields
 from itertools import count
 from logging import DEBUG, INFO, WARNING
 from typing import Any
 
 from .answers import told
 from .call import NO_WAITS, Call
+from .callbacks import Callback
+from .checks import invalid
 from .errors import APIError, AttemptTimeoutError, RecallError
 from .events import (
     LONG_WAIT,
@@ -18,40 +27,64 @@ from .events import (
     BulkResumed,
     CallEnded,
     CallStarted,
+    Event,
+    Listener,
     PaceChanged,
     Paused,
     RetryScheduled,
     SlotGranted,
+    logger,
     request_id_of,
 )
 from .limits.contract import LaneStatistics, QuotaLane
-from .observers import Observers
 from .retry import Retry
-from .secrecy import KeyMask
+from .secrecy import KeyMask, one_line
 from .sending import Sending
 
 _numbers: count[int] = count(1)
 
 
 class Reporter:
-    """Reports the calls of one session to its observers. Makes no event without a listener."""
+    """Reports what one session does to `functions` and to the log. Makes no event that neither of them wants."""
 
-    def __init__(self, workspace: str, observers: Observers, mask: KeyMask) -> None:
+    def __init__(self, workspace: str, mask: KeyMask, functions: Listener | Iterable[Listener] | None = None) -> None:
         self._workspace = workspace
         self._mask = mask
+        given: tuple[Listener, ...] = ()
+        if callable(functions):
+            given = (functions,)
+        elif functions is not None:
+            given = tuple(functions) if isinstance(functions, Iterable) else (functions,)
+        self._functions = tuple(Callback("on_event", function, "an event") for function in given)
+        self.listening: bool = bool(given)
+        """True if functions listen, besides the log."""
         self.slowed: set[str] = set()
         """Operations whose last `PaceChanged` reported a reduced pace."""
-        self.observers: Observers = observers
+
+    def wants(self, level: int) -> bool:
+        """Return true if a function listens, or the log takes events of this level."""
+        return self.listening or logger.isEnabledFor(level)
+
+    def tell(self, event: Event, *, log: bool = True) -> None:
+        """Log the event and call the functions with it."""
+        level = event.log_level
+        if log and logger.isEnabledFor(level):
+            told = {
+                f"recall_{field.name}": getattr(event, field.name) for field in fields(event) if field.name != "headers"
+            }
+            logger.log(level, "%s", one_line(str(event)), extra={"recall_event": type(event).__name__, **told})
+        for function in self._functions:
+            function(event, about=type(event).__name__)
 
     def started(self, call: Call[Any]) -> None:
         """Report that a call begins."""
-        if not self.observers.wants(DEBUG):
+        if not self.wants(DEBUG):
             return
-        self.observers.tell(CallStarted(**self._about(call), priority=getattr(call.priority, "name", "?")))
+        self.tell(CallStarted(**self._about(call), priority=getattr(call.priority, "name", "?")))
 
     def ended(self, call: Call[Any], duration: float, error: BaseException | None) -> None:
         """Report that a call is over."""
-        self.observers.tell(
+        self.tell(
             CallEnded(
                 **self._about(call),
                 attempts=call.attempts,
@@ -68,7 +101,7 @@ class Reporter:
         reason = _lane_reason(before, now)
         waits = {reason: wait - sum(call.waits.values()), **call.waits}
         call.told_waited, call.waits = call.waited, NO_WAITS
-        self.observers.tell(
+        self.tell(
             SlotGranted(
                 **self._about(call),
                 attempt=call.attempts,
@@ -81,16 +114,16 @@ class Reporter:
 
     def paused(self, call: Call[Any], seconds: float) -> None:
         """Report a pause after a 429."""
-        if self.observers.wants(WARNING):
-            self.observers.tell(Paused(**self._about(call), seconds=seconds))
+        if self.wants(WARNING):
+            self.tell(Paused(**self._about(call), seconds=seconds))
 
     def attempt_ended(self, call: Call[Any], attempt: Sending, begun: float, lane: QuotaLane) -> None:
         """Report that an attempt ended. `begun` is a time of the monotonic clock, for calls that are watched."""
         duration = time.monotonic() - begun
-        if call.watched and self.observers.wants(INFO if duration >= LONG_WAIT else DEBUG):
+        if call.watched and self.wants(INFO if duration >= LONG_WAIT else DEBUG):
             headers = told(attempt.headers.items(), self._mask.text)
             raised = sys.exc_info()[0]
-            self.observers.tell(
+            self.tell(
                 AttemptEnded(
                     **self._about(call),
                     attempt=call.attempts,
@@ -109,13 +142,13 @@ class Reporter:
             pace = lane.statistics().pace
             if (call.operation in self.slowed) is (pace is None):
                 self.slowed ^= {call.operation}
-                if self.observers.wants(WARNING):
-                    self.observers.tell(PaceChanged(**self._about(call), pace=pace))
+                if self.wants(WARNING):
+                    self.tell(PaceChanged(**self._about(call), pace=pace))
 
     def retried(self, call: Call[Any], retry: Retry) -> None:
         """Report that a request will be sent again."""
-        if self.observers.wants(INFO):
-            self.observers.tell(
+        if self.wants(INFO):
+            self.tell(
                 RetryScheduled(
                     **self._about(call),
                     attempt=call.attempts,
@@ -129,9 +162,9 @@ class Reporter:
         """Report that bulk calls wait because of `cause`, or continue if it is `None`. `outage.py` logs it."""
         about = {"workspace": self._workspace, "operation": operation}
         if cause is None:
-            self.observers.tell(BulkResumed(**about, seconds=seconds), log=False)
+            self.tell(BulkResumed(**about, seconds=seconds), log=False)
         else:
-            self.observers.tell(BulkParked(**about, cause=cause, next_try=seconds), log=False)
+            self.tell(BulkParked(**about, cause=cause, next_try=seconds), log=False)
 
     def _about(self, call: Call[Any]) -> dict[str, Any]:
         """Return the fields that all events of a call have."""
@@ -151,3 +184,25 @@ def _reason(error: RecallError) -> str:
     if isinstance(error, APIError):
         return str(error.status)
     return "timeout" if isinstance(error, AttemptTimeoutError) else "no answer"
+
+
+def log_as_the_environment_says() -> None:
+    """Print the log to standard error if `RECALL_LOG` is `debug`, `info` or `warning`.
+
+    Raises `ConfigurationError` for other values.
+    """
+    wanted = os.environ.get("RECALL_LOG")
+    if not wanted:
+        return
+    level = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}.get(wanted.lower())
+    if level is None:
+        raise invalid("RECALL_LOG", "debug, info or warning", wanted)
+    if not any(isinstance(handler, _EnvironmentHandler) for handler in logger.handlers):
+        handler = _EnvironmentHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logger.addHandler(handler)
+    logger.setLevel(level)
+
+
+class _EnvironmentHandler(logging.StreamHandler):  # type: ignore[type-arg]
+    """The handler that `RECALL_LOG` installs, at most once."""

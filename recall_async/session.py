@@ -20,8 +20,8 @@ from .limits.contract import LaneStatistics, QuotaStore
 from .limits.local.store import LocalQuotaStore
 from .limits.quota import Priority, Quota, check_quotas
 from .models import Calendar
-from .observers import Observers, log_as_the_environment_says
 from .operations import OTHER
+from .reporting import log_as_the_environment_says
 from .resources.bots import Bots
 from .resources.calendar_events import CalendarEvents
 from .resources.calendars import Calendars
@@ -128,7 +128,7 @@ class RecallSession:
             check_quotas(quotas),
             retry or RetryPolicy(),
             keep_extra=checks.flag("keep_extra", keep_extra),
-            observers=Observers(on_event),
+            on_event=on_event,
         )
         self.calendar_events = CalendarEvents(self._client)
         self.calendars = Calendars(self._client)

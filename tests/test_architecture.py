@@ -31,7 +31,7 @@ FLOORS = [
     {"operations"},
     {"answers", "webhooks", "address"},
     {"advice", "events"},
-    {"retry", "limits", "observers", "settings"},
+    {"retry", "limits", "settings"},
     {"outage", "connections", "no_response", "call"},
     {"sending", "workspace", "passage"},
     {"transport"},

@@ -165,15 +165,10 @@ class BulkRun(AsyncIterator[Outcome]):
         return "" if self._path is None else f" To resume it, run it again with the journal {self._path}"
 
     def _tell(self) -> None:
-        if self._client.observers.wants(DEBUG):
+        if self._client.report.wants(DEBUG):
             tally = self._tally
-            self._client.observers.tell(
-                JobProgressed(
-                    workspace=self._client.workspace,
-                    **tally.counts,
-                    total=tally.total,
-                )
-            )
+            progressed = JobProgressed(workspace=self._client.workspace, **tally.counts, total=tally.total)
+            self._client.report.tell(progressed)
 
     def _now(self) -> float:
         return time.monotonic() if self._engine.loop is None else self._engine.loop.time()

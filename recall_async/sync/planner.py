@@ -118,11 +118,11 @@ class Planner:
             lead_time=self._lead_time,
             seconds=self._seconds(ordered),
         )
-        observers = self._caller.observers
-        if observers.wants(logging.INFO):
+        report = self._caller.report
+        if report.wants(logging.INFO):
             took = (datetime.now(UTC) - self._now).total_seconds()
             workspace = self._caller.workspace
-            observers.tell(PlanMade(workspace=workspace, events=len(ordered), requests=len(plan), duration=took))
+            report.tell(PlanMade(workspace=workspace, events=len(ordered), requests=len(plan), duration=took))
         return plan
 
     async def _decide(self, event: CalendarEvent) -> Decision:

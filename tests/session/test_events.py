@@ -256,7 +256,7 @@ async def test_no_secrets_at_any_level(
 async def test_nothing_is_told_to_nobody(server: ScriptedServer, connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Would pay for events that nobody sees."""
     recall = connect()
-    monkeypatch.setattr(recall._client.observers.__class__, "tell", lambda *args, **options: 1 / 0)
+    monkeypatch.setattr(recall._client.report.__class__, "tell", lambda *args, **options: 1 / 0)
     logging.getLogger("recall_async").setLevel(logging.ERROR)
     try:
         server.script(reply(503), reply(429, retry_after="0"))
