@@ -169,11 +169,13 @@ class Attempts:
         mistaken = False
         begun = time.monotonic() if call.watched else 0.0
         error: RecallError
+        failed: str | None = None  # not the exception itself, whose traceback has this frame
         try:
             left = None if call.until == math.inf else max(call.until - self._now(), 0.001)
             try:
                 response = await self._transport.send(attempt, request, call.idempotency_key, left)
             except (ConnectionFailedError, AttemptTimeoutError) as failure:
+                failed = type(failure).__name__
                 call.in_doubt |= attempt.sent
                 return decide(policy, number, failure, jitter=jitter, in_doubt=call.in_doubt)
             if response.status < 300:
@@ -210,7 +212,7 @@ class Attempts:
             else:
                 slot.unused()
             if call.watched or status == 429 or self._report.slowed:
-                self._report.attempt_ended(call, attempt, begun, lane)
+                self._report.attempt_ended(call, attempt, begun, lane, failed)
             attempt.close()
 
 

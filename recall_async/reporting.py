@@ -117,8 +117,11 @@ class Reporter:
         if self.wants(WARNING):
             self.tell(Paused(**self._about(call), seconds=seconds))
 
-    def attempt_ended(self, call: Call[Any], attempt: Sending, begun: float, lane: QuotaLane) -> None:
-        """Report that an attempt ended. `begun` is a time of the monotonic clock, for calls that are watched."""
+    def attempt_ended(
+        self, call: Call[Any], attempt: Sending, begun: float, lane: QuotaLane, failed: str | None
+    ) -> None:
+        """Report that an attempt ended. `begun` is a time of the monotonic clock, for calls that are watched; `failed` is
+        the name of the exception if there was no response."""
         duration = time.monotonic() - begun
         if call.watched and self.wants(INFO if duration >= LONG_WAIT else DEBUG):
             headers = told(attempt.headers.items(), self._mask.text)
@@ -128,11 +131,7 @@ class Reporter:
                     **self._about(call),
                     attempt=call.attempts,
                     status=attempt.status,
-                    error=raised.__name__
-                    if raised is not None
-                    else None
-                    if attempt.status
-                    else "ConnectionFailedError",
+                    error=failed if raised is None else raised.__name__,
                     duration=duration,
                     request_id=request_id_of(headers),
                     headers=headers,

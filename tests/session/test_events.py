@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 
 from recall_async import (
+    AttemptTimeoutError,
     CalendarSyncer,
     ConfigurationError,
     NotFoundError,
@@ -96,6 +97,15 @@ async def test_why_a_call_took_long(server: ScriptedServer, recall: RecallSessio
     assert waits[2].why == "pause"
     assert 0.5 < waits[2].wait < 5
     assert len(only(told, PaceChanged)) >= 1
+
+
+async def test_a_request_that_times_out(server: ScriptedServer, connect: Any, told: list[Event]) -> None:
+    """Would tell of a broken connection where the server was slow."""
+    server.script(silence)
+    recall = connect(on_event=told.append, timeout=0.05, retry=RetryPolicy(attempts=1))
+    with pytest.raises(AttemptTimeoutError):
+        await recall.calendar_events.retrieve(EVENT_ID)
+    assert [(event.status, event.error) for event in only(told, AttemptEnded)] == [(None, "AttemptTimeoutError")]
 
 
 async def test_waiting_for_a_key(server: ScriptedServer, recall: RecallSession, told: list[Event]) -> None:
