@@ -148,7 +148,7 @@ class CalendarSyncer:
     async def catch_up(self, calendar_ids: Iterable[str]) -> None:
         """Sync these calendars without a delivery: all events the first time, later those that changed since."""
         for calendar_id in calendar_ids:
-            self._want(calendar_id, await self._reached.watermark(calendar_id) or ALWAYS)
+            self._want(calendar_id, await self._reached.watermark(calendar_id))
 
     async def drain(self) -> None:
         """Wait until no sync is waiting or running."""
@@ -230,11 +230,15 @@ class CalendarSyncer:
         if self._closing.is_set():
             raise SessionClosedError("the syncer is closed: it accepts no more deliveries")
         self._known.add(calendar_id)
-        self._waiting[calendar_id] = min(since, self._waiting.get(calendar_id, since))
+        self._wait_from(calendar_id, since)
         if calendar_id not in self._tasks:
             task = asyncio.create_task(self._work(calendar_id), name=f"sync of calendar {calendar_id}")
             self._tasks[calendar_id] = task
         self._start()
+
+    def _wait_from(self, calendar_id: str, since: datetime) -> None:
+        """Let the next sync of a calendar read the changes since `since`, too."""
+        self._waiting[calendar_id] = min(since, self._waiting.get(calendar_id, since))
 
     async def _work(self, calendar_id: str) -> None:
         failures = 0
@@ -258,7 +262,7 @@ class CalendarSyncer:
                 logger.exception("calendar %s: the sync failed", calendar_id)
                 self._report(calendar_id, error)
                 if not _is_hopeless(error):
-                    self._waiting[calendar_id] = min(since, self._waiting.get(calendar_id, since))
+                    self._wait_from(calendar_id, since)
                     return False
                 self._reached.fall_behind(calendar_id, since)
                 if isinstance(error, NotFoundError):
@@ -281,27 +285,27 @@ class CalendarSyncer:
     async def _sync(self, calendar_id: str, since: datetime) -> bool:
         """Plan and apply the changes. Return False if the sync must be retried."""
         watermark = await self._reached.watermark(calendar_id)
-        since = self._reached.start(calendar_id, watermark, since)
+        since = min(since, watermark)
         policy = GuardedPolicy(self._policy)
         plan = await self._recall.plan(
             policy=policy, calendars=[calendar_id], updated_since=None if since == ALWAYS else since, **self._options
         )
         connected_again = self._note_connection(calendar_id, connected=calendar_id not in plan.disconnected)
-        refused = await self._apply(calendar_id, plan)
-        self._reached.catch_up(calendar_id)
-        reached = plan.watermark if plan.watermark is not None else watermark or since
-        left = policy.failures.keys() | refused
-        if undone := [decision.updated_at for decision in plan.decisions if decision.event_id in left]:
-            self._reached.fall_behind(calendar_id, min(undone))
-            reached = min(reached, *undone)
-        await self._reached.advance(calendar_id, watermark, reached)
+        undone = policy.failures.keys() | await self._apply(calendar_id, plan)
+        reached = max(watermark, plan.watermark or since)
+        reached = min([reached, *(each.updated_at for each in plan.decisions if each.event_id in undone)])
+        await self._reached.record(calendar_id, reached)
         if connected_again and since != ALWAYS:
             # The calendar has lost its bots, but its events' `updated_at` did not change.
-            self._waiting[calendar_id] = ALWAYS
-        return self._report_failures(calendar_id, policy.failures)
+            self._wait_from(calendar_id, ALWAYS)
+        self._report_failures(calendar_id, policy.failures)
+        if all(isinstance(error, ConfigurationError) for error in policy.failures.values()):
+            return True  # asking the policy again would change nothing
+        self._wait_from(calendar_id, reached)
+        return False
 
-    def _report_failures(self, calendar_id: str, failures: Mapping[str, Exception]) -> bool:
-        """Report what the policy raised. Return True if asking it again would change nothing."""
+    def _report_failures(self, calendar_id: str, failures: Mapping[str, Exception]) -> None:
+        """Report what the policy raised, by event."""
         if failures:
             logger.error(
                 "calendar %s: the policy failed for %d events, which are not changed, first for %s",
@@ -309,11 +313,6 @@ class CalendarSyncer:
             )  # fmt: skip
         for error in failures.values():
             self._report(calendar_id, error)
-        if all(isinstance(error, ConfigurationError) for error in failures.values()):
-            return True
-        since = self._reached.behind(calendar_id)
-        self._waiting[calendar_id] = min(since, self._waiting.get(calendar_id, since))
-        return False
 
     async def _apply(self, calendar_id: str, plan: Plan) -> set[str]:
         """Apply a plan. Return the events that a firewall refused to change, and raise the last temporary error."""

@@ -260,6 +260,28 @@ def test_what_a_firewall_refuses_is_tried_again_by_the_next_sync_or_start():
     assert recall.applied[ONE] == {10, 20, 30, 40, 50}
 
 
+def test_what_is_undone_before_the_watermark_survives_a_restart():
+    """Would forget with its process that a firewall refused a change that is older than the stored watermark."""
+    recall, store = FakeRecall(), MemoryWatermarks()
+    recall.changes[ONE] = {10, 100}
+
+    async def main() -> None:
+        async with CalendarSyncer(recall, policy, watermarks=store, full_every=None) as syncer:
+            await syncer.handle(sync_events(seconds=10))
+            await syncer.drain()
+            recall.applied[ONE].clear()
+            recall.outcome_errors = [RequestBlockedError("blocked")]
+            await syncer.handle(calendar_update())
+            await syncer.drain()
+            assert await store.get(ONE) == moment(10)
+        async with CalendarSyncer(recall, policy, watermarks=store, full_every=None) as syncer:
+            await syncer.handle(sync_events(seconds=100))
+
+    run(main())
+    assert recall.listings() == [None, None, 10]
+    assert recall.applied[ONE] == {10, 100}
+
+
 def test_retries_by_itself_with_growing_pauses(caplog: pytest.LogCaptureFixture):
     """A calendar is given up after an outage, or asked for without a pause."""
     recall, errors = FakeRecall(latency=0.0), []
