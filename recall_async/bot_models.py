@@ -73,7 +73,7 @@ class Bot(Shown, frozen=True, kw_only=True):
     raw_status_changes: Raw | UnsetType = field(default=UNSET, name="status_changes")
     raw_recordings: Raw | UnsetType = field(default=UNSET, name="recordings")
 
-    _VIEWS: ClassVar = ("raw_status_changes", "raw_recordings")  # copied by `Page`
+    _VIEWS: ClassVar = ("raw_status_changes", "raw_recordings")  # copied when the object outlives its `Page`
 
     def __hash__(self) -> int:  # a Raw has none
         return hash(self.id)

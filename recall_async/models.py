@@ -8,15 +8,14 @@ fields that some responses omit have defaults. A wrong type is an error, with th
 from __future__ import annotations
 
 from datetime import datetime
-from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
-from msgspec.structs import force_setattr
 
 from .lenient import document_of, list_of, text_of, time_of
+from .page_end import copy_views
 from .platforms import Attendee, GooglePayload, OutlookPayload, payload_of
 
 T = TypeVar("T")
@@ -68,7 +67,7 @@ class CalendarEvent(Struct, frozen=True, kw_only=True, gc=False):
     calendar_id: str
     raw: Raw | UnsetType = UNSET
     """The calendar platform's own payload as undecoded JSON; `msgspec.UNSET` if the response omits it. It is a view of
-    the decoded bytes, except for an event of a `Page`."""
+    the decoded bytes: keep `raw.copy()`, or the event. An event that outlives its `Page` has a copy of its own."""
     platform: str
     """`google_calendar`, `microsoft_outlook`, or a newer platform."""
     platform_id: str | None = None
@@ -81,7 +80,7 @@ class CalendarEvent(Struct, frozen=True, kw_only=True, gc=False):
     bots: tuple[CalendarEventBot, ...] = ()
     raw_extra: Raw | UnsetType = field(default=UNSET, name="$extra")
 
-    _VIEWS: ClassVar = ("raw",)  # copied by `Page`
+    _VIEWS: ClassVar = ("raw",)  # copied when the object outlives its `Page`
 
     def __hash__(self) -> int:  # a Raw has none
         return hash((self.id, self.updated_at))
@@ -189,7 +188,7 @@ class Calendar(Shown, frozen=True, kw_only=True):
     created_at: Time
     updated_at: Time
 
-    _VIEWS: ClassVar = ("raw_status_changes",)  # copied by `Page`
+    _VIEWS: ClassVar = ("raw_status_changes",)  # copied when the object outlives its `Page`
 
     def __hash__(self) -> int:  # a Raw has none
         return hash((self.id, self.updated_at))
@@ -225,14 +224,8 @@ class Page(Struct, Generic[T], frozen=True, kw_only=True):
     previous: str | None = None
     results: list[T]
 
-    def __post_init__(self) -> None:
-        # A decoded Raw is a view of the whole page: one object that is kept would keep the page in memory. Copying here,
-        # not in each object, saves a call per object, and an object that is decoded alone needs no copy.
-        results: list[Any] = self.results
-        for name in getattr(type(results[0]), "_VIEWS", ()) if results else ():
-            for item, view in zip(results, map(attrgetter(name), results), strict=True):
-                if view is not UNSET:
-                    force_setattr(item, name, view.copy())
+    def __del__(self) -> None:
+        copy_views(self)
 
     @property
     def next_cursor(self) -> str | None:

@@ -24,7 +24,7 @@ PURE = [
     "limits.window", "limits.promise", "limits.pace", "limits.queue", "limits.quota",
 ]  # fmt: skip
 FLOORS = [
-    {"lenient", "secrecy", "version", "stopping", "replacing"},
+    {"lenient", "page_end", "secrecy", "version", "stopping", "replacing"},
     {"platforms", "errors"},
     {"models", "checks"},
     {"bot_models", "reading", "callbacks"},

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import json
 import tracemalloc
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -390,8 +392,27 @@ def test_where_the_next_page_begins(link: str | None, cursor: str | None) -> Non
     assert Page[CalendarEvent](next=link, results=[]).next_cursor == cursor
 
 
+def fiftieth(page: Page[CalendarEvent]) -> CalendarEvent:
+    return page.results[50]
+
+
+def fiftieth_of_list(page: Page[CalendarEvent]) -> CalendarEvent:
+    results = page.results
+    del page
+    return results[50]
+
+
+def fiftieth_in_turn(page: Page[CalendarEvent]) -> CalendarEvent:
+    return next(event for number, event in enumerate(page.results) if number == 50)
+
+
+def fiftieth_of_copied_page(page: Page[CalendarEvent]) -> CalendarEvent:
+    return copy.copy(page).results[50]
+
+
+@pytest.mark.parametrize("keep", [fiftieth, fiftieth_of_list, fiftieth_in_turn, fiftieth_of_copied_page])
 @pytest.mark.parametrize("name", ["event_google", "event_outlook"])
-def test_one_event_does_not_keep_its_page(name: str) -> None:
+def test_one_event_does_not_keep_its_page(name: str, keep: Callable[[Page[CalendarEvent]], CalendarEvent]) -> None:
     """Would keep the buffer of a whole page in memory for one event of it."""
     result = document(name)
     page = json.dumps({"results": [result | {"id": f"{number:036}"} for number in range(100)]}).encode()
@@ -401,7 +422,7 @@ def test_one_event_does_not_keep_its_page(name: str) -> None:
     try:
         before, _ = tracemalloc.get_traced_memory()
         answer = page[:-1] + b"}"  # a buffer of its own, as the network gives it
-        kept = EVENTS.decode(answer).results[50]
+        kept = keep(EVENTS.decode(answer))
         del answer
         gc.collect()
         retained = tracemalloc.get_traced_memory()[0] - before
@@ -409,3 +430,37 @@ def test_one_event_does_not_keep_its_page(name: str) -> None:
         tracemalloc.stop()
     assert kept.raw_document() == result["raw"]
     assert len(bytes(kept.raw)) < retained <= 8 * 1024  # type: ignore[arg-type]
+
+
+def test_all_events_outlive_their_page() -> None:
+    """Would leave events that are kept with the bytes of their page, or with the payload of another event."""
+    documents = [
+        document("event_google") | {"id": f"{number:036}", "raw": {"summary": str(number)}} for number in range(9)
+    ]
+    body = json.dumps({"results": [*documents, *({**each, "raw": None} for each in documents)]}).encode()
+    page = EVENTS.decode(body)
+    views = [event.raw for event in page.results]
+    events = dict(enumerate(page.results))
+    del page
+    assert [event.title for event in events.values()] == [*map(str, range(9)), *[None] * 9]
+    assert not {id(event.raw) for event in events.values()} & set(map(id, views))
+
+
+def test_events_that_are_looked_at_and_dropped_are_not_copied() -> None:
+    """Would copy every payload of every page that a program reads."""
+    result = document("event_google")
+    page = json.dumps({"results": [result] * 100}).encode()
+    payloads = 100 * len(json.dumps(result["raw"]))
+    EVENTS.decode(page)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        answer = EVENTS.decode(page)
+        assert all(event.title for event in answer.results)
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        del answer
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - before < payloads / 10

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
+from msgspec.structs import force_setattr
 from yarl import URL
 
 from ..caller import Client, running_loop
@@ -35,9 +36,9 @@ async def follow(
     while True:
         page = await client.call(request, priority=priority, deadline=max(until - clock(), 0.0), retry=retry)
         # A server may have put the API key into the link: do not keep it in a frame that a traceback shows.
-        results, link = page.results, None if page.next is None else Secret(page.next)
-        del page
-        for item in results:
+        link = None if page.next is None else Secret(page.next)
+        force_setattr(page, "next", None)
+        for item in page.results:  # not of a list that outlives the page, which would copy all of it
             yield item
         if link is None:
             return
