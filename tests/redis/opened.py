@@ -44,7 +44,7 @@ def impatient(**seconds: float) -> Iterator[None]:
     """Shorter leases and timeouts than real ones: `grant_max_age`, `outage_timeout`."""
     with pytest.MonkeyPatch.context() as patch:
         if "grant_max_age" in seconds:
-            for module in ("scripts", "lane"):
+            for module in ("scripts", "lane", "lending"):
                 patch.setattr(f"recall_async.limits.redis.{module}.GRANT_MAX_AGE", seconds["grant_max_age"])
         if "outage_timeout" in seconds:
             patch.setattr("recall_async.limits.redis.link.OUTAGE_TIMEOUT", seconds["outage_timeout"])

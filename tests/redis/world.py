@@ -425,12 +425,15 @@ class _Run:
         admitted, took = loop.time(), timeout * random.choice([0, 0.01, 0.01, 0.5, 0.999])
         fate = random.choice([*["early", "late"] * 3, "lost", "429", "unused"])
         counted = admitted if fate == "early" else admitted + took
-        # When a request that was given up can be counted at the latest.
-        latest = admitted + self._longest if slot.usable_until < math.inf else loop.time() + took + timeout
+
+        def latest() -> float:
+            """When a request that is given up now can be counted at the latest: slots of a local reserve tell the lane."""
+            return (admitted + self._longest if slot.granted_at else loop.time() + timeout) * (1 - 1e-9)
+
         try:
             await asyncio.sleep(took)
         except asyncio.CancelledError:
-            self._counted.append(counted if loop.time() >= counted else latest * (1 - 1e-9))
+            self._counted.append(counted if loop.time() >= counted else latest())
             self._lost += 1
             if process.alive:
                 slot.lost(timeout)
@@ -439,7 +442,7 @@ class _Run:
             slot.unused()
             return
         if fate == "lost":
-            self._counted.append(latest * (1 - 1e-9))
+            self._counted.append(latest())
             self._lost += 1
             slot.lost(timeout)
             return

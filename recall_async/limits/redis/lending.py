@@ -9,7 +9,7 @@ from functools import partial
 from ..contract import Ending, Slot
 from ..waiting import WaitingCalls
 from .reserve import LocalReserve
-from .scripts import Terms
+from .scripts import GRANT_MAX_AGE, Terms
 
 
 class Lender:
@@ -46,7 +46,7 @@ class Lender:
             if not name:
                 return at
             self.in_flight += 1
-            slot = Slot(partial(self._ended, name, on_end), 0.0)
+            slot = Slot(partial(self._ended, name, on_end), 0.0, usable_until=now + GRANT_MAX_AGE)
             if not calls.serve(slot):
                 slot.unused()
         return math.inf

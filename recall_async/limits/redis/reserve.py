@@ -11,6 +11,7 @@ import contextlib
 import json
 import math
 import os
+import secrets
 import tempfile
 import weakref
 from collections.abc import Iterator
@@ -32,11 +33,16 @@ LOOK_AT_MOST = 1.0
 
 
 class LocalReserve:
-    """At most `size` slots of each quota. Times are seconds of the monotonic clock, which all processes share."""
+    """At most `size` slots of each quota. Times are seconds of the monotonic clock, which all processes share.
+
+    **The invariant.** A slot is in use until one window after the last moment at which the API may count its request:
+    its response, or the end of the grace after it was lost. So the proof of window.py holds for the reserve by itself.
+    Only the slot of a request that has not ended has a lease, because its process may have died; a request of a
+    living process ends before its lease has one window left.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._taken = 0
         self._file: int | None = None
         if size:
             self._file = _nameless_file()
@@ -53,16 +59,17 @@ class LocalReserve:
             used = [back for ended in slots.values() if (back := ended + per) > now]
             if len(used) >= self.size:
                 return "", min(*used, now + LOOK_AT_MOST, math.inf)
-            self._taken += 1
-            name = f"{os.getpid()}-{self._taken}"
+            name = secrets.token_hex(6)  # not a number, which a fork, or a later process with its id, would use again
             slots[name] = now + terms.lease / 1e6 - per  # when its lease has one window left, if this process dies
             return name, now
 
     def give_back(self, quota: str, name: str, ended: float) -> None:
-        """Free a slot one window after `ended`, or when its lease expires if that is sooner; -inf if it was not used."""
+        """Free a slot one window after `ended`, the last moment at which the API may count its request: -inf if never."""
         with self._books(quota) as slots:
-            if name in slots:
-                slots[name] = min(slots[name], ended)
+            if ended == -math.inf:
+                slots.pop(name, None)
+            else:
+                slots[name] = ended
 
     @contextlib.contextmanager
     def _books(self, quota: str) -> Iterator[dict[str, float]]:
