@@ -290,3 +290,42 @@ def test_cleared_outbox_says_nothing_but_a_lasting_pause() -> None:
     talk.outbox.clear()
     talk.outbox.on_reply([], 3.5)
     assert talk.say(4.0) == []
+
+
+@pytest.mark.parametrize("before", ["nothing", "reply", "no reply", "refusal", "clear"])
+def test_reply_to_no_message_confirms_nothing(before: str) -> None:
+    """Would take what was recorded since for told, when the reply to a message comes that was given up."""
+    talk = Talk()
+    talk.outbox.pause(PAUSED)
+    talk.outbox.ended(1, Ending.ANSWERED, 1.0)
+    if before != "nothing":
+        talk.say(1.0)
+    match before:
+        case "reply":
+            talk.outbox.on_reply([1, 1], 1.1)
+        case "refusal":
+            talk.outbox.on_reply([REFUSAL, 1], 1.1)
+        case "no reply":
+            talk.outbox.on_no_reply()
+        case "clear":
+            talk.outbox.clear()
+    unknown = talk.outbox.unknown_pause(1.2)
+    assert talk.outbox.on_reply([], 1.2) is None
+    assert talk.outbox.unknown_pause(1.2) == unknown
+    for number in (2, 3):
+        talk.outbox.ended(number, Ending.ANSWERED, 1.3)
+        talk.outbox.pause(Pause(1.0, 1.3, number, 0.5))
+    assert talk.outbox.on_reply([], 1.4) is None
+    *paused, settled = talk.say(2.0)
+    assert settled.arguments[2::3] == ((1, 2, 3) if before in ("nothing", "no reply") else (2, 3))
+    assert len(paused) == (2 if before == "reply" else 3)
+
+
+def test_message_without_the_reply_to_its_ask_is_repeated() -> None:
+    """Would fail, or forget the ask, at a reply that is cut off."""
+    talk = Talk()
+    talk.say(1.0, 1, 0)
+    assert talk.outbox.on_reply([], 1.1) is None
+    assert talk.outbox.pending
+    (again,) = talk.say(2.0)
+    assert said(again).again == 1
