@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 from threading import Thread
 
 import pytest
@@ -112,6 +113,7 @@ def test_fork_may_take_slots_while_a_thread_of_its_parent_does() -> None:
     with reserve._lock:
         child = os.fork()
         if not child:
+            signal.alarm(20)
             os._exit(0 if reserve.take("q", 0.0, TERMS)[0] else 1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
