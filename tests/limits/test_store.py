@@ -7,17 +7,22 @@ import contextlib
 import gc
 import logging
 import threading
+from collections.abc import Coroutine
+from functools import partial
+from typing import TypeVar
 
 import pytest
 
 from recall_async.errors import ConfigurationError, DeadlineExceededError
-from recall_async.limits.contract import QuotaLane
+from recall_async.limits.contract import QuotaLane, Slot
 from recall_async.limits.local import store as store_module
 from recall_async.limits.local.lane import GRACE
 from recall_async.limits.local.store import MAX_RESTING, LocalQuotaStore
 from recall_async.limits.pace import CAUTION
 from recall_async.limits.quota import Quota, base_quota
 from tests.virtual_time import VirtualTimeLoop, run
+
+T = TypeVar("T")
 
 SCHEDULE, REMOVE = "calendar_events.schedule_bot", "calendar_events.remove_bot"
 
@@ -433,3 +438,102 @@ def test_loop_that_told_another_time_is_no_help(workspace: str) -> None:
     """Would take times of a clock that is ahead for ours, and hold a slot until that time comes."""
     assert run(take(workspace, 5), start=5000.0) == 5
     assert run(take(workspace, 5), start=1000.0) == 5
+
+
+def test_requests_in_flight_of_other_loops_count_once(workspace: str) -> None:
+    """Would count what is on its way in another loop anew at each look, or with each loop that has heard of it."""
+    quota, slots = Quota(100, 60.0, burst=100), list[Slot]()
+    loops = [VirtualTimeLoop() for _ in range(3)]
+
+    async def taken(wanted: int) -> int:
+        lane = opened(workspace, quota)
+        slots.extend([await lane.admit() for _ in range(wanted)])
+        return lane.statistics().taken
+
+    async def answer(number: int) -> None:
+        for _ in range(number):
+            slots.pop().answered()
+
+    clock = 1000.0
+
+    def run_in(loop: VirtualTimeLoop, what: Coroutine[None, None, T]) -> T:
+        """All loops show one time."""
+        nonlocal clock
+        loop._now = clock = clock + 0.01
+        return loop.run_until_complete(what)
+
+    one, two, three = (partial(run_in, loop) for loop in loops)
+    assert one(taken(3)) == 3
+    assert [two(taken(0)) for _ in range(3)] == [3, 3, 3]
+    assert one(taken(2)) == 5
+    assert (two(taken(0)), three(taken(0)), three(taken(0)), two(taken(0))) == (5, 5, 5, 5)
+    assert one(taken(0)) == 5  # its own
+    one(answer(2))
+    # The response is a slot of its own, for nobody knows which of the five it was of.
+    assert (one(taken(0)), two(taken(0)), three(taken(0))) == (5, 7, 7)
+    assert (two(taken(0)), three(taken(0))) == (7, 7)
+    assert three(taken(1)) == 8
+    assert (one(taken(0)), two(taken(0))) == (6, 8)
+    clock += GRACE + 61.0
+    assert (one(taken(0)), two(taken(0)), three(taken(0))) == (3, 0, 1)
+    for loop in loops:
+        loop.close()
+
+
+def test_forgotten_are_the_lanes_that_nobody_uses(workspace: str) -> None:
+    """Would let one test of a suite use up the quota of the next, or take the lane of an open session away."""
+
+    async def ended() -> None:
+        assert await take(f"{workspace} closed", 5) == 5
+
+    async def main() -> None:
+        assert await take(f"{workspace} resting", 5) == 5
+        lane = opened(f"{workspace} open", FEW)
+        (await lane.admit()).answered()
+        store_module.forget_unused()
+        assert await take(f"{workspace} resting", 5) == 5
+        assert await take(f"{workspace} closed", 5) == 5
+        assert lane.statistics().taken == 1
+        assert opened(f"{workspace} open") is lane
+
+    run(ended())
+    run(main())
+
+
+def test_resumed_are_the_lanes_of_one_workspace(workspace: str) -> None:
+    """Would end the pauses of all customers, name operations without a pause, or tell the wrong rest."""
+
+    async def main() -> None:
+        store = LocalQuotaStore()
+        names = [(workspace, SCHEDULE, 30.0), (workspace, REMOVE, 40.0), (f"{workspace} other", SCHEDULE, 50.0)]
+        lanes = [store.open(name, operation, None) for name, operation, _ in names]
+        for lane, (_, _, seconds) in zip(lanes, names, strict=True):
+            (await lane.admit()).rejected(seconds)
+        await asyncio.sleep(10)
+        assert await store.resume(workspace, SCHEDULE) == {SCHEDULE: pytest.approx(20.0, abs=1e-3)}
+        assert [lane.statistics().paused > 0 for lane in lanes] == [False, True, True]
+        assert await store.resume(workspace) == {REMOVE: pytest.approx(30.0, abs=1e-3)}
+        assert [lane.statistics().paused > 0 for lane in lanes] == [False, False, True]
+        assert await store.resume(workspace) == {}
+
+    run(main())
+
+
+def test_lanes_that_rest_are_dropped_from_the_oldest_on(workspace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would drop the lane that was used last, one that is open again, or forget what a dropped one has sent."""
+    monkeypatch.setattr(store_module, "MAX_RESTING", 2)
+
+    async def main() -> None:
+        lanes = store_module._registry.get()
+        for number in (0, 1, 0, 2):
+            await take(f"{workspace} {number}", 1)
+        assert [key[0][-1] for key in lanes.resting] == ["0", "2"]
+        again = opened(f"{workspace} 0", FEW)
+        assert [key[0][-1] for key in lanes.resting] == ["2"]
+        await take(f"{workspace} 3", 1)
+        await take(f"{workspace} 4", 1)
+        assert [key[0][-1] for key in lanes.open] == ["0", "3", "4"]
+        assert again.statistics().taken == 2
+        assert opened(f"{workspace} 1", FEW).statistics().taken == 1
+
+    run(main())
