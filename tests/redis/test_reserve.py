@@ -5,9 +5,16 @@ from __future__ import annotations
 import math
 import os
 import signal
+import tempfile
+from pathlib import Path
 from threading import Thread
 
 import pytest
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 from recall_async import Quota
 from recall_async.limits.redis.reserve import LOOK_AT_MOST, REMEMBERED, LocalReserve
@@ -119,6 +126,49 @@ def test_fork_may_take_slots_while_a_thread_of_its_parent_does() -> None:
     assert os.waitstatus_to_exitcode(status) == 0
     assert reserve.take("q", 0.0, TERMS)[0] != ""
     assert reserve.take("q", 0.0, TERMS)[0] == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_books_are_closed_to_other_processes_while_one_writes() -> None:
+    """Would let two workers read the same books, and use one slot each, or lock all others out for ever."""
+    reserve = LocalReserve(1)
+    file = reserve._file
+    assert file is not None
+
+    def is_locked() -> bool:
+        child = os.fork()
+        if not child:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os._exit(1)
+            os._exit(0)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+
+    with reserve._books("q"):
+        assert is_locked()
+    assert not is_locked()
+    with pytest.raises(KeyError), reserve._books("q") as slots:
+        del slots["unknown"]
+    assert not is_locked()
+
+
+def test_books_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would leave a file for each worker that ever ran, or an open one for each store, or books that grow with time."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    reserve = LocalReserve(2)
+    file = reserve._file
+    assert file is not None
+    assert list(tmp_path.iterdir()) == []
+    sizes = []
+    for minute in range(20):
+        name, _ = reserve.take("q", 200.0 * minute, TERMS)
+        reserve.give_back("q", name, 200.0 * minute)
+        sizes.append(os.fstat(file).st_size)
+    assert sizes[-1] <= sizes[1] + 10
+    del reserve
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(file)
 
 
 def test_threads_share_the_books() -> None:
