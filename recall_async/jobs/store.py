@@ -37,9 +37,7 @@ JOB_TTL = 30 * 24 * 3600
 PAGE = 1000
 WARN_AFTER = 2.0
 """Seconds of an outage of Redis after which it is logged."""
-SCRIPTS = ("begin", "status", "sweep")
-ORDERED_SCRIPTS = ("add", "again", "take", "report", "cancel")
-"""The scripts that add or remove chunks, and so need order.lua."""
+SCRIPTS = ("begin", "add", "take", "report", "status", "again", "cancel", "sweep")
 
 Ending: TypeAlias = Literal["renew", "settle", "release"]
 Standing: TypeAlias = Literal["held", "lost", "cancelled", "gone"]
@@ -85,8 +83,7 @@ class JobStore:
         self._client: Any = client
         self._patience = patience
         self._warned = False  # once per outage
-        order = _lua("order")
-        texts = {name: _lua(name) for name in SCRIPTS} | {name: f"{order}\n{_lua(name)}" for name in ORDERED_SCRIPTS}
+        texts = {name: f"{_lua('order')}\n{_lua(name)}" for name in SCRIPTS}
         self._scripts = {name: (text, hashlib.sha1(text.encode()).hexdigest()) for name, text in texts.items()}
 
     async def begin(self, name: str, digest: str, total: int, size: int) -> tuple[int, int]:

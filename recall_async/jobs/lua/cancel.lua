@@ -14,21 +14,10 @@ if #left > 0 or not redis.call('HGET', job, 'submitted') then
 end
 for place = 1, #left, 2 do
   local name, id = left[place], left[place + 1]
-  local tokens = ''
   if id == '' then
     redis.call('HDEL', chunks, name)  -- a waiting chunk stays in the queue, and is dropped when it is next
   elseif not redis.call('XPENDING', stream, group, id, id, 1)[1] then
-    local entry = redis.call('XRANGE', stream, id, id)[1]
-    if entry then
-      for field = 1, #entry[2], 2 do
-        if entry[2][field] == 'tokens' then
-          tokens = entry[2][field + 1]
-        end
-      end
-      redis.call('XDEL', stream, id)
-    end
-    redis.call('HDEL', chunks, name)
-    let_others_go(stem, stream, name, tokens, keep)
+    remove_chunk(stem, stream, group, job, name, id, keep)
   end
 end
 return 1

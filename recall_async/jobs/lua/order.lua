@@ -1,5 +1,5 @@
--- Prefix of every script that adds or removes a chunk: chunks with the same event or deduplication key are performed in
--- the order of their submission, whatever their jobs.
+-- Prefix of every script. Chunks with the same event or deduplication key are performed in the order of their submission,
+-- whatever their jobs.
 --
 -- A chunk has a name, "job's token/number". Keys under `stem`, for the whole workspace:
 --   last    hash: event or key -> name of the last unfinished chunk with it
@@ -7,6 +7,23 @@
 --   needs   hash: name -> how many chunks it waits for
 --   behind: a set per chunk: the names of the chunks that wait for it
 -- A job's own `chunks` hash: name -> id in the stream; empty while the chunk is held.
+
+-- A released chunk stays pending, but counts as idle for a year (in milliseconds), so that it can be taken at once.
+local YEAR = 31536000000
+
+-- Return whether a worker holds a chunk, by its entry in XPENDING. The clock of the server may have been set back a little.
+local function is_held(pending)
+  return pending[3] < YEAR - 500000000
+end
+
+-- Return the fields of a stream's entry.
+local function fields_of(entry)
+  local fields = {}
+  for place = 1, #entry[2], 2 do
+    fields[entry[2][place]] = entry[2][place + 1]
+  end
+  return fields
+end
 
 -- Return why a job gets no further chunk, as an error reply, or nil.
 local function refusal(job)
@@ -75,4 +92,13 @@ local function let_others_go(stem, stream, name, tokens, keep)
     end
   end
   redis.call('DEL', stem .. 'behind:' .. name)
+end
+
+-- Remove a chunk that was finished, abandoned or cancelled, and release those that wait for it.
+local function remove_chunk(stem, stream, group, job, name, id, keep)
+  local entry = redis.call('XRANGE', stream, id, id)[1]
+  redis.call('XACK', stream, group, id)
+  redis.call('XDEL', stream, id)
+  redis.call('HDEL', job .. ':chunks', name)
+  let_others_go(stem, stream, name, entry and fields_of(entry).tokens or '', keep)
 end

@@ -10,8 +10,8 @@ if redis.call('EXISTS', job, stream) < 2 then
   return 'gone'
 end
 local pending = redis.call('XPENDING', stream, group, id, id, 1)[1]
--- A released chunk counts as idle for a year: a cancelled renewal that arrives after the release must not take it back.
-if not (pending and pending[2] == consumer and pending[3] < 31000000000) then
+-- A cancelled renewal that arrives after the release must not take the chunk back.
+if not (pending and pending[2] == consumer and is_held(pending)) then
   return redis.call('HGET', job, 'cancelled') and 'cancelled' or 'lost'
 end
 local cancelled = redis.call('HGET', job, 'cancelled')
@@ -32,21 +32,11 @@ for _, key in ipairs({job, outcomes, chunks, failed}) do
 end
 
 if what == 'settle' or (what == 'release' and cancelled) then
-  local tokens = ''
-  local entry = redis.call('XRANGE', stream, id, id)[1]
-  for field = 1, entry and #entry[2] or 0, 2 do
-    if entry[2][field] == 'tokens' then
-      tokens = entry[2][field + 1]
-    end
-  end
-  redis.call('XACK', stream, group, id)
-  redis.call('XDEL', stream, id)
-  redis.call('HDEL', chunks, name)
-  let_others_go(stem, stream, name, tokens, keep)
+  remove_chunk(stem, stream, group, job, name, id, keep)
 elseif what == 'release' then
   -- The chunk can be taken at once, and this delivery does not count.
   local deliveries = progress and 0 or pending[4] - 1
-  redis.call('XCLAIM', stream, group, consumer, 0, id, 'IDLE', 31536000000, 'RETRYCOUNT', deliveries, 'JUSTID')
+  redis.call('XCLAIM', stream, group, consumer, 0, id, 'IDLE', YEAR, 'RETRYCOUNT', deliveries, 'JUSTID')
 else
   redis.call('XCLAIM', stream, group, consumer, 0, id, 'RETRYCOUNT', progress and 0 or pending[4], 'JUSTID')
 end

@@ -14,8 +14,7 @@ local in_work, from = 0, '-'
 while redis.call('EXISTS', stream) == 1 do
   local page = redis.call('XPENDING', stream, ARGV[1], from, '+', 1000)
   for _, pending in ipairs(page) do
-    -- A released chunk is pending, but counts as idle for a year: see report.lua.
-    in_work = in_work + (ids[pending[1]] and pending[3] < 31000000000 and 1 or 0)
+    in_work = in_work + (ids[pending[1]] and is_held(pending) and 1 or 0)
   end
   if #page < 1000 then
     break

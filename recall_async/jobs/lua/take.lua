@@ -6,22 +6,12 @@
 local stream = KEYS[1]
 local stem, group, consumer, lease, cap, keep, fresh = unpack(ARGV)
 
-local function drop(id, job, name, tokens)
-  redis.call('XACK', stream, group, id)
-  redis.call('XDEL', stream, id)
-  redis.call('HDEL', job .. ':chunks', name)
-  let_others_go(stem, stream, name, tokens, keep)
-end
-
 -- Return the reply for a chunk; nil if no action of it is to be performed.
 local function accept(entry)
-  local id, fields = entry[1], {}
-  for place = 1, #entry[2], 2 do
-    fields[entry[2][place]] = entry[2][place + 1]
-  end
+  local id, fields = entry[1], fields_of(entry)
   local job = stem .. 'job:' .. fields.job
   if redis.call('EXISTS', job) == 0 or redis.call('HGET', job, 'cancelled') then
-    return drop(id, job, fields.name, fields.tokens)
+    return remove_chunk(stem, stream, group, job, fields.name, id, keep)
   end
   local deliveries = redis.call('XPENDING', stream, group, id, id, 1)[1][4]
   local dead = deliveries > tonumber(cap)
@@ -38,7 +28,7 @@ local function accept(entry)
     redis.call('HSET', job .. ':dead', fields.name, 1)
     redis.call('EXPIRE', job .. ':dead', keep)
     redis.call('EXPIRE', job .. ':failed', keep)
-    return drop(id, job, fields.name, fields.tokens)
+    return remove_chunk(stem, stream, group, job, fields.name, id, keep)
   end
   return {id, fields.job, fields.name, fields.numbers, fields.actions, done}
 end
@@ -47,9 +37,9 @@ if redis.call('EXISTS', stream) == 0 then
   return -1
 end
 
--- The worker holds no chunk: one that is assigned to it was in a reply that it did not get, or it was released (see report.lua).
+-- The worker holds no chunk: one that is assigned to it was in a reply that it did not get, or it was released.
 for _, unheard in ipairs(redis.call('XPENDING', stream, group, '-', '+', 100, consumer)) do
-  if unheard[3] < 31000000000 then
+  if is_held(unheard) then
     for _, entry in ipairs(redis.call('XCLAIM', stream, group, consumer, 0, unheard[1])) do
       local chunk = entry and accept(entry)
       if chunk then
