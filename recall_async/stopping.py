@@ -1,10 +1,11 @@
-"""Stop work early: a signal that tells work to start nothing more, and a function that cancels tasks until they end."""
+"""Stop work early: a signal that tells work to start nothing more, and functions that wait for it and end tasks."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 AGAIN_AFTER = 0.5
@@ -77,6 +78,13 @@ class StopSignal:
             await self._follows.confirm()
         if self._is_set:
             raise Stopped
+
+
+async def wait_at_most(signal: StopSignal | asyncio.Event, seconds: float) -> None:
+    """Return when the signal is set, or after `seconds`."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await signal.wait()
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]], limit: float = math.inf) -> set[asyncio.Task[Any]]:

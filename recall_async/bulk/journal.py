@@ -23,7 +23,7 @@ import msgspec
 
 from .. import checks
 from ..errors import JournalError
-from .records import Result, why_not_json
+from .records import Result, read_result, why_not_json, write_result
 
 if sys.platform == "win32":
     import msvcrt
@@ -59,8 +59,6 @@ class Journal:
         checks.flag("Journal.lock", self.lock)
 
 
-_decode = msgspec.json.Decoder(Result).decode
-_encode = msgspec.json.Encoder().encode
 _open_files: weakref.WeakSet[JournalFile] = weakref.WeakSet()
 
 
@@ -143,7 +141,7 @@ class JournalFile:
                 whole = place + len(text) < self._size or text.endswith(b"\n")
                 if text.strip():
                     try:
-                        result = _decode(text)
+                        result = read_result(text)
                     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                         if whole or not _is_torn(text):
                             raise JournalError(
@@ -174,14 +172,14 @@ class JournalFile:
         """Read the line at a place. Raises `JournalError` if it is no longer there."""
         try:
             self._reader.seek(place)
-            return _decode(self._reader.readline())
+            return read_result(self._reader.readline())
         except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
             raise self._replaced("was changed by another process") from error
 
     def append(self, result: Result) -> None:
         """Append a line. If the disk is full, the file keeps its former content."""
         self._check_unchanged()
-        self._write(_encode(result) + b"\n")
+        self._write(write_result(result) + b"\n")
         self._unsynced += 1
         if self._unsynced >= self._fsync_every:
             self._sync()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -14,12 +14,14 @@ from ..errors import APIError, ConfigurationError, RecallError
 from ..resources.fields import encode_bot_config
 from .actions import Action, Outcome, RemoveBot, ScheduleBot, Status, event_of
 
+Kind: TypeAlias = Literal["schedule", "remove"]
+
 
 class Result(msgspec.Struct, omit_defaults=True):
     """The result of one action: a line of a journal, and of a job's results. docs/bulk.md"""
 
     event_id: str
-    action: Literal["schedule", "remove"]
+    action: Kind
     deduplication_key: str | None
     status: Status
     bots: msgspec.Raw
@@ -33,12 +35,13 @@ class Result(msgspec.Struct, omit_defaults=True):
     """The id of the action's plan."""
 
     @property
-    def identity(self) -> tuple[str, str, str | None, str | None]:
+    def identity(self) -> tuple[str, Kind, str | None, str | None]:
         """The values that are equal for equal actions."""
         return self.event_id, self.action, self.deduplication_key, self.config
 
 
 _encode = msgspec.json.Encoder().encode
+_result = msgspec.json.Decoder(Result)
 
 
 class _Written(msgspec.Struct):
@@ -90,7 +93,7 @@ def conflict_keys(action: Action) -> list[object]:
     return [event_of(action)]
 
 
-def identity_of(action: Action) -> tuple[str, str, str | None, str | None]:
+def identity_of(action: Action) -> tuple[str, Kind, str | None, str | None]:
     """Return the values that identify an action: event, kind, deduplication key and configuration, not the times.
 
     Raises `ConfigurationError` for a `bot_config` that cannot be serialized.
@@ -113,7 +116,7 @@ def result_of(outcome: Outcome, *, job: str | None = None) -> Result:
         key, config = _text(outcome.action.deduplication_key), None
     return Result(
         event_id=event_id,
-        action="schedule" if kind == "schedule" else "remove",
+        action=kind,
         deduplication_key=key,
         status=outcome.status,
         bots=msgspec.Raw(_encode(outcome.event.bots if outcome.event is not None else ())),
@@ -137,6 +140,16 @@ def error_in(result: Result) -> RecallError | None:
     except TypeError:
         error = None
     return error if isinstance(error, RecallError) else RecallError(message, attempts=result.attempts)
+
+
+def write_result(result: Result) -> bytes:
+    """Encode a result as one JSON object."""
+    return _encode(result)
+
+
+def read_result(text: bytes | str) -> Result:
+    """Decode a result. Raises `msgspec.DecodeError`, `UnicodeDecodeError` or `RecursionError`."""
+    return _result.decode(text)
 
 
 def why_not_json(error: Exception) -> str:

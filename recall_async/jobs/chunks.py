@@ -30,23 +30,12 @@ class Group(NamedTuple):
     """A short digest of each event and each deduplication key."""
 
 
-class NewChunk(NamedTuple):
-    """A chunk to be written to Redis."""
-
-    first: int
-    """The number of the job's actions in earlier chunks."""
-    size: int
-    actions: bytes
-    """One line per action."""
-    tokens: bytes
-
-
 def read_actions(text: bytes | str) -> list[Action]:
     """Decode the actions of a chunk."""
     return [read_action(_decode(line)) for line in text.splitlines()]
 
 
-def soonest_first(actions: Iterable[Action]) -> list[Group]:
+def groups_of(actions: Iterable[Action]) -> list[Group]:
     """Return the actions in groups, soonest event first. Raises `ConfigurationError` for an invalid action."""
     leaders: dict[object, list[_Entry]] = {}
     groups: dict[int, list[_Entry]] = {}
@@ -93,24 +82,15 @@ def digest_of(groups: Iterable[Group]) -> str:
     return digest.hexdigest()
 
 
-def gathered(groups: Iterable[Group], size: int) -> Iterator[list[Group]]:
-    """Yield lists of groups with `size` actions or slightly more."""
-    some, count = list[Group](), 0
+def chunks_of(groups: Iterable[Group], size: int) -> Iterator[Group]:
+    """Join groups to chunks of `size` actions or slightly more."""
+    chunk = Group([], [], [])
     for group in groups:
-        some.append(group)
-        count += len(group.texts)
-        if count >= size:
-            yield some
-            some, count = [], 0
-    if some:
-        yield some
-
-
-def chunks_of(groups: Iterable[Group], size: int) -> Iterator[NewChunk]:
-    """Yield chunks of `size` actions or slightly more."""
-    first = 0
-    for some in gathered(groups, size):
-        texts = [text for group in some for text in group.texts]
-        tokens = b" ".join(token for group in some for token in group.tokens)
-        yield NewChunk(first, len(texts), b"\n".join(texts), tokens)
-        first += len(texts)
+        chunk.numbers.extend(group.numbers)
+        chunk.texts.extend(group.texts)
+        chunk.tokens.extend(group.tokens)
+        if len(chunk.numbers) >= size:
+            yield chunk
+            chunk = Group([], [], [])
+    if chunk.numbers:
+        yield chunk

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
-from ..stopping import Stopped, StopSignal
+from ..stopping import Stopped, StopSignal, wait_at_most
 from .contract import JobError
 from .store import Chunk, Ending, JobStore, Report
 
@@ -36,9 +35,7 @@ class Lease(StopSignal):
     `is_outage` returns whether the API is unavailable: a worker that dies then does not count against the chunk.
     """
 
-    def __init__(
-        self, store: JobStore, chunk: Chunk, seconds: float, follows: StopSignal, *, is_outage: Callable[[], bool]
-    ) -> None:
+    def __init__(self, store: JobStore, chunk: Chunk, follows: StopSignal, *, is_outage: Callable[[], bool]) -> None:
         super().__init__(follows)
         self._is_outage = is_outage
         self.chunk = chunk
@@ -47,12 +44,11 @@ class Lease(StopSignal):
         self.remaining: set[int] = set(chunk.actions)
         """Numbers of the actions without an outcome."""
         self._store = store
-        self._seconds = seconds
         self._reports: list[Report] = []
         self._changed = asyncio.Event()
         self._ending = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
-        self._sure_until = _now() + seconds
+        self._sure_until = _now() + store.lease
 
     def may_send(self) -> bool:
         """Return whether the lease certainly holds."""
@@ -77,9 +73,9 @@ class Lease(StopSignal):
         look_after = FIRST_LOOK
         try:
             while not self._ending.is_set():
-                await _wait(self._changed, min(self._seconds / 3, look_after))
+                await wait_at_most(self._changed, min(self._store.lease / 3, look_after))
                 look_after = LOOK_AFTER
-                await _wait(self._ending, min(self._seconds / 3, BATCH_DELAY))
+                await wait_at_most(self._ending, min(self._store.lease / 3, BATCH_DELAY))
                 self._changed.clear()
                 if not self._ending.is_set():
                     await self._report("renew")
@@ -104,7 +100,7 @@ class Lease(StopSignal):
             standing = await self._store.report(self.chunk, reports, what, excused=self._is_outage(), patience=patience)
             del self._reports[: len(reports)]
         if standing == "held":
-            self._sure_until = at + self._seconds
+            self._sure_until = at + self._store.lease
             return True
         self._lose()
         if standing == "gone":
@@ -114,10 +110,3 @@ class Lease(StopSignal):
     def _lose(self) -> None:
         self.over = True
         self.set()
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    """Wait for the event, at most `seconds`."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()

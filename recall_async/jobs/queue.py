@@ -12,16 +12,14 @@ try:
 except ImportError as _error:  # pragma: no cover
     raise ImportError("JobQueue needs the extra redis: pip install 'recall-async[redis]'") from _error
 
-import msgspec
-
 from .. import checks
 from ..bulk.actions import Action, Outcome
-from ..bulk.records import Result
+from ..bulk.records import Result, read_result
 from ..errors import ConfigurationError
 from ..limits.redis.connect import cluster_connect, is_cluster, redis_connect
 from ..session import MAX_OUTAGE, RecallSession
 from ..stopping import StopSignal
-from .chunks import chunks_of, digest_of, gathered, read_actions, soonest_first
+from .chunks import chunks_of, digest_of, groups_of, read_actions
 from .contract import JobStatus, MissingJobError, WorkSummary, check_name
 from .store import JobStore
 from .worker import Worker
@@ -30,8 +28,6 @@ CHUNK_SIZE = 200
 LEASE = 30.0
 MAX_DELIVERIES = 5
 PAGE = 500
-
-_decode = msgspec.json.Decoder(Result).decode
 
 
 class JobQueue:
@@ -70,9 +66,7 @@ class JobQueue:
         self.workspace = workspace
         self._client = client
         self._owned = False
-        self._lease = float(lease)
-        self._deliveries = deliveries
-        self._store = JobStore(client, prefix, workspace, patience)
+        self._store = JobStore(client, prefix, workspace, patience=patience, lease=lease, deliveries=deliveries)
         self._workers: set[Worker] = set()
 
     @classmethod
@@ -110,11 +104,13 @@ class JobQueue:
         check_name(name)
         checks.whole("chunk_size", chunk_size, at_least=1)
         given = [action async for action in actions] if isinstance(actions, AsyncIterable) else list(actions)
-        groups = await asyncio.to_thread(soonest_first, given)
+        groups = await asyncio.to_thread(groups_of, given)
         size, written = await self._store.begin(name, digest_of(groups), len(given), chunk_size)
+        first = 0
         for chunk in chunks_of(groups, size):
-            if chunk.first >= written:
-                await self._store.add(name, chunk)
+            if first >= written:
+                await self._store.add(name, first, chunk)
+            first += len(chunk.numbers)
         return await self._store.status(name)
 
     async def work(
@@ -156,8 +152,6 @@ class JobQueue:
         worker = Worker(
             self._store,
             recall,
-            lease=self._lease,
-            deliveries=self._deliveries,
             concurrency=concurrency,
             forever=forever,
             max_chunks=max_chunks,
@@ -198,10 +192,8 @@ class JobQueue:
         await self._store.status(check_name(name))
         failed = await self._store.failed(name)
         actions = [read_actions(text)[0] for _, text in failed]
-        for groups in gathered(await asyncio.to_thread(soonest_first, actions), chunk_size):
-            numbers = [failed[place][0] for group in groups for place in group.numbers]
-            tokens = b" ".join(token for group in groups for token in group.tokens)
-            await self._store.again(name, numbers, tokens)
+        for chunk in chunks_of(await asyncio.to_thread(groups_of, actions), chunk_size):
+            await self._store.again(name, [failed[place][0] for place in chunk.numbers], chunk.tokens)
         return await self._store.status(name)
 
     async def status(self, name: str) -> JobStatus:
@@ -213,7 +205,7 @@ class JobQueue:
         total = (await self.status(name)).total
         for first in range(0, total, PAGE):
             for line in await self._store.outcomes(name, first, min(PAGE, total - first)):
-                yield _decode(line)
+                yield read_result(line)
 
     async def cancel(self, name: str) -> None:
         """Cancel the job: workers begin no more of its actions."""

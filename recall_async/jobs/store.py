@@ -7,7 +7,7 @@ import hashlib
 import logging
 import random
 import time
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -27,14 +27,16 @@ from redis.exceptions import (
 )
 
 from ..bulk.actions import Action, Status
+from ..checks import Backoff
 from ..limits.redis.failures import advice, unsettled
-from .chunks import NewChunk, read_actions
+from .chunks import Group, read_actions
 from .contract import JobError, JobStatus, JobStoreUnavailableError, MissingJobError
 
 GROUP = "workers"
 JOB_TTL = 30 * 24 * 3600
 """Seconds for which Redis keeps a job after its last change."""
 PAGE = 1000
+BACKOFF = Backoff(0.05, 1.0)
 WARN_AFTER = 2.0
 """Seconds of an outage of Redis after which it is logged."""
 SCRIPTS = ("begin", "add", "take", "report", "status", "again", "cancel", "sweep")
@@ -70,9 +72,18 @@ class Chunk:
 
 
 class JobStore:
-    """The jobs of one workspace. `patience`: seconds to wait during an outage of Redis."""
+    """The jobs of one workspace; the parameters are those of `JobQueue`."""
 
-    def __init__(self, client: Redis | RedisCluster, prefix: str, workspace: str, patience: float) -> None:
+    def __init__(
+        self,
+        client: Redis | RedisCluster,
+        prefix: str,
+        workspace: str,
+        *,
+        patience: float,
+        lease: float,
+        deliveries: int,
+    ) -> None:
         # The braces keep all keys of a workspace on one node of a cluster.
         self._stem = f"{prefix}:{{{quote(workspace, safe='')}/jobs}}:"
         self._stream = f"{self._stem}chunks"
@@ -82,6 +93,9 @@ class JobStore:
         self._never = f"{self._stem}never"
         self._client: Any = client
         self._patience = patience
+        self.lease: float = lease
+        """Seconds for which a worker holds a chunk, unless it renews its lease."""
+        self._deliveries = deliveries
         self._warned = False  # once per outage
         texts = {name: f"{_lua('order')}\n{_lua(name)}" for name in SCRIPTS}
         self._scripts = {name: (text, hashlib.sha1(text.encode()).hexdigest()) for name, text in texts.items()}
@@ -92,28 +106,28 @@ class JobStore:
         size, written = await self._run("begin", (self._job(name), self._stream), arguments, name=name)
         return size, written
 
-    async def add(self, name: str, chunk: NewChunk) -> None:
-        """Write a chunk, unless it exists."""
-        arguments = (self._stem, quote(name, safe=""), chunk.first, chunk.size, chunk.actions, chunk.tokens, JOB_TTL)
+    async def add(self, name: str, first: int, chunk: Group) -> None:
+        """Write a chunk, unless it exists. `first` is the number of the job's actions in earlier chunks."""
+        actions, tokens = b"\n".join(chunk.texts), b" ".join(chunk.tokens)
+        arguments = (self._stem, quote(name, safe=""), first, len(chunk.numbers), actions, tokens, JOB_TTL)
         await self._run("add", (self._job(name), self._stream), arguments, name=name)
 
     async def failed(self, name: str) -> list[tuple[int, bytes | str]]:
         """Return the failed and abandoned actions, with their numbers."""
-        client = self._client
-        found = await self._patiently(lambda: client.hgetall(f"{self._job(name)}:failed"), self._patience)
+        found = await self._patiently(lambda: self._client.hgetall(f"{self._job(name)}:failed"))
         return sorted((int(number), action) for number, action in found.items())
 
-    async def again(self, name: str, numbers: Iterable[int], tokens: bytes) -> int:
-        """Write a chunk of failed actions. Return how many were still failed."""
-        arguments = (self._stem, quote(name, safe=""), " ".join(map(str, numbers)), tokens, JOB_TTL)
-        return int(await self._run("again", (self._job(name), self._stream), arguments, name=name))
+    async def again(self, name: str, numbers: Iterable[int], tokens: Iterable[bytes]) -> None:
+        """Write a chunk of failed actions, without those that were written again already."""
+        arguments = (self._stem, quote(name, safe=""), " ".join(map(str, numbers)), b" ".join(tokens), JOB_TTL)
+        await self._run("again", (self._job(name), self._stream), arguments, name=name)
 
-    async def take(self, consumer: str, lease: float, deliveries: int, *, fresh: bool = False) -> Chunk | int:
+    async def take(self, consumer: str, *, fresh: bool = False) -> Chunk | int:
         """Take a chunk. If none is free, return how many chunks other workers hold, or -1 if Redis has no jobs.
 
         `fresh`: prefer chunks that no worker had before.
         """
-        arguments = (self._stem, GROUP, consumer, int(lease * 1000), deliveries, JOB_TTL, int(fresh))
+        arguments = (self._stem, GROUP, consumer, int(self.lease * 1000), self._deliveries, JOB_TTL, int(fresh))
         reply = await self._run("take", (self._stream,), arguments)
         if isinstance(reply, int):
             return reply
@@ -150,21 +164,19 @@ class JobStore:
 
     async def names(self) -> list[str]:
         """Return the names of all jobs, the earliest first."""
-        client = self._client
-        found = await self._patiently(lambda: client.zrange(f"{self._stem}names", 0, -1), self._patience)
+        found = await self._patiently(lambda: self._client.zrange(f"{self._stem}names", 0, -1))
         return [unquote(_text(name)) for name in found]
 
     async def forget(self, name: str) -> None:
         """Remove the name of an expired job from the list."""
-        client = self._client
-        await self._patiently(lambda: client.zrem(f"{self._stem}names", quote(name, safe="")), self._patience)
+        await self._patiently(lambda: self._client.zrem(f"{self._stem}names", quote(name, safe="")))
 
     async def cancel(self, name: str) -> None:
         """Drop the job's unfinished actions."""
         if not await self._run("cancel", (self._job(name), self._stream), (self._stem, GROUP, JOB_TTL)):
             raise _missing(name)
 
-    async def others_at_work(self, lease: float, mine: Container[str]) -> tuple[int, int]:
+    async def others_at_work(self, mine: Container[str]) -> tuple[int, int]:
         """Return how many chunks are free or held, and how many of them are held by other consumers than `mine`."""
         client = self._client
 
@@ -173,25 +185,24 @@ class JobStore:
             while True:
                 page = await client.xpending_range(self._stream, GROUP, start, "+", PAGE)
                 held += sum(
-                    pending["time_since_delivered"] < lease * 1000 and _text(pending["consumer"]) not in mine
+                    pending["time_since_delivered"] < self.lease * 1000 and _text(pending["consumer"]) not in mine
                     for pending in page
                 )
                 if len(page) < PAGE:
                     return int(await client.xlen(self._stream)), held
                 start = f"({_text(page[-1]['message_id'])}"
 
-        total, others = await self._patiently(look, self._patience)
+        total, others = await self._patiently(look)
         return total, others
 
-    async def sweep(self, lease: float) -> None:
+    async def sweep(self) -> None:
         """Remove workers that no longer run."""
-        await self._run("sweep", (self._stream,), (GROUP, int(lease * 1000)))
+        await self._run("sweep", (self._stream,), (GROUP, int(self.lease * 1000)))
 
     async def outcomes(self, name: str, first: int, count: int) -> list[bytes | str]:
         """Return the result lines of the finished ones among `count` actions from `first` on."""
         numbers = [str(number) for number in range(first, first + count)]
-        client = self._client
-        lines = await self._patiently(lambda: client.hmget(f"{self._job(name)}:outcomes", numbers), self._patience)
+        lines = await self._patiently(lambda: self._client.hmget(f"{self._job(name)}:outcomes", numbers))
         return [line for line in lines if line is not None]
 
     def _job(self, name: str) -> str:
@@ -216,7 +227,7 @@ class JobStore:
                 return await self._client.eval(lua, *words)
 
         try:
-            return await self._patiently(run, self._patience if patience is None else patience)
+            return await self._patiently(run, patience)
         except RedisError as error:
             text = str(error)
             if "RECALLOTHER" in text:
@@ -227,8 +238,10 @@ class JobStore:
                 raise JobError(f"Redis has lost the job {name!r} while it was being written: submit it again") from None
             raise JobError(f"Redis rejected a command of the jobs: {advice(error)}") from error
 
-    async def _patiently(self, run: Any, patience: float) -> Any:
-        began, delay = time.monotonic(), 0.05
+    async def _patiently(self, run: Callable[[], Awaitable[Any]], patience: float | None = None) -> Any:
+        """Return what `run` returns. Repeats it during an outage of Redis."""
+        patience = self._patience if patience is None else patience
+        began, failures = time.monotonic(), 0
         while True:
             try:
                 reply = await run()
@@ -246,19 +259,20 @@ class JobStore:
             ) as error:
                 if isinstance(error, ResponseError) and not unsettled(error):
                     raise
-                if time.monotonic() - began + delay > patience:
+                failures += 1
+                delay, waited = BACKOFF.delay(failures, random.random()), time.monotonic() - began
+                if waited + delay > patience:
                     raise JobStoreUnavailableError(
                         f"the Redis of the jobs has not responded for {patience:g} s: {advice(error)}"
                     ) from error
-                if not self._warned and time.monotonic() - began >= WARN_AFTER:
+                if not self._warned and waited >= WARN_AFTER:
                     self._warned = True
                     logger.warning(
                         "the Redis of the jobs does not respond; waiting for up to %g s: %s",
                         patience,
                         advice(error),
                     )
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
-            delay = min(1.0, delay * 2)
+            await asyncio.sleep(delay)
 
 
 def _lua(name: str) -> str:

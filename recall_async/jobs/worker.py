@@ -12,15 +12,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from uuid import uuid4
 
-import msgspec
-
 from ..bulk.actions import Outcome, Status
 from ..bulk.doubts import Doubts
-from ..bulk.records import result_of, write_action
+from ..bulk.records import result_of, write_action, write_result
 from ..bulk.run import BulkRun
 from ..errors import RecallError
-from ..session import MAX_OUTAGE, RecallSession
-from ..stopping import StopSignal, end_tasks
+from ..session import RecallSession
+from ..stopping import StopSignal, end_tasks, wait_at_most
 from .contract import JobError, WorkSummary
 from .lease import Lease
 from .store import Chunk, JobStore, Report
@@ -33,7 +31,6 @@ GIVE_BACK_TIMEOUT = 2.0
 """Seconds to wait for Redis when a cancelled worker gives its chunk back."""
 
 logger: logging.Logger = logging.getLogger("recall_async")
-_encode = msgspec.json.Encoder().encode
 
 
 def _hopeless(error: RecallError) -> JobError:
@@ -51,19 +48,15 @@ class Worker:
         store: JobStore,
         recall: RecallSession,
         *,
-        lease: float,
-        deliveries: int,
         concurrency: int | None,
         forever: bool,
         max_chunks: int | None,
-        max_outage: float = MAX_OUTAGE,
-        on_outcome: Callable[[Outcome], object] | None = None,
-        stop: StopSignal | None = None,
+        max_outage: float,
+        on_outcome: Callable[[Outcome], object] | None,
+        stop: StopSignal | None,
     ) -> None:
         self._store = store
         self._recall = recall
-        self._lease = lease
-        self._deliveries = deliveries
         self._concurrency = concurrency
         self._forever = forever
         self._allowed = math.inf if max_chunks is None else max_chunks
@@ -90,7 +83,7 @@ class Worker:
 
     async def work(self, at_once: int) -> WorkSummary:
         """Perform `at_once` chunks at a time, so that one begins while another ends."""
-        await self._store.sweep(self._lease)
+        await self._store.sweep()
         try:
             async with asyncio.TaskGroup() as lines:
                 for _ in range(at_once):
@@ -137,7 +130,7 @@ class Worker:
 
     async def _take(self, consumer: str, *, fresh: bool) -> Chunk | int:
         """Take a chunk. A cancelled worker waits for the reply, and gives back the chunk that is in it."""
-        taking = asyncio.create_task(self._store.take(consumer, self._lease, self._deliveries, fresh=fresh))
+        taking = asyncio.create_task(self._store.take(consumer, fresh=fresh))
         try:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:
@@ -152,10 +145,8 @@ class Worker:
 
     async def _rest(self, seconds: float | None = None) -> None:
         if seconds is None:
-            seconds = min(POLL, self._lease / 3) * random.uniform(0.5, 1.0)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
+            seconds = min(POLL, self._store.lease / 3) * random.uniform(0.5, 1.0)
+        await wait_at_most(self._stop, seconds)
 
     async def _try(self, chunk: Chunk) -> bool:
         """Perform a chunk, or leave it to other workers if it failed here and nothing has succeeded here yet. Return
@@ -164,7 +155,7 @@ class Worker:
         if doubted is None or not self._doubts.on_trial:
             self._doubted.pop(chunk.id, None)
             return await self._work_on(chunk)
-        total, others = await self._store.others_at_work(self._lease, self._consumers)
+        total, others = await self._store.others_at_work(self._consumers)
         if others or time.monotonic() < doubted + LEAVE_FOR:
             await self._store.report(chunk, (), "release")
             return False
@@ -178,7 +169,7 @@ class Worker:
 
     async def _work_on(self, chunk: Chunk) -> bool:
         """Perform a chunk. Return whether this worker finished it."""
-        lease = Lease(self._store, chunk, self._lease, self._stop, is_outage=lambda: self._recall.outage() is not None)
+        lease = Lease(self._store, chunk, self._stop, is_outage=lambda: self._recall.outage() is not None)
         run = self._recall.bulk(
             iter(chunk.actions.values()),
             concurrency=self._concurrency,
@@ -217,7 +208,7 @@ class Worker:
         async with run:
             async for outcome in run:
                 action = write_action(outcome.action) if outcome.status == "failed" else b""
-                line = _encode(result_of(outcome))
+                line = write_result(result_of(outcome))
                 lease.finished(Report(numbers[id(outcome.action)], outcome.status, line, action))
                 self._statuses[outcome.status] += 1
                 if self._on_outcome is not None:

@@ -13,7 +13,6 @@ import math
 import os
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -31,7 +30,7 @@ from ..errors import (
 )
 from ..limits.quota import Priority
 from ..models import Calendar
-from ..stopping import end_tasks
+from ..stopping import end_tasks, wait_at_most
 from ..webhooks import CalendarSyncEvents, CalendarUpdate, WebhookEvent
 from .connections import is_connected
 from .guarded import GuardedPolicy
@@ -214,7 +213,7 @@ class CalendarSyncer:
             except Exception:
                 logger.exception("a full round failed: the calendars could not be listed")
                 failures += 1
-                if self._closing.is_set() or not await self._may_retry(failures):
+                if not await self._may_retry(failures):
                     return
                 continue
             for calendar in calendars:
@@ -277,9 +276,7 @@ class CalendarSyncer:
         """Wait for the backoff. Return whether to retry."""
         if self._closing.is_set():
             return False
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._backoff.delay(failures, random.random())):
-                await self._closing.wait()
+        await wait_at_most(self._closing, self._backoff.delay(failures, random.random()))
         return True
 
     async def _sync(self, calendar_id: str, since: datetime) -> bool:

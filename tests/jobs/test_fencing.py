@@ -106,7 +106,7 @@ async def test_what_waits_for_a_job_goes_on_when_that_is_cancelled_or_given_up(
         async with sessions(world) as recall:
             await jobs.work(recall, max_chunks=1)
             assert (await jobs.status("a")).done == 10
-            await jobs._store.take("dead", 0.2, 1)
+            await jobs._store.take("dead")
             await asyncio.sleep(0.3)  # real: the lease runs out
             await jobs.work(recall)
         assert (await jobs.status("dies")).chunks_dead == 1
@@ -432,7 +432,7 @@ async def test_cancelled_while_it_takes_a_chunk(jobs: JobQueue, world: World, mo
             await work
     status = await jobs.status("n")
     assert (len(world.asked), status.chunks_in_work, status.chunks_open) == (0, 0, 1)
-    assert isinstance(await take("other", 10.0, 5), Chunk)
+    assert isinstance(await take("other"), Chunk)
 
 
 async def test_workers_that_die_in_an_outage_do_not_count(

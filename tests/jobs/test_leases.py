@@ -38,7 +38,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 async def take(jobs: JobQueue, consumer: str = "dead") -> Chunk:
     """A chunk in the hands of a worker of which nothing is heard any more."""
-    chunk = await jobs._store.take(consumer, jobs._lease, jobs._deliveries)
+    chunk = await jobs._store.take(consumer)
     assert isinstance(chunk, Chunk)
     return chunk
 
@@ -94,12 +94,12 @@ async def test_lease_is_renewed_while_the_quota_is_waited_for(
         await until(lambda: recall.statistics()[SCHEDULE].waiting_bulk)
         for _ in range(10):
             await asyncio.sleep(0.2)  # real: what is tried is that time passes
-            assert await jobs._store.take("thief", jobs._lease, 5) == 1
+            assert await jobs._store.take("thief") == 1
         with caplog.at_level("INFO", "recall_async"):
             jobs.stop(timeout=5)
             await work
         assert "the worker was stopped. Other workers go on with the chunks that it left: 1 of job n" in caplog.text
-        assert isinstance(await jobs._store.take("thief", jobs._lease, 5), Chunk)  # given back at once
+        assert isinstance(await jobs._store.take("thief"), Chunk)  # given back at once
 
 
 async def test_chunk_that_kills_its_workers_is_given_up(
@@ -251,9 +251,10 @@ async def test_chunk_whose_delivery_was_not_heard_is_delivered_again(
     jobs: JobQueue, actions: list[ScheduleBot]
 ) -> None:
     """Would leave a chunk alone for a lease because an answer of Redis was lost."""
+    jobs._store.lease = 10.0
     await jobs.submit("n", actions, chunk_size=1000)
     assert (await take(jobs, "a")).id == (await take(jobs, "a")).id
-    assert await jobs._store.take("b", 10.0, 5) == 1
+    assert await jobs._store.take("b") == 1
 
 
 async def test_own_client_and_forgotten_scripts(
@@ -306,4 +307,7 @@ async def test_redis_that_stays_away_is_an_error_of_ours(session: Sessions) -> N
 
 def test_worker_is_not_started_by_being_made(jobs: JobQueue, session: Sessions) -> None:
     """Would need a running loop where a program only puts its parts together."""
-    Worker(jobs._store, session(), lease=1, deliveries=1, concurrency=None, forever=False, max_chunks=None).stop()
+    options: dict[str, Any] = dict.fromkeys(
+        ("concurrency", "forever", "max_chunks", "max_outage", "on_outcome", "stop")
+    )
+    Worker(jobs._store, session(), **options).stop()
