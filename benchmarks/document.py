@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from .report import Report, Target, targets_table
+from .rounds import INTERPRETERS
 
 DEPENDENCIES = ("aiohttp", "aiolimiter", "msgspec")
 
@@ -91,7 +92,7 @@ def document(sections: Mapping[str, Section]) -> str:
         for name, target in zip(names, targets, strict=True)
         if not target.reached and target.reason
     ]:
-        parts += ["Why those were missed:", "\n".join(missed)]
+        parts += ["Why those were missed, or may be:", "\n".join(missed)]
     for name, part in sections.items():
         parts += [f'<a id="{name}"></a>\n\n## {part.title}', part.markdown]
     return "\n\n".join(parts) + "\n"
@@ -116,7 +117,9 @@ def _measured(sections: Mapping[str, Section]) -> str:
             'Written by `python -m benchmarks` (after `pip install -e ".[bench]"`), no figure by hand. Everything runs on '
             "one machine, servers in processes of their own on its loopback interface; no network, no account. What is "
             "compared runs in the same process and run, in rounds in which all have a turn, in changing order; a figure is "
-            "the median of the rounds unless a section says otherwise, and a ratio the median of the rounds' ratios. "
+            "the median of the rounds unless a section says otherwise, and a ratio the median of the rounds' ratios. A "
+            "target is *on the edge* if it lies within the interval of the figure, in which the median lies with 95 % "
+            f"confidence (sign test); where {INTERPRETERS} interpreters measure, it is the range of their medians. "
             "CPU is the CPU time of the measuring process, user and system. Unless a section says otherwise, garbage "
             "collection stays on, as in a program, and a turn begins with nothing to collect. All of it took "
             f"{minutes:.0f} minutes.",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .rounds import Figure
+
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Chart
 
 
 class Unavailable(Exception):
@@ -22,7 +25,41 @@ class Target:
     value: str
     reached: bool
     reason: str = ""
-    """Shown if it was missed: what stands in the way, and how far one can get."""
+    """Shown unless it was reached: what stands in the way, and how far one can get."""
+    edge: str = ""
+    """Where the measured figure may lie, if the target lies there, too: one run reaches it and the next does not."""
+
+    @property
+    def verdict(self) -> str:
+        return "reached" if self.reached else f"**on the edge**: {self.edge}" if self.edge else "**missed**"
+
+
+def judged(
+    text: str,
+    figures: Sequence[Figure],
+    *,
+    at_most: float = math.inf,
+    at_least: float = -math.inf,
+    form: str = "{:.2f} ×",
+    said: str = "",
+    reason: str = "",
+) -> Target:
+    """A target for figures that differ from run to run, all of which must reach it.
+
+    It is reached or missed where their intervals say so, and on the edge where an interval contains it. One figure that
+    misses makes the target missed, whatever the others do. `said` is shown in place of the figures.
+    """
+    reached = all(at_least <= figure.low and figure.high <= at_most for figure in figures)
+    missed = any(figure.high < at_least or at_most < figure.low for figure in figures)
+    return Target(
+        text,
+        said or " and ".join(form.format(figure.value) for figure in figures),
+        reached,
+        reason,
+        ""
+        if reached or missed
+        else " and ".join(f"{form.format(figure.low)} to {form.format(figure.high)}" for figure in figures),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +100,7 @@ class Report:
     """Where somebody else does better: one sentence each, shown at the top of the report."""
     notes: Sequence[str] = ()
     """What a reader should know to read the numbers; shown below the tables."""
-    figure: Figure | None = None
+    figure: Chart | None = None
     """Made with `benchmarks.charts.chart`."""
     alt: str = ""
     """What the figure shows, for those who cannot see it."""
@@ -85,7 +122,7 @@ class Report:
 
 def targets_table(targets: Sequence[Target], names: Sequence[str] = ()) -> Table:
     """Targets with their verdicts; `names` of their benchmarks, one for each, make a first column of links."""
-    verdicts = [(target.text, target.value, "reached" if target.reached else "**missed**") for target in targets]
+    verdicts = [(target.text, target.value, target.verdict) for target in targets]
     if not names:
         return Table(("target", "measured", "verdict"), verdicts, left=(0, 2))
     links = [f"[`{name}`](#{name})" for name in names]
