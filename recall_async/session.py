@@ -278,8 +278,6 @@ class RecallSession:
             on_progress=on_progress,
             stop=stop,
             max_outage=max_outage,
-            total=len(application),
-            in_order=True,
             job=None if journal is None else id_of(plan),
             on_outcome=application.note,
         )

@@ -45,7 +45,6 @@ class BulkRun(AsyncIterator[Outcome]):
 
     - `actions`: may include outcomes, for actions that need no request; they are returned unchanged.
     - `stop`: a signal that ends the job as `stop()` does.
-    - `total`: the number of actions, if the input has no `len()`; `in_order`: do not sort a collection.
     - `max_outage`: seconds to wait for a server that is unavailable.
     - `job`: the id that marks the journal's lines; lines of another job are rejected.
     - `on_outcome`: called with each outcome before it is returned.
@@ -60,8 +59,6 @@ class BulkRun(AsyncIterator[Outcome]):
         journal: Journal | str | os.PathLike[str] | None = None,
         on_progress: Callable[[Progress], object] | None = None,
         stop: StopSignal | None = None,
-        total: int | None = None,
-        in_order: bool = False,
         job: str | None = None,
         doubts: Doubts | None = None,
         on_outcome: Callable[[Outcome], object] | None = None,
@@ -74,9 +71,7 @@ class BulkRun(AsyncIterator[Outcome]):
             checks.callback("on_progress", on_progress, "a Progress")
         if journal is not None and not isinstance(journal, Journal):
             journal = Journal(journal)
-        if total is None:
-            total = _length(actions)
-        collected = not in_order and total is not None and isinstance(actions, Collection)
+        total = _length(actions)
         self._path = None if journal is None else journal.path
         self._stop = StopSignal(stop)
         self._engine = Engine(
@@ -84,7 +79,7 @@ class BulkRun(AsyncIterator[Outcome]):
             actions,
             concurrency,
             journal,
-            soonest_first=collected,
+            soonest_first=total is not None and isinstance(actions, Collection),
             stop=self._stop,
             job=job,
             doubts=doubts,

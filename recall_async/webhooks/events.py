@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
 
 from ..errors import WebhookDecodeError
 from ..lenient import parse_time
-
-T = TypeVar("T")
 
 
 class CalendarSyncEvents(Struct, frozen=True):
@@ -192,17 +190,6 @@ def _read_sync(raw: bytes) -> Payload:
     return CalendarSyncEvents(sync.calendar_id, parse_time(sync.last_updated_ts))
 
 
-def _read_bot(raw: bytes) -> Payload:
-    change = _changes.decode(raw)
-    status = change.data
-    return BotChange(
-        bot=_present(change.bot, "bot").subject(),
-        code=status.code,
-        sub_code=status.sub_code,
-        updated_at=parse_time(status.updated_at),
-    )
-
-
 def _read_old_bot(raw: bytes) -> Payload:
     change = _old_changes.decode(raw)
     status = change.status
@@ -228,41 +215,26 @@ def _read_log(raw: bytes) -> Payload:
     )
 
 
-def _read_recording(raw: bytes) -> Payload:
-    change = _changes.decode(raw)
-    return RecordingChange(
-        recording=_present(change.recording, "recording").subject(),
-        bot=_optional(change.bot),
-        code=change.data.code,
-        sub_code=change.data.sub_code,
-        updated_at=parse_time(change.data.updated_at),
-    )
+def _reader_of(kind: Callable[..., Payload], about: str, *parents: str) -> Callable[[bytes], Payload]:
+    """Return the reader of a change of `about`, which the delivery must name, unlike those that it belongs to."""
 
+    def read(raw: bytes) -> Payload:
+        change = _changes.decode(raw)
+        named = {name: getattr(change, name) for name in (about, *parents)}
+        if named[about] is None:
+            raise ValueError(f"Object missing required field `{about}`")
+        return kind(
+            **{name: subject.subject() for name, subject in named.items() if subject is not None},
+            code=change.data.code,
+            sub_code=change.data.sub_code,
+            updated_at=parse_time(change.data.updated_at),
+        )
 
-def _read_transcript(raw: bytes) -> Payload:
-    change = _changes.decode(raw)
-    return TranscriptChange(
-        transcript=_present(change.transcript, "transcript").subject(),
-        recording=_optional(change.recording),
-        bot=_optional(change.bot),
-        code=change.data.code,
-        sub_code=change.data.sub_code,
-        updated_at=parse_time(change.data.updated_at),
-    )
+    return read
 
 
 def _read_object(raw: bytes) -> Payload:
     return _objects.decode(raw) or {}
-
-
-def _optional(subject: _Subject | None) -> Subject | None:
-    return None if subject is None else subject.subject()
-
-
-def _present(value: T | None, name: str) -> T:
-    if value is None:
-        raise ValueError(f"Object missing required field `{name}`")
-    return value
 
 
 _BOT_CODES = (
@@ -271,11 +243,17 @@ _BOT_CODES = (
 )  # fmt: skip
 _READERS: dict[str, Callable[[bytes], Payload]] = {
     "calendar.sync_events": _read_sync,
-    "calendar.update": lambda raw: _updates.decode(raw),
-    **{f"bot.{code}": _read_bot for code in _BOT_CODES},
+    "calendar.update": _updates.decode,
+    **{f"bot.{code}": _reader_of(BotChange, "bot") for code in _BOT_CODES},
     "bot.status_change": _read_old_bot,
     "bot.log": _read_log,
     "bot.output_log": _read_log,
-    **{f"recording.{code}": _read_recording for code in ("processing", "paused", "done", "failed", "deleted")},
-    **{f"transcript.{code}": _read_transcript for code in ("processing", "done", "failed", "deleted")},
+    **{
+        f"recording.{code}": _reader_of(RecordingChange, "recording", "bot")
+        for code in ("processing", "paused", "done", "failed", "deleted")
+    },
+    **{
+        f"transcript.{code}": _reader_of(TranscriptChange, "transcript", "recording", "bot")
+        for code in ("processing", "done", "failed", "deleted")
+    },
 }

@@ -30,6 +30,8 @@ Headers = Items | Iterable[Iterable[Any]]
 _PREFIXES = ("webhook", "svix")
 _NAMES = frozenset(f"{prefix}-{part}" for prefix in _PREFIXES for part in ("id", "timestamp", "signature"))
 _LONGEST_NAME = len("HTTP_WEBHOOK_TIMESTAMP")
+_SINGLE = (str, bytes, bytearray, memoryview, int)
+"""The types of a single value."""
 
 
 class Signed(NamedTuple):
@@ -97,13 +99,10 @@ def _plain_name(name: object) -> str:
 
 def _values(value: object) -> Iterator[str]:
     """Yield the non-empty strings in a value."""
-    if isinstance(value, str | bytes | bytearray | memoryview | int):
-        if text := _text(value).strip():
+    parts = value if isinstance(value, Iterable) and not isinstance(value, _SINGLE) else (value,)
+    for part in parts:
+        if isinstance(part, _SINGLE) and (text := _text(part).strip()):
             yield text
-    elif isinstance(value, Iterable):
-        for part in value:
-            if isinstance(part, str | bytes | bytearray | memoryview | int) and (text := _text(part).strip()):
-                yield text
 
 
 def _text(value: object) -> str:

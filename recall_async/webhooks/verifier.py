@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Literal
 
+from .. import checks
 from ..errors import ConfigurationError, WebhookVerificationError
 from .events import WebhookEvent, decode
 from .headers import Headers, encoded, read_signed
@@ -47,9 +48,7 @@ class WebhookVerifier:
         self._keys = [_key(secret) for secret in ([secrets] if isinstance(secrets, str) else secrets)]
         if not self._keys:
             raise ConfigurationError("secrets must hold at least one webhook secret, got none")
-        if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not tolerance > 0:
-            raise ConfigurationError(f"tolerance must be a number of seconds above 0, got {tolerance!r}")
-        self._tolerance = tolerance
+        self._tolerance = checks.seconds("tolerance", tolerance, endless=True)
         self._clock = clock
 
     def verify(self, headers: Headers, body: bytes | bytearray | memoryview) -> WebhookEvent:
