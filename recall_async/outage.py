@@ -23,6 +23,8 @@ from weakref import WeakSet
 from .checks import Backoff
 from .errors import RecallError
 
+MAX_OUTAGE = 3600.0
+"""Seconds for which a job waits for a server that is unavailable, unless it names others."""
 THRESHOLD = 5
 """Failures in a row after which an operation is parked."""
 BACKOFF = Backoff(0.5, 30.0)

@@ -21,6 +21,7 @@ from .limits.local.store import LocalQuotaStore
 from .limits.quota import Priority, Quota, check_quotas
 from .models import Calendar
 from .operations import OTHER
+from .outage import MAX_OUTAGE, Outage
 from .reporting import log_as_the_environment_says
 from .resources.bots import Bots
 from .resources.calendar_events import CalendarEvents
@@ -36,14 +37,11 @@ if TYPE_CHECKING:  # import at run time only what the program uses
     from .bulk.journal import Journal
     from .bulk.progress import Progress
     from .bulk.run import BulkRun
-    from .outage import Outage
     from .stopping import StopSignal
     from .sync.memory import ChangeHistory
     from .sync.plan import Plan
     from .sync.policy import Policy
 
-MAX_OUTAGE = 3600.0
-"""Seconds for which a job waits for a server that is unavailable."""
 RECHECK = 15.0
 """Seconds after which `apply` reads events again: an action may wait longer for the quota."""
 

@@ -17,6 +17,7 @@ from ..caller import Client
 from ..errors import RecallError
 from ..events import JobProgressed
 from ..limits.loops import current_loop
+from ..outage import MAX_OUTAGE
 from ..stopping import StopSignal
 from .actions import Action, Outcome
 from .doubts import Doubts
@@ -26,9 +27,6 @@ from .progress import Progress, Tally
 
 CONCURRENCY = 64
 """The default number of actions in progress at once: enough for 300 requests per second of 0.2 s each."""
-
-MAX_OUTAGE = 3600.0
-"""Seconds for which a job waits for a server that is unavailable."""
 
 logger: logging.Logger = logging.getLogger("recall_async")
 

@@ -17,7 +17,8 @@ from ..bulk.actions import Action, Outcome
 from ..bulk.records import Result, read_result
 from ..errors import ConfigurationError
 from ..limits.redis.connect import cluster_connect, is_cluster, redis_connect
-from ..session import MAX_OUTAGE, RecallSession
+from ..outage import MAX_OUTAGE
+from ..session import RecallSession
 from ..stopping import StopSignal
 from .chunks import chunks_of, digest_of, groups_of, read_actions
 from .contract import JobStatus, MissingJobError, WorkSummary, check_name

@@ -15,8 +15,7 @@ from ..limits.quota import Priority
 from ..models import CalendarEvent, Page
 from ..operations import LIST_EVENTS, REMOVE_BOT, RETRIEVE_EVENT, SCHEDULE_BOT, Request
 from ..retry import RetryPolicy
-from .extra import merged
-from .fields import check_deduplication_key, encode_bot_config, start_of
+from .fields import check_deduplication_key, encode_bot_config, merged, start_of
 from .filters import EVENT_FILTERS, EventFilters, encode_query
 from .pages import follow
 

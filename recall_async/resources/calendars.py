@@ -23,8 +23,7 @@ from ..operations import (
 )
 from ..retry import RetryPolicy
 from ..secrecy import Secret, SecretBytes
-from .extra import merged
-from .fields import encode_object
+from .fields import encode_object, merged
 from .filters import CALENDAR_FILTERS, CalendarFilters, encode_query
 from .pages import follow
 

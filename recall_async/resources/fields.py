@@ -1,4 +1,4 @@
-"""Check and encode the fields of a request for a bot: deduplication key, start time, `bot_config`."""
+"""Check and encode the fields of requests: deduplication key, start time, `bot_config`, and `extra` fields."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from ..errors import ConfigurationError
 
 MAX_DEDUPLICATION_KEY = 2000
 """The most characters: https://docs.recall.ai/reference/calendar_events_bot_create"""
+
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def check_deduplication_key(value: str) -> str:
@@ -41,6 +43,20 @@ def encode_object(name: str, value: Mapping[str, Any], expected: str = "a mappin
         return _encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"{name} must be JSON: {error}") from None
+
+
+def merged(body: bytes, extra: Mapping[str, Any] | None) -> bytes:
+    """Add fields that this package does not know to the JSON object of a request's body.
+
+    Raises `ConfigurationError` for a field that it contains.
+    """
+    if not extra:
+        return body
+    added, named = _FIELDS.decode(encode_object("extra", extra)), _FIELDS.decode(body)
+    for name in added:
+        if name in named:
+            raise ConfigurationError(f"extra must not hold {name!r}, which has a parameter of its own")
+    return msgspec.json.encode({**named, **added})
 
 
 def _check_json(where: str, value: object) -> None:
