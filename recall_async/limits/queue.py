@@ -124,9 +124,6 @@ class WaitQueue(Generic[T]):
         self.patience: float = patience
         """Seconds after which an interactive call precedes the other interactive calls."""
 
-    def __len__(self) -> int:
-        return self.size
-
     def __iter__(self) -> Iterator[Ticket[T]]:
         """Yield all waiting tickets, in no particular order."""
         for line in self._lines:
@@ -136,11 +133,6 @@ class WaitQueue(Generic[T]):
     def count(self, priority: Priority) -> int:
         """Return the number of waiting tickets of this priority."""
         return self._lines[priority].waiting
-
-    @property
-    def waiting(self) -> dict[Priority, int]:
-        """Return the number of waiting tickets, by priority."""
-        return {priority: self._lines[priority].waiting for priority in Priority}
 
     def push(
         self, priority: Priority, start: float, holder: T, arrived: float = 0.0, until: float = math.inf

@@ -36,8 +36,10 @@ def test_order_is_that_of_a_sorted_list(steps: list[tuple[Priority, float] | int
             queue.leave(ticket)  # does nothing any more
         head = queue.head()
         assert (head and head.holder) == (model[0][2] if model else None)
-        assert len(queue) == len(model)
-        assert queue.waiting == {one: sum(entry[0] is one for entry in model) for one in Priority}
+        assert queue.size == len(model)
+        assert {one: queue.count(one) for one in Priority} == {
+            one: sum(entry[0] is one for entry in model) for one in Priority
+        }
         assert sorted(ticket.holder for ticket in queue) == sorted(entry[2] for entry in model)
 
 
@@ -103,7 +105,7 @@ def test_overdue_are_found_without_looking_at_the_others() -> None:
         queue.leave(ticket)
         found.append(ticket.holder)
     assert found == [7, 5]
-    assert len(queue) == 7
+    assert queue.size == 7
 
 
 def test_who_is_overdue_at_the_very_moment() -> None:

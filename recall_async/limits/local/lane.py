@@ -265,7 +265,7 @@ class LocalLane:
         self._throttled += 1
         report_pause(self._name, seconds, self._paused_until - now)
         self._paused_until = max(self._paused_until, now + seconds)
-        bulk = slot.number == Priority.BULK or self._calls.queue.waiting[Priority.BULK] > 0
+        bulk = slot.number == Priority.BULK or self._calls.queue.count(Priority.BULK) > 0
         self._pace.rejected(now, slot.granted_at, self._paused_until, self._jitter(), bulk=bulk)
         self._calls.fail_hopeless(lambda priority: self._paused_until)
 
@@ -276,13 +276,13 @@ class LocalLane:
         now = self._now()
         taken = self._window.taken(now)
         rate = self._pace.rate(now)
-        waiting = self._calls.queue.waiting
+        queue = self._calls.queue
         return LaneStatistics(
             quota=self._quota,
             taken=taken,
             free=max(0, self._quota.limit - taken),
-            waiting_interactive=waiting[Priority.INTERACTIVE],
-            waiting_bulk=waiting[Priority.BULK],
+            waiting_interactive=queue.count(Priority.INTERACTIVE),
+            waiting_bulk=queue.count(Priority.BULK),
             in_flight=self._window.in_flight,
             admitted=self._admitted,
             throttled=self._throttled,

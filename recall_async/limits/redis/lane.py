@@ -152,7 +152,7 @@ class RedisLane:
         """Return the least seconds that a new call waits, if no other process takes slots."""
         ahead, limit = self._calls.queue.ahead(priority, start), self._terms.limit
         first = max(0.0, self._earliest(priority) - self._now())
-        alike = self._calls.queue.waiting[priority] if start == math.inf else 0
+        alike = self._calls.queue.count(priority) if start == math.inf else 0
         burst = self._terms.burst if priority is Priority.INTERACTIVE else self._terms.burst_bulk
         return max(first + ahead // limit * self._quota.per, (alike + 1 - burst) / self._quota.rate)
 
@@ -226,14 +226,14 @@ class RedisLane:
 
     def _wanted(self) -> tuple[int, int]:
         """Return how many slots to ask for: one per waiting call, up to the limit of requests in flight."""
-        waiting, in_flight = self._calls.queue.waiting, self._window.in_flight
-        interactive = min(waiting[Priority.INTERACTIVE], MAX_IN_FLIGHT - in_flight)
-        return interactive, max(0, min(waiting[Priority.BULK], MAX_BULK_IN_FLIGHT - in_flight - interactive))
+        queue, in_flight = self._calls.queue, self._window.in_flight
+        interactive = min(queue.count(Priority.INTERACTIVE), MAX_IN_FLIGHT - in_flight)
+        return interactive, max(0, min(queue.count(Priority.BULK), MAX_BULK_IN_FLIGHT - in_flight - interactive))
 
     def _due(self) -> float:
         """Return when to ask for the waiting calls' slots."""
-        waiting = self._calls.queue.waiting
-        asks = min((self._asks.ask_at[priority] for priority in Priority if waiting[priority]), default=math.inf)
+        queue = self._calls.queue
+        asks = min((self._asks.ask_at[priority] for priority in Priority if queue.count(priority)), default=math.inf)
         return max(asks, min(self._closed_until, self._last_reply_at + LOOK_EVERY))
 
     @property
@@ -417,8 +417,8 @@ class RedisLane:
             quota=self._quota,
             taken=taken,
             free=max(0, self._terms.limit - taken),
-            waiting_interactive=self._calls.queue.waiting[Priority.INTERACTIVE],
-            waiting_bulk=self._calls.queue.waiting[Priority.BULK],
+            waiting_interactive=self._calls.queue.count(Priority.INTERACTIVE),
+            waiting_bulk=self._calls.queue.count(Priority.BULK),
             in_flight=self._window.in_flight + self._lender.in_flight,
             admitted=self._admitted,
             throttled=self._throttled,
