@@ -42,7 +42,7 @@ def _in_flight_is_not_counted(patch: pytest.MonkeyPatch) -> None:
 
 
 def _earlier_loops_are_forgotten(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(LocalLane, "recall", lambda self, memory: None)
+    patch.setattr(LocalLane, "recall", lambda self, memory, now: None)
 
 
 def _slots_of_cancelled_calls_are_kept(patch: pytest.MonkeyPatch) -> None:

@@ -140,7 +140,7 @@ def test_lane_leaves_all_that_counts_to_another() -> None:
         assert memory.paused_until - now() == pytest.approx(20.0, abs=SOON)
         assert memory.pace is not None
         new = lane_of(Quota(20, 60.0, burst=20))
-        new.recall(memory)
+        new.recall(memory, new.now())
         seen = new.statistics()
         assert (seen.taken, seen.in_flight) == (6, 0)
         assert seen.paused == pytest.approx(20.0, abs=SOON)
@@ -154,7 +154,7 @@ def test_lane_leaves_all_that_counts_to_another() -> None:
         assert (seen.taken, seen.free, seen.paused) == (0, 20, 0.0)
         assert seen.pace == new.quota.rate  # it has grown to the quota of the new lane
         again = lane_of(Quota(20, 60.0, burst=20))
-        again.recall(memory)
+        again.recall(memory, again.now())
         assert again.memory().grace == 99.0
         assert lane_of().memory().grace == GRACE
 
@@ -185,7 +185,7 @@ def test_what_another_lane_sent_counts_for_the_promise() -> None:
         for _ in range(280):
             (await first.admit()).answered()
         second = lane_of(quota)
-        second.recall(first.memory())
+        second.recall(first.memory(), second.now())
         alone, both = await at_once(lane_of(quota), BULK), await at_once(second, BULK)
         assert alone > 250
         assert both < 20

@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Coroutine
 from functools import partial
+from random import Random
 from typing import TypeVar
 
 import pytest
@@ -329,6 +330,75 @@ def test_loops_in_turn_learn_of_each_other(workspace: str) -> None:
         loop.close()
 
 
+@pytest.mark.parametrize("afresh", [False, True])
+def test_loops_in_turn_learn_of_each_others_requests_in_flight(
+    workspace: str, monkeypatch: pytest.MonkeyPatch, afresh: bool
+) -> None:
+    """Would take another loop's requests in flight for those that it had at the last look, and send as many too many."""
+    monkeypatch.setattr(store_module, "MAX_RESTING", 0 if afresh else MAX_RESTING)
+    quota, slots = Quota(5, 60.0), []
+    ours, theirs = VirtualTimeLoop(), VirtualTimeLoop()
+
+    async def send(number: int) -> None:
+        lane = opened(workspace, quota)
+        slots.extend([await lane.admit() for _ in range(number)])
+        lane.leave(quota)
+
+    async def answer() -> None:
+        while slots:
+            slots.pop().answered()
+
+    async def free(at: float) -> int:
+        await asyncio.sleep(at - asyncio.get_running_loop().time())
+        return await take(workspace, 9)
+
+    async def later(at: float) -> None:
+        await asyncio.sleep(at - asyncio.get_running_loop().time())
+        await send(3)
+
+    theirs.run_until_complete(send(3))
+    assert ours.run_until_complete(free(1001.0)) == 2
+    theirs.run_until_complete(answer())
+    theirs.run_until_complete(later(1300.0))
+    assert ours.run_until_complete(free(1301.0)) == 2
+    for loop in ours, theirs:
+        loop.close()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_any_turns_of_any_loops_keep_the_quota(workspace: str, seed: int) -> None:
+    """Would let loops that work in turn, with requests in flight meanwhile, send more together than the quota."""
+    chance, quota = Random(seed), Quota(6, 60.0, burst=6, reserve=0)
+    loops = [VirtualTimeLoop() for _ in range(3)]
+    in_flight: list[list[Slot]] = [[] for _ in loops]
+    counted: list[float] = []  # when the server counted: at the response, but not later than the longest request takes
+
+    async def turn(which: int, at: float) -> None:
+        await asyncio.sleep(at - asyncio.get_running_loop().time())
+        slots, now = in_flight[which], asyncio.get_running_loop().time
+        for _ in range(chance.randrange(len(slots) + 1)):
+            slot = slots.pop(chance.randrange(len(slots)))
+            slot.answered()
+            counted.append(min(now(), slot.granted_at + GRACE))
+        lane = opened(workspace, quota)
+        for _ in range(chance.randrange(8)):
+            with contextlib.suppress(DeadlineExceededError):
+                slots.append(await lane.admit(until=now()))
+        lane.leave(quota)
+
+    at = 1000.0
+    for _ in range(60):
+        at += chance.choice([0.5, 5.0, 20.0, 70.0])
+        which = chance.randrange(len(loops))
+        loops[which].run_until_complete(turn(which, at))
+    counted += [slot.granted_at + GRACE for slots in in_flight for slot in slots]
+    for begin in counted:
+        assert sum(begin <= moment < begin + 60.0 for moment in counted) <= 6
+    assert len(counted) > 30
+    for loop in loops:
+        loop.close()
+
+
 def test_absurd_pause_is_reported_and_can_be_ended(workspace: str, caplog: pytest.LogCaptureFixture) -> None:
     """Would stop a fleet for decades, without a word or a remedy, for a Retry-After that no server can mean."""
 
@@ -399,8 +469,8 @@ def test_dropped_lane_leaves_nothing_of_what_it_learned(workspace: str, monkeypa
         return sum([await take(f"{workspace} {number}", wanted) for number in range(first, first + 4)])
 
     async def learned() -> int:
-        lanes = store_module._registry.get()
-        return sum(map(len, lanes.seen.values())) + len(lanes.borrowed)
+        lanes = store_module._registry.get().open.values()
+        return sum(len(lane.exchange._learned) + len(lane.exchange._borrowed) for lane in lanes)
 
     one, another = VirtualTimeLoop(), VirtualTimeLoop()
     assert one.run_until_complete(visit(0, 3)) == 12

@@ -28,7 +28,7 @@ from ..sockets import MAX_BULK_IN_FLIGHT, MAX_IN_FLIGHT
 from ..waiting import WaitingCalls
 from ..weakly import weakly
 from ..window import Window
-from .memory import Memory
+from .memory import Exchange, Memory
 from .tokens import Tokens
 
 GRACE = 60.0
@@ -68,6 +68,7 @@ class LocalLane:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._admitted = self._throttled = self._retries = 0
+        self.exchange: Exchange = Exchange()
         self._grace = GRACE
         self._configure(quota)
 
@@ -108,9 +109,19 @@ class LocalLane:
         slowed = self._pace.rate(now) != math.inf
         return Memory(self._window.record(), self._paused_until, self._pace if slowed else None, self._grace)
 
-    def recall(self, memory: Memory) -> None:
+    def learn(self, other: LocalLane) -> None:
+        """Count what the lane of a loop that does not run has sent since the last time."""
+        now, memory = self._now(), other.memory()
+        other.exchange.tell(memory.window.in_flight, other.now())
+        memory = memory._replace(grace=max(self._grace, memory.grace))
+        if memory.foreign(now):
+            return
+        news = self.exchange.learn(other.exchange, memory, now)
+        if news is not None:
+            self.recall(news, now)
+
+    def recall(self, memory: Memory, now: float) -> None:
         """Count what another lane of this operation and workspace sent, in a loop that does not run."""
-        now = self._now()
         if memory.foreign(now):
             return
         self._grace = max(self._grace, memory.grace)
@@ -238,6 +249,8 @@ class LocalLane:
 
     def _end(self, slot: Slot, ending: Ending, seconds: float) -> None:
         now = self._now()
+        if slot.granted_at <= self.exchange.told_at:
+            self.exchange.ended(slot.granted_at)
         if ending is Ending.UNUSED:
             self._window.unused()
             if (tokens := self._tokens.get(Priority(slot.number))) is not None:

@@ -1,4 +1,4 @@
-"""The state that a lane passes on to the next lane of the same operation and workspace."""
+"""The state that a lane passes on to the next lane of the same operation and workspace, or to that of another event loop."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import Counter
 from struct import Struct
 from threading import Lock
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from ..expiring import ExpiringRecords, Key
 from ..pace import Pace
@@ -63,6 +64,54 @@ class Memory(NamedTuple):
         over = max(self.window.over, self.paused_until)
         head = _HEAD.pack(over, self.paused_until, self.grace, longest, len(answers))
         return head + array("d", (*answers, *lost)).tobytes()
+
+
+class Exchange:
+    """What a lane has told the lanes of other event loops and learned from them, while one loop runs at a time.
+
+    A lane counts a request of another loop once: a response by its time, a request in flight as lost.
+    """
+
+    def __init__(self) -> None:
+        self._told: dict[float, int] = {}
+        """How many requests in flight others know, by the time when the first of them learned of these."""
+        self.told_at: float = -math.inf
+        """The last of these times."""
+        self._learned: WeakKeyDictionary[Exchange, tuple[Record, float]] = WeakKeyDictionary()
+        """The requests of another lane when this one last learned from it, and its `told_at` then."""
+        self._borrowed: list[float] = []
+        """Until when requests in flight of other loops count as lost here."""
+
+    def tell(self, in_flight: int, now: float) -> None:
+        """Record that another lane learns of the requests in flight."""
+        fresh = in_flight - sum(self._told.values())
+        if fresh > 0:
+            self._told[now], self.told_at = fresh, now
+
+    def ended(self, granted_at: float) -> None:
+        """Record the end of a request that others know: it was granted at `told_at` or before."""
+        told_at = next((told_at for told_at in self._told if granted_at <= told_at), None)
+        if told_at is not None:
+            self._told[told_at] -= 1
+            if not self._told[told_at]:
+                del self._told[told_at]
+
+    def learn(self, other: Exchange, memory: Memory, now: float) -> Memory | None:
+        """Return what is new in the state of another lane, after its `tell`; `None` if nothing is.
+
+        The lane then counts its requests in flight as lost until `memory.grace` seconds from `now`.
+        """
+        window = memory.window
+        last, last_told_at = self._learned.get(other, (None, -math.inf))
+        fresh = sum(number for told_at, number in other._told.items() if told_at > last_told_at)
+        if window == last and not fresh:
+            return None
+        self._learned[other] = window, other.told_at
+        # Those of a third loop are learned from its own lane.
+        lost = Counter(window.lost) - Counter(other._borrowed)
+        borrowed = [until for until in self._borrowed if until + window.longest > now]
+        self._borrowed = [*borrowed, *[now + memory.grace] * fresh]
+        return memory._replace(window=window._replace(lost=tuple(sorted(lost.elements())), in_flight=fresh))
 
 
 def _unpacked(record: bytes | Memory) -> Memory:

@@ -14,8 +14,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections import Counter
-from weakref import WeakKeyDictionary
 
 from ... import checks
 from ...operations import OPERATIONS, OTHER
@@ -23,9 +21,8 @@ from ..contract import QuotaLane
 from ..expiring import Key
 from ..loops import PerLoop, Turns, clock_of
 from ..quota import Quota, base_quota
-from ..window import Record
 from .lane import LocalLane
-from .memory import Memories, Memory
+from .memory import Memories
 
 logger: logging.Logger = logging.getLogger("recall_async")
 
@@ -42,10 +39,6 @@ class Lanes:
         self.open: dict[Key, LocalLane] = {}
         self.resting: dict[Key, LocalLane] = {}
         """The lanes that no session uses, the longest unused first."""
-        self.seen: WeakKeyDictionary[Lanes, dict[Key, Record]] = WeakKeyDictionary()
-        """The requests of other loops' lanes when they were last read."""
-        self.borrowed: dict[Key, list[float]] = {}
-        """Until when requests in flight of other loops count as lost here."""
 
 
 _registry: PerLoop[Lanes] = PerLoop(Lanes)
@@ -70,10 +63,10 @@ class LocalQuotaStore:
                 on_rest=lambda: _rest(lanes, key),
                 owner=lanes.owner,
                 turns=_turns,
-                on_turn=lambda lane: _remember(lanes, lane, key),
+                on_turn=lambda lane: _remember(lane, key),
             )
             lanes.open[key] = lane
-        _remember(lanes, lane, key)
+        _remember(lane, key)
         lane.join(quota)
         lanes.resting.pop(key, None)
         return lane
@@ -110,8 +103,7 @@ def forget_unused() -> None:
     _memories.clear()
     for lanes in _registry.values():
         for key in list(lanes.resting):
-            del lanes.resting[key]
-            _drop(lanes, key)
+            del lanes.resting[key], lanes.open[key]
 
 
 def _rest(lanes: Lanes, key: Key) -> None:
@@ -123,7 +115,7 @@ def _rest(lanes: Lanes, key: Key) -> None:
     while len(lanes.resting) > MAX_RESTING:
         oldest = next(iter(lanes.resting))
         lane = lanes.resting.pop(oldest)
-        _drop(lanes, oldest)
+        del lanes.open[oldest]
         _memories.add(oldest, lane.memory(), lane.now())
 
 
@@ -134,21 +126,14 @@ def _keep_closed(now: float) -> None:
             _memories.add(key, lane.memory(), now)
 
 
-def _drop(lanes: Lanes, key: Key) -> None:
-    del lanes.open[key]
-    lanes.borrowed.pop(key, None)
-    for seen in lanes.seen.values():
-        seen.pop(key, None)
-
-
-def _remember(lanes: Lanes, lane: LocalLane, key: Key) -> None:
+def _remember(lane: LocalLane, key: Key) -> None:
     """Pass to a lane the requests of closed loops, and its own from before it was dropped."""
     _keep_closed(lane.now())
     if (earlier_memory := _memories.pop(key)) is not None:
-        lane.recall(earlier_memory)
+        lane.recall(earlier_memory, lane.now())
     for others in _registry.others(running=False):
-        if (other_lane := others.open.get(key)) is not None:
-            _learn(lanes, others, lane, other_lane.memory(), key)
+        if (other := others.open.get(key)) is not None:
+            lane.learn(other)
     if key[0] not in _warned_of and any(key in others.open for others in _registry.others(running=True)):
         _warned_of.add(key[0])
         logger.warning(
@@ -156,20 +141,3 @@ def _remember(lanes: Lanes, lane: LocalLane, key: Key) -> None:
             "can exceed it. Use one loop, or share the quota: quota_store=RedisQuotaStore.from_url(...)",
             key[0],
         )
-
-
-def _learn(lanes: Lanes, others: Lanes, lane: LocalLane, memory: Memory, key: Key) -> None:
-    """Pass to a lane the requests that the lane of a stopped loop has sent since the last time."""
-    window, now = memory.window, lane.now()
-    seen = lanes.seen.setdefault(others, {})
-    last = seen.get(key)
-    if window == last:
-        return
-    seen[key] = window
-    # Requests in flight count as lost, once; for those of a third loop, ask that loop.
-    fresh = max(0, window.in_flight - (0 if last is None else last.in_flight))
-    lost = Counter(window.lost) - Counter(others.borrowed.get(key, ()))
-    learned = window._replace(lost=tuple(sorted(lost.elements())), in_flight=fresh)
-    lane.recall(memory._replace(window=learned).settled(now))
-    borrowed = [until for until in lanes.borrowed.get(key, ()) if until + window.longest > now]
-    lanes.borrowed[key] = [*borrowed, *[now + memory.grace] * fresh]
