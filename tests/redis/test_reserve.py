@@ -61,7 +61,7 @@ def test_slot_of_a_process_that_died_comes_back_with_its_lease() -> None:
     reserve = LocalReserve(1)
     reserve.take("q", 0.0, TERMS)
     assert pytest.approx(LONGEST + GRANT_MAX_AGE + PER) == LEASE
-    assert reserve.take("q", LEASE - 0.01, TERMS)[0] == ""
+    assert reserve.take("q", LEASE - 1e-5, TERMS)[0] == ""
     assert reserve.take("q", LEASE + 1e-6, TERMS)[0] != ""
 
 
@@ -89,7 +89,9 @@ def test_slots_of_a_short_window_count_in_the_one_of_the_api() -> None:
     reserve, short = LocalReserve(1), Terms.of(Quota(20, 1.0), 0, LONGEST)
     name, _ = reserve.take("q", 0.0, short)
     reserve.give_back("q", name, 0.0)
-    second, _ = reserve.take("q", 2.0, short)
+    window = short.per / 1e6
+    assert reserve.take("q", math.nextafter(window, 0.0), short)[0] == ""
+    second, _ = reserve.take("q", window, short)
     reserve.give_back("q", second, 2.0)
     assert second
     assert reserve.take("q", REMEMBERED + 1.9, TERMS)[0] == ""
