@@ -75,6 +75,9 @@ def test_slower_pace_is_kept_until_it_has_grown() -> None:
     assert memories.pop(KEY) == kept
     assert (kept.over(20.0), kept.over(1e4)) == (False, True)
     assert not memory((1e4,), pace=slowed(10.0)).over(1e4)
+    memories.add(("old", "o"), kept, 20.0)
+    memories.add(("new", "o"), memory((1e4,)), 1e4)  # which removes what is over
+    assert (len(memories), memories.pop(("old", "o"))) == (1, None)
     memories.add(KEY, memory((1.0,), pace=slowed(10.0)), 20.0)
     memories.add(KEY, memory((2.0,)), 20.0)  # the later lane has none of its own
     found = memories.pop(KEY)
