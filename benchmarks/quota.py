@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
+from recall_async.connections import MAX_CONNECTIONS
+
 from .charts import LIMIT, OTHERS, OURS, chart
 from .limiters import AUTO, GREEDY, NAMES
 from .limiters import OURS as MODES
@@ -18,6 +20,7 @@ from .throttle import DELAY, strict_server
 
 SETTINGS = ((60, 6.0, 300, 1.08), (600, 60.0, 1800, 1.015))
 """Limit, seconds, calls, and how many times the ideal time a greedy lane may take."""
+UNBOUND = "limits, moving window"
 QUICK = ((12, 2.0, 30, 1.08),)
 
 
@@ -115,8 +118,9 @@ def _report(found: dict[tuple[str, int], Outcome], settings: tuple[tuple[int, fl
                 f"{limit} per {per:g} s: greedy takes ≤ {times:g} × the ideal time",
                 f"{greedy.seconds / least:.3f} ×",
                 greedy.seconds <= times * least,
-                f"the server took {greedy.seen[limit - 1]:.1f} s to count the first {limit} requests, and longer to answer "
-                "them: a slot comes back so long after its answer.",
+                f"its first {limit} requests took {greedy.seen[limit - 1]:.1f} s to come to the server, and those of "
+                f"{UNBOUND}, which opens a connection for each, {outcomes[UNBOUND].seen[limit - 1]:.1f} s: a session opens "
+                f"{MAX_CONNECTIONS} by default (`max_connections`), and a slot comes back `per` seconds after its answer.",
             ),
         ]
         faster = [

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -158,6 +157,8 @@ def _wait(text: str, headers: Mapping[str, str], now: datetime | None) -> float 
 
 
 def _http_date(text: str) -> datetime | None:
+    from email.utils import parsedate_to_datetime  # rarely needed, and slow to import
+
     try:
         when = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
