@@ -66,9 +66,9 @@ class Engine:
         *,
         soonest_first: bool,
         stop: StopSignal,
-        job: str | None = None,
-        doubts: Doubts | None = None,
-        max_outage: float = math.inf,
+        job: str | None,
+        doubts: Doubts | None,
+        max_outage: float,
     ) -> None:
         self._scope = Scope(max_outage, self._on_failure)
         self._caller = caller
@@ -150,14 +150,15 @@ class Engine:
         self._caller.open()
         self._lanes = {operation.name: self._caller.lane(operation.name) for operation in (SCHEDULE_BOT, REMOVE_BOT)}
         actions = self._actions
+        collected: list[Action] = []
         if self._soonest_first and isinstance(actions, Iterable):
-            actions = await soonest_first(actions)  # type: ignore[arg-type]  # it checks the types
+            actions = collected = await soonest_first(actions)  # type: ignore[arg-type]  # it checks the types
         if self._journal is not None:
             self._file = JournalFile(self._journal, job=self._job)
             self._history = History(self._file, retry_failed=self._journal.retry_failed)
             await self._history.load()
-            if self._soonest_first and isinstance(actions, list):
-                self._history.look_for(actions)
+            if self._soonest_first:
+                self._history.look_for(collected)
                 self._tell_of_another_job()
         self._source = aiter(actions) if isinstance(actions, AsyncIterable) else iter(actions)
         if self._phase is Phase.NEW:

@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections.abc import Iterable
 
-from .. import errors
 from ..errors import ConfigurationError, RecallError
 from .actions import Action, Outcome, ScheduleBot, event_of, over_since
 from .journal import JournalFile
@@ -111,9 +110,9 @@ class History:
             return _over(action) is None and (not result.attempts or _has_times(action))
         if not result.attempts or self._retry_failed:
             return True  # it failed without a request, so checking again needs none
-        kind = getattr(errors, str((result.error or {}).get("type")), None)
+        error = error_in(result)
         # An error type of a newer version is unknown: it may be temporary.
-        return not (isinstance(kind, type) and issubclass(kind, RecallError)) or kind is RecallError or kind.may_pass
+        return error is None or type(error) is RecallError or error.may_pass
 
 
 def _identity(action: Action) -> object:

@@ -129,7 +129,7 @@ def result_of(outcome: Outcome, *, job: str | None = None) -> Result:
 
 
 def error_in(result: Result) -> RecallError | None:
-    """Return the error of a result as an exception."""
+    """Return the error of a result as an exception: a plain `RecallError` if its type is unknown."""
     if result.error is None:
         return None
     fields = dict(result.error)

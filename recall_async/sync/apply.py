@@ -14,10 +14,9 @@ from ..resources.calendar_events import CalendarEvents
 from ..resources.tags import digest_of
 from .decide import CHANGES, Decision, bots_to_come
 from .freshness import ALREADY, PLAN_AGAIN, Freshness
-from .memory import MAX_REPEATS, SETTLING_TIME, ChangeHistory, memory_of
+from .memory import MAX_REPEATS, SETTLING_TIME, ChangeHistory, Memory, memory_of
 from .plan import Plan
 
-ALWAYS = datetime.min.replace(tzinfo=UTC)
 FLAPPING = (
     f"flapping: the same change was made to this event {MAX_REPEATS} times and did not last; skipped until it changes"
 )
@@ -52,6 +51,10 @@ class Application:
         self._history = history
         self._failures = FailureLog()
 
+    @property
+    def _memory(self) -> Memory:
+        return memory_of(self._workspace)
+
     def __len__(self) -> int:
         """Return the number of outcomes that the run will yield."""
         return sum(len(decision.actions) or 1 for decision in self._decisions.values())
@@ -59,7 +62,7 @@ class Application:
     async def __aiter__(self) -> AsyncIterator[Action | Outcome]:
         """Yield the plan's requests, soonest event first, and a skipped outcome for each request that is outdated."""
         if self._history is not None:
-            await memory_of(self._workspace).read(self._history)
+            await self._memory.read(self._history)
         for decision in self._decisions.values():
             if decision.reason == "flapping":
                 yield _skipped(_unwanted(decision), FLAPPING)
@@ -80,13 +83,14 @@ class Application:
         decision = self._decisions.get(event_of(outcome.action))
         if decision is None or outcome.status != "done" or outcome.action != decision.action:
             return
-        memory, now = memory_of(self._workspace), datetime.now(UTC)
+        now = datetime.now(UTC)
         self._look_at_bots(decision, outcome.event)
-        if outcome.resumed and (memory.planned_at(decision.event_id) or ALWAYS) >= self._plan.made_at:
-            return  # it is known, and was not made again
+        known = self._memory.planned_at(decision.event_id)
+        if outcome.resumed and known is not None and known >= self._plan.made_at:
+            return  # it was not made again
         shown = outcome.event is None or decision.kind == "remove" or bots_to_come(outcome.event, now)
         awaited_until = None if shown else now + timedelta(seconds=SETTLING_TIME)
-        change = memory.done(decision, self._plan.made_at, awaited_until=awaited_until)
+        change = self._memory.done(decision, self._plan.made_at, awaited_until=awaited_until)
         if self._history is not None and not outcome.resumed:
             try:
                 self._history.add(change)
@@ -95,7 +99,7 @@ class Application:
 
     def _look_at_bots(self, decision: Decision, event: CalendarEvent | None) -> None:
         """Record which bot the response shows for the event, and whether the API changed the key of an existing bot."""
-        memory, key = memory_of(self._workspace), decision.deduplication_key
+        memory, key = self._memory, decision.deduplication_key
         memory.not_in_order(decision.event_id)
         if event is None or key is None or decision.kind == "remove":
             return
@@ -109,7 +113,7 @@ class Application:
                     memory.in_place = True
 
     def _why_superseded(self, decision: Decision) -> str | None:
-        later = memory_of(self._workspace).planned_at(decision.event_id)
+        later = self._memory.planned_at(decision.event_id)
         if later is None or later <= self._plan.made_at:
             return None
         return f"a later plan, made at {later.isoformat()}, was applied to this event: {PLAN_AGAIN}"

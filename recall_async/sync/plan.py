@@ -15,6 +15,9 @@ from .plan_file import PLAN_FIELDS, decode_plan, encode_plan
 CLOCK_ERROR = timedelta(minutes=5)
 """The largest accepted difference between this computer's clock and the API's, as for webhooks."""
 
+ALWAYS = datetime.min.replace(tzinfo=UTC)
+"""As a watermark or the start of a sync: all events must be read."""
+
 
 def watermark_of(newest: datetime, began: datetime) -> datetime:
     """Return the time before which a list of events, read from `began` on, contains every change.

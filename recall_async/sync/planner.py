@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -30,7 +30,7 @@ from .connections import connected_since, is_connected, was_connected_since
 from .decide import CHANGES, Decision, bots_to_come, decide, is_right
 from .freshness import RESENDS
 from .memory import MAX_REPEATS, ChangeHistory, memory_of
-from .plan import Plan, watermark_of
+from .plan import ALWAYS, Plan, watermark_of
 from .policy import UNDECIDED, BotSpec, Policy, Undecided, ask, check_setting
 
 logger: logging.Logger = logging.getLogger("recall_async")
@@ -90,10 +90,10 @@ class Planner:
         if self._history is not None:
             await self._memory.read(self._history)
         self._memory.forget(self._now - LOOKBACK)
-        self._scope = scope = await self._read_calendars(calendars)
+        self._scope = await self._read_calendars(calendars)
         decisions: dict[str, Decision] = {}
         newest: datetime | None = None
-        async with aclosing(self._listed(scope, since)) as listed:
+        async with aclosing(self._listed(since)) as listed:
             async for event in listed:
                 # An event that moves while the list is read may appear twice: the later version counts.
                 if event.id in decisions and decisions[event.id].updated_at > event.updated_at:
@@ -108,12 +108,14 @@ class Planner:
             await self._note_new_configurations(decisions)
         ordered = sorted(decisions.values(), key=lambda decision: (decision.start_time, decision.event_id))
         ordered = [self._reconsidered(decision) for decision in ordered]
-        watermark = watermark_of(newest, self._now) if newest is not None else since
+        watermark = since
+        if newest is not None:
+            watermark = max(watermark_of(newest, self._now), since or ALWAYS)
         plan = Plan(
             decisions=tuple(ordered),
             made_at=self._now,
-            watermark=watermark if since is None or watermark is None else max(watermark, since),
-            calendars=None if scope is None else tuple(scope),
+            watermark=watermark,
+            calendars=None if self._scope is None else tuple(self._scope),
             disconnected=tuple(sorted(key for key, calendar in self._known.items() if not is_connected(calendar))),
             lead_time=self._lead_time,
             seconds=self._seconds(ordered),
@@ -243,12 +245,11 @@ class Planner:
 
     async def _still_has(self, event_id: str, bot_id: str) -> bool:
         """Return whether an event of an earlier plan still has a bot."""
-        try:
-            event = await self._events.retrieve(event_id, priority=Priority.BULK)
-        except NotFoundError:
-            event = None
+        bots: Sequence[CalendarEventBot] = ()
+        with suppress(NotFoundError):
+            bots = (await self._events.retrieve(event_id, priority=Priority.BULK)).bots
         key = self._memory.key_of(event_id)
-        if event is not None and any(bot.bot_id == bot_id and bot.deduplication_key == key for bot in event.bots):
+        if any(bot.bot_id == bot_id and bot.deduplication_key == key for bot in bots):
             return True
         self._memory.not_in_order(event_id)
         return False
@@ -268,7 +269,7 @@ class Planner:
                 await self._calendar(checks.uuid("calendars", given), must_exist=True)
         return list(self._known)
 
-    async def _listed(self, scope: list[str] | None, since: datetime | None) -> AsyncGenerator[CalendarEvent, None]:
+    async def _listed(self, since: datetime | None) -> AsyncGenerator[CalendarEvent, None]:
         """Yield every event that may need a decision, including deleted ones.
 
         A calendar that was connected after `since` has lost its bots, but its events' `updated_at` did not change:
@@ -276,7 +277,7 @@ class Planner:
         """
         connected = [calendar for calendar in self._known.values() if calendar is not None and is_connected(calendar)]
         anew = {each.id for each in connected if since is not None and was_connected_since(each, since)}
-        places: list[str | None] = [None, *sorted(anew)] if scope is None else [each.id for each in connected]
+        places: list[str | None] = [None, *sorted(anew)] if self._scope is None else [each.id for each in connected]
         for calendar_id in places:
             whole = since is None or calendar_id in anew
             listed = self._events.list(
@@ -322,7 +323,5 @@ class Planner:
             if decision.kind in CHANGES:
                 numbers[REMOVE_BOT.name] += decision.kind == "remove" or decision.detach
                 numbers[SCHEDULE_BOT.name] += decision.kind != "remove"
-        times = [0.0]
-        for name, number in numbers.items():
-            times.append(self._caller.quota(name).seconds_for(number))
-        return max(times)
+        times = [self._caller.quota(name).seconds_for(number) for name, number in numbers.items() if number]
+        return max(times, default=0.0)

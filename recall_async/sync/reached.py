@@ -6,13 +6,10 @@ import logging
 from datetime import UTC, datetime
 
 from .. import checks
-from .plan import CLOCK_ERROR
+from .plan import ALWAYS, CLOCK_ERROR
 from .watermarks import WatermarkStore
 
 logger: logging.Logger = logging.getLogger("recall_async")
-
-ALWAYS = datetime.min.replace(tzinfo=UTC)
-"""As a watermark or the start of a sync: all events must be read."""
 
 
 class Reached:

@@ -36,9 +36,9 @@ from .connections import is_connected
 from .guarded import GuardedPolicy
 from .history import history_of
 from .memory import ChangeHistory
-from .plan import Plan
+from .plan import ALWAYS, Plan
 from .policy import Policy
-from .reached import ALWAYS, Reached
+from .reached import Reached
 from .watermarks import MemoryWatermarks, WatermarkStore
 
 logger: logging.Logger = logging.getLogger("recall_async")
