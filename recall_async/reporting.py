@@ -37,9 +37,13 @@ from .events import (
     request_id_of,
 )
 from .limits.contract import LaneStatistics, QuotaLane
+from .limits.quota import Priority
 from .retry import Retry
 from .secrecy import KeyMask, one_line
 from .sending import Sending
+
+SHORT_WAIT = 0.1
+"""Seconds that a call with a free slot may wait for other things than the quota."""
 
 _numbers: count[int] = count(1)
 
@@ -98,8 +102,8 @@ class Reporter:
     def granted(self, call: Call[Any], before: LaneStatistics, lane: QuotaLane) -> None:
         """Report that a call has its slot; `before` is the state of the lane when the wait began."""
         wait, now = call.waited - call.told_waited, lane.statistics()
-        reason = _lane_reason(before, now)
-        waits = {reason: wait - sum(call.waits.values()), **call.waits}
+        in_lane = wait - sum(call.waits.values())
+        waits = {_lane_reason(call, in_lane, before, now): in_lane, **call.waits}
         call.told_waited, call.waits = call.waited, NO_WAITS
         self.tell(
             SlotGranted(
@@ -172,11 +176,15 @@ class Reporter:
         return {"workspace": self._workspace, "operation": call.operation, "call": call.number}
 
 
-def _lane_reason(before: LaneStatistics, now: LaneStatistics) -> str:
+def _lane_reason(call: Call[Any], wait: float, before: LaneStatistics, now: LaneStatistics) -> str:
     """Return why a call waited for its slot; `before` is the state of the lane when the call arrived."""
     if before.paused or now.throttled > before.throttled:
         return "pause"
-    return "quota" if before.pace is None else "pace"
+    if before.pace is not None:
+        return "pace"
+    # With slots to spare before and after, a short wait was one for the processor or for Redis' reply.
+    spare = before.free > before.waiting_interactive and now.free > 0 and now.quota.burst is None
+    return "nothing" if spare and call.priority is Priority.INTERACTIVE and wait < SHORT_WAIT else "quota"
 
 
 def _reason(error: RecallError) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,8 @@ from redis import Redis
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
-from tests.redis.server import RedisProcess, free_port
+from tests.ports import free_port, is_free
+from tests.redis.server import RedisProcess
 
 SLOTS = 16384
 NODE_TIMEOUT = 1000
@@ -186,19 +186,11 @@ def move_keys(slot: int, source: RedisProcess, target: RedisProcess, at_most: in
 
 def _node() -> RedisProcess:
     # Nodes talk to each other on the port 10,000 higher.
-    while (port := free_port()) > 55_535 or not _is_free(port + 10_000):
-        pass
+    port = free_port()
+    while not is_free(port + 10_000):
+        port = free_port()
     timeout = "--cluster-node-timeout", str(NODE_TIMEOUT), "--cluster-replica-validity-factor", "0"
     return RedisProcess("--cluster-enabled", "yes", *timeout, "--repl-diskless-sync-delay", "0", port=port)
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def _links(node: RedisProcess) -> list[list[str]]:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.ports import free_port
 from tests.redis.cluster import ask, until
-from tests.redis.server import RedisProcess, free_port
+from tests.redis.server import RedisProcess
 
 SERVICE = "quotas"
 NOTICED = 500

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import aiohttp
 import pytest
 
 from recall_async.sandbox import RecallSandbox
+from tests.ports import free_port
 from tests.redis.server import RedisProcess
 
 ROOT = Path(__file__).parents[2]
@@ -32,9 +32,7 @@ def sandbox() -> Iterator[RecallSandbox]:
 @contextmanager
 def serving(sandbox: RecallSandbox, redis: RedisProcess, **settings: str) -> Iterator[str]:
     """The address of `uvicorn --workers 2`."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     settings |= {"RECALL_API_KEY": sandbox.api_key, "RECALL_BASE_URL": sandbox.url, "REDIS_URL": redis.url}
     command = [sys.executable, "-m", "uvicorn", "tests.redis.web_app:app", "--workers", "2", "--port", port]
     with subprocess.Popen(

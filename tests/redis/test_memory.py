@@ -6,7 +6,6 @@ import asyncio
 import json
 import math
 import os
-import socket
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from recall_async.limits.redis import RedisQuotaStore
 from recall_async.limits.redis.lane import RedisLane
 from recall_async.limits.redis.reserve import LocalReserve
 from recall_async.limits.redis.scripts import Terms
+from tests.ports import free_port
 from tests.redis.opened import OPERATION, answered, impatient, opened, refused_for_the_loss
 from tests.redis.server import RedisProcess
 
@@ -97,13 +97,6 @@ async def test_vigil_ends_when_nothing_that_was_sent_can_count(own_redis: StartR
             assert (await client.info("stats"))["total_commands_processed"] == calls + 1
 
 
-def _dead_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def reserved(store: RedisQuotaStore, calls: int) -> int:
     """How many calls one event loop gets through while Redis is away."""
 
@@ -125,13 +118,13 @@ def reserved(store: RedisQuotaStore, calls: int) -> int:
 
 def test_reserve_is_one_for_all_loops_of_a_process() -> None:
     """Would give each event loop the reserve anew: `asyncio.run` again and again sends as much as it likes."""
-    store = RedisQuotaStore.from_url(f"redis://127.0.0.1:{_dead_port()}", local_reserve=5, processes=4)
+    store = RedisQuotaStore.from_url(f"redis://127.0.0.1:{free_port()}", local_reserve=5, processes=4)
     assert [reserved(store, 20) for _ in range(3)] == [5, 0, 0]
 
 
 def test_reserve_is_one_for_all_threads() -> None:
     """Would give each thread the reserve anew."""
-    store = RedisQuotaStore.from_url(f"redis://127.0.0.1:{_dead_port()}", local_reserve=5, processes=4)
+    store = RedisQuotaStore.from_url(f"redis://127.0.0.1:{free_port()}", local_reserve=5, processes=4)
     sent: list[int] = []
     threads = [threading.Thread(target=lambda: sent.append(reserved(store, 20))) for _ in range(4)]
     for thread in threads:
@@ -148,7 +141,7 @@ def test_reserve_is_one_for_all_forks() -> None:
 import json, os
 from recall_async.limits.redis import RedisQuotaStore
 from tests.redis.test_memory import reserved
-store = RedisQuotaStore.from_url("redis://127.0.0.1:{_dead_port()}", local_reserve=5, processes=4)
+store = RedisQuotaStore.from_url("redis://127.0.0.1:{free_port()}", local_reserve=5, processes=4)
 sent = [reserved(store, 2)]
 for _ in range(3):
     reader, writer = os.pipe()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -40,6 +41,7 @@ from recall_async.events import (
     RetryScheduled,
     SlotGranted,
 )
+from recall_async.limits.local.lane import LocalLane
 from tests.session.conftest import API_KEY
 from tests.session.scripted_server import CALENDAR, EVENT, ScriptedServer, reply, reset, silence
 
@@ -114,6 +116,23 @@ async def test_waiting_for_a_key(server: ScriptedServer, recall: RecallSession, 
     await asyncio.gather(*(recall.calendar_events.schedule_bot(EVENT_ID, deduplication_key="k") for _ in range(2)))
     assert sorted(event.why for event in only(told, SlotGranted)) == ["key", "nothing"]
     assert max(event.wait for event in only(told, SlotGranted)) > 0.04
+
+
+async def test_a_busy_loop_is_not_the_quota(
+    server: ScriptedServer, recall: RecallSession, told: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would blame the quota, of which all but one slot is free, for the time that the program itself took."""
+    admit = LocalLane.admit
+
+    async def busy(*given: Any, **named: Any) -> Any:
+        time.sleep(0.005)  # noqa: ASYNC251 - a program that does not give way is the subject
+        return await admit(*given, **named)
+
+    monkeypatch.setattr(LocalLane, "admit", busy)
+    await recall.calendar_events.retrieve(EVENT_ID)
+    (granted,) = only(told, SlotGranted)
+    assert granted.wait >= 0.005
+    assert granted.why == "nothing"
 
 
 async def test_calls_that_fail_or_are_cancelled(

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from recall_async.sandbox import RecallSandbox
+from tests.ports import free_port
 from tests.redis.conftest import shared_redis
 
 __all__ = ["shared_redis"]
@@ -41,9 +42,7 @@ def serve(tmp_path: Path, recall_sandbox: RecallSandbox) -> Callable[..., object
     @contextmanager
     def serving(source: str, *command: str, **settings: str) -> Iterator[str]:
         (tmp_path / "backend.py").write_text(source)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RECALL_")}
         environment |= {
             "RECALL_API_KEY": recall_sandbox.api_key,
