@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from .fields import identifier
-from .replies import Refusal, Reply, detail, not_found, reply
+from .replies import Reply, detail, not_found, reply
 from .workspace import Workspace
 
 
@@ -25,14 +25,7 @@ class Server(Protocol):
 
 
 async def control(server: Server, request: web.BaseRequest) -> Reply:
-    """Handle a request to the sandbox itself."""
-    try:
-        return await _control(server, request)
-    except Refusal as refusal:
-        return refusal.reply
-
-
-async def _control(server: Server, request: web.BaseRequest) -> Reply:
+    """Handle a request to the sandbox itself. Raises a refusal: 400 or 404."""
     query = request.query
     match request.method, request.path.rstrip("/"):
         case "GET", "/_sandbox/report":

@@ -10,7 +10,7 @@ from recall_async import operations as table
 from .documents import Event
 from .fields import LONGEST_TEXT, Request, identifier, metadata, moment, problem_of_text
 from .listing import list_events
-from .replies import Refusal, Reply, field_error, invalid_data, reply
+from .replies import Refusal, Reply, coded_error, field_error, invalid_data, reply
 from .state import State
 
 _REQUIRED = "This field is required."
@@ -48,7 +48,7 @@ def schedule_bot(state: State, request: Request) -> Reply:
     if "metadata" in config:
         config["metadata"] = metadata(config["metadata"], "bot_config", "metadata: ")
     if document.start_time - request.now < state.pool_exhausted_within:
-        raise Refusal(507, {"code": "out_of_bots", "detail": "No bot is available at the moment."}, state.pool_headers)
+        raise coded_error(507, "out_of_bots", "No bot is available at the moment.", state.pool_headers)
     state.schedule(event, key, config, start_time=start_time, meeting_url=meeting_url, now=request.now)
     return reply(200, document)
 

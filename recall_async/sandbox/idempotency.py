@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
-from .replies import Refusal, Reply
+from .replies import Reply, coded_error
 
 LIFETIME = 3600.0
 """Seconds for which a response is stored."""
@@ -38,9 +38,7 @@ class ReplyCache:
         """Return the stored response. If `None`, the caller must perform the request, then call `finish`."""
         self._forget()
         if key in self._in_progress:
-            raise Refusal(
-                409, {"code": "idempotency_conflict", "detail": "A request with this idempotency key is in progress."}
-            )
+            raise coded_error(409, "idempotency_conflict", "A request with this idempotency key is in progress.")
         if kept := self._replies.get(key):
             return replace(kept[1], headers={**kept[1].headers, "Idempotent-Replayed": "true"})
         self._in_progress.add(key)

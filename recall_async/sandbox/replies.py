@@ -48,9 +48,9 @@ def invalid_data(message: str) -> Refusal:
     return Refusal(400, {"code": "invalid_request_data", "message": INVALID_DATA, "errors": errors})
 
 
-def coded_error(status: int, code: str, message: str) -> Refusal:
+def coded_error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Refusal:
     """Make a refusal in the form `{"code", "detail"}`."""
-    return Refusal(status, {"code": code, "detail": message})
+    return Refusal(status, {"code": code, "detail": message}, headers)
 
 
 def detail(status: int, message: str, headers: Mapping[str, str] | None = None) -> Refusal:

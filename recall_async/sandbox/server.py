@@ -127,15 +127,19 @@ class Server:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Handle one HTTP request."""
-        if request.path.startswith("/_sandbox/"):
-            return wire.response(await control(self, request))
-        path, methods, identifier = wire.route(request)
-        operation = methods.get(request.method)
-        if operation is None:
-            return wire.response(wire.no_operation(request.method, methods))
+        try:
+            if request.path.startswith("/_sandbox/"):
+                return wire.response(await control(self, request))
+            path, operation, identifier = wire.route(request)
+        except Refusal as refusal:
+            return wire.response(refusal.reply)
         workspace = self.workspace
+        result: Reply | None
+        fault: FaultKind | None
         try:
             result, fault = await self._serve(workspace, operation, path, identifier, request)
+        except Refusal as refusal:
+            result, fault = refusal.reply, None
         except ConnectionError:
             # The client disconnected before its body was complete. The request was not counted.
             return web.Response()
@@ -148,18 +152,15 @@ class Server:
     async def _serve(
         self, workspace: Workspace, operation: Operation[Any], path: str, identifier: str, request: web.BaseRequest
     ) -> tuple[Reply | None, FaultKind | None]:
-        """Return the response, if there is one, and the fault that happens to it."""
+        """Return the response, if there is one, and the fault that happens to it. Raises a refusal."""
         if not self._is_authorized(request.headers.get("Authorization", "")):
-            return wire.UNAUTHORIZED, None
-        try:
-            body = await bodies.read(request)
-        except Refusal as refusal:
-            return refusal.reply, None
+            raise wire.unauthorized()
+        body = await bodies.read(request)
         await self._delay(self.latency[0])
         fault = workspace.faults.draw(operation.name, counted=False)
         if fault is None:
             if (seconds := workspace.windows[operation.name].count()) is not None:
-                return wire.throttled(seconds), None
+                raise wire.throttled(seconds)
             fault = workspace.faults.draw(operation.name, counted=True)
         if fault is not None and fault.kind == "reset" and not fault.applied:
             return None, fault.kind
@@ -183,8 +184,6 @@ class Server:
                 if fault is not None and fault.applied:
                     result = await self._after(fault, result)
                 await self._delay(self.latency[1])
-        except Refusal as refusal:
-            return refusal.reply, None
         finally:
             self._tell(workspace)
         return result, fault.kind if fault is not None else None

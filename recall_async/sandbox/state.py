@@ -16,9 +16,10 @@ Documentation: https://docs.recall.ai/docs/scheduling-guide
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from . import life
 from .data import Generator
@@ -27,6 +28,7 @@ from .life import Bot, Notice
 from .payloads import render
 from .replies import coded_error, not_found
 
+T = TypeVar("T")
 Position = tuple[datetime, str]
 """The position of an event or a calendar in a list: its time, then its id."""
 SharedBots = Literal["detach", "update"]
@@ -70,17 +72,11 @@ class State:
 
     def calendar(self, calendar_id: str) -> CalendarDocument:
         """Return a calendar. Raises a refusal: 404."""
-        try:
-            return self.calendars[calendar_id]
-        except KeyError:
-            raise not_found() from None
+        return _found(self.calendars, calendar_id)
 
     def event(self, event_id: str) -> Event:
         """Return an event. Raises a refusal: 404."""
-        try:
-            return self.events[event_id]
-        except KeyError:
-            raise not_found() from None
+        return _found(self.events, event_id)
 
     def count_bots(self, now: datetime) -> int:
         """Return the number of bots whose meeting has not ended."""
@@ -130,10 +126,7 @@ class State:
 
     def bot(self, bot_id: str) -> Bot:
         """Return a bot. Raises a refusal: 404."""
-        try:
-            return self.bots[bot_id]
-        except KeyError:
-            raise not_found() from None
+        return _found(self.bots, bot_id)
 
     def leave_call(self, bot: Bot, now: datetime) -> None:
         """Make a bot leave its call. Raises a refusal: 400 if it has not started, or its call has ended."""
@@ -269,6 +262,12 @@ class State:
             del self.bots[bot_id]
             if self._live_bots.get(bot.key) == bot_id:
                 del self._live_bots[bot.key]
+
+
+def _found(objects: Mapping[str, T], identifier: str) -> T:
+    if identifier not in objects:
+        raise not_found()
+    return objects[identifier]
 
 
 def _position(event: Event) -> Position:

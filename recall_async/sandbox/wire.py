@@ -10,7 +10,7 @@ from aiohttp import web
 
 from recall_async.operations import OPERATIONS, Operation
 
-from .replies import Refusal, Reply, detail, not_found, printable
+from .replies import Refusal, Reply, coded_error, detail, not_found, printable
 
 _ROUTES: dict[str, dict[str, Operation[Any]]] = {}
 for _operation in OPERATIONS.values():
@@ -18,37 +18,34 @@ for _operation in OPERATIONS.values():
 _ID_SEGMENT = 4
 
 
-def route(request: web.BaseRequest) -> tuple[str, dict[str, Operation[Any]], str]:
-    """Return a request's path with `{id}` in place of an id, its operations by method, and the id as it was sent.
+def route(request: web.BaseRequest) -> tuple[str, Operation[Any], str]:
+    """Return a request's path with `{id}` in place of an id, its operation, and the id as it was sent.
 
-    The trailing slash may be missing.
+    The trailing slash may be missing. Raises a refusal: 404, or 405 if the path has other methods.
     """
     segments = request.rel_url.raw_path.removesuffix("/").split("/")
     identifier = ""
     if len(segments) > _ID_SEGMENT:
         identifier, segments[_ID_SEGMENT] = segments[_ID_SEGMENT], "{id}"
     path = "/".join(segments) + "/"
-    return path, _ROUTES.get(path, {}), identifier
+    if path not in _ROUTES:
+        raise not_found()
+    methods = _ROUTES[path]
+    if request.method not in methods:
+        raise detail(405, f'Method "{printable(request.method)}" not allowed.', {"Allow": ", ".join(methods)})
+    return path, methods[request.method], identifier
 
 
-def no_operation(method: str, methods: dict[str, Operation[Any]]) -> Reply:
-    """Make a refusal: 404, or 405 if the path has other methods."""
-    if not methods:
-        return not_found().reply
-    return detail(405, f'Method "{printable(method)}" not allowed.', {"Allow": ", ".join(methods)}).reply
+def unauthorized() -> Refusal:
+    """Make a refusal: 401."""
+    message = "Invalid API token, or a token of another region."
+    return coded_error(401, "authentication_failed", message, {"WWW-Authenticate": "Token"})
 
 
-UNAUTHORIZED: Reply = Refusal(
-    401,
-    {"code": "authentication_failed", "detail": "Invalid API token, or a token of another region."},
-    {"WWW-Authenticate": "Token"},
-).reply
-
-
-def throttled(seconds: int) -> Reply:
-    """Make a response with 429 and `Retry-After`."""
+def throttled(seconds: int) -> Refusal:
+    """Make a refusal: 429 with `Retry-After`."""
     message = f"Request was throttled. Expected available in {seconds} second{'s' * (seconds != 1)}."
-    return detail(429, message, {"Retry-After": str(seconds)}).reply
+    return detail(429, message, {"Retry-After": str(seconds)})
 
 
 def response(result: Reply) -> web.Response:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ from recall_async.operations import OPERATIONS, QUOTA_PERIOD
 from .faults import Fault, Faults
 from .idempotency import Key, ReplyCache
 from .quota import SlidingWindow
-from .replies import Refusal, Reply
+from .replies import Reply, coded_error
 from .state import SharedBots, State
 
 _ROOM = timedelta(days=400)
@@ -138,14 +138,7 @@ class Workspace:
             "events": len(self.state.events),
             "bots": self.state.count_bots(self.now()),
             "operations": {
-                name: {
-                    "accepted": tally.accepted,
-                    "throttled": tally.throttled,
-                    "conflicted": tally.conflicted,
-                    "rejected": tally.rejected,
-                    "peak": self.windows[name].peak,
-                }
-                for name, tally in self.tallies.items()
+                name: {**asdict(tally), "peak": self.windows[name].peak} for name, tally in self.tallies.items()
             },
         }
 
@@ -153,13 +146,8 @@ class Workspace:
     def claim(self, idempotency_key: Key | None, deduplication_keys: frozenset[str]) -> Iterator[Reply | None]:
         """Hold the keys of a request while it is performed, and yield the stored response. Raises a refusal: 409."""
         if not self._deduplication_keys.isdisjoint(deduplication_keys):
-            raise Refusal(
-                409,
-                {
-                    "code": "deduplication_conflict",
-                    "detail": "Another request with this deduplication key is in progress.",
-                },
-            )
+            message = "Another request with this deduplication key is in progress."
+            raise coded_error(409, "deduplication_conflict", message)
         kept = self.replies.begin(idempotency_key) if idempotency_key is not None else None
         self._deduplication_keys |= deduplication_keys
         try:
