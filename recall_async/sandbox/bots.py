@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 from .documents import MeetingURL
-from .fields import Request, identifier, moment
+from .fields import Request, identifier
+from .filters import Filter, accept, choice, string, time
 from .life import Bot
-from .replies import Reply, detail, field_error, reply
+from .listing import PAGE_SIZE
+from .replies import Reply, detail, reply
 from .state import State
 
-PAGE_SIZE = 100
 _PLATFORMS = (
     "chime_sdk", "google_meet", "google_meet_media_api", "goto_meeting", "microsoft_teams", "microsoft_teams_live",
     "slack_authenticator", "slack_huddle_observer", "webex", "zoom", "zoom_rtms",
@@ -51,15 +51,15 @@ def leave_call(state: State, request: Request) -> Reply:
 
 def list_page(state: State, request: Request) -> Reply:
     """Return a page of bots, newest first."""
-    accept = _accept(request)
-    found = [bot for bot in reversed(state.bots.values()) if accept(bot)]
+    accepts = accept(_filters(request), request)
+    found = [bot for bot in reversed(state.bots.values()) if accepts(bot)]
     pages = max(1, -(-len(found) // PAGE_SIZE))
-    number = _page_number(request.query.get("page") or "1", pages)
+    number = _page_number(request.last("page") or "1", pages)
 
     def link(page: int) -> str | None:
         if not 1 <= page <= pages:
             return None
-        query = [(name, value) for name, values in request.repeated.items() if name != "page" for value in values]
+        query = [(name, value) for name, values in request.query.items() if name != "page" for value in values]
         return f"{request.url}?{urlencode([*query, ('page', page)])}"
 
     return reply(
@@ -81,41 +81,21 @@ def _page_number(text: str, pages: int) -> int:
     return int(text)
 
 
-def _accept(request: Request) -> Callable[[Bot], bool]:
-    """Return a predicate for all filters of the query. Empty and unknown filters are ignored."""
-    query = request.query
-    tests: list[Callable[[Bot], bool]] = []
-    if (after := _time("join_at_after", query)) is not None:
-        tests.append(lambda bot: bot.start_time >= after)
-    if (before := _time("join_at_before", query)) is not None:
-        tests.append(lambda bot: bot.start_time <= before)
-    if url := query.get("meeting_url"):
-        tests.append(lambda bot: bot.meeting_url == url)
-    if platforms := _choices("platform", request, _PLATFORMS):
-        tests.append(lambda bot: _platform(bot.meeting_url) in platforms)
-    if statuses := _choices("status", request, _STATUSES):
-        tests.append(lambda bot: bot.code in statuses)
-    for name, value in query.items():
-        key = name.removeprefix("metadata__")
-        if key != name and value:
-            tests.append(lambda bot, key=key, value=value: bot.metadata.get(key) == value)  # type: ignore[misc]
-    return lambda bot: all(test(bot) for test in tests)
+def _filters(request: Request) -> dict[str, Filter]:
+    """Return the filters of the list: any entry of `metadata` is one."""
+    keys = [name.removeprefix("metadata__") for name in request.query if name.startswith("metadata__")]
+    return {
+        "join_at_after": Filter(time, lambda bot, when: bot.start_time >= when),
+        "join_at_before": Filter(time, lambda bot, when: bot.start_time <= when),
+        "meeting_url": Filter(string, lambda bot, url: bot.meeting_url == url),
+        "platform": Filter(choice(*_PLATFORMS), lambda bot, wanted: _platform(bot.meeting_url) in wanted, many=True),
+        "status": Filter(choice(*_STATUSES), lambda bot, wanted: bot.code in wanted, many=True),
+        **{f"metadata__{key}": Filter(string, partial(_has_metadata, key)) for key in keys},
+    }
 
 
-def _time(name: str, query: Any) -> datetime | None:
-    if not query.get(name):
-        return None
-    try:
-        return moment(query[name])
-    except ValueError:
-        raise field_error(name, "Enter a valid date/time.") from None
-
-
-def _choices(name: str, request: Request, known: tuple[str, ...]) -> set[str]:
-    chosen = {value for value in request.repeated.get(name, ()) if value}
-    for value in sorted(chosen - set(known)):
-        raise field_error(name, f"Select a valid choice. {value} is not one of the available choices.")
-    return chosen
+def _has_metadata(key: str, bot: Bot, value: str) -> bool:
+    return bot.metadata.get(key) == value
 
 
 def _document(bot: Bot) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from .documents import CalendarDocument, StatusChange
 from .fields import LONGEST_TEXT, Request, identifier, metadata, problem_of_text
-from .listing import list_calendars
+from .listing import PLATFORMS
 from .replies import Refusal, Reply, reply
 from .state import State
 
@@ -16,13 +16,12 @@ _CERTIFICATE = ("oauth_client_certificate", "oauth_client_private_key")
 """For Microsoft, these replace the client secret."""
 _LONGEST_CERTIFICATE = 20_000
 _WRITABLE = (*_REQUIRED, *_CERTIFICATE, "webhook_url", "oauth_email")
-_PLATFORMS = ("google_calendar", "microsoft_outlook")
 _RECONNECTS = ("oauth_refresh_token", "oauth_client_secret", *_CERTIFICATE)
 """Changing one of these reconnects a disconnected calendar."""
 
 
 def create(state: State, request: Request) -> Reply:
-    fields = _fields(request.document(), new=True)
+    fields = _fields(request.body.document(), new=True)
     calendar = CalendarDocument(
         id=state.generator.identifier(),
         platform_email=None,
@@ -41,13 +40,9 @@ def retrieve(state: State, request: Request) -> Reply:
     return reply(200, _calendar_of(state, request))
 
 
-def list_page(state: State, request: Request) -> Reply:
-    return list_calendars(state, request.query, request.url)
-
-
 def update(state: State, request: Request) -> Reply:
     calendar = _calendar_of(state, request)
-    fields = _fields(request.document(), new=False)
+    fields = _fields(request.body.document(), new=False)
     for name, value in fields.items():
         setattr(calendar, name, value)
     calendar.updated_at = request.now
@@ -106,7 +101,7 @@ def _problem(name: str, value: Any) -> str | None:
     longest = _LONGEST_CERTIFICATE if name in _CERTIFICATE else LONGEST_TEXT
     if problem := problem_of_text(value, longest):
         return problem
-    if name == "platform" and value not in _PLATFORMS:
+    if name == "platform" and value not in PLATFORMS:
         return f'"{value}" is not a valid choice.'
     if name == "oauth_email" and "@" not in value:
         return "Enter a valid email address."

@@ -9,7 +9,6 @@ from recall_async import operations as table
 
 from .documents import Event
 from .fields import LONGEST_TEXT, Request, identifier, metadata, moment, problem_of_text
-from .listing import list_events
 from .replies import Refusal, Reply, coded_error, field_error, invalid_data, reply
 from .state import State
 
@@ -21,7 +20,7 @@ def contended_keys(operation: table.Operation[Any], state: State, request: Reque
     """Return the deduplication keys that the request uses. Concurrent requests with them conflict."""
     try:
         if operation.name == table.SCHEDULE_BOT.name:
-            key = request.document().get("deduplication_key")
+            key = request.body.document().get("deduplication_key")
             return frozenset() if problem_of_text(key) else frozenset([str(key)])
         if operation.name == table.REMOVE_BOT.name:
             return state.keys_of(identifier(request.id))
@@ -31,7 +30,7 @@ def contended_keys(operation: table.Operation[Any], state: State, request: Reque
 
 
 def schedule_bot(state: State, request: Request) -> Reply:
-    event, (key, config) = _event_of(state, request), _bot_of(request.document())
+    event, (key, config) = _event_of(state, request), _bot_of(request.body.document())
     document = event.document
     if document.is_deleted:
         raise invalid_data("Cannot schedule bot as calendar event has been deleted.")
@@ -61,10 +60,6 @@ def remove_bot(state: State, request: Request) -> Reply:
 
 def retrieve(state: State, request: Request) -> Reply:
     return reply(200, _event_of(state, request).document)
-
-
-def list_page(state: State, request: Request) -> Reply:
-    return list_events(state, request.query, request.url)
 
 
 def _event_of(state: State, request: Request) -> Event:

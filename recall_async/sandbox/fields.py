@@ -23,18 +23,16 @@ class Request:
     """Scheme, host and path, without the query."""
     id: str
     """The `{id}` in the path as it was sent, or empty."""
-    query: Mapping[str, str]
-    """The last value of each parameter."""
-    repeated: Mapping[str, Sequence[str]]
+    query: Mapping[str, Sequence[str]]
     """All values of each parameter."""
     body: Body
     now: datetime
     connect_after: float = 0.0
     """Seconds that a new calendar is `connecting`."""
 
-    def document(self) -> dict[str, Any]:
-        """Decode the body. Raises a refusal with 400 or 415."""
-        return self.body.document()
+    def last(self, name: str) -> str | None:
+        """Return the last value of a query parameter, which is the one that counts."""
+        return self.query[name][-1] if name in self.query else None
 
 
 def identifier(text: str) -> str:

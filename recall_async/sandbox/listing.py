@@ -1,21 +1,22 @@
-"""Lists: filters, pages of 100, and cursors that name a position, so they stay valid when the data changes."""
+"""Pages of events and calendars, 100 each. A cursor names a position, so it stays valid when the data changes."""
 
 from __future__ import annotations
 
 import base64
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlencode
-from uuid import UUID
 
-from .fields import moment
-from .replies import Reply, detail, field_error, reply
+from .fields import Request, moment
+from .filters import Filter, accept, boolean, choice, string, time, uuid
+from .replies import Reply, detail, reply
 from .state import Position, State
 
 PAGE_SIZE = 100
+PLATFORMS = ("google_calendar", "microsoft_outlook")
+_STATUSES = ("connected", "connecting", "disconnected")
 Direction = Literal["next", "previous"]
 _DIRECTIONS: dict[str, Direction] = {"next": "next", "previous": "previous"}
 
@@ -32,35 +33,23 @@ class Cursor(NamedTuple):
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-class Filter(NamedTuple):
-    """A query parameter: how to read its value, and which documents pass."""
-
-    parse: Callable[[str, str], Any]
-    test: Callable[[Any, Any], bool]
-
-
-def list_events(state: State, query: Mapping[str, str], url: str) -> Reply:
-    """Return a page of events in order of their start time. `url` is the list's own, without its query."""
-    accept = _accept(_EVENT_FILTERS, query)
+def list_events(state: State, request: Request) -> Reply:
+    """Return a page of events in order of their start time."""
     events = state.events
-    return _page(state.event_order, lambda position: events[position[1]].document, accept, query, url)
+    return _page(state.event_order, lambda position: events[position[1]].document, _EVENT_FILTERS, request)
 
 
-def list_calendars(state: State, query: Mapping[str, str], url: str) -> Reply:
+def list_calendars(state: State, request: Request) -> Reply:
     """Return a page of calendars in order of their creation."""
-    accept = _accept(_CALENDAR_FILTERS, query)
     order = sorted((calendar.created_at, calendar.id) for calendar in state.calendars.values())
-    return _page(order, lambda position: state.calendars[position[1]], accept, query, url)
+    return _page(order, lambda position: state.calendars[position[1]], _CALENDAR_FILTERS, request)
 
 
 def _page(
-    order: list[Position],
-    find: Callable[[Position], Any],
-    accept: Callable[[Any], bool],
-    query: Mapping[str, str],
-    url: str,
+    order: list[Position], find: Callable[[Position], Any], filters: Mapping[str, Filter], request: Request
 ) -> Reply:
-    cursor = _read_cursor(query.get("cursor"))
+    accepts = accept(filters, request)
+    cursor = _read_cursor(request.last("cursor"))
     backwards = cursor is not None and cursor.direction == "previous"
     positions: Iterable[Position]
     if cursor is None:
@@ -69,7 +58,7 @@ def _page(
         positions = reversed(order[: bisect_left(order, cursor.position)])
     else:
         positions = islice(order, bisect_right(order, cursor.position), None)
-    found = list(islice((position for position in positions if accept(find(position))), PAGE_SIZE + 1))
+    found = list(islice((position for position in positions if accepts(find(position))), PAGE_SIZE + 1))
     has_more, found = len(found) > PAGE_SIZE, found[:PAGE_SIZE]
     if backwards:
         found.reverse()
@@ -78,7 +67,8 @@ def _page(
         if not wanted or not found:
             return None
         position = found[-1] if direction == "next" else found[0]
-        return f"{url}?{urlencode({**query, 'cursor': str(Cursor(direction, position))})}"
+        query = {name: values[-1] for name, values in request.query.items()}
+        return f"{request.url}?{urlencode({**query, 'cursor': str(Cursor(direction, position))})}"
 
     return reply(
         200,
@@ -102,65 +92,18 @@ def _read_cursor(text: str | None) -> Cursor | None:
         raise detail(404, "Invalid cursor.") from None
 
 
-def _accept(filters: Mapping[str, Filter], query: Mapping[str, str]) -> Callable[[Any], bool]:
-    """Return a predicate for all filters of the query. Empty and unknown parameters are ignored."""
-    wanted = [
-        (filters[name].test, filters[name].parse(name, text))
-        for name, text in query.items()
-        if name in filters and text
-    ]
-    return lambda document: all(test(document, value) for test, value in wanted)
-
-
-def _time(name: str, text: str) -> datetime:
-    try:
-        return moment(text)
-    except ValueError:
-        raise field_error(name, "Enter a valid date/time.") from None
-
-
-def _uuid(name: str, text: str) -> str:
-    try:
-        return str(UUID(text))
-    except ValueError:
-        raise field_error(name, "Enter a valid UUID.") from None
-
-
-def _boolean(name: str, text: str) -> bool:
-    if text.lower() not in ("true", "false", "1", "0"):
-        raise field_error(name, "Enter true or false.")
-    return text.lower() in ("true", "1")
-
-
-def _text(name: str, text: str) -> str:
-    return text
-
-
-def _choice(*choices: str) -> Callable[[str, str], str]:
-    def parse(name: str, text: str) -> str:
-        if text not in choices:
-            raise field_error(name, f"Select a valid choice. {text} is not one of the available choices.")
-        return text
-
-    return parse
-
-
 _EVENT_FILTERS = {
-    "calendar_id": Filter(_uuid, lambda event, wanted: event.calendar_id == wanted),
-    "ical_uid": Filter(_text, lambda event, prefix: event.ical_uid.startswith(prefix)),
-    "is_deleted": Filter(_boolean, lambda event, wanted: event.is_deleted is wanted),
-    "start_time": Filter(_time, lambda event, when: event.start_time == when),
-    "start_time__gte": Filter(_time, lambda event, when: event.start_time >= when),
-    "start_time__lte": Filter(_time, lambda event, when: event.start_time <= when),
-    "updated_at__gte": Filter(_time, lambda event, when: event.updated_at >= when),
+    "calendar_id": Filter(uuid, lambda event, wanted: event.calendar_id == wanted),
+    "ical_uid": Filter(string, lambda event, prefix: event.ical_uid.startswith(prefix)),
+    "is_deleted": Filter(boolean, lambda event, wanted: event.is_deleted is wanted),
+    "start_time": Filter(time, lambda event, when: event.start_time == when),
+    "start_time__gte": Filter(time, lambda event, when: event.start_time >= when),
+    "start_time__lte": Filter(time, lambda event, when: event.start_time <= when),
+    "updated_at__gte": Filter(time, lambda event, when: event.updated_at >= when),
 }
 _CALENDAR_FILTERS = {
-    "created_at__gte": Filter(_time, lambda calendar, when: calendar.created_at >= when),
-    "email": Filter(_text, lambda calendar, email: email in (calendar.platform_email, calendar.oauth_email)),
-    "platform": Filter(
-        _choice("google_calendar", "microsoft_outlook"), lambda calendar, wanted: calendar.platform == wanted
-    ),
-    "status": Filter(
-        _choice("connected", "connecting", "disconnected"), lambda calendar, wanted: calendar.status == wanted
-    ),
+    "created_at__gte": Filter(time, lambda calendar, when: calendar.created_at >= when),
+    "email": Filter(string, lambda calendar, email: email in (calendar.platform_email, calendar.oauth_email)),
+    "platform": Filter(choice(*PLATFORMS), lambda calendar, wanted: calendar.platform == wanted),
+    "status": Filter(choice(*_STATUSES), lambda calendar, wanted: calendar.status == wanted),
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 from recall_async import operations as table
 
-from . import bots, calendars, events
+from . import bots, calendars, events, listing
 from .fields import Request
 from .replies import Refusal, Reply
 from .state import State
@@ -16,10 +16,10 @@ _HANDLERS: dict[str, Callable[[State, Request], Reply]] = {
     table.SCHEDULE_BOT.name: events.schedule_bot,
     table.REMOVE_BOT.name: events.remove_bot,
     table.RETRIEVE_EVENT.name: events.retrieve,
-    table.LIST_EVENTS.name: events.list_page,
+    table.LIST_EVENTS.name: listing.list_events,
     table.CREATE_CALENDAR.name: calendars.create,
     table.RETRIEVE_CALENDAR.name: calendars.retrieve,
-    table.LIST_CALENDARS.name: calendars.list_page,
+    table.LIST_CALENDARS.name: listing.list_calendars,
     table.UPDATE_CALENDAR.name: calendars.update,
     table.DELETE_CALENDAR.name: calendars.delete,
     table.CREATE_ACCESS_TOKEN.name: calendars.create_access_token,

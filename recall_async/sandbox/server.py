@@ -168,8 +168,7 @@ class Server:
         call = Request(
             url=printable(f"{request.scheme}://{request.host}{path}"),
             id=identifier,
-            query={printable(name): printable(value) for name, value in request.query.items()},
-            repeated={name: request.query.getall(name) for name in request.query},
+            query={printable(name): list(map(printable, request.query.getall(name))) for name in request.query},
             body=body,
             now=workspace.now(),
             connect_after=workspace.settings.connect_after,
