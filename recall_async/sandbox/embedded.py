@@ -16,9 +16,8 @@ from aiohttp import web
 
 from .faults import Fault, FaultKind
 from .server import Delay, Server
-from .state import SharedBots
+from .settings import Settings, SharedBots, utc_now
 from .webhooks import SECRET, HeaderNames, Webhooks
-from .workspace import Settings, utc_now
 
 T = TypeVar("T")
 API_KEY = "sandbox-key"

@@ -137,12 +137,12 @@ def next_step(bot: Bot) -> Step | None:
 def take(bot: Bot, step: Step, identify: Callable[[], str]) -> list[Notice]:
     """Take a step of a bot, and return its webhooks. `identify` makes the id of a recording that starts."""
     bot.status_changes.append(BotStatus(step.code, "", step.moment, step.sub_code or ""))
-    notices = [_notice(f"bot.{step.code}", bot, step.sub_code, step.moment, step.code)]
+    notices = [_notice("bot", step.code, bot, step.moment, step.sub_code)]
     if step.code == "in_call_recording":
         status = RecordingStatus("processing", None, step.moment)
         media = dict.fromkeys(("audio_mixed", "meeting_metadata", "participant_events", "transcript", "video_mixed"))
         bot.recordings.append(Recording(identify(), step.moment, step.moment, None, None, status, media, {}))
-        notices.append(_recording_notice(bot, bot.recordings[-1]))
+        notices.append(_notice("recording", "processing", bot, step.moment))
     elif step.code == "call_ended" and bot.recordings:
         bot.recordings[-1].completed_at = step.moment
     elif step.code == "done" and bot.recordings:
@@ -150,10 +150,10 @@ def take(bot: Bot, step: Step, identify: Callable[[], str]) -> list[Notice]:
         recording.status = RecordingStatus("done", None, step.moment)
         recording.expires_at = step.moment + timedelta(days=7)
         recording.media_shortcuts["video_mixed"] = _medium(recording, step.moment, "mp4") | {"format": "mp4"}
-        notices.append(_recording_notice(bot, recording))
+        notices.append(_notice("recording", "done", bot, step.moment))
         if bot.is_transcribed:
             recording.media_shortcuts["transcript"] = _transcript(bot, recording, step.moment)
-            notices += [_transcript_notice(bot, recording, code, step.moment) for code in ("processing", "done")]
+            notices += [_notice("transcript", code, bot, step.moment) for code in ("processing", "done")]
     return notices
 
 
@@ -179,19 +179,13 @@ def _transcript(bot: Bot, recording: Recording, moment: datetime) -> dict[str, A
     return transcript | {"diarization": None, "provider": {**dict.fromkeys(_ASYNC_PROVIDERS), **provider}}
 
 
-def _notice(event: str, bot: Bot, sub_code: str | None, moment: datetime, code: str) -> Notice:
+def _notice(subject: str, code: str, bot: Bot, moment: datetime, sub_code: str | None = None) -> Notice:
+    """Return the webhook of a status, that of the bot or of its latest recording or transcript."""
     status = {"code": code, "sub_code": sub_code, "updated_at": moment}
-    return Notice(event, {"bot": {"id": bot.id, "metadata": bot.metadata}, "data": status})
-
-
-def _recording_notice(bot: Bot, recording: Recording) -> Notice:
-    status = recording.status
-    notice = _notice(f"recording.{status.code}", bot, status.sub_code, status.updated_at, status.code)
-    return Notice(notice.event, {**notice.data, "recording": {"id": recording.id, "metadata": recording.metadata}})
-
-
-def _transcript_notice(bot: Bot, recording: Recording, code: str, moment: datetime) -> Notice:
-    notice = _notice(f"transcript.{code}", bot, None, moment, code)
-    transcript = {"id": recording.media_shortcuts["transcript"]["id"], "metadata": {}}
-    about = {"recording": {"id": recording.id, "metadata": recording.metadata}, "transcript": transcript}
-    return Notice(notice.event, {**notice.data, **about})
+    data: dict[str, Any] = {"bot": {"id": bot.id, "metadata": bot.metadata}, "data": status}
+    if subject != "bot":
+        recording = bot.recordings[-1]
+        data["recording"] = {"id": recording.id, "metadata": recording.metadata}
+        if subject == "transcript":
+            data["transcript"] = {"id": recording.media_shortcuts["transcript"]["id"], "metadata": {}}
+    return Notice(f"{subject}.{code}", data)

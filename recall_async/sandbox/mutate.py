@@ -12,11 +12,6 @@ from .state import State
 _KINDS = ("move", "relink", "decline", "delete", "create")
 
 
-def mutate(state: State, number: int, now: datetime) -> list[dict[str, Any]]:
-    """Make `number` changes and return them."""
-    return list(changes(state, number, now))
-
-
 def changes(state: State, number: int, now: datetime) -> Iterator[dict[str, Any]]:
     """Make `number` changes, one by one, and yield each with its `kind`, `event_ids` and `calendar_ids`.
 

@@ -24,11 +24,12 @@ from .events import contended_keys
 from .faults import Fault, FaultKind
 from .fields import Request
 from .idempotency import Key
-from .mutate import changes, mutate
+from .mutate import changes
 from .replies import Refusal, Reply, encode, printable
 from .requests import perform
+from .settings import Settings
 from .webhooks import Webhooks
-from .workspace import Settings, Workspace
+from .workspace import Workspace
 
 Delay = float | tuple[float, float]
 """Seconds: a number, or a range for a random number."""
@@ -75,7 +76,7 @@ class Server:
 
     def mutate(self, number: int) -> list[dict[str, Any]]:
         """Change the calendars' data `number` times, and send a webhook for each calendar that a change affects."""
-        made = mutate(self.workspace.state, number, self.workspace.now())
+        made = list(changes(self.workspace.state, number, self.workspace.now()))
         self._tell(self.workspace)
         return made
 

@@ -19,7 +19,7 @@ from bisect import bisect_left, insort
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from . import life
 from .data import Generator
@@ -27,35 +27,27 @@ from .documents import BotReference, CalendarDocument, Event, MeetingURL, Status
 from .life import Bot, Notice
 from .payloads import render
 from .replies import coded_error, not_found
+from .settings import Settings
 
 T = TypeVar("T")
 Position = tuple[datetime, str]
 """The position of an event or a calendar in a list: its time, then its id."""
-SharedBots = Literal["detach", "update"]
-"""The effect of another key for one of several events that share a bot: a separate bot, or a changed key for all."""
 
 
 class State:
     """The data of one workspace."""
 
-    def __init__(
-        self,
-        *,
-        seed: int,
-        now: datetime,
-        events: int,
-        calendars: int,
-        url_objects: bool = True,
-        unusual: float = 0.0,
-        shared_bots: SharedBots = "detach",
-        documented: bool = False,
-    ) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.generator: Generator = Generator(
-            seed, now, url_objects=url_objects, unusual=unusual, documented=documented
+            settings.seed,
+            settings.now(),
+            url_objects=settings.url_objects,
+            unusual=settings.unusual,
+            documented=settings.documented,
         )
-        drawn_calendars = self.generator.calendars(calendars)
+        drawn_calendars = self.generator.calendars(settings.calendars)
         self.calendars: dict[str, CalendarDocument] = {calendar.id: calendar for calendar in drawn_calendars}
-        drawn = self.generator.events(events, list(self.calendars.values()))
+        drawn = self.generator.events(settings.events, drawn_calendars)
         self.events: dict[str, Event] = {event.document.id: event for event in drawn}
         self.event_order: list[Position] = sorted(_position(event) for event in drawn)
         self.bots: dict[str, Bot] = {}
@@ -63,8 +55,8 @@ class State:
         """Meetings that start sooner than this get no bot (507)."""
         self.pool_headers: dict[str, str] = {}
         self._live_bots: dict[str, str] = {}
-        self._shared_bots = shared_bots
-        self._events_of_a_calendar = events // calendars
+        self._shared_bots = settings.shared_bots
+        self._events_of_a_calendar = settings.events // settings.calendars
         self._due: list[tuple[datetime, str]] = []
         """A heap of times with the ids of the bots and calendars that are due. Some entries are outdated."""
         self.notices: list[Notice] = []

@@ -50,7 +50,6 @@ class Webhooks:
         if header_names not in ("webhook", "svix"):
             raise ValueError(f"webhook_headers must be 'webhook' or 'svix', got {header_names!r}")
         self.url = url
-        self.secret = secret
         self.delivered: int = 0
         self.failed: int = 0
         """Number of deliveries that failed after all repeats."""
@@ -68,11 +67,11 @@ class Webhooks:
 
         Other URLs get nothing: tests may create calendars with production URLs.
         """
-        urls = {url for url in (self.url, own_url) if url is not None}
-        if own_url is not None and not (_is_local(own_url) or _host(own_url) in {_host(self.url or "")} - {""}):
-            urls -= {own_url} - {self.url}
-        if not urls or self._closed:
+        if self._closed:
             return
+        urls = {self.url} if self.url is not None else set()
+        if own_url is not None and (_is_local(own_url) or _host(own_url) == _host(self.url or "") != ""):
+            urls.add(own_url)
         body = encode({"event": notice.event, "data": notice.data})
         for url in urls:
             self._pending += 1

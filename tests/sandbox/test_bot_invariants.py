@@ -11,7 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from recall_async.sandbox.documents import Event
 from recall_async.sandbox.replies import Refusal
-from recall_async.sandbox.state import SharedBots, State
+from recall_async.sandbox.settings import Settings, SharedBots
+from recall_async.sandbox.state import State
 
 EVENTS = st.integers(0, 3)
 KEYS = st.sampled_from(["a", "b", "c"])
@@ -25,7 +26,7 @@ class Bots(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = datetime(2025, 6, 10, 12, tzinfo=UTC)
-        self.state = State(seed=1, now=self.now, events=4, calendars=2, shared_bots=self.shared_bots)
+        self.state = State(Settings(seed=1, now=lambda: self.now, events=4, calendars=2, shared_bots=self.shared_bots))
         self.events = list(self.state.events.values())
 
     @rule(number=EVENTS, key=KEYS, join_in=st.none() | st.integers(-2, 2))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from recall_async import BotSpec, Deduplication, RecordingPolicy
 from recall_async.models import Calendar, CalendarEvent
-from recall_async.sandbox.mutate import mutate
+from recall_async.sandbox.mutate import changes
+from recall_async.sandbox.settings import Settings
 from recall_async.sandbox.state import State
 from recall_async.sync.decide import Kind, decide
 from tests.sync.invitations import NOW
@@ -41,7 +42,7 @@ class Workspace:
 
     def __init__(self, seed: int, policy: RecordingPolicy) -> None:
         self.now = NOW
-        self.state = State(seed=seed, now=NOW, events=40, calendars=3)
+        self.state = State(Settings(seed=seed, now=lambda: NOW, events=40, calendars=3))
         self.policy = policy
 
     def decisions(self) -> list[tuple[str, Kind, BotSpec | None]]:
@@ -90,7 +91,7 @@ def test_an_applied_plan_leaves_nothing_to_do(seed, policy, steps):
     for step, argument in steps:
         match step:
             case "mutate":
-                mutate(workspace.state, argument, workspace.now)
+                list(changes(workspace.state, argument, workspace.now))
             case "wait":
                 workspace.now += timedelta(minutes=argument)
             case "apply":
@@ -130,7 +131,7 @@ def test_steps_change_something():
     for _ in range(20):
         kinds |= {kind for _, kind, _ in workspace.decisions()}
         workspace.apply()
-        mutate(workspace.state, 5, workspace.now)
+        list(changes(workspace.state, 5, workspace.now))
         workspace.now += timedelta(hours=5)
         workspace.policy = RecordingPolicy(title_excludes=["sync"])
     assert kinds == {"schedule", "reschedule", "remove", "keep", "skip"}
