@@ -17,11 +17,11 @@ from .command import Command
 from .connection import Connection, connection_options
 from .events import read_config
 from .interrupt import run
-from .numbers import Whole
+from .listing import limit_option
 from .records import check_length, lines_of
 from .streams import reader_gone
 from .text import print_json, say
-from .when import When, check_range
+from .when import range_options
 
 if TYPE_CHECKING:
     from ..models import Calendar, CalendarEvent
@@ -36,9 +36,8 @@ if TYPE_CHECKING:
 @click.option("--bot-config", metavar="JSON|@FILE", help="Complete configuration of the bots, in place of --policy.")
 @click.option("--remove", is_flag=True, help="Write removals, for events that have a bot, in place of schedules.")
 @click.option("--calendar-id", type=click.UUID, metavar="ID", help="Only events of this calendar.")
-@click.option("--from", "start", type=When(), metavar="TIME", help="Only events that start at TIME or later.")
-@click.option("--to", "end", type=When(end=True), metavar="TIME", help="Only events that start at TIME or earlier.")
-@click.option("--limit", type=Whole(1), metavar="N", help="Stop after N actions.")
+@range_options("events that start")
+@limit_option("actions")
 @connection_options
 def actions(
     connection: Connection,
@@ -60,7 +59,6 @@ def actions(
     """
     if policy is not None and bot_config is not None:
         raise click.UsageError("--bot-config cannot be used with --policy, which has a bot_config of its own")
-    check_range(start, end)
     from ..sync.policy import RecordingPolicy
 
     rules = None if policy is None else RecordingPolicy.from_toml(policy)

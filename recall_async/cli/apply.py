@@ -10,7 +10,7 @@ import click
 from ..reading import parts_of
 from .command import Command
 from .connection import Connection, connection_options
-from .interrupt import run
+from .interrupt import UNCHANGED, run
 from .job import run_job
 from .job_options import job_options, journal_options
 from .plan import history_option
@@ -61,7 +61,7 @@ def apply(
 
     stored = Plan.from_json(b"".join(parts_of("plan", plan, MAX_PLAN)))
     if not run(may_remove(stored.removals, stored.events_with_bots, yes=yes, limit=max_removals)):
-        say("Nothing was changed.")
+        say(UNCHANGED)
         return Status.FAILED
     journal = None if results is None else Journal(results, retry_failed=retry_failed, lock=not no_lock)
     applied = session.apply(stored, concurrency=concurrency, journal=journal, max_outage=max_outage, history=history)

@@ -14,13 +14,13 @@ import msgspec
 from .asking import confirm
 from .command import ListByDefault
 from .connection import Connection, connection_options
-from .interrupt import run, run_change
-from .listing import limit_option, print_all, say_count
+from .interrupt import UNCHANGED, run
+from .listing import Listing, limit_option
+from .requests import ask, change
 from .status import Status
-from .streams import forgive_output
 from .table import Column
 from .text import columns, json_option, line, moment, place, print_card, print_json, say
-from .when import When, check_range
+from .when import range_options
 
 if TYPE_CHECKING:
     from ..bot_models import Bot
@@ -35,9 +35,7 @@ def bots() -> None:
 
 
 @bots.command("list")
-@click.option("--from", "join_at_after", type=When(), metavar="TIME", help="Only bots that join at TIME or later.")
-@click.option("--to", "join_at_before", type=When(end=True), metavar="TIME",
-              help="Only bots that join at TIME or earlier.")  # fmt: skip
+@range_options("bots that join")
 @click.option("--status", metavar="NAME", multiple=True, help="Only bots with this status; can be repeated.")
 @click.option("--platform", metavar="NAME", multiple=True, help="Only bots on this platform; can be repeated.")
 @click.option("--meeting-url", metavar="URL", help="Only bots of this meeting.")
@@ -50,8 +48,8 @@ def list_(
     as_json: bool,
     limit: int | None,
     metadata: tuple[str, ...],
-    join_at_after: datetime | None,
-    join_at_before: datetime | None,
+    start: datetime | None,
+    end: datetime | None,
     status: tuple[str, ...],
     platform: tuple[str, ...],
     meeting_url: str | None,
@@ -63,25 +61,21 @@ def list_(
 
     With --json, one bot per line.
     """
-    check_range(join_at_after, join_at_before)
-    session = connection.session()
     pairs = dict(_pair(text) for text in metadata)
-
-    async def show() -> int:
-        async with session as recall:
-            found = recall.bots.list(
-                join_at_after=join_at_after,
-                join_at_before=join_at_before,
-                status=status or None,
-                platform=platform or None,
-                meeting_url=meeting_url,
-                metadata=pairs or None,
-            )
-            return await print_all(found, document_of if as_json else None, _COLUMNS, _rows, limit)
-
-    count = run(show())
-    if not as_json:
-        say_count(count, "bots", limit)
+    shown = Listing("bots", _COLUMNS, _rows, _document)
+    shown.show(
+        connection.session(),
+        lambda recall: recall.bots.list(
+            join_at_after=start,
+            join_at_before=end,
+            status=status or None,
+            platform=platform or None,
+            meeting_url=meeting_url,
+            metadata=pairs or None,
+        ),
+        limit,
+        as_json=as_json,
+    )
 
 
 @bots.command("show")
@@ -90,13 +84,7 @@ def list_(
 @connection_options
 def show(connection: Connection, bot_id: UUID, as_json: bool) -> None:
     """Show the bot BOT_ID: its status changes and its recordings."""
-    session = connection.session()
-
-    async def retrieve() -> Bot:
-        async with session as recall:
-            return await recall.bots.retrieve(bot_id)
-
-    _print(run(retrieve()), as_json)
+    _print(ask(connection.session(), lambda recall: recall.bots.retrieve(bot_id)), as_json)
 
 
 @bots.command("leave")
@@ -112,16 +100,10 @@ def leave(connection: Connection, bot_id: UUID, yes: bool, as_json: bool) -> Sta
     session = connection.session()
     question = f"Make bot {bot_id} leave its call? It does not come back."
     if not yes and sys.stdin and sys.stdin.isatty() and not run(confirm(question)):
-        say("Nothing was changed.")
+        say(UNCHANGED)
         return Status.FAILED
-
-    async def end() -> Bot:
-        async with session as recall:
-            return await recall.bots.leave_call(bot_id)
-
-    left = run_change(session, end(), "bots.leave_call", f"see `recall-async bots show {bot_id}`")
-    forgive_output()
-    _print(left, as_json)
+    then = f"see `recall-async bots show {bot_id}`"
+    _print(change(session, lambda recall: recall.bots.leave_call(bot_id), then), as_json)
     return Status.DONE
 
 
@@ -149,10 +131,17 @@ def state_in_words(bot: Bot | None) -> str:
     return f"{bot.status} ({bot.sub_code})" if bot.sub_code else bot.status
 
 
-def document_of(bot: Bot) -> dict[str, Any]:
-    """Return a bot as the API represents it, with its current status and the time at which it joined."""
+def state_in_fields(bot: Bot | None) -> dict[str, Any]:
+    """Return a bot's status and the time at which it joined, which the API does not send as fields."""
+    if bot is None:
+        return {"status": "removed", "sub_code": None, "joined_at": None}
+    return {"status": bot.status, "sub_code": bot.sub_code, "joined_at": bot.joined_at}
+
+
+def _document(bot: Bot) -> dict[str, Any]:
+    """Return a bot as JSON."""
     document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(bot))
-    return document | {"status": bot.status, "sub_code": bot.sub_code, "joined_at": bot.joined_at}
+    return document | state_in_fields(bot)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -173,7 +162,7 @@ def _rows(bot: Bot) -> list[tuple[str, ...]]:
 
 def _print(bot: Bot, as_json: bool) -> None:
     if as_json:
-        print_json(document_of(bot))
+        print_json(_document(bot))
         return
     rows = [
         ("id", bot.id),
@@ -183,9 +172,9 @@ def _print(bot: Bot, as_json: bool) -> None:
         ("joined", None if bot.joined_at is None else f"{bot.joined_at:%Y-%m-%d %H:%M:%S} UTC"),
         ("metadata", msgspec.json.encode(bot.metadata).decode() if bot.metadata else None),
     ]
-    for change in bot.status_changes:
-        when = "" if change.created_at is None else f"{change.created_at:%Y-%m-%d %H:%M:%S} UTC  "
-        rows.append(("  was", f"{when}{change.code}{f' ({change.sub_code})' if change.sub_code else ''}"))
+    for step in bot.status_changes:
+        when = "" if step.created_at is None else f"{step.created_at:%Y-%m-%d %H:%M:%S} UTC  "
+        rows.append(("  was", f"{when}{step.code}{f' ({step.sub_code})' if step.sub_code else ''}"))
     for recording in bot.recordings:
         rows.append(("recording", f"{recording.id} {recording.status or ''}"))
         rows += [(f"  {name.partition('_')[0]}", address) for name, address in recording.download_urls.items()]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
@@ -14,11 +14,11 @@ import msgspec
 
 from .command import ListByDefault
 from .connection import Connection, connection_options, option_of, read_text, secret_file_option
-from .interrupt import run, run_change
-from .listing import limit_option, print_all, say_count
+from .interrupt import UNCHANGED, run
+from .listing import Listing, limit_option
 from .removals import Limit, TooManyRemovals, may_remove, removal_options
+from .requests import ask, change
 from .status import Status
-from .streams import forgive_output
 from .table import Column
 from .text import json_option, line, moment, print_card, print_json, say
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ..models import Calendar
     from ..session import RecallSession
 
-T = TypeVar("T")
 _COLUMNS = (Column("CALENDAR", 36), Column("STATUS", 12), Column("ADDRESS", 8))
 
 
@@ -44,16 +43,8 @@ def calendars() -> None:
 @connection_options
 def list_(connection: Connection, as_json: bool, limit: int | None, **filters: Any) -> None:
     """List calendars. With --json, one per line, with its secrets masked."""
-    session = connection.session()
-
-    async def show() -> int:
-        async with session as recall:
-            document = _masked if as_json else None
-            return await print_all(recall.calendars.list(**filters), document, _COLUMNS, _rows, limit)
-
-    count = run(show())
-    if not as_json:
-        say_count(count, "calendars", limit)
+    shown = Listing("calendars", _COLUMNS, _rows, _masked)
+    shown.show(connection.session(), lambda recall: recall.calendars.list(**filters), limit, as_json=as_json)
 
 
 @calendars.command("get")
@@ -62,7 +53,7 @@ def list_(connection: Connection, as_json: bool, limit: int | None, **filters: A
 @connection_options
 def get(connection: Connection, calendar_id: UUID, as_json: bool) -> None:
     """Show the calendar CALENDAR_ID. Its secrets are masked."""
-    _print(_call(connection, lambda recall: recall.calendars.retrieve(calendar_id)), as_json)
+    _print(ask(connection.session(), lambda recall: recall.calendars.retrieve(calendar_id)), as_json)
 
 
 def _fields(*, new: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -100,9 +91,7 @@ def create(connection: Connection, as_json: bool, **fields: Any) -> None:
                 f"no {name.replace('_', ' ')}: use {option_of(name)}-file, or set RECALL_{name.upper()}"
             )
     then = "see `recall-async calendars` before you give the command again"
-    created = _change(connection, lambda recall: recall.calendars.create(**given), "calendars.create", then)
-    forgive_output()
-    _print(created, as_json)
+    _print(change(connection.session(), lambda recall: recall.calendars.create(**given), then), as_json)
 
 
 @calendars.command("update")
@@ -116,10 +105,7 @@ def update(connection: Connection, calendar_id: UUID, as_json: bool, **fields: A
     if not given:
         raise click.UsageError("nothing to change: give at least one field")
     then = f"see `recall-async calendars get {calendar_id}`, or give the same command again"
-    updated = _change(
-        connection, lambda recall: recall.calendars.update(calendar_id, **given), "calendars.update", then
-    )
-    forgive_output()
+    updated = change(connection.session(), lambda recall: recall.calendars.update(calendar_id, **given), then)
     _print(updated, as_json)
 
 
@@ -133,21 +119,17 @@ def delete(connection: Connection, calendar_id: UUID, yes: bool, max_removals: L
     Asks first when it is run on a terminal; elsewhere it needs --yes if many bots would be removed.
     """
     if not yes:
-        bots = _call(connection, lambda recall: _count_bots(recall, calendar_id))
+        bots = ask(connection.session(), lambda recall: _count_bots(recall, calendar_id))
         try:
             what = f"Disconnect calendar {calendar_id}? "
             permitted = run(may_remove(bots, bots, yes=False, limit=max_removals, what=what))
         except TooManyRemovals as error:
             raise TooManyRemovals(f"calendar {calendar_id}: {error.message}") from None
         if not permitted:
-            say("Nothing was changed.")
+            say(UNCHANGED)
             return Status.FAILED
-    _change(
-        connection,
-        lambda recall: recall.calendars.delete(calendar_id),
-        "calendars.delete",
-        "see `recall-async calendars`",
-    )
+    then = "see `recall-async calendars`"
+    change(connection.session(), lambda recall: recall.calendars.delete(calendar_id), then)
     say(f"Calendar {calendar_id} is disconnected.")
     return Status.DONE
 
@@ -167,26 +149,12 @@ async def _count_bots(recall: RecallSession, calendar_id: UUID) -> int:
 @connection_options
 def token(connection: Connection, calendar_id: UUID, as_json: bool) -> None:
     """Print an access token for the platform's own API."""
-    granted = _call(connection, lambda recall: recall.calendars.create_access_token(calendar_id))
+    granted = ask(connection.session(), lambda recall: recall.calendars.create_access_token(calendar_id))
     if as_json:
         print_json(granted)
     else:
         click.echo(line(granted.token))
         say(f"The token expires at {moment(granted.expires_at)} UTC.")
-
-
-def _call(connection: Connection, call: Callable[[RecallSession], Awaitable[T]]) -> T:
-    return run(_opened(connection.session(), call))
-
-
-def _change(connection: Connection, call: Callable[[RecallSession], Awaitable[T]], operation: str, then: str) -> T:
-    session = connection.session()
-    return run_change(session, _opened(session, call), operation, then)
-
-
-async def _opened(session: RecallSession, call: Callable[[RecallSession], Awaitable[T]]) -> T:
-    async with session as recall:
-        return await call(recall)
 
 
 def _with_secrets(fields: dict[str, Any]) -> dict[str, Any]:

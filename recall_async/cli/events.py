@@ -12,31 +12,29 @@ import click
 import msgspec
 
 from ..bulk.records import why_not_json
-from .bots import state_in_words, states_of
+from .bots import state_in_fields, state_in_words, states_of
 from .command import Command
 from .connection import Connection, connection_options, read_text
-from .interrupt import run, run_change
-from .listing import limit_option, print_all, say_count
-from .streams import forgive_output
+from .listing import Listing, limit_option
+from .requests import ask, change
 from .table import Column
 from .text import json_option, line, moment, place, print_card, print_json
-from .when import When, check_range
+from .when import range_options
 
 if TYPE_CHECKING:
     from ..bot_models import Bot
     from ..models import CalendarEvent
     from ..session import RecallSession
 
-    States = dict[str, Bot | None]
+    Found = tuple[CalendarEvent, dict[str, Bot | None] | None]
+    """An event, and its bots by id if their statuses are wanted."""
 
 _COLUMNS = (Column("START (UTC)", 16), Column("EVENT", 36), Column("BOTS", 4, right=True), Column("TITLE", 8))
 
 
 @click.command(cls=Command)
 @click.option("--calendar-id", type=click.UUID, metavar="ID", help="Only events of this calendar.")
-@click.option("--from", "start_time__gte", type=When(), metavar="TIME", help="Only events that start at TIME or later.")
-@click.option("--to", "start_time__lte", type=When(end=True), metavar="TIME",
-              help="Only events that start at TIME or earlier.")  # fmt: skip
+@range_options("events that start")
 @click.option("--include-deleted", is_flag=True, help="Include events that were deleted from their calendar.")
 @click.option("--bots", "with_bots", is_flag=True, help="Show the status of each bot: one request per bot.")
 @limit_option("events")
@@ -49,8 +47,8 @@ def events(
     include_deleted: bool,
     limit: int | None,
     calendar_id: UUID | None,
-    start_time__gte: datetime | None,
-    start_time__lte: datetime | None,
+    start: datetime | None,
+    end: datetime | None,
 ) -> None:
     """List calendar events.
 
@@ -61,23 +59,17 @@ def events(
 
     With --json, one event per line, as `recall-async actions` reads them.
     """
-    check_range(start_time__gte, start_time__lte)
-    session = connection.session()
 
-    async def show() -> int:
-        async with session as recall:
-            found = recall.calendar_events.list(
-                calendar_id=calendar_id,
-                start_time__gte=start_time__gte,
-                start_time__lte=start_time__lte,
-                is_deleted=None if include_deleted else False,
-            )
-            document = _document if as_json else None
-            return await print_all(_with_states(recall, found, with_bots), document, _COLUMNS, _rows, limit)
+    async def find(recall: RecallSession) -> AsyncIterator[Found]:
+        async for event in recall.calendar_events.list(
+            calendar_id=calendar_id,
+            start_time__gte=start,
+            start_time__lte=end,
+            is_deleted=None if include_deleted else False,
+        ):
+            yield await _with_states(recall, event, with_bots)
 
-    count = run(show())
-    if not as_json:
-        say_count(count, "events", limit)
+    Listing("events", _COLUMNS, _rows, _document).show(connection.session(), find, limit, as_json=as_json)
 
 
 @click.command(cls=Command)
@@ -87,15 +79,11 @@ def events(
 @connection_options
 def event(connection: Connection, event_id: UUID, with_bots: bool, as_json: bool) -> None:
     """Show the calendar event EVENT_ID and its bots."""
-    session = connection.session()
 
-    async def show() -> tuple[CalendarEvent, States | None]:
-        async with session as recall:
-            found = await recall.calendar_events.retrieve(event_id)
-            return found, await states_of(recall, _bot_ids(found)) if with_bots else None
+    async def find(recall: RecallSession) -> Found:
+        return await _with_states(recall, await recall.calendar_events.retrieve(event_id), with_bots)
 
-    found, states = run(show())
-    _print(found, as_json, states)
+    _print(ask(connection.session(), find), as_json)
 
 
 @click.command(cls=Command)
@@ -121,21 +109,13 @@ def schedule(
 
     from ..sync.deduplication import Deduplication
 
-    async def put() -> CalendarEvent:
-        async with session as recall:
-            key = deduplication_key
-            if key is None:
-                key = Deduplication.MEETING(await recall.calendar_events.retrieve(event_id))
-            return await recall.calendar_events.schedule_bot(event_id, deduplication_key=key, bot_config=config)
+    async def put(recall: RecallSession) -> CalendarEvent:
+        key = deduplication_key
+        if key is None:
+            key = Deduplication.MEETING(await recall.calendar_events.retrieve(event_id))
+        return await recall.calendar_events.schedule_bot(event_id, deduplication_key=key, bot_config=config)
 
-    put_on = run_change(
-        session,
-        put(),
-        "calendar_events.schedule_bot",
-        f"see `recall-async event {event_id}`, or give the same command again",
-    )
-    forgive_output()
-    _print(put_on, as_json)
+    _print((change(session, put, _then(event_id)), None), as_json)
 
 
 @click.command(cls=Command)
@@ -144,20 +124,12 @@ def schedule(
 @connection_options
 def remove(connection: Connection, event_id: UUID, as_json: bool) -> None:
     """Remove the bots from the calendar event EVENT_ID. Other events that share a bot keep it."""
-    session = connection.session()
+    changed = change(connection.session(), lambda recall: recall.calendar_events.remove_bot(event_id), _then(event_id))
+    _print((changed, None), as_json)
 
-    async def take() -> CalendarEvent:
-        async with session as recall:
-            return await recall.calendar_events.remove_bot(event_id)
 
-    taken_off = run_change(
-        session,
-        take(),
-        "calendar_events.remove_bot",
-        f"see `recall-async event {event_id}`, or give the same command again",
-    )
-    forgive_output()
-    _print(taken_off, as_json)
+def _then(event_id: UUID) -> str:
+    return f"see `recall-async event {event_id}`, or give the same command again"
 
 
 def read_config(given: str) -> dict[str, Any]:
@@ -172,35 +144,27 @@ def read_config(given: str) -> dict[str, Any]:
     return config
 
 
-def _bot_ids(event: CalendarEvent) -> list[str]:
-    return list(dict.fromkeys(bot.bot_id for bot in event.bots))
+async def _with_states(recall: RecallSession, event: CalendarEvent, with_bots: bool) -> Found:
+    bot_ids = dict.fromkeys(bot.bot_id for bot in event.bots)
+    return event, await states_of(recall, bot_ids) if with_bots else None
 
 
-async def _with_states(
-    recall: RecallSession, found: AsyncIterator[CalendarEvent], with_bots: bool
-) -> AsyncIterator[tuple[CalendarEvent, States | None]]:
-    async for event in found:
-        yield event, await states_of(recall, _bot_ids(event)) if with_bots else None
-
-
-def _document(found: tuple[CalendarEvent, States | None]) -> Any:
+def _document(found: Found) -> Any:
     """Return an event as JSON, with the status of each of its bots if they are known."""
     event, states = found
     if states is None:
         return event
     document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(event))
     for entry in document["bots"]:
-        bot = states[entry["bot_id"]]
-        entry["status"] = "removed" if bot is None else bot.status
-        entry["sub_code"] = bot and bot.sub_code
-        entry["joined_at"] = bot and bot.joined_at
+        entry |= state_in_fields(states[entry["bot_id"]])
     return document
 
 
-def _print(event: CalendarEvent, as_json: bool, states: States | None = None) -> None:
+def _print(found: Found, as_json: bool) -> None:
     if as_json:
-        print_json(_document((event, states)))
+        print_json(_document(found))
         return
+    event, states = found
     replies = Counter(attendee.response or "no reply" for attendee in event.attendees)
     rows = [
         ("id", event.id),
@@ -223,7 +187,7 @@ def _print(event: CalendarEvent, as_json: bool, states: States | None = None) ->
     print_card(event.title or "(no title)", rows if event.bots else [*rows, ("bot", "none")])
 
 
-def _rows(found: tuple[CalendarEvent, States | None]) -> list[tuple[str, str, str, str]]:
+def _rows(found: Found) -> list[tuple[str, str, str, str]]:
     """Return the row of an event, and one for each of its bots whose status is known."""
     event, states = found
     bots = "-" if event.meeting_url is None and not event.bots else str(len(event.bots))

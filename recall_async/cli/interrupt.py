@@ -6,10 +6,7 @@ import signal
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    from ..session import RecallSession
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 FINISHING = "Finishing the requests in flight. Press Ctrl-C again to stop at once."
@@ -64,18 +61,6 @@ def run(work: Coroutine[Any, Any, T], *, gently: Callable[[], None] | None = Non
         return asyncio.run(interruptible())
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
-
-
-def run_change(session: RecallSession, change: Coroutine[Any, Any, T], operation: str, then: str) -> T:
-    """Run a command that changes something with one request of `operation`.
-
-    If it is interrupted, the `KeyboardInterrupt` says whether the request may have taken effect, and `then` what to do.
-    """
-    try:
-        return run(change)
-    except KeyboardInterrupt:
-        sent = session.statistics()[operation].admitted
-        raise KeyboardInterrupt(f"The request may have taken effect: {then}." if sent else UNCHANGED) from None
 
 
 @contextmanager

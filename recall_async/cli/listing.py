@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import click
 
 from .numbers import Whole
+from .requests import ask
 from .streams import reader_gone
 from .table import Column, Table
 from .text import print_json, say
+
+if TYPE_CHECKING:
+    from ..session import RecallSession
 
 T = TypeVar("T")
 
@@ -21,33 +26,47 @@ def limit_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
     return click.option("--limit", type=Whole(1), metavar="N", help=f"Stop after N {what}.")
 
 
-async def print_all(
-    items: AsyncIterator[T],
-    document: Callable[[T], Any] | None,
-    columns: Sequence[Column],
-    rows: Callable[[T], Iterable[Sequence[str]]],
-    limit: int | None,
-) -> int:
-    """Print each item until there are `limit` or the reader is gone. Returns the number of items that were printed.
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[T]):
+    """How a kind of object is listed."""
 
-    With `document`, print the JSON that it makes of each; otherwise print its rows, on a terminal below the titles.
-    """
-    count, table = 0, Table(*columns)
-    async for item in items:
-        if document is not None:
-            print_json(document(item))
-        else:
-            if not count and sys.stdout.isatty():
-                click.echo(table.head())
-            for cells in rows(item):
-                click.echo(table.row(cells))
-        count += 1
-        if count == limit or reader_gone():
-            break
-    return count
+    what: str
+    """What the objects are called, in the plural."""
+    columns: Sequence[Column]
+    rows: Callable[[T], Iterable[Sequence[str]]]
+    """Returns the rows of an object in the table."""
+    document: Callable[[T], Any]
+    """Returns the JSON of an object."""
 
+    def show(
+        self,
+        session: RecallSession,
+        find: Callable[[RecallSession], AsyncIterator[T]],
+        limit: int | None,
+        *,
+        as_json: bool,
+    ) -> None:
+        """Print what `find` yields, until there are `limit` objects or the reader is gone.
 
-def say_count(count: int, what: str, limit: int | None) -> None:
-    """Print "5 events" to standard error, or that it stopped there."""
-    stopped = "; there may be more, because --limit was reached" if count == limit else ""
-    say(f"{count} {what if count != 1 else what.removesuffix('s')}{stopped}")
+        On a terminal, the rows are below the titles. How many there are is said on standard error.
+        """
+
+        async def print_each(recall: RecallSession) -> int:
+            count, table = 0, Table(*self.columns)
+            async for item in find(recall):
+                if as_json:
+                    print_json(self.document(item))
+                else:
+                    if not count and sys.stdout.isatty():
+                        click.echo(table.head())
+                    for cells in self.rows(item):
+                        click.echo(table.row(cells))
+                count += 1
+                if count == limit or reader_gone():
+                    break
+            return count
+
+        count = ask(session, print_each)
+        if not as_json:
+            stopped = "; there may be more, because --limit was reached" if count == limit else ""
+            say(f"{count} {self.what if count != 1 else self.what.removesuffix('s')}{stopped}")

@@ -13,15 +13,14 @@ import click
 
 from .command import Command
 from .connection import Connection, connection_options
-from .interrupt import run
 from .planned import print_plan
+from .requests import ask
 from .resume import following_command
 from .status import Status
 from .streams import naming
 from .text import defused, json_option, say_command
 
 if TYPE_CHECKING:
-    from ..sync.plan import Plan
     from ..sync.policy import RecordingPolicy
 
 
@@ -103,13 +102,7 @@ def plan(ctx: click.Context, connection: Connection, planning: Planning, out: Pa
 
     Exit status: 0 if nothing needs to be done, otherwise 10.
     """
-    session = connection.session()
-
-    async def make() -> Plan:
-        async with session as recall:
-            return await recall.plan(**planning._asdict())
-
-    made = run(make())
+    made = ask(connection.session(), lambda recall: recall.plan(**planning._asdict()))
     if out is not None:
         with naming(out):
             out.write_text(made.to_json() + "\n", "utf-8")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC
 from typing import TYPE_CHECKING
 
 import click
 
 from .table import Column, Table
-from .text import columns, line, print_prose
+from .text import columns, line, moment, print_prose
 
 if TYPE_CHECKING:
     from ..sync.decide import Decision
@@ -36,7 +35,7 @@ def print_plan(plan: Plan) -> None:
 def _row(decision: Decision, *, because: bool) -> tuple[str, ...]:
     reason = (decision.reason or "no bot") + (", shared" if decision.detach else "")
     return (
-        f"{decision.start_time.astimezone(UTC):%Y-%m-%d %H:%M}",
+        moment(decision.start_time),
         line(decision.kind),
         *((line(reason),) if because else ()),
         line(decision.event_id),

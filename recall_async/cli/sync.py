@@ -178,7 +178,7 @@ class Rounds:
         if permitted is None:
             return Status.INTERRUPTED
         if not permitted and not watching:
-            say("Nothing was changed.")
+            say(UNCHANGED)
             return Status.FAILED
         todo = plan if permitted else _without_removals(plan)
         job = await self._apply(todo)

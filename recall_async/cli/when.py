@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -43,10 +45,24 @@ class When(_Datetime):
             )
 
 
-def check_range(start: datetime | None, end: datetime | None) -> None:
-    """Check that `--to` is not before `--from`, where both are given. Raises `click.UsageError`."""
-    if start is not None and end is not None and end < start:
-        raise click.UsageError(f"--to must be after --from, got {_text(end)}, which is before {_text(start)}")
+def range_options(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the options `--from` and `--to`, for the parameters `start` and `end`, of `what`: "events that start".
+
+    The command raises `click.UsageError` for an end before the start.
+    """
+
+    def give(command: Callable[..., Any]) -> Callable[..., Any]:
+        @click.option("--from", "start", type=When(), metavar="TIME", help=f"Only {what} at TIME or later.")
+        @click.option("--to", "end", type=When(end=True), metavar="TIME", help=f"Only {what} at TIME or earlier.")
+        @wraps(command)
+        def within(*args: Any, start: datetime | None, end: datetime | None, **options: Any) -> Any:
+            if start is not None and end is not None and end < start:
+                raise click.UsageError(f"--to must be after --from, got {_text(end)}, which is before {_text(start)}")
+            return command(*args, start=start, end=end, **options)
+
+        return within
+
+    return give
 
 
 def _text(when: datetime) -> str:
