@@ -8,7 +8,7 @@ from typing import BinaryIO
 import click
 
 from ..reading import parts_of
-from .command import Command
+from .command import Command, json_option
 from .connection import Connection, connection_options
 from .interrupt import UNCHANGED, run
 from .job import run_job
@@ -16,7 +16,7 @@ from .job_options import job_options, journal_options
 from .plan import history_option
 from .removals import Limit, may_remove, removal_options
 from .status import Status
-from .text import json_option, say
+from .text import say
 
 MAX_PLAN = 2**30
 """The most bytes of a plan; a million decisions have about half as many."""

@@ -12,14 +12,14 @@ import click
 import msgspec
 
 from .asking import confirm
-from .command import ListByDefault
+from .command import ListByDefault, json_option
 from .connection import Connection, connection_options
 from .interrupt import UNCHANGED, run
 from .listing import Listing, limit_option
 from .requests import ask, change
 from .status import Status
 from .table import Column
-from .text import columns, json_option, line, moment, place, print_card, print_json, say
+from .text import columns, line, moment, place, print_card, print_json, say
 from .when import range_options
 
 if TYPE_CHECKING:

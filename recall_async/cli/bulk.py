@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from .command import Command
+from .command import Command, Decorator, json_option
 from .connection import JOB_OPERATIONS, Connection, connection_options
 from .connection import quotas_for as quotas_for
 from .events import read_config
 from .job import run_job
 from .job_options import job_options, journal_options
 from .status import Status
-from .text import json_option, say, say_error
+from .text import say
+
+if TYPE_CHECKING:
+    from .actions_file import ActionsFile
 
 MAX_ERRORS = 20
 
 
+actions_argument: Decorator = click.argument("actions", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+bot_config_option: Decorator = click.option(
+    "--bot-config", type=click.Path(exists=True, dir_okay=False), metavar="FILE",
+    help="The configuration of bots for which ACTIONS has none.",
+)  # fmt: skip
+
+
 @click.command(cls=Command)
-@click.argument("actions", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@actions_argument
 @click.option("--results", required=True, type=click.Path(dir_okay=False, path_type=Path), metavar="RESULTS.jsonl",
               help="Where each action's result goes, and from where the job is resumed.")  # fmt: skip
-@click.option("--bot-config", type=click.Path(exists=True, dir_okay=False), metavar="FILE",
-              help="The configuration of bots for which ACTIONS has none.")  # fmt: skip
+@bot_config_option
 @job_options
 @journal_options
 @click.option("--dry-run", is_flag=True, help="Check ACTIONS and say what would be done. Sends nothing.")
@@ -61,15 +71,8 @@ def bulk(
     session = None if dry_run else connection.session(pace=pace)
 
     from ..bulk.journal import Journal
-    from .actions_file import ActionsFile
 
-    try:
-        file = ActionsFile(actions, read_config(f"@{bot_config}") if bot_config else {})
-    except OSError as error:
-        raise click.UsageError(f"{actions} cannot be read: {error.strerror}") from None
-    with closing(file):
-        if report_errors(file.check()):
-            return Status.USAGE
+    with checked_actions(actions, bot_config) as file:
         journal = Journal(results, retry_failed=retry_failed, lock=not no_lock)
         if session is None:
             from .foresight import show_dry_run
@@ -81,14 +84,23 @@ def bulk(
         return run_job(ctx, session, run, "bulk", as_json=as_json)
 
 
-def report_errors(errors: Iterator[str]) -> int:
-    """Print the problems of the input. Returns their number."""
-    first = list(islice(errors, MAX_ERRORS))
-    more = sum(1 for _ in errors)
-    if first:
-        count = "1 error" if len(first) == 1 else f"{len(first) + more} errors"
-        left = f", of which {more} are not shown" if more else ""
+@contextmanager
+def checked_actions(path: str, bot_config: str | None) -> Iterator[ActionsFile]:
+    """Open ACTIONS, and check all of it. Raises `click.ClickException`, below the first problems, if there are some."""
+    from .actions_file import ActionsFile
+
+    try:
+        file = ActionsFile(path, {} if bot_config is None else read_config(f"@{bot_config}"))
+    except OSError as error:
+        raise click.UsageError(f"{path} cannot be read: {error.strerror}") from None
+    with closing(file):
+        problems = file.check()
+        first = list(islice(problems, MAX_ERRORS))
+        more = sum(1 for _ in problems)
         for problem in first:
             say(problem)
-        say_error(f"{count}{left}. Nothing was sent.")
-    return len(first)
+        if first:
+            count = "1 error" if len(first) == 1 else f"{len(first) + more} errors"
+            left = f", of which {more} are not shown" if more else ""
+            raise click.ClickException(f"{count}{left}. Nothing was sent.")
+        yield file

@@ -12,7 +12,7 @@ from uuid import UUID
 import click
 import msgspec
 
-from .command import ListByDefault
+from .command import Decorator, ListByDefault, json_option
 from .connection import Connection, connection_options, option_of, read_text, secret_file_option
 from .interrupt import UNCHANGED, run
 from .listing import Listing, limit_option
@@ -20,7 +20,7 @@ from .removals import Limit, TooManyRemovals, may_remove, removal_options
 from .requests import ask, change
 from .status import Status
 from .table import Column
-from .text import json_option, line, moment, print_card, print_json, say
+from .text import line, moment, print_card, print_json, say
 
 if TYPE_CHECKING:
     from ..models import Calendar
@@ -56,7 +56,7 @@ def get(connection: Connection, calendar_id: UUID, as_json: bool) -> None:
     _print(ask(connection.session(), lambda recall: recall.calendars.retrieve(calendar_id)), as_json)
 
 
-def _fields(*, new: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _fields(*, new: bool) -> Decorator:
     """Give a command the options for a calendar's fields; some are required for a new one."""
 
     def give(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,14 +6,16 @@ import difflib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias
 
 import click
 
 from ..errors import ConfigurationError
 from .text import say, say_error
 
+Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
+"""Gives a command something: an option, an argument, or several."""
 CONNECTION = "Connection options"
 NARROWEST = 24
 """Columns that the help takes at least."""
@@ -21,6 +23,9 @@ _WHOLE = "\u2011"
 """A hyphen at which no line is broken."""
 _OTHER_NAMES = {"url": "redis"}
 """Parameters of the library, by the names of their options."""
+
+
+json_option: Decorator = click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 
 
 def _whole(text: str) -> str:

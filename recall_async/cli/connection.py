@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import click
 
 from .. import checks
 from ..reading import check_kind, read_file
-from .command import ConnectionOption
+from .command import ConnectionOption, Decorator
 from .numbers import Number
 
 if TYPE_CHECKING:
@@ -192,48 +192,31 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @_option("--trust-env", is_flag=True, help="Obey HTTPS_PROXY and NO_PROXY.")
     @_option("-v", "--verbose", count=True, help="Print waits and retries; -vv: every request [RECALL_LOG].")
     @wraps(command)
-    def connected(
-        *args: Any,
-        region: str | None,
-        base_url: str | None,
-        api_key_file: Path | None,
-        workspace: str | None,
-        redis: str | None,
-        prefix: str,
-        quota_scale: float | None,
-        timeout: float | None,
-        proxy: str | None,
-        ca_file: Path | None,
-        trust_env: bool,
-        verbose: int,
-        **options: Any,
-    ) -> Any:
+    def connected(*args: Any, verbose: int, redis: str | None, **options: Any) -> Any:
         if verbose:
             os.environ["RECALL_LOG"] = "info" if verbose == 1 else "debug"
-        connection = Connection(
-            region, base_url, workspace, api_key_file, redis or os.environ.get("RECALL_REDIS_URL") or None, prefix,
-            quota_scale, timeout, proxy, ca_file, trust_env,
-        )  # fmt: skip
-        return command(*args, connection=connection, **options)
+        values = {field.name: options.pop(field.name) for field in fields(Connection) if field.name != "redis"}
+        return command(*args, connection=Connection(redis=redis_url(redis), **values), **options)
 
     return connected
 
 
-def _option(*names: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _option(*names: str, **settings: Any) -> Decorator:
     return click.option(*names, cls=ConnectionOption, **settings)
 
 
-redis_option: Callable[[Callable[..., Any]], Callable[..., Any]] = _option(
-    "--redis", metavar="URL", help="Share quota and jobs through it [RECALL_REDIS_URL]."
-)
-prefix_option: Callable[[Callable[..., Any]], Callable[..., Any]] = _option(
+redis_option: Decorator = _option("--redis", metavar="URL", help="Share quota and jobs through it [RECALL_REDIS_URL].")
+prefix_option: Decorator = _option(
     "--prefix", metavar="TEXT", default="recall", help="Prefix of all keys in Redis [default recall]."
 )
 
 
-def secret_file_option(
-    name: str, text: str, cls: type[click.Option] | None = None
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def redis_url(given: str | None) -> str | None:
+    """Return the URL of `--redis`, or of the environment."""
+    return given or os.environ.get("RECALL_REDIS_URL") or None
+
+
+def secret_file_option(name: str, text: str, cls: type[click.Option] | None = None) -> Decorator:
     """Return an option for the file of a secret: other users of the machine can read arguments."""
     path = click.Path(exists=True, dir_okay=False, path_type=Path)
     return click.option(name, cls=cls, type=path, metavar="FILE", help=text)

@@ -10,14 +10,14 @@ from urllib.request import urlopen
 
 import click
 
-from .command import Command
+from .command import Command, json_option
 from .connection import quotas_for
 from .drawing import display, draw_failures
 from .interrupt import run
 from .numbers import Whole
 from .status import Status
 from .table import Column, Table
-from .text import duration, json_option, print_json, say
+from .text import duration, print_json, say
 
 if TYPE_CHECKING:
     from ..bulk.actions import ScheduleBot

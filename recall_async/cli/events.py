@@ -13,12 +13,12 @@ import msgspec
 
 from ..bulk.records import why_not_json
 from .bots import state_in_fields, state_in_words, states_of
-from .command import Command
+from .command import Command, json_option
 from .connection import Connection, connection_options, read_text
 from .listing import Listing, limit_option
 from .requests import ask, change
 from .table import Column
-from .text import json_option, line, moment, place, print_card, print_json
+from .text import line, moment, place, print_card, print_json
 from .when import range_options
 
 if TYPE_CHECKING:

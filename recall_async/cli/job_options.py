@@ -7,17 +7,18 @@ from typing import Any
 
 import click
 
+from .command import Decorator
 from .numbers import Number, Whole
 
-pace_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
+pace_option: Decorator = click.option(
     "--pace", type=click.Choice(["auto", "smooth", "greedy"]), default="auto", show_default=True,
     help="How requests are spread: auto sends half a window at once and leaves room for others, smooth spreads all of "
     "it, greedy takes whole windows, for a job that has its workspace to itself.",
 )  # fmt: skip
-concurrency_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
+concurrency_option: Decorator = click.option(
     "--concurrency", type=Whole(1), metavar="N", help="Actions in progress at once [default 64]."
 )
-max_outage_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
+max_outage_option: Decorator = click.option(
     "--max-outage", type=Number(0, endless=True), default=3600.0, show_default=True, metavar="SECONDS",
     help="How long to wait for a server that is unavailable before the job ends (exit status 4).",
 )  # fmt: skip

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import closing
 from dataclasses import asdict
 from functools import wraps
 from time import monotonic
@@ -14,17 +12,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .bulk import report_errors
-from .command import Group
-from .connection import SHARED_WORKSPACE, Connection, connection_options, prefix_option, redis_option
+from .bulk import actions_argument, bot_config_option, checked_actions
+from .command import Decorator, Group, json_option
+from .connection import Connection, connection_options, prefix_option, redis_option, redis_url
 from .drawing import display, draw_failures
-from .events import read_config
 from .interrupt import FINISHING, interrupted_with, run
 from .job_options import job_options
 from .numbers import Number, Whole
 from .status import Status
 from .streams import forgive_output, naming
-from .text import columns, defused, fitted, json_option, line, print_json, print_prose, say
+from .text import columns, defused, fitted, line, print_json, print_prose, say
 from .watching import Pace, WatchedWork
 
 if TYPE_CHECKING:
@@ -39,69 +36,51 @@ def jobs() -> None:
     """Submit bulk jobs to a Redis, and work on them from any number of machines."""
 
 
-def redis_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give `command` what says where the jobs are, as its parameters `redis` and `prefix`."""
+def queue_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give `command` what says where the jobs are, as its parameter `connection`."""
 
+    @click.option(
+        "--workspace", metavar="NAME", help="Whose jobs [RECALL_WORKSPACE, or else default]; its workers name it, too."
+    )
     @redis_option
     @prefix_option
     @wraps(command)
-    def located(*args: Any, redis: str | None, **options: Any) -> Any:
-        return command(*args, redis=_required(redis or os.environ.get("RECALL_REDIS_URL")), **options)
+    def located(*args: Any, workspace: str | None, redis: str | None, prefix: str, **options: Any) -> Any:
+        connection = Connection(workspace=workspace, redis=redis_url(redis), prefix=prefix)
+        return command(*args, connection=connection, **options)
 
     return located
 
 
-def _required(redis: str | None) -> str:
-    if not redis:
-        raise click.UsageError("no Redis: give its URL with --redis, or set RECALL_REDIS_URL")
-    return redis
-
-
-workspace_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
-    "--workspace", metavar="NAME", help="Whose jobs [RECALL_WORKSPACE, or else default]; its workers name it, too."
-)
-name_argument: Callable[[Callable[..., Any]], Callable[..., Any]] = click.argument("name")
+name_argument: Decorator = click.argument("name")
+chunk_size_option: Decorator = click.option(
+    "--chunk-size", type=Whole(1), default=200, show_default=True, metavar="N",
+    help="Actions that a worker takes at once.",
+)  # fmt: skip
 
 
 @jobs.command()
-@click.argument("actions", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@actions_argument
 @click.option("--name", required=True, metavar="NAME", help="What the job is called from now on.")
-@click.option("--bot-config", type=click.Path(exists=True, dir_okay=False), metavar="FILE",
-              help="The configuration of bots for which ACTIONS has none.")  # fmt: skip
-@click.option("--chunk-size", type=Whole(1), default=200, show_default=True, metavar="N",
-              help="Actions that a worker takes at once.")  # fmt: skip
+@bot_config_option
+@chunk_size_option
 @json_option
-@workspace_option
-@redis_options
+@queue_options
 def submit(
-    actions: str,
-    name: str,
-    bot_config: str | None,
-    chunk_size: int,
-    as_json: bool,
-    workspace: str | None,
-    redis: str,
-    prefix: str,
-) -> Status:
+    connection: Connection, actions: str, name: str, bot_config: str | None, chunk_size: int, as_json: bool
+) -> None:
     """Write a job for the workers.
 
     ACTIONS is as in `bulk`, and checked as a whole before anything is written. The same command again does nothing, or
     writes the rest if it was interrupted.
     """
-    from .actions_file import ActionsFile
-
-    try:
-        file = ActionsFile(actions, read_config(f"@{bot_config}") if bot_config else {})
-    except OSError as error:
-        raise click.UsageError(f"{actions} cannot be read: {error.strerror}") from None
-    with closing(file):
-        if report_errors(file.check()):
-            return Status.USAGE
-        with interrupted_with("The same command writes what is not written yet."):
-            status = _ask(redis, prefix, workspace, lambda queue: queue.submit(name, file, chunk_size=chunk_size))
-    forgive_output()
-    _tell(status, as_json=as_json)
-    return Status.DONE
+    with checked_actions(actions, bot_config) as file:
+        _change(
+            connection,
+            lambda queue: queue.submit(name, file, chunk_size=chunk_size),
+            "The same command writes what is not written yet.",
+            as_json=as_json,
+        )
 
 
 @jobs.command()
@@ -129,17 +108,15 @@ def work(
     All of them share the quota through the same Redis: give them the same --workspace, --prefix, --pace and
     --quota-scale. Ctrl-C finishes the requests in flight, and leaves the rest to others; twice stops at once.
     """
-    from ..jobs import JobQueue
     from ..stopping import StopSignal
 
     forgive_output()
-    redis, prefix = _required(connection.redis), connection.prefix
+    _redis_of(connection)
     session = connection.session(pace=pace)
     stop = StopSignal()
 
     async def serve(watched: WatchedWork) -> WorkSummary:
-        queued = JobQueue.from_url(redis, prefix=prefix, workspace=session.workspace, lease=lease)
-        async with queued as queue, session, watched:
+        async with _queue(connection, lease=lease) as queue, session, watched:
             return await queue.work(
                 session,
                 concurrency=concurrency,
@@ -175,11 +152,10 @@ def work(
 
 @jobs.command("list")
 @json_option
-@workspace_option
-@redis_options
-def list_(as_json: bool, workspace: str | None, redis: str, prefix: str) -> None:
+@queue_options
+def list_(connection: Connection, as_json: bool) -> None:
     """List the jobs of a workspace, the earliest first."""
-    found = _ask(redis, prefix, workspace, lambda queue: queue.list())
+    found = _ask(connection, lambda queue: queue.list())
     if as_json:
         print_json([{**asdict(status), "finished": status.finished} for status in found])
         return
@@ -191,26 +167,21 @@ def list_(as_json: bool, workspace: str | None, redis: str, prefix: str) -> None
 
 @jobs.command()
 @name_argument
-@click.option("--chunk-size", type=Whole(1), default=200, show_default=True, metavar="N",
-              help="Actions that a worker takes at once.")  # fmt: skip
+@chunk_size_option
 @json_option
-@workspace_option
-@redis_options
-def retry(name: str, chunk_size: int, as_json: bool, workspace: str | None, redis: str, prefix: str) -> None:
+@queue_options
+def retry(connection: Connection, name: str, chunk_size: int, as_json: bool) -> None:
     """Submit again what failed of a job, or was given up, with its configuration. What is done stays done."""
-    with interrupted_with("The same command submits what is not submitted again yet."):
-        status = _ask(redis, prefix, workspace, lambda queue: queue.retry(name, chunk_size=chunk_size))
-    forgive_output()
-    _tell(status, as_json=as_json)
+    then = "The same command submits what is not submitted again yet."
+    _change(connection, lambda queue: queue.retry(name, chunk_size=chunk_size), then, as_json=as_json)
 
 
 @jobs.command()
 @name_argument
 @click.option("--watch", is_flag=True, help="Go on until the job is finished.")
 @json_option
-@workspace_option
-@redis_options
-def status(name: str, watch: bool, as_json: bool, workspace: str | None, redis: str, prefix: str) -> Status:
+@queue_options
+def status(connection: Connection, name: str, watch: bool, as_json: bool) -> Status:
     """Show where a job is. The exit status is 1 if it is finished and something failed.
 
     With --watch a terminal shows one line, with the rate and the time that is left at this rate.
@@ -235,7 +206,7 @@ def status(name: str, watch: bool, as_json: bool, workspace: str | None, redis: 
                 return status
             await asyncio.sleep(1.0)
 
-    status = _ask(redis, prefix, workspace, look)
+    status = _ask(connection, look)
     return Status.FAILED if status.finished and (status.failed or status.chunks_dead) else Status.DONE
 
 
@@ -244,9 +215,8 @@ def status(name: str, watch: bool, as_json: bool, workspace: str | None, redis: 
 @click.option("--out", required=True, type=click.Path(dir_okay=False, allow_dash=True), metavar="RESULTS.jsonl",
               help="The file that is written, a line for each finished action; what was in it is replaced. - is "
               "standard output.")  # fmt: skip
-@workspace_option
-@redis_options
-def results(name: str, out: str, workspace: str | None, redis: str, prefix: str) -> None:
+@queue_options
+def results(connection: Connection, name: str, out: str) -> None:
     """Write what became of each action of a job, as `bulk` does."""
     import msgspec
 
@@ -262,40 +232,59 @@ def results(name: str, out: str, workspace: str | None, redis: str, prefix: str)
         return count
 
     with interrupted_with("The results are incomplete: give the same command again."):
-        count = _ask(redis, prefix, workspace, fetch)
+        count = _ask(connection, fetch)
     say(f"{count} results")
 
 
 @jobs.command()
 @name_argument
 @json_option
-@workspace_option
-@redis_options
-def cancel(name: str, as_json: bool, workspace: str | None, redis: str, prefix: str) -> None:
+@queue_options
+def cancel(connection: Connection, name: str, as_json: bool) -> None:
     """Drop what is left of a job. Workers finish what they have sent, and begin none of its actions any more."""
 
     async def drop(queue: JobQueue) -> JobStatus:
         await queue.cancel(name)
         return await queue.status(name)
 
-    with interrupted_with(f"The job may have been cancelled: see `recall-async jobs status {line(name)}`."):
-        status = _ask(redis, prefix, workspace, drop)
-    forgive_output()
-    _tell(status, as_json=as_json)
+    then = f"The job may have been cancelled: see `recall-async jobs status {line(name)}`."
+    _change(connection, drop, then, as_json=as_json)
 
 
-def _workspace(given: str | None) -> str:
-    return given or os.environ.get("RECALL_WORKSPACE") or SHARED_WORKSPACE
+def _redis_of(connection: Connection) -> str:
+    if connection.redis is None:
+        raise click.UsageError("no Redis: give its URL with --redis, or set RECALL_REDIS_URL")
+    return connection.redis
 
 
-def _ask(redis: str, prefix: str, workspace: str | None, question: Callable[[JobQueue], Awaitable[T]]) -> T:
+def _queue(connection: Connection, **options: Any) -> JobQueue:
     from ..jobs import JobQueue
 
-    async def ask() -> T:
-        async with JobQueue.from_url(redis, prefix=prefix, workspace=_workspace(workspace), patience=10.0) as queue:
+    workspace = connection.shared_workspace
+    return JobQueue.from_url(_redis_of(connection), prefix=connection.prefix, workspace=workspace, **options)
+
+
+def _ask(connection: Connection, question: Callable[[JobQueue], Awaitable[T]]) -> T:
+    """Return the answer to `question`, a coroutine function that takes the open queue."""
+
+    async def asked() -> T:
+        async with _queue(connection, patience=10.0) as queue:
             return await question(queue)
 
-    return run(ask())
+    return run(asked())
+
+
+def _change(
+    connection: Connection, request: Callable[[JobQueue], Awaitable[JobStatus]], then: str, *, as_json: bool
+) -> None:
+    """Do as `_ask`, and print the status of the job. Output that cannot be written is no error.
+
+    If it is interrupted, say `then`: what may have been done, and what to do.
+    """
+    with interrupted_with(then):
+        status = _ask(connection, request)
+    forgive_output()
+    _tell(status, as_json=as_json)
 
 
 def _line_of(status: JobStatus) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import click
 
+from .command import Decorator
 from .numbers import Whole
 from .requests import ask
 from .streams import reader_gone
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def limit_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def limit_option(what: str) -> Decorator:
     """Return the option `--limit` for a list of, say, "events"."""
     return click.option("--limit", type=Whole(1), metavar="N", help=f"Stop after N {what}.")
 

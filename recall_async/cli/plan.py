@@ -11,14 +11,14 @@ from uuid import UUID
 
 import click
 
-from .command import Command
+from .command import Command, json_option
 from .connection import Connection, connection_options
 from .planned import print_plan
 from .requests import ask
 from .resume import following_command
 from .status import Status
 from .streams import naming
-from .text import defused, json_option, say_command
+from .text import defused, say_command
 
 if TYPE_CHECKING:
     from ..sync.policy import RecordingPolicy

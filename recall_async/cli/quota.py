@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from ..operations import OPERATIONS, QUOTA_PERIOD
-from .command import Command
+from .command import Command, json_option
 from .connection import Connection, connection_options
 from .interrupt import interrupted_with, run
 from .streams import forgive_output
 from .table import Column, Table
-from .text import duration, json_option, line, print_json, print_prose
+from .text import duration, line, print_json, print_prose
 
 if TYPE_CHECKING:
     from ..limits.contract import LaneStatistics

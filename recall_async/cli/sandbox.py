@@ -9,10 +9,10 @@ from typing import Literal
 
 import click
 
-from .command import Command
+from .command import Command, json_option
 from .interrupt import run
 from .numbers import Number, Whole
-from .text import json_option, print_json, say
+from .text import print_json, say
 
 _REASONS: dict[int, str] = {
     errno.EADDRINUSE: "the port is taken",

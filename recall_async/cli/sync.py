@@ -13,7 +13,7 @@ import click
 
 from ..errors import RecallError
 from ..stopping import end_tasks
-from .command import Command
+from .command import Command, json_option
 from .connection import Connection, connection_options
 from .drawing import display, draw_failures
 from .interrupt import UNCHANGED, interrupted_with, run
@@ -24,7 +24,7 @@ from .plan import Planning, planning_options
 from .removals import Limit, TooManyRemovals, may_remove, removal_options
 from .status import Status, describe, status_of
 from .streams import forgive_output
-from .text import json_option, print_json, print_prose, say, say_error
+from .text import print_json, print_prose, say, say_error
 
 if TYPE_CHECKING:
     from ..bulk.actions import Outcome

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from .command import Decorator
+
 if TYPE_CHECKING:
     _Datetime = click.ParamType[datetime]
 else:
@@ -45,7 +47,7 @@ class When(_Datetime):
             )
 
 
-def range_options(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def range_options(what: str) -> Decorator:
     """Return the options `--from` and `--to`, for the parameters `start` and `end`, of `what`: "events that start".
 
     The command raises `click.UsageError` for an end before the start.
