@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from ..stopping import end_tasks
 from .text import columns, duration, print_prose, say
 
 if TYPE_CHECKING:
@@ -48,6 +50,22 @@ def display(title: str) -> Iterator[Display]:
     shown = (BarColumn(), TextColumn("{task.description}"))
     with RichProgress(*shown, console=Console(stderr=True), redirect_stdout=False) as bar:
         yield _Bar(bar)
+
+
+@asynccontextmanager
+async def redrawn(shown: Display, look: Callable[[], Progress]) -> AsyncIterator[None]:
+    """Show the progress that `look` returns, now and then until the block ends."""
+
+    async def redraw() -> None:
+        while True:
+            await asyncio.sleep(shown.interval)
+            shown.update(look())
+
+    task = asyncio.create_task(redraw())
+    try:
+        yield
+    finally:
+        await end_tasks({task})
 
 
 class _Bar:

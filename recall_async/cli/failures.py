@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .. import errors
 from ..advice import ADVICE
 from ..errors import APIError, RecallError
 from .status import for_commands
 from .text import line
+
+if TYPE_CHECKING:
+    from ..bulk.actions import Outcome
 
 MAX_CAUSES = 20
 LOOK = "See the file of results."
@@ -43,6 +47,11 @@ class Failures:
 
     def __init__(self) -> None:
         self._causes: dict[tuple[object, ...], Cause] = {}
+
+    def note(self, outcome: Outcome) -> None:
+        """Count an outcome, if it is a failure."""
+        if outcome.status == "failed" and outcome.error is not None:
+            self.add(str(outcome.action.event_id), outcome.error)
 
     def add(self, event_id: str, error: RecallError) -> None:
         """Count a failure."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from time import monotonic
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import JournalError, RecallError
-from .drawing import Display, display, draw_failures
+from .drawing import Display, display, draw_failures, redrawn
 from .failures import Failures
 from .interrupt import FINISHING, run
 from .resume import resume_command
@@ -64,18 +63,15 @@ class Job:
     async def work(self) -> AsyncIterator[Outcome]:
         """Run the job. An error that ends it is stored, not raised."""
         began = monotonic()
-        watch = asyncio.create_task(self._watch())
         try:
-            async with self._bulk:
+            async with redrawn(self._display, self._look), self._bulk:
                 async for outcome in self._bulk:
-                    if outcome.status == "failed" and outcome.error is not None:
-                        self.failures.add(str(outcome.action.event_id), outcome.error)
+                    self.failures.note(outcome)
                     yield outcome
         except (RecallError, OSError) as error:
             self.error = error
         finally:
-            watch.cancel()
-            self._look()
+            self._display.update(self._look())
             self.seconds = monotonic() - began
 
     def stop(self) -> None:
@@ -84,17 +80,12 @@ class Job:
         self._display.say(FINISHING)
         self._bulk.stop()
 
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(self._display.interval)
-            self._look()
-
-    def _look(self) -> None:
+    def _look(self) -> Progress:
         self.progress = self._bulk.progress
         lanes = self._session.statistics().values()
         self.requests = sum(lane.admitted for lane in lanes)
         self.throttled = sum(lane.throttled for lane in lanes)
-        self._display.update(self.progress)
+        return self.progress
 
     @property
     def unfinished(self) -> bool:

@@ -15,14 +15,14 @@ import click
 from .bulk import actions_argument, bot_config_option, checked_actions
 from .command import Decorator, Group, json_option
 from .connection import Connection, connection_options, prefix_option, redis_option, redis_url
-from .drawing import display, draw_failures
+from .drawing import Display, display, draw_failures, redrawn
 from .interrupt import FINISHING, interrupted_with, run
 from .job_options import job_options
 from .numbers import Number, Whole
 from .status import Status
 from .streams import forgive_output, naming
 from .text import columns, defused, fitted, line, print_json, print_prose, say
-from .watching import Pace, WatchedWork
+from .watching import Pace, Worker
 
 if TYPE_CHECKING:
     from ..jobs import JobQueue, JobStatus, WorkSummary
@@ -113,21 +113,20 @@ def work(
     forgive_output()
     _redis_of(connection)
     session = connection.session(pace=pace)
-    stop = StopSignal()
+    worker, stop = Worker(session), StopSignal()
 
-    async def serve(watched: WatchedWork) -> WorkSummary:
-        async with _queue(connection, lease=lease) as queue, session, watched:
+    async def serve(shown: Display) -> WorkSummary:
+        async with _queue(connection, lease=lease) as queue, session, redrawn(shown, worker.progress):
             return await queue.work(
                 session,
                 concurrency=concurrency,
                 chunks=chunks,
                 forever=not once,
                 max_outage=max_outage,
-                on_outcome=watched.add,
+                on_outcome=worker.add,
                 stop=stop,
             )
 
-    watched = None
     try:
         with interrupted_with(f"Requests in flight may have taken effect. {LEFT}"), display("jobs") as shown:
 
@@ -135,13 +134,11 @@ def work(
                 shown.say(FINISHING)
                 stop.set()
 
-            watched = WatchedWork(session, shown)
-            worked = run(serve(watched), gently=stop_gently)
-    finally:
-        if watched is not None:  # below the bar, which has been drawn for the last time
-            draw_failures(watched.failures, err=True)
+            worked = run(serve(shown), gently=stop_gently)
+    finally:  # below the bar, which has been drawn for the last time
+        draw_failures(worker.failures, err=True)
     if as_json:
-        print_json({**asdict(worked), "failures": [asdict(cause) for cause in watched.failures.causes()]})
+        print_json({**asdict(worked), "failures": [asdict(cause) for cause in worker.failures.causes()]})
     else:
         print_prose(f"{worked.done} done, {worked.failed} failed, {worked.skipped} skipped by this worker")
     if stop.is_set:

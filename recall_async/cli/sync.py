@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -28,6 +29,7 @@ from .text import print_json, print_prose, say, say_error
 
 if TYPE_CHECKING:
     from ..bulk.actions import Outcome
+    from ..bulk.run import BulkRun
     from ..session import RecallSession
     from ..sync.plan import Plan
 
@@ -68,8 +70,9 @@ def sync(
     """
     forgive_output()
     session = connection.session(pace=pace)
-    applying = Applying(concurrency, max_outage)
-    rounds = Rounds(session, planning, applying, Consent(yes, max_removals), full_every, as_json=as_json)
+    apply = partial(session.apply, concurrency=concurrency, max_outage=max_outage, history=planning.history)
+    permit = partial(may_remove, yes=yes, limit=max_removals, ask=watch is None)
+    rounds = Rounds(session, planning, permit, apply, full_every, as_json=as_json)
     with interrupted_with("Requests in flight may have taken effect. The same command does what is left."):
         return run(rounds.run(watch), gently=rounds.stop)
 
@@ -79,20 +82,6 @@ def clock_time() -> str:
     return f"{datetime.now(UTC):%H:%M:%S}"
 
 
-class Applying(NamedTuple):
-    """The applying options: arguments of `RecallSession.apply`."""
-
-    concurrency: int | None
-    max_outage: float
-
-
-class Consent(NamedTuple):
-    """The options about removals."""
-
-    yes: bool
-    limit: Limit
-
-
 class Rounds:
     """Makes and applies plans one after the other."""
 
@@ -100,16 +89,17 @@ class Rounds:
         self,
         session: RecallSession,
         planning: Planning,
-        applying: Applying,
-        consent: Consent,
+        permit: Callable[[int, int], Coroutine[Any, Any, bool]],
+        apply: Callable[[Plan], BulkRun],
         full_every: float,
         *,
         as_json: bool,
     ) -> None:
         self._session = session
         self._planning = planning
-        self._applying = applying
-        self._consent = consent
+        self._permit = permit
+        """Returns whether a number of removals, of a number of bots, may be made. Raises `TooManyRemovals`."""
+        self._apply = apply
         self._full_every = full_every
         self._as_json = as_json
         self._stopping = asyncio.Event()
@@ -167,9 +157,7 @@ class Rounds:
         if plan is None:
             return Status.INTERRUPTED
         try:
-            yes, limit = self._consent
-            question = may_remove(plan.removals, plan.events_with_bots, yes=yes, limit=limit, ask=not watching)
-            permitted = await self._unless_stopped(question)
+            permitted = await self._unless_stopped(self._permit(plan.removals, plan.events_with_bots))
         except TooManyRemovals as error:
             if not watching:
                 raise
@@ -181,7 +169,7 @@ class Rounds:
             say(UNCHANGED)
             return Status.FAILED
         todo = plan if permitted else _without_removals(plan)
-        job = await self._apply(todo)
+        job = await self._carry_out(todo)
         self._tell(plan, job, watching=watching)
         self._rounds += 1
         if permitted and (job is None or _is_settled(job)):
@@ -199,12 +187,11 @@ class Rounds:
         finally:
             await end_tasks({working, stopped})
 
-    async def _apply(self, plan: Plan) -> SyncJob | None:
+    async def _carry_out(self, plan: Plan) -> SyncJob | None:
         if not plan and not plan.flapping:
             return None
         with display("sync") as shown:
-            applied = self._session.apply(plan, history=self._planning.history, **self._applying._asdict())
-            self._job = job = SyncJob(self._session, applied, shown)
+            self._job = job = SyncJob(self._session, self._apply(plan), shown)
             self._sent = True
             async for outcome in job.work():
                 job.look_at(outcome)

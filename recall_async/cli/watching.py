@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from .drawing import Display
+from ..bulk.progress import Progress, Tally
 from .failures import Failures
 from .text import duration
 
 if TYPE_CHECKING:
     from ..bulk.actions import Outcome
-    from ..bulk.progress import Tally
     from ..jobs import JobStatus
     from ..session import RecallSession
 
@@ -21,43 +19,23 @@ RECENT = 30.0
 """Seconds over which the pace of a job is measured."""
 
 
-class WatchedWork:
-    """Show what a worker does while it works. Use it with `async with`."""
+class Worker:
+    """What this worker has done."""
 
-    def __init__(self, session: RecallSession, shown: Display) -> None:
+    def __init__(self, session: RecallSession) -> None:
         self.failures: Failures = Failures()
         self._session = session
-        self._display = shown
-        self._tally: Tally | None = None
-        self._watch: asyncio.Task[None] | None = None
+        self._tally = Tally(None)
 
     def add(self, outcome: Outcome) -> None:
         """Count a finished action."""
-        if self._tally is not None:
-            self._tally.count(outcome, asyncio.get_running_loop().time())
-        if outcome.status == "failed" and outcome.error is not None:
-            self.failures.add(str(outcome.action.event_id), outcome.error)
+        self._tally.count(outcome, asyncio.get_running_loop().time())
+        self.failures.note(outcome)
 
-    async def __aenter__(self) -> Self:
-        from ..bulk.progress import Tally
-
-        self._tally = Tally(None)
-        self._watch = asyncio.create_task(self._look_again())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watch
-
-    async def _look_again(self) -> None:
-        while True:
-            await asyncio.sleep(self._display.interval)
-            if self._tally is not None:
-                statistics = self._session.statistics()
-                now = asyncio.get_running_loop().time()
-                self._display.update(self._tally.progress(now, statistics.__getitem__, outage=self._session.outage()))
+    def progress(self) -> Progress:
+        """Return how far it is."""
+        statistics, now = self._session.statistics(), asyncio.get_running_loop().time()
+        return self._tally.progress(now, statistics.__getitem__, outage=self._session.outage())
 
 
 class Pace:
