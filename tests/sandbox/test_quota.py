@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -53,7 +54,7 @@ def test_quotas_of_unknown_operations_are_refused() -> None:
 
 
 def limits(sandbox: RecallSandbox) -> dict[str, tuple[int, float]]:
-    return {name: (window.limit, window.per) for name, window in sandbox._settings.windows().items()}
+    return {name: (window.limit, window.per) for name, window in sandbox._settings.windows(time.monotonic).items()}
 
 
 def test_quotas_are_the_documented_ones_times_their_scale() -> None:
