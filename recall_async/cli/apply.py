@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
@@ -17,6 +17,9 @@ from .plan import history_option
 from .removals import Limit, may_remove, removal_options
 from .status import Status
 from .text import say
+
+if TYPE_CHECKING:
+    from ..bulk.journal import Journal
 
 MAX_PLAN = 2**30
 """The most bytes of a plan; a million decisions have about half as many."""
@@ -37,12 +40,10 @@ def apply(
     ctx: click.Context,
     connection: Connection,
     plan: BinaryIO,
-    results: Path | None,
+    journal: Journal | None,
     pace: str,
     concurrency: int | None,
     max_outage: float,
-    retry_failed: bool,
-    no_lock: bool,
     history: Path | None,
     yes: bool,
     max_removals: Limit,
@@ -56,13 +57,11 @@ def apply(
     """
     session = connection.session(pace=pace)
 
-    from ..bulk.journal import Journal
     from ..sync.plan import Plan
 
     stored = Plan.from_json(b"".join(parts_of("plan", plan, MAX_PLAN)))
     if not run(may_remove(stored.removals, stored.events_with_bots, yes=yes, limit=max_removals)):
         say(UNCHANGED)
         return Status.FAILED
-    journal = None if results is None else Journal(results, retry_failed=retry_failed, lock=not no_lock)
     applied = session.apply(stored, concurrency=concurrency, journal=journal, max_outage=max_outage, history=history)
     return run_job(ctx, session, applied, "apply", as_json=as_json)

@@ -20,6 +20,7 @@ from .status import Status
 from .text import say
 
 if TYPE_CHECKING:
+    from ..bulk.journal import Journal
     from .actions_file import ActionsFile
 
 MAX_ERRORS = 20
@@ -47,13 +48,11 @@ def bulk(
     ctx: click.Context,
     connection: Connection,
     actions: str,
-    results: Path,
+    journal: Journal,
     bot_config: str | None,
     pace: str,
     concurrency: int | None,
     max_outage: float,
-    retry_failed: bool,
-    no_lock: bool,
     dry_run: bool,
     as_json: bool,
 ) -> Status:
@@ -66,14 +65,12 @@ def bulk(
 
     With --json a summary is printed as one document; RESULTS.jsonl has a line for each action.
     """
+    results = Path(journal.path)
     if actions != "-" and results.exists() and results.samefile(actions):
         raise click.UsageError("ACTIONS and --results are the same file")
     session = None if dry_run else connection.session(pace=pace)
 
-    from ..bulk.journal import Journal
-
     with checked_actions(actions, bot_config) as file:
-        journal = Journal(results, retry_failed=retry_failed, lock=not no_lock)
         if session is None:
             from .foresight import show_dry_run
 

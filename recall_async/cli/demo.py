@@ -15,6 +15,7 @@ from .connection import quotas_for
 from .drawing import display, draw_failures
 from .interrupt import run
 from .numbers import Whole
+from .sandbox import requests_in
 from .status import Status
 from .table import Column, Table
 from .text import duration, print_json, say
@@ -97,15 +98,13 @@ async def _schedule_all(session: RecallSession) -> tuple[dict[str, int], float]:
 
 
 def _of_report(report: dict[str, Any]) -> dict[str, int]:
-    operations = report["operations"].values()
-    kinds = ("accepted", "throttled", "conflicted", "rejected")
     schedule = report["operations"][SCHEDULE]
     return {
         "events": report["events"],
         "bots": report["bots"],
         "sharing": schedule["accepted"] - report["bots"],
-        "requests": sum(row[kind] for row in operations for kind in kinds),
-        "throttled": sum(row["throttled"] for row in operations),
+        "requests": requests_in(report),
+        "throttled": sum(row["throttled"] for row in report["operations"].values()),
         "peak": schedule["peak"],
     }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import click
@@ -30,11 +32,16 @@ def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def journal_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give `command`, which has `--results`, the parameters `retry_failed` and `no_lock`."""
-    for option in (
-        click.option("--no-lock", is_flag=True,
-                     help="RESULTS is on a file system without locks, and no other job writes to it."),
-        click.option("--retry-failed", is_flag=True, help="Repeat also failures that would not pass by themselves."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+    """Give `command`, which has `--results`, the parameter `journal` in place of `results`."""
+
+    @click.option("--retry-failed", is_flag=True, help="Repeat also failures that would not pass by themselves.")
+    @click.option("--no-lock", is_flag=True,
+                  help="RESULTS is on a file system without locks, and no other job writes to it.")  # fmt: skip
+    @wraps(command)
+    def journalled(*args: Any, results: Path | None, retry_failed: bool, no_lock: bool, **options: Any) -> Any:
+        from ..bulk.journal import Journal
+
+        journal = None if results is None else Journal(results, retry_failed=retry_failed, lock=not no_lock)
+        return command(*args, journal=journal, **options)
+
+    return journalled

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import click
 
-from .command import Command, json_option
+from .command import Command, Decorator, json_option
 from .connection import Connection, connection_options
 from .planned import print_plan
 from .requests import ask
@@ -35,15 +35,10 @@ class Planning(NamedTuple):
     history: Path | None
 
 
-def history_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the option `--history` to a command."""
-    option = click.option(
-        "--history",
-        type=click.Path(dir_okay=False, path_type=Path),
-        metavar="FILE",
-        help="Record the changes to events in this file, for later runs.",
-    )
-    return option(command)
+history_option: Decorator = click.option(
+    "--history", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="Record the changes to events in this file, for later runs.",
+)  # fmt: skip
 
 
 def planning_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import shlex
 from contextlib import suppress
-from typing import Literal
+from typing import Any
 
 import click
 
@@ -52,22 +52,7 @@ _REASONS: dict[int, str] = {
 @click.option("--shared-bots", type=click.Choice(["detach", "update"]), default="detach", show_default=True,
               help="What a new key on one of the events that share a bot does.")  # fmt: skip
 @json_option
-def sandbox(
-    host: str,
-    port: int,
-    events: int,
-    calendars: int,
-    seed: int,
-    api_key: str,
-    quota_scale: float,
-    webhook_url: str | None,
-    svix: bool,
-    unusual: float,
-    text_urls: bool,
-    documented: bool,
-    shared_bots: Literal["detach", "update"],
-    as_json: bool,
-) -> None:
+def sandbox(svix: bool, text_urls: bool, as_json: bool, **settings: Any) -> None:
     """Run a local server that behaves like the API, until Ctrl-C.
 
     Bots join and leave when their time has come; POST /_sandbox/advance?seconds=600 makes it come sooner.
@@ -77,21 +62,7 @@ def sandbox(
     from ..sandbox import RecallSandbox, serve
 
     try:
-        server = RecallSandbox(
-            events=events,
-            calendars=calendars,
-            seed=seed,
-            api_key=api_key,
-            quota_scale=quota_scale,
-            host=host,
-            port=port,
-            webhook_url=webhook_url,
-            webhook_headers="svix" if svix else "webhook",
-            unusual=unusual,
-            url_objects=not text_urls,
-            documented=documented,
-            shared_bots=shared_bots,
-        )
+        server = RecallSandbox(webhook_headers="svix" if svix else "webhook", url_objects=not text_urls, **settings)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 
@@ -101,13 +72,15 @@ def sandbox(
         nonlocal listening
         listening = True
         if as_json:
-            print_json({"url": started.url, "api_key": api_key})
+            print_json({"url": started.url, "api_key": started.api_key})
             return
-        click.echo(f"A sandbox with {events} events serves on {started.url}. In another terminal:\n")
-        click.echo(f"  export RECALL_BASE_URL={started.url} RECALL_API_KEY={shlex.quote(api_key)}")
+        click.echo(f"A sandbox with {settings['events']} events serves on {started.url}. In another terminal:\n")
+        click.echo(f"  export RECALL_BASE_URL={started.url} RECALL_API_KEY={shlex.quote(started.api_key)}")
         click.echo("  recall-async events\n")
-        if webhook_url:
-            click.echo(f"Webhooks go to {webhook_url}, signed with {started.webhook_secret}. To make twenty changes:\n")
+        if settings["webhook_url"]:
+            click.echo(
+                f"Webhooks go to {settings['webhook_url']}, signed with {started.webhook_secret}. To make twenty changes:\n"
+            )
             click.echo(f"  curl -X POST '{started.url}/_sandbox/mutate?n=20'\n")
         click.echo(f"What it saw: {started.url}/_sandbox/report. Ctrl-C ends it.")
 
@@ -119,8 +92,13 @@ def sandbox(
             raise
         number = error.errno or errno.EADDRNOTAVAIL  # for which asyncio has no number from Python 3.13 on
         reason = _REASONS.get(number, "the address cannot be used")
-        raise click.UsageError(f"cannot listen on {host} port {port}: {reason}") from None
+        where = f"{settings['host']} port {settings['port']}"
+        raise click.UsageError(f"cannot listen on {where}: {reason}") from None
     if listening:
-        kinds = ("accepted", "throttled", "conflicted", "rejected")
-        requests = sum(row[kind] for row in server.report()["operations"].values() for kind in kinds)
-        say(f"\nIt answered {requests} requests.")
+        say(f"\nIt answered {requests_in(server.report())} requests.")
+
+
+def requests_in(report: dict[str, Any]) -> int:
+    """Return the number of requests in a sandbox's report."""
+    kinds = ("accepted", "throttled", "conflicted", "rejected")
+    return sum(row[kind] for row in report["operations"].values() for kind in kinds)
