@@ -163,25 +163,11 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @_option("--region", metavar="NAME", help="Region [RECALL_REGION; default us-east-1].")
     @_option("--base-url", metavar="URL", help="API address [RECALL_BASE_URL; default: the region's].")
     @secret_file_option("--api-key-file", "File with the API key [or the key in RECALL_API_KEY].", cls=ConnectionOption)
-    @_option(
-        "--workspace",
-        metavar="NAME",
-        help="Share the quota under this name [RECALL_WORKSPACE].",
-    )
+    @_option("--workspace", metavar="NAME", help="Share the quota under this name [RECALL_WORKSPACE].")
     @redis_option
     @prefix_option
-    @_option(
-        "--quota-scale",
-        type=Number(above=0),
-        metavar="F",
-        help="The workspace has F times the base quotas.",
-    )
-    @_option(
-        "--timeout",
-        type=Number(above=0),
-        metavar="SECONDS",
-        help="Time limit of one attempt [default 30].",
-    )
+    @_option("--quota-scale", type=Number(above=0), metavar="F", help="The workspace has F times the base quotas.")
+    @_option("--timeout", type=Number(above=0), metavar="SECONDS", help="Time limit of one attempt [default 30].")
     @_option("--proxy", metavar="URL", help="HTTP proxy to send requests through.")
     @_option(
         "--ca-file",

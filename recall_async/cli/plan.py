@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
@@ -13,15 +14,20 @@ import click
 
 from .command import Command, Decorator, json_option
 from .connection import Connection, connection_options
-from .planned import print_plan
 from .requests import ask
 from .resume import following_command
 from .status import Status
 from .streams import naming
-from .text import defused, say_command
+from .table import Column, Table
+from .text import columns, defused, line, moment, print_prose, say_command
 
 if TYPE_CHECKING:
+    from ..sync.decide import Decision
+    from ..sync.plan import Plan
     from ..sync.policy import RecordingPolicy
+
+WIDE = 110
+"""Number of columns from which on the reasons are shown."""
 
 
 class Planning(NamedTuple):
@@ -104,8 +110,33 @@ def plan(ctx: click.Context, connection: Connection, planning: Planning, out: Pa
     if as_json:
         click.echo(defused(made.to_json().encode()))
     else:
-        print_plan(made)
+        _print(made)
         if out is not None and made:
             history = () if planning.history is None else ("--history", str(planning.history))
             say_command("To apply the plan:", following_command(ctx, "apply", str(out), *history))
     return Status.CHANGES if made else Status.DONE
+
+
+def _print(plan: Plan) -> None:
+    """Print a plan: a row for each event that needs a request, and a summary."""
+    width = columns(sys.stdout)
+    wide = width is None or width >= WIDE
+    rows = [_row(decision, because=wide) for decision in plan]
+    if rows:
+        because = ("because",) if wide else ()
+        rows.insert(0, ("start (UTC)", "action", *because, "event", "title"))
+        table = Table(*(Column(cells[0], max(map(len, cells))) for cells in zip(*rows, strict=True)))
+        for row in rows:
+            click.echo(table.row(row))
+    print_prose(plan.summary())
+
+
+def _row(decision: Decision, *, because: bool) -> tuple[str, ...]:
+    reason = (decision.reason or "no bot") + (", shared" if decision.detach else "")
+    return (
+        moment(decision.start_time),
+        line(decision.kind),
+        *((line(reason),) if because else ()),
+        line(decision.event_id),
+        line(decision.title)[:200],
+    )
