@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -18,6 +19,17 @@ from recall_async.cli.app import app
 from recall_async.sandbox import RecallSandbox
 
 Run = Callable[..., Result]
+
+
+def upcoming(sandbox: RecallSandbox) -> list[dict[str, Any]]:
+    """The sandbox's events that can have a bot, the soonest first."""
+    soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+    events = [
+        event
+        for event in sandbox.snapshot()["events"]
+        if event["start_time"] > soon and event["meeting_url"] and not event["is_deleted"]
+    ]
+    return sorted(events, key=lambda event: str(event["start_time"]))
 
 
 @pytest.fixture
@@ -89,12 +101,7 @@ def write_actions(recall_sandbox: RecallSandbox, tmp_path: Path) -> Callable[...
     """Writes a file that schedules a bot for each of some upcoming events, and what other lines it is given."""
 
     def write(count: int, *others: dict[str, object], shared: int = 1) -> Path:
-        soon = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
-        events = [
-            event
-            for event in recall_sandbox.snapshot()["events"]
-            if event["start_time"] > soon and event["meeting_url"] and not event["is_deleted"]
-        ][:count]
+        events = upcoming(recall_sandbox)[:count]
         assert len(events) == count
         lines: list[dict[str, object]] = [
             {

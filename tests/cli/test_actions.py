@@ -10,7 +10,7 @@ import pytest
 
 from recall_async import CalendarEvent, Deduplication
 from recall_async.sandbox import RecallSandbox
-from tests.cli.test_events import upcoming
+from tests.cli.conftest import upcoming
 
 pytestmark = pytest.mark.recall_sandbox(events=150, calendars=3)
 
@@ -61,7 +61,7 @@ def test_a_policy_decides(run, recall_sandbox: RecallSandbox, tmp_path: Path) ->
 
 def test_filters_hold_for_listed_and_for_stored_events(run, recall_sandbox: RecallSandbox) -> None:
     """A filter would be ignored where events come from a file."""
-    calendar = upcoming(recall_sandbox)["calendar_id"]
+    calendar = upcoming(recall_sandbox)[-1]["calendar_id"]
     options = ("--calendar-id", calendar, "--from", "tomorrow", "--to", "+5d")
     listed = run("actions", *options).stdout
     assert listed
@@ -86,7 +86,7 @@ def test_policy_and_configuration_exclude_each_other(run, tmp_path: Path) -> Non
 
 def test_schedule_uses_the_meeting_scheme(run, recall_sandbox: RecallSandbox) -> None:
     """A bot scheduled by hand would not be the one that `plan` expects, and a meeting would get two."""
-    event = upcoming(recall_sandbox)
+    event = upcoming(recall_sandbox)[-1]
     done = run("schedule", event["id"], "--json")
     assert done.exit_code == 0, done.output
     (bot,) = json.loads(done.stdout)["bots"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from recall_async.sandbox import RecallSandbox
+from tests.cli.conftest import upcoming
 
 pytestmark = pytest.mark.recall_sandbox(events=150, calendars=3)
 
@@ -16,9 +17,7 @@ pytestmark = pytest.mark.recall_sandbox(events=150, calendars=3)
 @pytest.fixture
 def scheduled(run, recall_sandbox: RecallSandbox) -> list[dict[str, Any]]:
     """The first events with a bot each, the soonest first."""
-    soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
-    events = [e for e in recall_sandbox.snapshot()["events"] if e["meeting_url"] and not e["is_deleted"]]
-    events = sorted((e for e in events if e["start_time"] > soon), key=lambda e: e["start_time"])[:3]
+    events = upcoming(recall_sandbox)[:3]
     for event in events:
         config = json.dumps({"bot_name": "Notes", "metadata": {"event": event["id"]}})
         result = run("schedule", event["id"], "--deduplication-key", event["id"], "--bot-config", config, "--json")

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from recall_async.cli.text import duration
 from recall_async.sandbox import RecallSandbox
+from tests.cli.conftest import upcoming
 
 pytestmark = pytest.mark.recall_sandbox(events=150, calendars=3)
-
-
-def upcoming(sandbox: RecallSandbox) -> dict:
-    """An event of the sandbox that can have a bot."""
-    soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
-    return next(
-        e for e in sandbox.snapshot()["events"] if e["start_time"] > soon and e["meeting_url"] and not e["is_deleted"]
-    )
 
 
 def test_listing_as_json_is_pure_and_complete(run, recall_sandbox: RecallSandbox) -> None:
@@ -43,7 +35,7 @@ def test_deleted_events_only_when_asked_for(run, recall_sandbox: RecallSandbox) 
 
 def test_filters(run, recall_sandbox: RecallSandbox) -> None:
     """A filter would be accepted and have no effect."""
-    event = upcoming(recall_sandbox)
+    event = upcoming(recall_sandbox)[-1]
     start = event["start_time"]
     result = run("events", "--calendar-id", event["calendar_id"], "--from", start, "--to", start, "--json")
     events = [json.loads(text) for text in result.stdout.splitlines()]
@@ -57,7 +49,7 @@ def test_filters(run, recall_sandbox: RecallSandbox) -> None:
 
 def test_schedule_show_remove(run, recall_sandbox: RecallSandbox) -> None:
     """The three commands would not do what they say to the server's state."""
-    event_id = upcoming(recall_sandbox)["id"]
+    event_id = upcoming(recall_sandbox)[-1]["id"]
     config = {"bot_name": "Notes"}
     done = run("schedule", event_id, "--deduplication-key", "k", "--bot-config", json.dumps(config), "--json")
     assert done.exit_code == 0
@@ -73,7 +65,7 @@ def test_config_from_a_file(run, recall_sandbox: RecallSandbox, tmp_path: Path) 
     """A configuration that is too long for an argument could not be given."""
     file = tmp_path / "bot.json"
     file.write_text('{"bot_name": "From a file"}')
-    event_id = upcoming(recall_sandbox)["id"]
+    event_id = upcoming(recall_sandbox)[-1]["id"]
     assert run("schedule", event_id, "--deduplication-key", "k", "--bot-config", f"@{file}").exit_code == 0
     assert recall_sandbox.snapshot()["bots"][0]["config"] == {"bot_name": "From a file"}
 
@@ -81,7 +73,7 @@ def test_config_from_a_file(run, recall_sandbox: RecallSandbox, tmp_path: Path) 
 @pytest.mark.parametrize("config", ["{", "[]", '"text"', "@/no/such/file", '{"a": NaN}', "\udcff"])
 def test_bad_config_sends_nothing(run, recall_sandbox: RecallSandbox, config: str) -> None:
     """Half a configuration would replace the whole one that the bot has."""
-    result = run("schedule", upcoming(recall_sandbox)["id"], "--deduplication-key", "k", "--bot-config", config)
+    result = run("schedule", upcoming(recall_sandbox)[-1]["id"], "--deduplication-key", "k", "--bot-config", config)
     assert result.exit_code == 2
     assert "--bot-config" in result.stderr
     assert sum(recall_sandbox.report()["operations"]["calendar_events.schedule_bot"].values()) == 0

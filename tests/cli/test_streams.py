@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from recall_async.cli.text import fitted, line, print_json, printable
 from recall_async.sandbox import RecallSandbox
+from tests.cli.conftest import upcoming
 
 pytestmark = pytest.mark.recall_sandbox(events=150, calendars=3)
 
@@ -68,15 +69,12 @@ def test_change_whose_output_fails(
     start, run, environment: dict[str, str], recall_sandbox: RecallSandbox, options: tuple[str, ...]
 ) -> None:
     """A script would repeat a change that was made, because what is printed of it does not fit on a disk."""
-    soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
-    snapshot = recall_sandbox.snapshot()
-    events = [e for e in snapshot["events"] if e["start_time"] > soon and e["meeting_url"] and not e["is_deleted"]]
-    event, calendar = min(events, key=lambda e: e["start_time"]), snapshot["calendars"][0]["id"]
+    event, *_, other = upcoming(recall_sandbox)
+    calendar, other = recall_sandbox.snapshot()["calendars"][0]["id"], other["id"]
     bot = json.loads(run("schedule", event["id"], "--json").stdout)["bots"][0]["bot_id"]
     begins = datetime.fromisoformat(event["start_time"])
     recall_sandbox.advance((begins - datetime.now(UTC)).total_seconds() + 60)
     environment |= {"RECALL_OAUTH_CLIENT_SECRET": "secret", "RECALL_OAUTH_REFRESH_TOKEN": "token"}
-    other = max(events, key=lambda e: e["start_time"])["id"]
     for change in (
         ("calendars", "create", "--platform", "google_calendar", "--oauth-client-id", "client"),
         ("calendars", "update", calendar, "--webhook-url", "https://notes.example/hooks"),

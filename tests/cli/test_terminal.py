@@ -24,6 +24,7 @@ from recall_async.cli.jobs import _figures_of
 from recall_async.cli.watching import Pace
 from recall_async.jobs import JobStatus
 from recall_async.sandbox import RecallSandbox
+from tests.cli.conftest import upcoming
 
 pytestmark = pytest.mark.recall_sandbox(events=150, calendars=3)
 
@@ -134,10 +135,7 @@ def test_rows_fit_the_terminal(terminal, command: str, columns: int, tmp_path: P
 @pytest.mark.parametrize("columns", [80, 120])
 def test_the_list_of_bots_tells_why_each_ended(terminal, run, recall_sandbox: RecallSandbox, columns: int) -> None:
     """The reason would be cut off, or its title would stand alone on a line of its own."""
-    event = max(
-        (e for e in recall_sandbox.snapshot()["events"] if e["meeting_url"] and not e["is_deleted"]),
-        key=lambda e: e["start_time"],
-    )
+    event = upcoming(recall_sandbox)[-1]
     bot = json.loads(run("schedule", event["id"], "--json").stdout)["bots"][0]["bot_id"]
     recall_sandbox.fail_bot(bot, "timeout_exceeded_waiting_room")
     recall_sandbox.advance(40 * 86400)
