@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from random import Random
 
@@ -11,9 +12,11 @@ from redis import Redis
 
 from recall_async import Quota
 from recall_async.limits.contract import Ending
+from recall_async.limits.pace import Pace
 from recall_async.limits.redis.memory import MEMORY_TTL
 from recall_async.limits.redis.scripts import STATE_TTL, Keys, resume, usage
 from recall_async.limits.redis.scripts import decode_usage as decode
+from recall_async.limits.window import CLOCK_TOLERANCE
 from tests.redis.moved_clock import Clock, Process
 from tests.redis.processes import jain
 from tests.redis.server import RedisProcess
@@ -396,3 +399,29 @@ def test_no_key_is_kept_for_ever(clock: Clock, process: MakeProcess, prefix: str
         keys = list(client.scan_iter(f"{prefix}:*"))
         assert len(keys) >= 7
         assert [key for key in keys if client.pttl(key) < 0] == []
+
+
+@pytest.mark.parametrize("bulk", [False, True])
+@pytest.mark.parametrize("limit", [2, 100])
+def test_scripts_keep_the_pace_of_a_local_lane(clock: Clock, process: MakeProcess, limit: int, bulk: bool) -> None:
+    """Would go at one pace after a 429 in one process, and at another one between several."""
+    random, per, rejected = Random(limit), 20.0, 1.0  # the first request meets others
+    one, pace, paces = process(Quota(limit, per, burst=limit)), Pace(limit, per * (1 + CLOCK_TOLERANCE)), set[float]()
+    for _ in range(300):
+        clock.advance(per * random.choice([0.001, 0.01, 0.1, 0.7]))
+        for number in one.ask(bulk=1) if bulk else one.ask(1):
+            pace.admitted(clock.now)
+            clock.advance(0.1)
+            if random.random() < rejected:
+                pause = random.choice([0.0, 1.0, per])
+                one.answered(number, ending=Ending.REJECTED)
+                one.pause(pause)
+                pace.rejected(clock.now, clock.now, clock.now + pause, 0.0, bulk=bulk)
+            else:
+                one.answered(number)
+                pace.accepted(clock.now)
+            rejected = random.choice([0.0, 0.0, 0.02, 0.3])
+        seen, rate = decode(clock.run(usage(one.keys))).pace, pace.rate(clock.now)
+        assert (math.inf if seen is None else seen) == pytest.approx(rate, rel=1e-3, abs=2e-3)
+        paces.add(rate)
+    assert len(paces) > 20

@@ -34,9 +34,9 @@ else
       accepted = accepted + 1
     end
   end
-  local full = limit / per
   <PACE>
-  local granted = math.max(accepted, 1) / per
+  local full = limit / per
+  local granted, current = accepted / per, rate or full
   -- The lane may have sent only in a part of the window. The end of the pause tells the age of the oldest request in it.
   local busy, oldest = now - began, per - (resume - now)
   if busy > 0 and busy < oldest then
@@ -48,12 +48,9 @@ else
       granted = <FRESH> * full
     end
   end
-  granted = math.min(granted, rate or full)
-  local floor = <FLOOR> * full
-  if rate then
-    floor = math.min(floor, now >= since + per / 2 and rate / 2 or rate)
-  end
-  base = math.max(granted * math.max(0.5, 1 - <DOUBT> / math.sqrt(granted * per)), floor, <LEAST> / per)
+  granted = math.min(granted, current)
+  local floor = now >= since + per / 2 and current / 2 or current  -- what a slower pace does is seen half a window later
+  base = math.max(granted - <DOUBT> * math.sqrt(granted / per), math.min(<FLOOR> * full, floor), <LEAST> / per)
   since, next_turn = resume, math.max(next_turn, resume + jitter * math.min(1 / base, <CAUTION>))
 end
 seen = math.max(seen, now - SECOND)  -- so that the next ask renews the keys
