@@ -336,3 +336,54 @@ def test_idle_lane_has_no_timer() -> None:
         await lane.flush()
 
     run(main())
+
+
+def test_another_quota_holds_for_all_that_a_lane_decides() -> None:
+    """Would grow the pace, follow demand, or let calls overtake by the quota of a session that was closed."""
+
+    async def main() -> None:
+        small, large = Quota(60, 60.0, burst=60), Quota(600, 60.0)
+        paces = []
+        for lane in (lane_of(small), lane_of(large)):
+            lane.join(large)
+            (await lane.admit()).rejected(1.0)
+            await asyncio.sleep(80)
+            paces.append(lane.statistics().pace)
+        assert paces[0] == pytest.approx(paces[1], rel=1e-3)
+        fresh = lane_of(small)
+        fresh.join(large)
+        assert await at_once(fresh, BULK) == await at_once(lane_of(large), BULK)
+        # An interactive call that has waited for a window goes before those whose meetings begin sooner.
+        quick = lane_of(Quota(1, 1000.0))
+        slot = await quick.admit()
+        quick.join(Quota(1, 10.0))
+        first, *others = [asyncio.create_task(quick.admit(start=start)) for start in (9.0, 1.0, 2.0)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(20)
+        slot.answered()
+        (await first).answered()
+        assert not any(other.done() for other in others)
+        for other in others:
+            other.cancel()
+
+    run(main())
+
+
+def test_timer_moves_when_the_next_call_changes() -> None:
+    """Would look for a slot when the call that it is for has left, or only when a later one is due."""
+
+    async def main() -> None:
+        lane, begin = lane_of(Quota(2, 60.0, burst=2, reserve=1)), now()
+        (await lane.admit()).answered()
+        await asyncio.sleep(10)
+        (await lane.admit()).answered()
+        bulk = asyncio.create_task(lane.admit(BULK))  # which needs both slots
+        await asyncio.sleep(1)
+        interactive = asyncio.create_task(lane.admit())
+        (await interactive).answered()
+        assert now() == pytest.approx(begin + LONG, abs=SOON)
+        await asyncio.sleep(0)
+        assert not bulk.done()
+        bulk.cancel()
+
+    run(main())

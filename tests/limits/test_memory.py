@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from recall_async.limits.local.memory import Memories, Memory
+from recall_async.limits.local.memory import Exchange, Memories, Memory
 from recall_async.limits.pace import Pace
 from recall_async.limits.window import Record
 
@@ -141,3 +141,48 @@ def test_cleared_memories_are_empty() -> None:
     assert (len(memories), memories.pop(KEY)) == (0, None)
     memories.add(KEY, memory((1.0,)), 2.0)
     assert len(memories) == 1
+
+
+def test_requests_in_flight_are_told_once() -> None:
+    """Would tell a request again at each look of another loop, or one less for each that ended before it was told."""
+    ours, theirs = Exchange(), Exchange()
+    assert (theirs.told_at, ours.learn(theirs, memory(), 0.0)) == (-math.inf, memory())
+    theirs.tell(0, 1.0)
+    assert theirs.told_at == -math.inf
+    assert ours.learn(theirs, memory(), 1.0) is None
+    theirs.tell(3, 2.0)
+    assert theirs.told_at == 2.0
+    assert ours.learn(theirs, memory(in_flight=3), 2.0) == memory(in_flight=3)
+    theirs.tell(3, 3.0)
+    assert (theirs.told_at, ours.learn(theirs, memory(in_flight=3), 3.0)) == (2.0, None)
+    theirs.ended(4.0)  # granted after the look
+    theirs.ended(2.0)
+    theirs.ended(1.5)
+    theirs.tell(3, 5.0)  # of which one was known
+    assert theirs.told_at == 5.0
+    learned = ours.learn(theirs, memory((4.0,), in_flight=3), 5.0)
+    assert learned == memory((4.0,), in_flight=2)
+    third = Exchange()
+    assert third.learn(theirs, memory((4.0,), in_flight=3), 5.0) == memory((4.0,), in_flight=3)
+    theirs.ended(1.0)
+    theirs.ended(4.9)
+    theirs.ended(4.9)
+    theirs.ended(4.9)
+    theirs.tell(1, 6.0)
+    assert ours.learn(theirs, memory((4.0, 5.5), in_flight=1), 6.0) == memory((4.0, 5.5), in_flight=1)
+
+
+def test_what_was_borrowed_is_not_lent_again() -> None:
+    """Would count a request of one loop once for each loop that has heard of it, or forget a loop's own lost ones."""
+    first, second, third = Exchange(), Exchange(), Exchange()
+    first.tell(2, 1.0)
+    assert second.learn(first, memory(in_flight=2), 1.0) == memory(in_flight=2)  # lost at 11
+    second.tell(0, 2.0)
+    assert third.learn(second, memory((), (7.0, 11.0, 11.0)), 2.0) == memory((), (7.0,))
+    # They are remembered as long as they may count somewhere.
+    first.tell(3, 70.0)
+    second.learn(first, memory(in_flight=3), 70.0)
+    assert third.learn(second, memory((), (11.0, 80.0)), 70.0) == memory((), ())
+    first.tell(4, 71.0)
+    second.learn(first, memory(in_flight=4), 71.0)
+    assert third.learn(second, memory((), (11.0, 80.0, 81.0)), 71.0) == memory((), (11.0,))
