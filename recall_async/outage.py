@@ -24,13 +24,11 @@ from .checks import Backoff
 from .errors import RecallError
 
 MAX_OUTAGE = 3600.0
-"""Seconds for which a job waits for a server that is unavailable, unless it names others."""
+"""Seconds for which a bulk job waits for a server that is unavailable, unless it is given another time."""
 THRESHOLD = 5
 """Failures in a row after which an operation is parked."""
 BACKOFF = Backoff(0.5, 30.0)
 """Delays between probes, in seconds."""
-MAX_OUTAGE = 3600.0
-"""Seconds for which a bulk job waits for a server that is unavailable, unless it is given another time."""
 LOG_EVERY = 10.0
 """Seconds between two warnings about one operation."""
 

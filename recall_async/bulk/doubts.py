@@ -32,8 +32,8 @@ class Weight(Enum):
 
     DOUBTFUL = auto()
     """It is another doubtful failure."""
-    SETTLING = auto()
-    """It shows that the client works, so the actions caused the failures."""
+    PROOF = auto()
+    """It proves that the client works, so the actions caused the doubtful failures before it."""
     NEUTRAL = auto()
 
 
@@ -85,7 +85,7 @@ class Doubts:
         self._failures = 0
         if error is None:
             self._trial = None
-        return Weight.NEUTRAL if self.on_trial else Weight.SETTLING
+        return Weight.NEUTRAL if self.on_trial else Weight.PROOF
 
     def too_many(self, outcome: Outcome) -> RecallError | None:
         """Return the error that ends the job if there were too many doubtful failures in a row."""

@@ -28,7 +28,7 @@ from ..resources.calendar_events import remove_request, schedule_request
 from ..stopping import Stopped, StopSignal, end_tasks
 from .actions import Action, Outcome, ScheduleBot, over_since
 from .doubts import Doubts, Weight
-from .history import History
+from .earlier import EarlierResults
 from .journal import Journal, JournalFile
 from .order import ConflictQueue, Item, check_action, soonest_first
 from .records import result_of
@@ -81,7 +81,7 @@ class Engine:
         self._doubtful: list[Outcome] = []
         """Failures whose cause is still unknown: the action, or the client."""
         self._file: JournalFile | None = None
-        self._history: History | None = None
+        self._earlier: EarlierResults | None = None
         self._lanes: dict[str, QuotaLane] = {}
         self._source: AsyncIterator[Action | Outcome] | Iterator[Action | Outcome] = iter(())
         self._phase = Phase.NEW
@@ -110,7 +110,7 @@ class Engine:
     @property
     def known(self) -> int:
         """The number of events in the journal whose actions have not been read yet."""
-        return 0 if self._history is None else len(self._history)
+        return 0 if self._earlier is None else len(self._earlier)
 
     @property
     def in_flight(self) -> int:
@@ -155,24 +155,24 @@ class Engine:
             actions = collected = await soonest_first(actions)  # type: ignore[arg-type]  # it checks the types
         if self._journal is not None:
             self._file = JournalFile(self._journal, job=self._job)
-            self._history = History(self._file, retry_failed=self._journal.retry_failed)
-            await self._history.load()
+            self._earlier = EarlierResults(self._file, retry_failed=self._journal.retry_failed)
+            await self._earlier.load()
             if self._soonest_first:
-                self._history.look_for(collected)
+                self._earlier.look_for(collected)
                 self._tell_of_another_job()
         self._source = aiter(actions) if isinstance(actions, AsyncIterable) else iter(actions)
         if self._phase is Phase.NEW:
             self._phase = Phase.READING
 
     def _tell_of_another_job(self) -> None:
-        if self._file is not None and self._history is not None and self._history.foreign_events:
+        if self._file is not None and self._earlier is not None and self._earlier.foreign_events:
             logger.warning(
                 "the journal %s belongs to another job: it has results of %d events, none of which are in this job. "
                 "This job's results are appended.",
                 self._file.path,
-                self._history.foreign_events,
+                self._earlier.foreign_events,
             )
-            self._history.foreign_events = 0
+            self._earlier.foreign_events = 0
 
     def _end(self) -> None:
         error, self._error = self._error, None
@@ -285,7 +285,7 @@ class Engine:
             self._deliver(given)
             return
         action = check_action(given)
-        known = None if self._history is None else self._history.known(action)
+        known = None if self._earlier is None else self._earlier.known(action)
         if known is not None:
             self._deliver(known)
         else:
@@ -373,17 +373,17 @@ class Engine:
                 self._doubtful.clear()  # not recorded, so a restart repeats these actions
                 self.stop(error)
             return
-        if weight is Weight.SETTLING:
-            self._settle_doubts()
+        if weight is Weight.PROOF:
+            self._record_doubtful()
         self._record(outcome)
 
     def _end_doubts(self) -> bool:
         """Record what is doubtful at the end, or leave it untried. Return whether anything was recorded."""
         if self._doubts.withholds or self._error is not None:
             self._doubtful.clear()
-        return self._settle_doubts()
+        return self._record_doubtful()
 
-    def _settle_doubts(self) -> bool:
+    def _record_doubtful(self) -> bool:
         """Record the doubtful failures. Return whether there were any."""
         doubtful, self._doubtful = self._doubtful, []
         for outcome in doubtful:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..bulk.actions import over_since
-from ..bulk.history import History
+from ..bulk.earlier import EarlierResults
 from ..bulk.journal import Journal, JournalFile
 from ..bulk.progress import operation_of
 from ..errors import JournalError
@@ -56,12 +56,12 @@ async def _count(actions: ActionsFile, journal: Journal | None) -> Counter[str]:
     counts: Counter[str] = Counter()
     file = None if journal is None else JournalFile(journal, readonly=True)
     try:
-        history = None
+        earlier = None
         if file is not None and journal is not None:
-            history = History(file, retry_failed=journal.retry_failed)
-            await history.load()
+            earlier = EarlierResults(file, retry_failed=journal.retry_failed)
+            await earlier.load()
         for action in actions:
-            if history is not None and history.known(action) is not None:
+            if earlier is not None and earlier.known(action) is not None:
                 counts["resumed"] += 1
             elif over_since(action, time.time()) is not None:
                 counts["skipped"] += 1

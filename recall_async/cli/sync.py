@@ -231,7 +231,7 @@ class SyncJob(Job):
 
     def look_at(self, outcome: Outcome) -> None:
         """Note what an outcome means for the next round."""
-        from ..sync.freshness import PLAN_AGAIN  # not at the top: it imports aiohttp, and --help must be quick
+        from ..sync.recheck import PLAN_AGAIN  # not at the top: it imports aiohttp, and --help must be quick
 
         if outcome.status == "failed" and outcome.error is not None:
             self.unsettled |= outcome.error.may_pass

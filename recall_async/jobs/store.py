@@ -122,12 +122,12 @@ class JobStore:
         arguments = (self._stem, quote(name, safe=""), " ".join(map(str, numbers)), b" ".join(tokens), JOB_TTL)
         await self._run("again", (self._job(name), self._stream), arguments, name=name)
 
-    async def take(self, consumer: str, *, fresh: bool = False) -> Chunk | int:
+    async def take(self, consumer: str, *, new_first: bool = False) -> Chunk | int:
         """Take a chunk. If none is free, return how many chunks other workers hold, or -1 if Redis has no jobs.
 
-        `fresh`: prefer chunks that no worker had before.
+        `new_first`: prefer chunks that no worker had before.
         """
-        arguments = (self._stem, GROUP, consumer, int(self.lease * 1000), self._deliveries, JOB_TTL, int(fresh))
+        arguments = (self._stem, GROUP, consumer, int(self.lease * 1000), self._deliveries, JOB_TTL, int(new_first))
         reply = await self._run("take", (self._stream,), arguments)
         if isinstance(reply, int):
             return reply

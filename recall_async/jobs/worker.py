@@ -106,8 +106,8 @@ class Worker:
         try:
             while not self._stop.is_set and self._allowed:
                 self._allowed -= 1  # before `take`, because the other lines also look for a chunk
-                fresh = self._doubts.on_trial and bool(self._doubted)
-                found = await self._take(consumer, fresh=fresh)
+                new_first = self._doubts.on_trial and bool(self._doubted)
+                found = await self._take(consumer, new_first=new_first)
                 if isinstance(found, Chunk):
                     self._found_jobs = True
                     finished = await self._try(found)
@@ -128,9 +128,9 @@ class Worker:
             self._error = self._error or error
             self.stop()
 
-    async def _take(self, consumer: str, *, fresh: bool) -> Chunk | int:
+    async def _take(self, consumer: str, *, new_first: bool) -> Chunk | int:
         """Take a chunk. A cancelled worker waits for the reply, and gives back the chunk that is in it."""
-        taking = asyncio.create_task(self._store.take(consumer, fresh=fresh))
+        taking = asyncio.create_task(self._store.take(consumer, new_first=new_first))
         try:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:

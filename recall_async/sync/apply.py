@@ -13,9 +13,9 @@ from ..models import CalendarEvent
 from ..resources.calendar_events import CalendarEvents
 from ..resources.tags import digest_of
 from .decide import CHANGES, Decision, bots_to_come
-from .freshness import ALREADY, PLAN_AGAIN, Freshness
 from .memory import MAX_REPEATS, SETTLING_TIME, ChangeHistory, Memory, memory_of
 from .plan import Plan
+from .recheck import ALREADY, PLAN_AGAIN, Recheck
 
 FLAPPING = (
     f"flapping: the same change was made to this event {MAX_REPEATS} times and did not last; skipped until it changes"
@@ -46,7 +46,7 @@ class Application:
                 self._decisions[decision.event_id] = decision
         self._plan = plan
         self._workspace = workspace
-        self._freshness = Freshness(plan, events, recheck)
+        self._recheck = Recheck(plan, events, recheck)
         self._resumable = resumable
         self._history = history
         self._failures = FailureLog()
@@ -67,7 +67,7 @@ class Application:
             if decision.reason == "flapping":
                 yield _skipped(_unwanted(decision), FLAPPING)
                 continue
-            reason = self._why_superseded(decision) or await self._freshness.why_outdated(decision)
+            reason = self._why_superseded(decision) or await self._recheck.why_outdated(decision)
             if reason is ALREADY and self._resumable:
                 # Either the journal has its outcome, or it was the last request before a crash.
                 *others, last = decision.actions

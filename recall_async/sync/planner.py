@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from .. import checks
 from ..caller import Client
-from ..errors import ConfigurationError, NotFoundError
+from ..errors import NotFoundError
 from ..events import PlanMade
 from ..limits.quota import Priority
 from ..models import Calendar, CalendarEvent, CalendarEventBot
@@ -28,10 +28,10 @@ from ..resources.fields import encode_bot_config
 from ..resources.tags import CONFIG, digest_of
 from .connections import connected_since, is_connected, was_connected_since
 from .decide import CHANGES, Decision, bots_to_come, decide, is_right
-from .freshness import RESENDS
 from .memory import MAX_REPEATS, ChangeHistory, memory_of
 from .plan import ALWAYS, Plan, watermark_of
 from .policy import UNDECIDED, BotSpec, Policy, Undecided, ask, check_setting
+from .recheck import RESENDS
 
 logger: logging.Logger = logging.getLogger("recall_async")
 
@@ -261,7 +261,7 @@ class Planner:
                 self._note(calendar.id, calendar)
             return None
         if isinstance(calendars, str | UUID | Calendar):
-            raise ConfigurationError(f"calendars must be a list of calendars, got {checks.shown(calendars)}")
+            raise checks.invalid("calendars", "a list of calendars", calendars)
         for given in calendars:
             if isinstance(given, Calendar):
                 self._note(given.id, given)

@@ -24,7 +24,7 @@ from recall_async import (
     ServerError,
 )
 from recall_async.bulk.actions import Action, event_of, over_since
-from recall_async.bulk.history import History
+from recall_async.bulk.earlier import EarlierResults
 from recall_async.bulk.journal import JournalFile
 from recall_async.bulk.records import result_of
 from tests.bulk.world import event_id
@@ -64,7 +64,7 @@ class Rerun:
     def run(self, job: list[Action], *, until: int = 1000, fails: frozenset[int] = frozenset()) -> tuple[int, int]:
         """How many actions were done and how many left out; at most `until` are done, those in `fails` badly."""
         file = JournalFile(Journal(self.path))
-        history = History(file, retry_failed=False)
+        history = EarlierResults(file, retry_failed=False)
         asyncio.run(history.load())
         done = resumed = 0
         for one in job:
@@ -182,7 +182,7 @@ def test_memory(tmp_path: Path) -> None:
     try:
         file = JournalFile(Journal(path))
         before, _ = tracemalloc.get_traced_memory()
-        history = History(file, retry_failed=False)
+        history = EarlierResults(file, retry_failed=False)
         asyncio.run(history.load())
         assert [history.known(one) for one in job] == [None] * len(job)
         _, most = tracemalloc.get_traced_memory()
@@ -210,7 +210,7 @@ def remembered(
 def looked_up(path: Path, *actions: Action, retry_failed: bool = False) -> list[Outcome | None]:
     """What a run knows of its actions, one after the other."""
     file = JournalFile(Journal(path))
-    history = History(file, retry_failed=retry_failed)
+    history = EarlierResults(file, retry_failed=retry_failed)
     asyncio.run(history.load())
     found = [history.known(one) for one in actions]
     file.close()
@@ -298,8 +298,8 @@ def test_the_journal_of_another_job_is_noticed(tmp_path: Path) -> None:
     for number in range(3):
         remembered(path, action((number, ON)))
 
-    def loaded() -> History:
-        history = History(JournalFile(Journal(path)), retry_failed=False)
+    def loaded() -> EarlierResults:
+        history = EarlierResults(JournalFile(Journal(path)), retry_failed=False)
         asyncio.run(history.load())
         return history
 
@@ -331,7 +331,7 @@ def test_a_long_journal_is_read_in_turns(tmp_path: Path) -> None:
 
     async def main() -> int:
         file = JournalFile(Journal(path))
-        loading = asyncio.ensure_future(History(file, retry_failed=False).load())
+        loading = asyncio.ensure_future(EarlierResults(file, retry_failed=False).load())
         turns = 0
         while not loading.done():
             await asyncio.sleep(0)
@@ -349,7 +349,7 @@ def test_each_256_lines_of_a_journal_are_a_turn_of_the_loop(tmp_path: Path, line
     path.write_bytes(msgspec.json.encode(result_of(Outcome(action((0, ON)), None, None, 1, 0.0))) + b"\n")
     path.write_bytes(path.read_bytes() * lines)
     file = JournalFile(Journal(path))
-    history = History(file, retry_failed=False)
+    history = EarlierResults(file, retry_failed=False)
     assert (history.foreign_events, len(history)) == (0, 0)
     loading = history.load()
     with pytest.raises(StopIteration):

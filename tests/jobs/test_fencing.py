@@ -372,7 +372,7 @@ def test_no_answer_is_not_the_action_s_fault_until_one_succeeds(error: RecallErr
     failed, done = Outcome(action, None, error, 3, 0.0), Outcome(action, None, None, 1, 0.0)
     assert [doubts.weigh(each) for each in (failed, failed)] == [Weight.DOUBTFUL] * 2
     assert (doubts.last, doubts.withholds) == (error, True)
-    assert [doubts.weigh(each) for each in (done, failed)] == [Weight.SETTLING] * 2
+    assert [doubts.weigh(each) for each in (done, failed)] == [Weight.PROOF] * 2
 
 
 async def test_only_sick_workers(jobs: JobQueue, world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,10 @@
 -- Take a chunk: one whose lease has expired, otherwise the next new one.
 -- Returns {id, job's token, name, numbers of its actions, actions, numbers of the finished ones}, or how many chunks
 -- other workers hold; -1 if no job was ever submitted, or all data is lost.
--- With `fresh` 1, new chunks come first, since the worker gave others back.
--- KEYS: stream   ARGV: stem, group, consumer, lease in milliseconds, deliveries at most, seconds to keep, fresh
+-- With `new_first` 1, new chunks come first, since the worker gave others back.
+-- KEYS: stream   ARGV: stem, group, consumer, lease in milliseconds, deliveries at most, seconds to keep, new_first
 local stream = KEYS[1]
-local stem, group, consumer, lease, cap, keep, fresh = unpack(ARGV)
+local stem, group, consumer, lease, cap, keep, new_first = unpack(ARGV)
 
 -- Return the reply for a chunk; nil if no action of it is to be performed.
 local function accept(entry)
@@ -63,7 +63,7 @@ local function next_one()
   end
 end
 
-if fresh == '1' then
+if new_first == '1' then
   local chunk = next_one()
   if chunk then
     return chunk

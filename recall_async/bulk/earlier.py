@@ -16,27 +16,27 @@ from .journal import JournalFile
 from .records import Result, error_in, identity_of
 
 
-class History:
-    """The last result of each event. Needs less than 300 bytes per event, however many actions each has."""
+class EarlierResults:
+    """The last result of each event in a journal. Needs less than 300 bytes per event, however many actions each has."""
 
     def __init__(self, file: JournalFile, *, retry_failed: bool) -> None:
         self._file = file
         self._retry_failed = retry_failed
         self._places: dict[int, int] = {}
         """For each event, the place of its last result in the file."""
-        self._settled: set[int] = set()
+        self._keys: set[int] = set()
         """Deduplication keys of these results, without those of actions that this run performs: later actions with such
         a key must be performed, too."""
-        self._reached: dict[int, int] = {}
+        self._last_left_out: dict[int, int] = {}
         """For each key that several events have, the place of the last result with which an action was left out."""
-        self._met: set[int] = set()
+        self._left_out: set[int] = set()
         """Events with an action that was left out."""
         self.foreign_events: int = 0
         """The number of events in the journal; 0 once the job contains one of them."""
 
     def __len__(self) -> int:
         """Return the number of events in the journal that this run has not reached yet."""
-        return len(self._places) - len(self._met)
+        return len(self._places) - len(self._left_out)
 
     async def load(self) -> None:
         """Read the file. Raises `JournalError`."""
@@ -49,8 +49,8 @@ class History:
             keys[event] = hash(result.deduplication_key)
         shared: set[int] = set()
         for key in keys.values():
-            (shared if key in self._settled else self._settled).add(key)
-        self._reached = dict.fromkeys(shared, -1)
+            (shared if key in self._keys else self._keys).add(key)
+        self._last_left_out = dict.fromkeys(shared, -1)
         self.foreign_events = len(self._places)
 
     def look_for(self, actions: Iterable[Action]) -> None:
@@ -65,29 +65,29 @@ class History:
         result = self._last(event)
         if (
             result is not None
-            and (key is None or key in self._settled)
+            and (key is None or key in self._keys)
             and _identity(action) == result.identity
             and not self._again(action, result)
             and self._in_order(key, event)
         ):
-            self._met.add(hash(event))
+            self._left_out.add(hash(event))
             return _resumed(action, result)
         if result is not None:
             # From now on, this run's actions determine the event's bot.
             del self._places[hash(event)]
-            self._met.discard(hash(event))
+            self._left_out.discard(hash(event))
         if key is not None:
-            self._settled.discard(key)
+            self._keys.discard(key)
         return None
 
     def _in_order(self, key: int | None, event: str) -> bool:
         """Return whether the action was performed after those with its key that this run has left out."""
-        if key is None or key not in self._reached:
+        if key is None or key not in self._last_left_out:
             return True
         place = self._places[hash(event)]
-        if place < self._reached[key]:
+        if place < self._last_left_out[key]:
             return False
-        self._reached[key] = place
+        self._last_left_out[key] = place
         return True
 
     def _last(self, event: str) -> Result | None:

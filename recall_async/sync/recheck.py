@@ -28,7 +28,7 @@ PLAN_AGAIN = "plan again"
 ALREADY = "the event is already as planned"
 
 
-class Freshness:
+class Recheck:
     """Finds out which events changed since the plan was made.
 
     Each event is read shortly before its request is sent: in a list if the plan has many changes close together,
@@ -46,8 +46,8 @@ class Freshness:
         self._chunk: set[str] = set()
         """The events that were to be listed together."""
         self._listed: dict[str, CalendarEvent] = {}
-        self._fresh_until = -math.inf
-        """Until when the listed events are fresh enough, by the event loop's clock."""
+        self._listed_until = -math.inf
+        """Until when the listed events serve, by the event loop's clock."""
 
     async def why_outdated(self, decision: Decision) -> str | None:
         """Return why a decision is outdated; `None` if no reason is known."""
@@ -60,14 +60,14 @@ class Freshness:
     async def _read(self, decision: Decision, recheck: float) -> CalendarEvent | None:
         """Return the event as it is now, or `None` if it no longer exists."""
         clock = asyncio.get_running_loop().time
-        if decision.event_id not in self._chunk or clock() >= self._fresh_until:
+        if decision.event_id not in self._chunk or clock() >= self._listed_until:
             began = clock()
             place = self._places[decision.event_id]
             chunk = self._changes[place : place + CHUNK]
             self._chunk = {each.event_id for each in chunk}
             self._listed = await self._list(chunk)
             # A list that takes longer than `recheck` must still serve for a while, or each event would need one.
-            self._fresh_until = began + max(recheck, 2 * (clock() - began))
+            self._listed_until = began + max(recheck, 2 * (clock() - began))
         listed = self._listed.pop(decision.event_id, None)
         if listed is not None:
             return listed
@@ -123,7 +123,7 @@ def _why_changed(decision: Decision, event: CalendarEvent | None, now: datetime)
         and event.calendar_id == decision.calendar_id
         and is_same_meeting(event.meeting_url, decision.meeting_url)
     )
-    if same_event and decision.reason not in {*RESENDS, "twin bot"} and _is_reached(decision, event, coming):
+    if same_event and decision.reason not in {*RESENDS, "twin bot"} and _is_as_planned(decision, event, coming):
         return ALREADY
     if not same_event or event.updated_at > decision.updated_at:
         return f"the event changed at {event.updated_at.isoformat()}, after the plan was made: {PLAN_AGAIN}"
@@ -134,7 +134,7 @@ def _why_changed(decision: Decision, event: CalendarEvent | None, now: datetime)
     return None
 
 
-def _is_reached(decision: Decision, event: CalendarEvent, coming: tuple[CalendarEventBot, ...]) -> bool:
+def _is_as_planned(decision: Decision, event: CalendarEvent, coming: tuple[CalendarEventBot, ...]) -> bool:
     if decision.kind == "remove":
         there = {bot.bot_id for bot in event.bots}
         return not coming and there.isdisjoint(bot.bot_id for bot in decision.bots)  # otherwise it was dispatched
