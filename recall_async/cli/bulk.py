@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .command import Command, Decorator, json_option
-from .connection import JOB_OPERATIONS, Connection, connection_options
-from .connection import quotas_for as quotas_for
+from .connection import Connection, connection_options
 from .events import read_config
 from .job import run_job
 from .job_options import job_options, journal_options
@@ -74,8 +73,7 @@ def bulk(
         if session is None:
             from .foresight import show_dry_run
 
-            quotas = connection.quotas(pace)
-            return show_dry_run(file, journal, {name: quotas[name] for name in JOB_OPERATIONS}, as_json=as_json)
+            return show_dry_run(file, journal, connection, pace, as_json=as_json)
 
         run = session.bulk(file, concurrency=concurrency, journal=journal, max_outage=max_outage)
         return run_job(ctx, session, run, "bulk", as_json=as_json)

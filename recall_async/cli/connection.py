@@ -76,9 +76,22 @@ class Connection:
         )
 
     def quotas(self, pace: str = "auto") -> dict[str, Quota]:
-        """Return the quotas of all operations for `--quota-scale` and the pace of a job."""
+        """Return the quotas of all operations for `--quota-scale` and the pace of a job.
+
+        "greedy" jobs take a whole window at once, "smooth" ones spread all of it, "auto" is the library's default.
+        """
+        from ..limits.quota import Quota, base_quota
+        from ..operations import OPERATIONS
+
         scale = 1.0 if self.quota_scale is None else checks.number("quota_scale", self.quota_scale)
-        return quotas_for(pace, scale)
+        quotas = {name: base_quota(name).scaled(scale) for name in OPERATIONS}
+        for name in JOB_OPERATIONS:
+            limit, per = quotas[name].limit, quotas[name].per
+            if pace == "greedy":  # a job that has the workspace to itself leaves no reserve to others
+                quotas[name] = Quota(limit, per, burst=limit, reserve=0)
+            elif pace == "smooth":
+                quotas[name] = Quota(limit, per, burst=max(1, limit // SMOOTHLY))
+        return quotas
 
     @property
     def shared_workspace(self) -> str:
@@ -220,23 +233,3 @@ def read_text(name: str, path: str | Path) -> str:
 def option_of(name: str) -> str:
     """Return the option that sets a parameter."""
     return f"--{name.replace('_', '-')}"
-
-
-def quotas_for(pace: str, scale: float) -> dict[str, Quota]:
-    """Return the base quota of every operation times `scale`, for jobs of this pace.
-
-    "greedy" jobs take a whole window at once, "smooth" ones spread all of it, "auto" is the library's default.
-    """
-    from ..limits.quota import Quota, base_quota
-    from ..operations import OPERATIONS
-
-    quotas = {name: base_quota(name).scaled(scale) for name in OPERATIONS}
-    if pace == "greedy":
-        # A job that has the workspace to itself leaves no reserve to others.
-        for name in JOB_OPERATIONS:
-            quotas[name] = Quota(quotas[name].limit, quotas[name].per, burst=quotas[name].limit, reserve=0)
-    if pace == "smooth":
-        for name in JOB_OPERATIONS:
-            quota = quotas[name]
-            quotas[name] = Quota(quota.limit, quota.per, burst=max(1, quota.limit // SMOOTHLY))
-    return quotas

@@ -11,7 +11,7 @@ from urllib.request import urlopen
 import click
 
 from .command import Command, json_option
-from .connection import quotas_for
+from .connection import Connection
 from .drawing import display, draw_failures
 from .interrupt import run
 from .numbers import Whole
@@ -50,13 +50,14 @@ def demo(events: int, seed: int, pace: str, as_json: bool) -> Status:
     from ..sandbox import RecallSandbox
     from ..session import RecallSession
 
+    quotas = Connection().quotas(pace)
     with RecallSandbox(events=events, seed=seed) as sandbox:
         say(f"A sandbox on {sandbox.url} serves {events} events, at the API's real quotas.")
-        session = RecallSession(sandbox.api_key, base_url=sandbox.url, workspace="demo", quotas=quotas_for(pace, 1.0))
+        session = RecallSession(sandbox.api_key, base_url=sandbox.url, workspace="demo", quotas=quotas)
         client, seconds = run(_schedule_all(session))
         with urlopen(f"{sandbox.url}/_sandbox/report") as answer:
             server = _of_report(json.load(answer))
-    limit = quotas_for(pace, 1.0)[SCHEDULE].limit
+    limit = quotas[SCHEDULE].limit
     # The client keeps no count of its busiest window: it promises that none holds more than the limit.
     agree = all(server[name] == client[name] for name in client) and not server["throttled"] and server["peak"] <= limit
     if as_json:

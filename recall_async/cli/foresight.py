@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from ..bulk.earlier import EarlierResults
 from ..bulk.journal import Journal, JournalFile
 from ..bulk.progress import operation_of
 from ..errors import JournalError
-from ..limits.quota import Quota
+from .connection import JOB_OPERATIONS, Connection
 from .interrupt import run
 from .status import Status, describe
 from .text import duration, print_json, print_prose, say_error
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
     from .actions_file import ActionsFile
 
 
-def show_dry_run(actions: ActionsFile, journal: Journal, quotas: Mapping[str, Quota], *, as_json: bool) -> Status:
-    """Print what a job would do and the least time that it takes. Returns the exit status."""
+def show_dry_run(actions: ActionsFile, journal: Journal, connection: Connection, pace: str, *, as_json: bool) -> Status:
+    """Print what a job would do and the least time that it takes at this pace. Returns the exit status."""
     path = Path(journal.path)
     try:
         counts = run(_count(actions, journal if path.exists() else None))
@@ -33,10 +32,10 @@ def show_dry_run(actions: ActionsFile, journal: Journal, quotas: Mapping[str, Qu
     except JournalError as error:
         say_error(describe(error))
         return Status.USAGE
-    requests = {name: counts[name] for name in quotas}
-    seconds = max(quotas[name].seconds_for(number) for name, number in requests.items())
-    at_once = {name: Quota(quota.limit, quota.per, burst=quota.limit, reserve=0) for name, quota in quotas.items()}
-    least = max(at_once[name].seconds_for(number) for name, number in requests.items())
+    requests = {name: counts[name] for name in JOB_OPERATIONS}
+    paced, unpaced = connection.quotas(pace), connection.quotas("greedy")
+    seconds = max(paced[name].seconds_for(number) for name, number in requests.items())
+    least = max(unpaced[name].seconds_for(number) for name, number in requests.items())
     if as_json:
         found = {"resumed": counts["resumed"], "skipped": counts["skipped"]}
         pacing = {"seconds": seconds, "seconds_of_quota": least, "seconds_of_pacing": seconds - least}
@@ -46,8 +45,8 @@ def show_dry_run(actions: ActionsFile, journal: Journal, quotas: Mapping[str, Qu
     print_prose(f"{len(actions)} actions: {known} known from an earlier run, {over} for meetings that are over")
     for name, number in requests.items():
         print_prose(f"{number} requests of {name}")
-    paced = seconds - least
-    why = f" ({duration(least)} by the quota, {duration(paced)} by the pacing: see --pace)" if paced >= 0.5 else ""
+    more = seconds - least
+    why = f" ({duration(least)} by the quota, {duration(more)} by the pacing: see --pace)" if more >= 0.5 else ""
     print_prose(f"The quota allows that in {duration(seconds)}{why}. Nothing was sent.")
     return Status.DONE
 

@@ -9,7 +9,7 @@ import pytest
 
 from recall_async import JournalError, Quota
 from recall_async.bulk.journal import Journal, JournalFile
-from recall_async.cli.bulk import quotas_for
+from recall_async.cli.connection import Connection
 from recall_async.cli.failures import MAX_CAUSES, Failures
 from recall_async.errors import BadRequestError, ConnectionFailedError, NotFoundError
 from recall_async.sandbox import RecallSandbox
@@ -186,10 +186,10 @@ def test_full_disk(run, write_actions, results: Path, monkeypatch: pytest.Monkey
 
 def test_pace_and_scale() -> None:
     """--pace or --quota-scale would be accepted and have no effect, or overrun the quota that was granted."""
-    assert quotas_for("auto", 1.0)[SCHEDULE] == Quota(600)
-    assert quotas_for("smooth", 1.0)[SCHEDULE] == Quota(600, burst=10)
-    assert quotas_for("greedy", 1.5)[SCHEDULE] == Quota(900, burst=900, reserve=0)
-    assert quotas_for("smooth", 20.0)[SCHEDULE].limit == 12000
+    assert Connection().quotas("auto")[SCHEDULE] == Quota(600)
+    assert Connection().quotas("smooth")[SCHEDULE] == Quota(600, burst=10)
+    assert Connection(quota_scale=1.5).quotas("greedy")[SCHEDULE] == Quota(900, burst=900, reserve=0)
+    assert Connection(quota_scale=20.0).quotas("smooth")[SCHEDULE].limit == 12000
 
 
 def test_causes() -> None:
