@@ -77,7 +77,7 @@ class JournalFile:
         self._readonly = readonly
         self._locked = False
         try:
-            self._raw = FileIO(os.fspath(self.path), "r" if readonly else "a+")
+            self._raw = FileIO(os.fspath(self.path), "r" if readonly else "a+", opener=_open_at_once)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise JournalError(f"the journal {self.path} cannot be opened: {reason}") from error
@@ -247,6 +247,11 @@ class JournalFile:
         _open_files.discard(self)
         self._reader.close()
         self._raw.close()
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file. A named pipe is opened, too, without a wait for its writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
 
 
 def _close_in_child() -> None:

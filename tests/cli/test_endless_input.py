@@ -143,6 +143,18 @@ def test_a_line_without_an_end_is_refused(run, monkeypatch, tmp_path: Path, word
     assert told in result.stderr
 
 
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+@pytest.mark.parametrize("kind", ["device", "pipe"])
+def test_results_that_are_no_file(run, tmp_path: Path, words, options: tuple[str, ...], kind: str) -> None:
+    """A dry run would wait for a writer for ever, and a job would resume from what never ends."""
+    os.mkfifo(tmp_path / "pipe")
+    results = "/dev/zero" if kind == "device" else str(tmp_path / "pipe")
+    words("ACTIONS", "")
+    result = run("bulk", str(tmp_path / "actions"), "--results", results, *options)
+    assert result.exit_code == 2, result.output
+    assert f"Error: the journal {results} must be a regular file: use another path" in result.stderr
+
+
 def test_a_library_call_refuses_a_device_too(tmp_path: Path) -> None:
     """A program with a wrong path would be killed for its memory, without a word."""
     with pytest.raises(ConfigurationError, match="policy must be a file, a pipe or a terminal, got '/dev/zero'"):
