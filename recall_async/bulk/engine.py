@@ -115,7 +115,7 @@ class Engine:
     @property
     def in_flight(self) -> int:
         """The number of actions with a request in flight."""
-        return sum(item.call is not None and item.call.in_flight for item in self._tasks.values())
+        return sum(item.in_flight for item in self._tasks.values())
 
     def outage(self) -> Outage | None:
         """The outage whose end the job waits for; `None` if there is none."""
@@ -198,7 +198,7 @@ class Engine:
         self._phase = Phase.STOPPED
         away = self.outage() is not None  # then a probe in flight may hang
         for task, item in self._tasks.items():
-            if away or item.call is None or not item.call.in_flight:
+            if away or not item.in_flight:
                 task.cancel()
         if self._reader is not None:
             self._reader.cancel()
@@ -212,9 +212,7 @@ class Engine:
 
     def time_out(self, seconds: float) -> None:
         """Stop waiting for requests in flight, and log their events: `seconds` have passed since the job was stopped."""
-        events = [
-            item.action.event_id for item in self._tasks.values() if item.call is not None and item.call.in_flight
-        ]
+        events = [item.action.event_id for item in self._tasks.values() if item.in_flight]
         if events:
             logger.warning(
                 "the bulk job ended %g s after it was stopped, with %d requests in flight, which may have taken effect: a "
@@ -250,12 +248,12 @@ class Engine:
                 item = self._queue.pop()
                 task = asyncio.create_task(self._perform(item))
                 self._tasks[task] = item
-                task.add_done_callback(self._on_task_done)
+                task.add_done_callback(self._on_done)
             elif not self._may_read() or self._reader is not None:
                 return
             elif isinstance(self._source, AsyncIterator):
                 self._reader = asyncio.create_task(self._read(self._source))
-                self._reader.add_done_callback(self._on_reader_done)
+                self._reader.add_done_callback(self._on_done)
             else:
                 try:
                     self._accept(next(self._source))
@@ -299,28 +297,21 @@ class Engine:
         if error is None:
             self._tell_of_another_job()
 
-    def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        item = self._tasks.pop(task)
-        self._check_end_of(task)
-        self._queue.finished(item)
-        self._fill()
-        self._changed.set()
-
-    def _on_reader_done(self, task: asyncio.Task[None]) -> None:
-        self._reader = None
-        self._check_end_of(task)
-        self._fill()
-        self._changed.set()
-
-    def _check_end_of(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        """Go on after the end of an action's task, or of the reader. An error of either stops the job."""
+        if task is self._reader:
+            self._reader = None
+        else:
+            self._queue.finished(self._tasks.pop(task))
+        error: BaseException | None = None
         if not task.cancelled():
             error = task.exception()
-        elif self._phase is Phase.STOPPED:
-            error = None
-        else:
+        elif self._phase is not Phase.STOPPED:
             error = asyncio.CancelledError("a task of the bulk job was cancelled")
         if error is not None:
             self.stop(error)
+        self._fill()
+        self._changed.set()
 
     async def _perform(self, item: Item) -> None:
         SCOPE.set(self._scope)

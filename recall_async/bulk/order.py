@@ -47,6 +47,11 @@ class Item:
         self.blockers: int = 0
         self.followers: list[Item] = []
 
+    @property
+    def in_flight(self) -> bool:
+        """True while a request of the action is in flight."""
+        return self.call is not None and self.call.in_flight
+
 
 class ConflictQueue:
     """A queue of actions. Of those on one event, or with one deduplication key, only the first is ready."""
