@@ -205,25 +205,30 @@ class CalendarSyncer:
 
     async def _look_at_all(self) -> None:
         """Request a sync of all events of all calendars."""
-        listed: Any = getattr(self._recall, "calendars", None)
         failures = 0
-        while listed is not None:
-            try:
-                calendars: list[Calendar] = [calendar async for calendar in listed.list(priority=Priority.BULK)]
-            except Exception:
-                logger.exception("a full round failed: the calendars could not be listed")
-                failures += 1
-                if not await self._may_retry(failures):
-                    return
-                continue
-            for calendar in calendars:
-                self._note_connection(calendar.id, connected=is_connected(calendar))
-                if is_connected(calendar):
-                    self._known.add(calendar.id)
-            break
+        while not await self._list_calendars():
+            failures += 1
+            if not await self._may_retry(failures):
+                return
         for calendar_id in sorted(self._known):
             if not self._closing.is_set():
                 self._want(calendar_id, ALWAYS)
+
+    async def _list_calendars(self) -> bool:
+        """Note the workspace's calendars, and whether they are connected. Return False if that failed."""
+        listed: Any = getattr(self._recall, "calendars", None)
+        if listed is None:
+            return True
+        try:
+            calendars: list[Calendar] = [calendar async for calendar in listed.list(priority=Priority.BULK)]
+        except Exception:
+            logger.exception("a full round failed: the calendars could not be listed")
+            return False
+        for calendar in calendars:
+            self._note_connection(calendar.id, connected=is_connected(calendar))
+            if is_connected(calendar):
+                self._known.add(calendar.id)
+        return True
 
     def _want(self, calendar_id: str, since: datetime) -> None:
         if self._closing.is_set():
