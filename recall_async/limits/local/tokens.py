@@ -28,6 +28,8 @@ class Tokens:
         """Take a token and return `now`, or return when to try again."""
         if self._kept:
             self._kept -= 1
+        elif (later := self.earliest(now, 1)) > now:
+            return max(later, now + AGAIN)  # without asking the bucket, which would set a timer for a waiter
         else:
             taking = self._bucket.acquire()
             try:
@@ -37,7 +39,7 @@ class Tokens:
             else:
                 waiter.cancel()  # the bucket forgets cancelled waiters
                 taking.close()
-                return max(self.earliest(now, 1), now + AGAIN)
+                return now + AGAIN
         full_at = self._full_at
         self._full_at = (full_at if full_at > now else now) + 1 / self._rate
         return now
