@@ -8,13 +8,17 @@ import errno
 import os
 import signal
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from io import FileIO
 from pathlib import Path
 
 import pytest
 
 from recall_async import ConfigurationError, Journal, JournalError, Outcome, RecallSession, ScheduleBot
+from recall_async.bulk import journal as journal_module
 from recall_async.bulk.journal import JournalFile
+from recall_async.bulk.records import Result, result_of
 from recall_async.bulk.run import BulkRun
 from tests.bulk.test_endings import lines
 from tests.bulk.test_engine import schedule
@@ -148,3 +152,121 @@ async def test_a_meeting_that_was_postponed(world: World, recall: RecallSession,
     postponed = ScheduleBot(event_id(0), "key", {}, start, start + timedelta(hours=1))
     (done,) = [o async for o in recall.bulk([postponed], journal=Journal(path, retry_failed=ended.status == "failed"))]
     assert done.status == "done"
+
+
+def done(number: int) -> Result:
+    return result_of(Outcome(schedule(number), None, None, 1, 0.0))
+
+
+class Disk:
+    """What is under a file: it writes `room` more bytes, some at a time, and then fails."""
+
+    def __init__(self, raw: FileIO, room: int, *, at_once: int = 10, truncates: bool = True) -> None:
+        self._raw, self.room, self._at_once, self._truncates = raw, room, at_once, truncates
+
+    def write(self, data: bytes) -> int:
+        part = data[: min(self.room, self._at_once)]
+        if not part:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.room -= len(part)
+        return self._raw.write(part)
+
+    def truncate(self, size: int) -> int:
+        if not self._truncates:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return self._raw.truncate(size)
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+    def close(self) -> None:
+        self._raw.close()
+
+
+def test_a_disk_that_takes_a_part_of_a_line(path: Path) -> None:
+    """Would leave half a line in the middle of a journal, or take a line for written of which the disk took a part."""
+    file = JournalFile(Journal(path))
+    file.append(done(0))
+    before = path.read_bytes()
+    raw = file._raw
+    file._raw = Disk(raw, 25)  # type: ignore[assignment]
+    with pytest.raises(JournalError, match=r"cannot be written: No space left on device.*performs them again"):
+        file.append(done(1))
+    assert path.read_bytes() == before
+    file._raw = Disk(raw, 10**6)  # type: ignore[assignment]
+    file.append(done(2))
+    assert [result.event_id for _, result in file.results()] == [event_id(0), event_id(2)]
+    file.close()
+
+
+def test_a_disk_that_fails_for_good(path: Path) -> None:
+    """Would hide the reason behind the failure to undo the write, or begin on a file that cannot be mended."""
+    file = JournalFile(Journal(path))
+    file.append(done(0))
+    file._raw = Disk(file._raw, 25, truncates=False)  # type: ignore[assignment]
+    with pytest.raises(JournalError, match="cannot be written: No space left on device"):
+        file.append(done(1))
+    file.close()
+    file = JournalFile(Journal(path))
+    file._raw = Disk(file._raw, 25, truncates=False)  # type: ignore[assignment]
+    with pytest.raises(JournalError, match="cannot be written: Read-only file system"):
+        list(file.results())
+    file.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files that are open cannot be replaced there")
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda path: path.unlink(), "cannot be read: No such file"),
+        (lambda path: path.with_name("x").replace(path), "was replaced by another file"),
+    ],
+)
+def test_a_journal_that_is_replaced_while_it_is_opened(
+    path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object], told: str
+) -> None:
+    """Would read the results of one file and write those of the job to another."""
+    path.with_name("x").write_bytes(b"")
+    lock = JournalFile._lock
+
+    def locked(self: JournalFile) -> None:
+        lock(self)
+        change(path)
+
+    monkeypatch.setattr(JournalFile, "_lock", locked)
+    with pytest.raises(JournalError, match=told):
+        JournalFile(Journal(path))
+
+
+@pytest.mark.parametrize("garbage", [b"#", b"\xff"])
+def test_a_line_that_is_changed_under_a_job(path: Path, garbage: bytes) -> None:
+    """Would trip over what another process wrote into the file, and not say that it was another process."""
+    file = JournalFile(Journal(path))
+    file.append(done(0))
+    ((place, result),) = file.results()
+    assert file.result(place) == result
+    path.write_bytes(garbage * (path.stat().st_size - 1) + b"\n")
+    with pytest.raises(JournalError, match="was changed by another process during the job"):
+        file.result(place)
+    file.close()
+
+
+def test_a_torn_line_with_bytes_that_are_no_text(path: Path) -> None:
+    """Would refuse a journal whose last line was cut off by a power failure, because the disk left garbage in it."""
+    file = JournalFile(Journal(path))
+    file.append(done(0))
+    before = path.read_bytes()
+    file.close()
+    path.write_bytes(before + before[:20] + b'\xff","status')
+    file = JournalFile(Journal(path))
+    assert len(list(file.results())) == 1
+    assert path.read_bytes() == before
+    file.close()
+
+
+def test_the_old_name_of_a_result_is_deprecated() -> None:
+    """Would break programs that read journals, or not tell them of the new name."""
+    with pytest.warns(DeprecationWarning, match=r"bulk\.records\.Result"):
+        assert journal_module.Line is Result
+    with pytest.raises(AttributeError, match="Lines"):
+        journal_module.Lines  # noqa: B018
