@@ -161,7 +161,11 @@ def test_results_that_cannot_be_used(run, write_actions, results: Path, tmp_path
     taken = JournalFile(Journal(tmp_path / "taken.jsonl"))
     assert "in use by another job" in run("bulk", str(path), "--results", str(taken.path)).stderr
     taken.close()
-    assert run("bulk", str(path), "--results", str(tmp_path / "no" / "dir.jsonl")).exit_code == 2
+    nowhere = str(tmp_path / "no" / "dir.jsonl")
+    assert run("bulk", str(path), "--results", nowhere).exit_code == 2
+    foreseen = run("bulk", str(path), "--results", nowhere, "--dry-run")
+    assert (foreseen.exit_code, foreseen.stdout) == (2, "")
+    assert "cannot be written: permission denied, or no such directory" in foreseen.stderr
 
 
 def test_full_disk(run, write_actions, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,7 @@ def test_no_arguments_shows_help() -> None:
         (errors.RequestBlockedError("no"), Status.REFUSED),
         (errors.NotFoundError("no"), Status.FAILED),
         (errors.ConnectionFailedError("no"), Status.FAILED),
+        (errors.ServerUnavailableError("no"), Status.UNAVAILABLE),
         (errors.ConfigurationError("no"), Status.USAGE),
         (OSError(28, "No space left on device"), Status.FAILED),
     ],

@@ -23,6 +23,7 @@ from recall_async.cli.failures import Failures
 from recall_async.cli.jobs import _figures_of
 from recall_async.cli.watching import Pace
 from recall_async.jobs import JobStatus
+from recall_async.outage import Outage
 from recall_async.sandbox import RecallSandbox
 from tests.cli.conftest import upcoming
 
@@ -165,11 +166,15 @@ def test_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
         shown.update(progress())
         shown.update(progress(failed=2, skipped=1, paused=12.0, total=None, eta=None, rate=0.0))
         shown.update(progress(store_silent=7.0, eta=None))
+        shown.update(progress(outage=Outage(75.0, "503", 12.0)))
+        shown.update(progress(outage=Outage(75.0, "no response", 0.0), total=None))
         shown.say("a remark")
     assert capsys.readouterr().err.splitlines() == [
         "bulk: 10/400, 10.0/s, quota 70/600, 39 s left",
         "bulk: 13, 2 failed, 1 skipped, quota 70/600, paused 12 s",
         "bulk: 10/400, waiting for Redis, silent for 7.0 s (Ctrl-C ends the wait)",
+        "bulk: server unavailable for 1 min 15 s (503); next try in 12 s; 390 actions wait",
+        "bulk: server unavailable for 1 min 15 s (no response); trying now; the rest waits",
         "a remark",
     ]
 

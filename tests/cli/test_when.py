@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 import click
 import pytest
 
+from recall_async.cli.numbers import Number
+from recall_async.cli.removals import Limit, _MaxRemovals
 from recall_async.cli.when import When, _moment
 
 NOW = datetime(2026, 11, 26, 18, 30, 15, 5, tzinfo=UTC)
@@ -66,3 +68,28 @@ def test_range_without_a_moment(run, command: str) -> None:
     assert "--to must be after --from, got 2" in refused.stderr
     for same in ("now", "today", "+1h", "2026-11-27T18:30:00Z"):
         assert run(command, "--to", same, "--from", same).exit_code == 0
+
+
+def test_options_that_have_their_values_already() -> None:
+    """Would take a value that click converted before, such as a default, for a text."""
+    moment, limit = datetime(2031, 5, 1, tzinfo=UTC), Limit(10, 5.0)
+    assert When().convert(moment, None, None) is moment
+    assert _MaxRemovals().convert(limit, None, None) is limit
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "told"),
+    [
+        (Number(0.0), "many", "must be a number of at least 0, got 'many'"),
+        (Number(), "nan", "must be a number, got 'nan'"),
+        (Number(), "-inf", "must be a finite number, got '-inf'"),
+        (Number(1.0, 2.0), "2.5", "must be a number from 1 to 2, got '2.5'"),
+        (Number(above=0.0), "0", "must be a number above 0, got '0'"),
+    ],
+)
+def test_what_is_no_number(kind: Number, text: str, told: str) -> None:
+    """Would let a rate through that is none, or not say what is allowed."""
+    with pytest.raises(click.BadParameter) as caught:
+        kind.convert(text, None, None)
+    assert caught.value.message == told
+    assert Number(endless=True).convert("inf", None, None) == float("inf")

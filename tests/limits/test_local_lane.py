@@ -387,3 +387,24 @@ def test_timer_moves_when_the_next_call_changes() -> None:
         bulk.cancel()
 
     run(main())
+
+
+def test_state_of_another_clock_is_not_taken_over() -> None:
+    """Would hold slots until a time that this clock may never show."""
+
+    async def sent() -> LocalLane:
+        lane = lane_of()
+        await at_once(lane)
+        return lane
+
+    ahead = VirtualTimeLoop(5000.0)
+    other = ahead.run_until_complete(sent())
+
+    async def main() -> None:
+        lane = lane_of()
+        lane.recall(other.memory(), now())
+        lane.learn(other)
+        assert lane.statistics() == LaneStatistics(QUOTA, free=10)
+
+    run(main())
+    ahead.close()

@@ -112,6 +112,8 @@ def test_command_ends_a_pause(shared_redis: RedisProcess, prefix: str) -> None:
     document = json.loads(CliRunner().invoke(app, [*options, "--redis", shared_redis.url, "--json"]).stdout)
     assert document == {SCHEDULE: pytest.approx(20, abs=2)}
     assert CliRunner().invoke(app, options).exit_code == 2
+    both = CliRunner().invoke(app, [*options, "--redis", shared_redis.url, "--watch"])
+    assert (both.exit_code, "--resume and --watch exclude each other" in both.stderr) == (2, True)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")

@@ -175,3 +175,11 @@ def test_any_long_field_in_a_template():
     assert RecordingPolicy(deduplication=scheme)(one, calendar()) is not None
     with pytest.raises(ConfigurationError, match="at most 1000 characters"):
         KeyTemplate("x" * 2000 + "{event_id}")
+
+
+def test_templates_are_values():
+    """Two policies with the same template would differ, or a log would show an address in memory."""
+    one, same, other = KeyTemplate("{event_id}"), KeyTemplate("{event_id}"), KeyTemplate("{event_id}!")
+    assert {one: 1}[same] == 1
+    assert other not in {one}
+    assert repr(one) == "KeyTemplate('{event_id}')"

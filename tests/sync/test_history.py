@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from recall_async import CalendarSyncer, ConfigurationError, FileHistory, RecordingPolicy
+from recall_async.sync import history
 from recall_async.sync.memory import Change
 from tests.sync.api import Api
 from tests.sync.test_converging import EVERYTHING, apply, talking_to
@@ -179,3 +180,25 @@ async def test_what_is_no_history(tmp_path: Path) -> None:
                 recall.apply(plan, history=wrong)  # type: ignore[arg-type]
             with pytest.raises(ConfigurationError, match="history must be a FileHistory"):
                 CalendarSyncer(recall, EVERYTHING, history=wrong)  # type: ignore[arg-type]
+
+
+async def test_a_history_that_cannot_be_shortened_is_read_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk would stop a plan that only reads."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(history, "FEW", 1)
+    monkeypatch.setattr(history, "replace_file", refuse)
+    kept = FileHistory(tmp_path / "history.jsonl")
+    for number in range(3):
+        kept.add(change(f"old {number}", days=-400))
+    kept.add(change("new"))
+    before = (tmp_path / "history.jsonl").read_bytes()
+    found, place = await kept.read(None)
+    assert [each.event_id for each in found] == ["new"]
+    assert "old changes could not be deleted: [Errno 28] No space left on device" in caplog.text
+    assert (tmp_path / "history.jsonl").read_bytes() == before
+    assert (await kept.read(place))[0] == []

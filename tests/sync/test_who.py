@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from recall_async import ConfigurationError, RecordingPolicy
+from recall_async.sync.wording import readable_domain
 from tests.sync.invitations import HOME, calendar, event, google, outlook
 
 OWN, COLLEAGUE, GUEST = f"ada@{HOME}", f"bo@{HOME}", "chen@fabrikam.example"
@@ -410,3 +411,10 @@ def test_settings_that_make_no_policy(rules: dict[str, Any], said: str) -> None:
     """A mistake in a new rule is noticed only by the bots that it sends."""
     with pytest.raises(ConfigurationError, match=said):
         RecordingPolicy(**rules)
+
+
+def test_domains_that_only_look_like_punycode() -> None:
+    """An address with a broken domain would stop a plan."""
+    for odd in ("xn--.example", "xn--\u00e9.example", "xn--a" + "a" * 70 + ".example"):
+        assert readable_domain(odd) == odd
+    assert readable_domain("xn--bcher-kva.example.") == "b\u00fccher.example"
