@@ -7,6 +7,7 @@ import os
 import signal
 import tempfile
 from pathlib import Path
+from random import Random
 from threading import Thread
 
 import pytest
@@ -72,6 +73,31 @@ def test_slot_is_kept_until_the_api_can_no_longer_count_its_request() -> None:
     reserve.take("q", late, TERMS)  # by now, the books have forgotten the first one
     reserve.give_back("q", name, late)
     assert reserve.take("q", late + PER - 0.01, TERMS)[0] == ""
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_course_of_endings_overruns_the_reserve(seed: int) -> None:
+    """Would send a request while the API may still count as many as the reserve has, however they ended."""
+    random, reserve, now = Random(seed), LocalReserve(3), 0.0
+    counted, ends = list[float](), list[tuple[float, str, float]]()
+    for _ in range(1000):
+        now += random.expovariate(random.choice([0.2, 2.0]))
+        for end in sorted(end for end in ends if end[0] <= now):
+            reserve.give_back("q", end[1], end[2])
+            ends.remove(end)
+        name, _ = reserve.take("q", now, TERMS)
+        if not name:
+            continue
+        ended = now + random.uniform(0.0, GRANT_MAX_AGE) + LONGEST * random.choice([0.0, 0.5, 1.0])
+        fate = random.choice(["early", "late", "lost", "unused", "process died"])
+        last = {"lost": ended + LONGEST, "unused": -math.inf}.get(fate, ended)
+        if fate != "process died":
+            ends.append((ended, name, last))
+        if fate != "unused":
+            counted.append(now if fate == "early" else last)
+    counted.sort()
+    assert all(later - earlier >= 60.0 for earlier, later in zip(counted, counted[3:], strict=False))
+    assert len(counted) > 50
 
 
 def test_earliest_of_the_slots_is_waited_for() -> None:

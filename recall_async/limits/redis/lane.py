@@ -194,10 +194,7 @@ class RedisLane:
 
     def _late(self, priority: Priority, wait: float = 0.0) -> RecallError:
         if self._redis_away:
-            return QuotaStoreUnavailableError(
-                f"the quota of {self._name} is kept in Redis, which has not answered for {self._link.silence():.1f} s "
-                f"({self._link.trouble or 'it is connected'}), and the call's deadline came first."
-            )
+            return self._unanswered("and the call's deadline came first.")
         now = self._now()
         wait = max(wait, self._earliest(priority) - now, self._asks.next_free[priority] - now, ASK_EVERY)
         what = f"the quota of {self._name} ({self._quota.limit} requests in {self._quota.per:g} s)"
@@ -207,6 +204,12 @@ class RedisLane:
             f"{what} has no slot before the deadline: the next one is at least {wait:.1f} s away. "
             "Allow a longer deadline, or send less.",
             retry_after=wait,
+        )
+
+    def _unanswered(self, and_so: str) -> QuotaStoreUnavailableError:
+        return QuotaStoreUnavailableError(
+            f"the quota of {self._name} is kept in Redis, which has not answered for {self._link.silence():.1f} s "
+            f"({self._link.trouble or 'it is connected'}), {and_so}"
         )
 
     def _arrange(self) -> None:
@@ -269,15 +272,9 @@ class RedisLane:
         self._outbox.on_no_reply()
         if self._outbox.pending:
             self._report_by = -math.inf
-        silence = self._link.silence()
-        if silence > self._patience and not self._lends:
-            self.fail(
-                QuotaStoreUnavailableError(
-                    f"the quota of {self._name} is kept in Redis, which has not answered for {silence:.1f} s "
-                    f"({self._link.trouble or 'it is connected'}), longer than calls wait for it. "
-                    "See whether Redis is up and its URL is right, then repeat the call."
-                )
-            )
+        if self._link.silence() > self._patience and not self._lends:
+            advised = "See whether Redis is up and its URL is right, then repeat the call."
+            self.fail(self._unanswered(f"longer than calls wait for it. {advised}"))
         self._arrange()
 
     def refused(self, error: Exception) -> None:
