@@ -47,12 +47,12 @@ def queue_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def located(*args: Any, workspace: str | None, redis: str | None, prefix: str, **options: Any) -> Any:
         connection = Connection(workspace=workspace, redis=redis_url(redis), prefix=prefix)
+        _redis_of(connection)
         return command(*args, connection=connection, **options)
 
     return located
 
 
-name_argument: Decorator = click.argument("name")
 chunk_size_option: Decorator = click.option(
     "--chunk-size", type=Whole(1), default=200, show_default=True, metavar="N",
     help="Actions that a worker takes at once.",
@@ -163,7 +163,7 @@ def list_(connection: Connection, as_json: bool) -> None:
 
 
 @jobs.command()
-@name_argument
+@click.argument("name")
 @chunk_size_option
 @json_option
 @queue_options
@@ -174,7 +174,7 @@ def retry(connection: Connection, name: str, chunk_size: int, as_json: bool) -> 
 
 
 @jobs.command()
-@name_argument
+@click.argument("name")
 @click.option("--watch", is_flag=True, help="Go on until the job is finished.")
 @json_option
 @queue_options
@@ -208,7 +208,7 @@ def status(connection: Connection, name: str, watch: bool, as_json: bool) -> Sta
 
 
 @jobs.command()
-@name_argument
+@click.argument("name")
 @click.option("--out", required=True, type=click.Path(dir_okay=False, allow_dash=True), metavar="RESULTS.jsonl",
               help="The file that is written, a line for each finished action; what was in it is replaced. - is "
               "standard output.")  # fmt: skip
@@ -234,7 +234,7 @@ def results(connection: Connection, name: str, out: str) -> None:
 
 
 @jobs.command()
-@name_argument
+@click.argument("name")
 @json_option
 @queue_options
 def cancel(connection: Connection, name: str, as_json: bool) -> None:

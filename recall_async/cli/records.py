@@ -23,7 +23,7 @@ UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 UNKNOWN_DELIMITERS = "|:^~ "
 MAX_RECORD = 2**27
 """The most bytes of a record; a picture in a `bot_config` has more than the 131,072 that Python allows by itself."""
-MAX_COPY = 2**34
+MAX_COPY = 2**32
 """The most bytes of a pipe, which is copied to the disk."""
 CARRIAGE_RETURNS = "lines end with a carriage return alone: save the file with LF or CRLF"
 
@@ -64,8 +64,11 @@ class JSONLines:
             return
         offset = _skip_bom(self._file)
         for number, text in enumerate(lines_of(self._file), 1):
-            if text.strip():
+            is_whole = len(text) <= MAX_RECORD
+            if text.strip() or not is_whole:
                 yield Record(offset, number, _json_object(text, strictly=True))
+            if not is_whole:
+                return
             offset += len(text)
 
     def at(self, offset: int) -> Mapping[str, Any] | Invalid:

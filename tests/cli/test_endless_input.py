@@ -129,6 +129,7 @@ def test_a_pipe_without_an_end_is_refused(run, monkeypatch: pytest.MonkeyPatch, 
     ("name", "text", "told"),
     [
         ("ACTIONS", '{"action": "' + "x" * 2000, ":1: a line must have at most 1000 bytes"),
+        ("ACTIONS", "\n" + " " * 2000, ":2: a line must have at most 1000 bytes"),
         ("ACTIONS", "action,event_id\n" + "x" * 2000, ":2: invalid CSV: a row must have at most 1000 bytes"),
         ("ACTIONS", "action,event_id\n" + '"\n",' * 500, ":2: invalid CSV: a row must have at most 1000 bytes"),
         ("EVENTS", "\n" + '{"id": "' + "x" * 2000, ":2: not an event of `recall-async events --json`: a line must have"),
@@ -141,6 +142,7 @@ def test_a_line_without_an_end_is_refused(run, monkeypatch, tmp_path: Path, word
     result = run(*words(name, tmp_path / "lines"))
     assert result.exit_code == 2, result.output
     assert told in result.stderr
+    assert "2 errors" not in result.stderr
 
 
 @pytest.mark.parametrize("options", [(), ("--dry-run",)])
