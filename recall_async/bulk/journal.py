@@ -79,8 +79,7 @@ class JournalFile:
         try:
             self._raw = FileIO(os.fspath(self.path), "r" if readonly else "a+", opener=_open_at_once)
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise JournalError(f"the journal {self.path} cannot be opened: {reason}") from error
+            raise self._failed("cannot be opened", error) from error
         try:
             found = os.fstat(self._raw.fileno())
             if not stat.S_ISREG(found.st_mode):
@@ -113,16 +112,16 @@ class JournalFile:
             advice = ""
             if error.errno in _NO_LOCKS:
                 advice = (
-                    ". Its file system has no locks: put the journal on another one, or, if no other job writes to it, "
+                    "Its file system has no locks: put the journal on another one, or, if no other job writes to it, "
                     "use Journal(path, lock=False) or --no-lock"
                 )
-            raise JournalError(f"the journal {self.path} cannot be locked: {error.strerror}{advice}") from error
+            raise self._failed("cannot be locked", error, advice) from error
 
     def _open_reader(self) -> BinaryIO:
         try:
             reader = self.path.open("rb")
         except OSError as error:
-            raise JournalError(f"the journal {self.path} cannot be read: {error.strerror}") from error
+            raise self._failed("cannot be read", error) from error
         found = os.fstat(reader.fileno())
         if (found.st_dev, found.st_ino) != self._inode:
             reader.close()
@@ -195,6 +194,10 @@ class JournalFile:
         if (there.st_dev, there.st_ino) != self._inode:
             raise self._replaced("was replaced by another file")
 
+    def _failed(self, what: str, error: Exception, advice: str = "") -> JournalError:
+        reason = getattr(error, "strerror", None) or error
+        return JournalError(f"the journal {self.path} {what}: {reason}{advice and f'. {advice}'}")
+
     def _replaced(self, how: str) -> JournalError:
         return JournalError(
             f"the journal {self.path} {how} during the job, so the job stopped. Restore the file before you restart the "
@@ -209,26 +212,22 @@ class JournalFile:
         except (OSError, ValueError) as error:
             with suppress(OSError, ValueError):
                 self._raw.truncate(self._size)
-            raise JournalError(
-                f"the journal {self.path} cannot be written: {getattr(error, 'strerror', error)}. It lacks the actions "
-                "that were in flight: a restart with this file performs them again."
-            ) from error
+            advice = "It lacks the actions that were in flight: a restart with this file performs them again."
+            raise self._failed("cannot be written", error, advice) from error
         self._size += len(data)
 
     def _truncate(self, size: int) -> None:
         try:
             self._raw.truncate(size)
         except OSError as error:
-            raise JournalError(f"the journal {self.path} cannot be written: {error.strerror}") from error
+            raise self._failed("cannot be written", error) from error
         self._size = size
 
     def _sync(self) -> None:
         try:
             os.fsync(self._raw.fileno())
         except OSError as error:
-            raise JournalError(
-                f"the journal {self.path} may not be on the disk: {error.strerror}. Check the disk's free space and health."
-            ) from error
+            raise self._failed("may not be on the disk", error, "Check the disk's free space and health.") from error
         self._unsynced = 0
 
     def close(self) -> None:

@@ -30,7 +30,7 @@ from .connections import connected_since, is_connected, was_connected_since
 from .decide import CHANGES, Decision, bots_to_come, decide, is_right
 from .memory import MAX_REPEATS, ChangeHistory, memory_of
 from .plan import ALWAYS, Plan, watermark_of
-from .policy import UNDECIDED, BotSpec, Policy, Undecided, ask, check_setting
+from .policy import UNDECIDED, BotSpec, Policy, Undecided, ask, check_policy, check_setting
 from .recheck import RESENDS
 
 logger: logging.Logger = logging.getLogger("recall_async")
@@ -56,11 +56,9 @@ class Planner:
         tag: bool = False,
         history: ChangeHistory | None = None,
     ) -> None:
-        if not callable(policy):
-            raise checks.invalid("policy", "a RecordingPolicy, or a function", policy)
+        self._policy = check_policy(policy)
         if lead_time is None:
             lead_time = getattr(policy, "lead_time", 0.0)
-        self._policy = policy
         self._refresh = checks.flag("refresh", refresh)
         self._tag = checks.flag("tag", tag)
         self._remove_foreign = checks.flag("remove_foreign", remove_foreign)

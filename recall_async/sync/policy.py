@@ -52,6 +52,13 @@ distinguishes foreign bots from the workspace's own. `RecordingPolicy` has both.
 """
 
 
+def check_policy(policy: Policy) -> Policy:
+    """Return a policy. Raises `ConfigurationError` for any other object."""
+    if not callable(policy):
+        raise invalid("policy", "a RecordingPolicy, or a function", policy)
+    return policy
+
+
 async def ask(policy: Policy, event: CalendarEvent, calendar: Calendar) -> BotSpec | Undecided | None:
     """Call the policy for an event and return its result.
 

@@ -16,9 +16,8 @@ from .meetings import is_same_meeting
 from .plan import Plan
 from .policy import BotSpec
 
-CHUNK = 100
-"""Number of decisions whose events are read together: about one page."""
 PAGE = 100
+"""Number of events in a page of a list, and of decisions whose events are read together."""
 COST_OF_LISTING = 5
 """Listing one page takes as much quota time as retrieving this number of events one by one."""
 RESENDS = ("refresh", "new configuration")
@@ -63,7 +62,7 @@ class Recheck:
         if decision.event_id not in self._chunk or clock() >= self._listed_until:
             began = clock()
             place = self._places[decision.event_id]
-            chunk = self._changes[place : place + CHUNK]
+            chunk = self._changes[place : place + PAGE]
             self._chunk = {each.event_id for each in chunk}
             self._listed = await self._list(chunk)
             # A list that takes longer than `recheck` must still serve for a while, or each event would need one.

@@ -37,7 +37,7 @@ from .guarded import GuardedPolicy
 from .history import history_of
 from .memory import ChangeHistory
 from .plan import ALWAYS, Plan
-from .policy import Policy
+from .policy import Policy, check_policy
 from .reached import Reached
 from .watermarks import MemoryWatermarks, WatermarkStore
 
@@ -98,10 +98,8 @@ class CalendarSyncer:
         tag: bool = False,
         history: ChangeHistory | str | os.PathLike[str] | None = None,
     ) -> None:
-        if not callable(policy):
-            raise checks.invalid("policy", "a RecordingPolicy, or a function", policy)
         self._recall = recall
-        self._policy = policy
+        self._policy = check_policy(policy)
         self._reached = Reached(watermarks or MemoryWatermarks(), resumes=full_every is None)
         self._on_outcome = None if on_outcome is None else Callback("on_outcome", on_outcome, "an Outcome")
         self._on_error = None if on_error is None else Callback("on_error", on_error, "an id and an exception")
