@@ -80,6 +80,12 @@ class StopSignal:
             raise Stopped
 
 
+def is_being_cancelled() -> bool:
+    """Return whether the running task is being cancelled. If not, a `CancelledError` comes from the code that it calls."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
 async def wait_at_most(signal: StopSignal | asyncio.Event, seconds: float) -> None:
     """Return when the signal is set, or after `seconds`."""
     with suppress(TimeoutError):

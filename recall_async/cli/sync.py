@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import RecallError
-from ..stopping import end_tasks
+from ..stopping import end_tasks, wait_at_most
 from .command import Command, json_option
 from .connection import Connection, connection_options
 from .drawing import display, draw_failures
@@ -135,9 +134,7 @@ class Rounds:
                     return status
                 if status is Status.DONE:
                     self._refresh = False
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._stopping.wait()
+                await wait_at_most(self._stopping, pause)
                 if self._stopping.is_set():
                     say(f"Stopped after {self._rounds} {'round' if self._rounds == 1 else 'rounds'}.")
                     return Status.DONE

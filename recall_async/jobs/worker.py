@@ -18,7 +18,7 @@ from ..bulk.records import result_of, write_action, write_result
 from ..bulk.run import BulkRun
 from ..errors import RecallError
 from ..session import RecallSession
-from ..stopping import StopSignal, end_tasks, wait_at_most
+from ..stopping import StopSignal, end_tasks, is_being_cancelled, wait_at_most
 from .contract import JobError, WorkSummary
 from .lease import Lease
 from .store import Chunk, JobStore, Report
@@ -73,7 +73,7 @@ class Worker:
         self._consumers: set[str] = set()
         self._stop = StopSignal(stop)
         self._runs: set[BulkRun] = set()
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
 
     def stop(self, timeout: float | None = None) -> None:
         """Finish the requests in flight, give back the other actions, and begin nothing more."""
@@ -124,7 +124,9 @@ class Worker:
                 if found <= 0 and not self._forever:
                     return
                 await self._rest()
-        except Exception as error:  # noqa: BLE001  # raised after the other lines have ended
+        except (Exception, asyncio.CancelledError) as error:  # raised after the other lines have ended
+            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+                raise
             self._error = self._error or error
             self.stop()
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from ..models import Calendar, CalendarEvent
+from ..stopping import is_being_cancelled
 from .policy import UNDECIDED, BotSpec, Policy, Undecided, ask
 
 
@@ -25,16 +26,10 @@ class GuardedPolicy:
             self.failures[event.id] = error
             return UNDECIDED
         except asyncio.CancelledError as error:
-            if _is_being_cancelled():
+            if is_being_cancelled():
                 raise
             self.failures[event.id] = failure = RuntimeError("the policy raised CancelledError")
             failure.__cause__ = error
             return UNDECIDED
         self.failures.pop(event.id, None)
         return spec
-
-
-def _is_being_cancelled() -> bool:
-    """Return whether the running task is being cancelled. If not, a `CancelledError` comes from the awaited code."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0

@@ -260,6 +260,20 @@ async def test_swallowed_cancellations(jobs: JobQueue, world: World, monkeypatch
             await asyncio.wait_for(jobs.work(recall), 5)
 
 
+@pytest.mark.parametrize("error", [KeyError("metrics"), asyncio.CancelledError("from a future")])
+async def test_a_callback_that_raises_ends_the_worker(jobs: JobQueue, world: World, error: BaseException) -> None:
+    """Would return as if the work were done, because the callback's CancelledError looks like a cancellation."""
+
+    def fail(outcome: object) -> None:
+        raise error
+
+    await jobs.submit("n", on(40), chunk_size=10)
+    async with sessions(world) as recall:
+        with pytest.raises(type(error)):
+            await jobs.work(recall, on_outcome=fail)
+    assert not (await jobs.status("n")).finished
+
+
 async def test_retry(jobs: JobQueue, world: World) -> None:
     """Would need the file of a job to do again what failed of it."""
     world.statuses = lambda asked: 404 if asked.event % 4 == 0 else 200
