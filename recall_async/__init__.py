@@ -107,7 +107,7 @@ if TYPE_CHECKING:
     from .sync.watermarks import FileWatermarks as FileWatermarks
     from .sync.watermarks import MemoryWatermarks as MemoryWatermarks
     from .sync.watermarks import RedisWatermarks as RedisWatermarks
-    from .version import VERSION as __version__  # noqa: F401
+    from .version import __version__ as __version__
     from .webhooks import WebhookEvent as WebhookEvent
     from .webhooks import WebhookVerifier as WebhookVerifier
     from .webhooks.latest import FileLatest as FileLatest
@@ -115,17 +115,14 @@ if TYPE_CHECKING:
     from .webhooks.latest import MemoryLatest as MemoryLatest
     from .webhooks.latest import RedisLatest as RedisLatest
 else:
-    _home_of = {name: home for homes in (_HOMES, _EXTRAS) for home, names in homes.items() for name in names.split()}
+    _homes = {**_HOMES, **_EXTRAS, "version": "__version__"}
+    _home_of = {name: home for home, names in _homes.items() for name in names.split()}
     __all__ = sorted(name for names in _HOMES.values() for name in names.split())
 
     def __getattr__(name):
-        if name == "__version__":
-            home, name = "version", "VERSION"
-        elif name in _home_of:
-            home = _home_of[name]
-        else:
+        if name not in _home_of:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return globals().setdefault(name, getattr(_import_module(f".{home}", __name__), name))
+        return globals().setdefault(name, getattr(_import_module(f".{_home_of[name]}", __name__), name))
 
     def __dir__():
-        return sorted([*_home_of, "__version__"])
+        return sorted(_home_of)

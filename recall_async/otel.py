@@ -22,7 +22,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from .events import AttemptEnded, CallEnded, CallStarted, Event, Paused, RetryScheduled, SlotGranted
 from .operations import QUOTA_PERIOD
-from .version import VERSION
+from .version import __version__
 
 NAME = "recall_async"
 WAITS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 300.0)
@@ -55,8 +55,8 @@ class _Instruments:
     def __init__(
         self, tracer_provider: trace.TracerProvider | None, meter_provider: metrics.MeterProvider | None
     ) -> None:
-        self._tracer = trace.get_tracer(NAME, VERSION, tracer_provider)
-        meter = metrics.get_meter(NAME, VERSION, meter_provider)
+        self._tracer = trace.get_tracer(NAME, __version__, tracer_provider)
+        meter = metrics.get_meter(NAME, __version__, meter_provider)
         self._calls: dict[int, tuple[trace.Span, Token[context.Context]]] = {}
         self._usage: dict[tuple[str, str], tuple[float, float]] = {}
         """The share of the quota that was in use when a slot was last granted, and when that was."""

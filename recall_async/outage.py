@@ -149,7 +149,8 @@ class Breaker:
             for turn in self._waiting.values():
                 if not turn.done():
                     turn.set_result(None)
-            self._others.hasten()
+            for other in self._others.known.values():
+                other.hasten()
 
     def hasten(self) -> None:
         """Probe now: another operation is available again."""
@@ -221,11 +222,6 @@ class Breakers:
         """Start the next probe, if one may be sent now."""
         for breaker in self.known.values():
             breaker.arrange()
-
-    def hasten(self) -> None:
-        """Probe the other operations now: the server is back for one."""
-        for breaker in self.known.values():
-            breaker.hasten()
 
     def answered(self, operation: str) -> None:
         """Record that an interactive call had a response."""

@@ -35,7 +35,7 @@ from .no_response import flaw_of, is_permanent, reason_of
 from .operations import Request
 from .secrecy import KeyMask, Secret, one_line
 from .sending import JSON, Body, Sending
-from .version import VERSION
+from .version import __version__
 
 MAX_ANSWER = 64 * 2**20
 """Bytes of a response that are read at the most; a page of 100 events has about half a million."""
@@ -61,7 +61,7 @@ class Transport:
         self._headers: dict[str, str] = {
             hdrs.ACCEPT: "application/json",
             hdrs.AUTHORIZATION: Secret(f"Token {api_key}"),
-            hdrs.USER_AGENT: f"recall_async/{VERSION} aiohttp/{aiohttp.__version__}",
+            hdrs.USER_AGENT: f"recall_async/{__version__} aiohttp/{aiohttp.__version__}",
         }
         self.mask: KeyMask = KeyMask(api_key)
         self._timeout = aiohttp.ClientTimeout(total=timeout)

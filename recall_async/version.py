@@ -3,6 +3,6 @@
 from importlib.metadata import PackageNotFoundError, version
 
 try:
-    VERSION = version("recall-async")
+    __version__ = version("recall-async")
 except PackageNotFoundError:  # the source on a path, not installed
-    VERSION = "unknown"
+    __version__ = "unknown"

@@ -42,7 +42,7 @@ def test_programs_and_type_checkers_see_the_same_names() -> None:
     assert set(typed()) == set(dir(recall_async))
     for name, module in typed().items():
         home = import_module(f"recall_async.{module}")
-        assert getattr(recall_async, name) is getattr(home, "VERSION" if name == "__version__" else name), name
+        assert getattr(recall_async, name) is getattr(home, name), name
 
 
 def test_dir_shows_what_users_name() -> None:

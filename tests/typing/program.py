@@ -10,6 +10,7 @@ from uuid import UUID
 import aiohttp
 import msgspec
 
+import recall_async
 from recall_async import (
     APIError,
     Bot,
@@ -64,6 +65,7 @@ async def sessions(http: aiohttp.ClientSession) -> None:
         retry=RetryPolicy(attempts=3, deadline=30),
         http=http,
     )
+    assert_type(recall_async.__version__, str)
     assert_type(recall.workspace, str)
     assert_type(recall.closed, bool)
     assert_type(recall.statistics(), dict[str, LaneStatistics])
