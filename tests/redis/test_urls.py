@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from redis.asyncio.connection import SSLConnection
 
 from recall_async import ConfigurationError
 from recall_async.jobs import JobQueue
 from recall_async.limits.redis import RedisQuotaStore
-from recall_async.limits.redis.connect import cluster_of, redis_connect
+from recall_async.limits.redis.connect import cluster_connect, cluster_of, redis_connect
 from recall_async.limits.redis.slots import Address
 
 QUOTED = "must be quoted as %"
@@ -95,3 +96,31 @@ async def test_sentinels_have_passwords_of_their_own() -> None:
     assert [(one["host"], one["port"]) for one in sentinels] == [("one", 26379), ("two", 7)]
     assert {one["password"] for one in sentinels} == {"theirs"}
     assert not any(one.get("username") for one in sentinels)
+
+
+async def test_connections_of_a_url_with_tls_are_encrypted() -> None:
+    """Would send passwords in clear text to the Sentinels, to the master or to the nodes of a cluster."""
+    pool: Any = redis_connect("rediss+sentinel://:hunter2@one/service").connection_pool
+    assert issubclass(pool.connection_class, SSLConnection)
+    sentinels = [one.connection_pool for one in pool.sentinel_manager.sentinels]
+    assert [issubclass(one.connection_class, SSLConnection) for one in sentinels] == [True]
+    nodes = cluster_connect("rediss+cluster://:hunter2@one")
+    (node,) = nodes.nodes_manager.startup_nodes.values()
+    assert isinstance(node.acquire_connection(), SSLConnection)
+    (node,) = cluster_connect("redis+cluster://one").nodes_manager.startup_nodes.values()
+    assert not isinstance(node.acquire_connection(), SSLConnection)
+
+
+@pytest.mark.parametrize("url", ["redis://one", "redis+sentinel://one/service", "http://one"])
+def test_url_of_another_kind_is_no_cluster(url: str) -> None:
+    """Would fail with an error of redis-py, or take one server for a cluster."""
+    with pytest.raises(ConfigurationError, match="url must begin with"):
+        cluster_connect(url)
+    with pytest.raises(ConfigurationError, match="must not be that of a Redis Cluster"):
+        redis_connect("redis+cluster://one")
+
+
+def test_options_that_redis_does_not_know_are_refused() -> None:
+    """Would fail in the first call, with a traceback of redis-py."""
+    with pytest.raises(ConfigurationError, match="url and options must be as redis-py documents them"):
+        cluster_connect("redis+cluster://one", no_such_option=1)
