@@ -408,3 +408,40 @@ def test_state_of_another_clock_is_not_taken_over() -> None:
 
     run(main())
     ahead.close()
+
+
+def test_deadline_that_the_reserve_or_the_burst_rules_out_is_refused_at_once() -> None:
+    """Would let a call wait for its deadline whose slot or token cannot be there in time."""
+
+    async def main() -> None:
+        begin = now()
+        reserved = lane_of(Quota(10, 60.0, burst=10, reserve=5))
+        for _ in range(5):
+            (await reserved.admit()).answered()
+        with pytest.raises(DeadlineExceededError):
+            await reserved.admit(BULK, until=now() + 30.0)
+        (await reserved.admit(until=now() + 30.0)).answered()
+        smooth = lane_of(Quota(100, 10.0, burst=1))
+        (await smooth.admit()).answered()
+        with pytest.raises(DeadlineExceededError):
+            await smooth.admit(until=now() + 0.09)
+        assert now() < begin + SOON
+        (await smooth.admit(until=now() + 0.11)).answered()
+
+    run(main())
+
+
+def test_pace_knows_what_was_accepted() -> None:
+    """Would crawl after a 429 although the server had accepted hundreds of requests in the window before."""
+
+    async def main() -> None:
+        lane = lane_of(Quota(600, 60.0))
+        for _ in range(300):
+            (await lane.admit()).answered()
+        await asyncio.sleep(59)
+        (await lane.admit()).rejected(1.0)
+        pace = lane.statistics().pace
+        assert pace is not None
+        assert 4.0 < pace < 5.0
+
+    run(main())

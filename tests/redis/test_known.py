@@ -51,6 +51,7 @@ def test_slots_count_until_the_lease_of_the_last_has_ended() -> None:
     assert (memory.slots_until, known.terms, other.terms) == (20.0 + LEASE, short, short)
     assert memory.terms == [TERMS, short]
     assert {one.key for one in memory.holders(25.1)} == {KEY, ("w2", "o")}
+    assert [one.key for one in memory.holders(25.0 + short.lease / 1e6)] == [KEY]
     assert [one.key for one in memory.holders(26.0 + short.lease / 1e6)] == [KEY]
 
 

@@ -1,0 +1,235 @@
+"""What the links of a cluster do with the map of slots, and without one: scripted maps, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError, NoPermissionError
+
+from recall_async.limits.redis.cluster import READ_EVERY, RETRY_REFUSED, ClusterLinks
+from recall_async.limits.redis.memory import Memory
+from recall_async.limits.redis.scripts import USAGE, Command, Keys
+from recall_async.limits.redis.slots import SLOTS, Address, SlotMap, slot_of
+from tests.virtual_time import run
+
+ONE, TWO = Address("one", 7000), Address("two", 7000)
+KEYS = Keys("recall", "w", "o")
+SLOT = slot_of(KEYS.slots)
+
+
+def places(**owners: tuple[int, int]) -> SlotMap:
+    return SlotMap([[begin, end, [name.encode(), 7000, b"id"]] for name, (begin, end) in owners.items()], ONE)
+
+
+ALL = places(one=(0, SLOTS - 1))
+HOLE = places(one=(0, SLOT - 1), two=(SLOT + 1, SLOTS - 1))
+
+
+class Nodes:
+    """Maps in turn, the last of them for ever, and connections that run anything."""
+
+    def __init__(self, *maps: SlotMap | Exception) -> None:
+        self.maps = list(maps)
+        self.read: list[float] = []
+        self.said: list[Address] = []
+
+    async def read_map(self, known: Iterable[Address] = ()) -> SlotMap:
+        self.read.append(asyncio.get_running_loop().time())
+        found = self.maps.pop(0) if len(self.maps) > 1 else self.maps[0]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def connect(self, address: Address) -> Any:
+        return _Client(address)
+
+    async def open_wire(self, client: Any) -> Any:
+        return _Wire(self, client.address)
+
+
+class _Client:
+    def __init__(self, address: Address) -> None:
+        self.address = address
+
+    async def aclose(self) -> None:
+        pass
+
+
+class _Wire:
+    run, policy = "run", "noeviction"
+
+    def __init__(self, nodes: Nodes, address: Address) -> None:
+        self._nodes, self._address = nodes, address
+
+    async def exchange(self, commands: list[Command]) -> list[Any]:
+        self._nodes.said += [self._address for command in commands if command.script is USAGE]
+        return ["life"] * len(commands)
+
+    async def watch(self) -> None:
+        await asyncio.Event().wait()
+
+    async def drop(self) -> None:
+        pass
+
+    aclose = give_back = drop
+
+
+class Lane:
+    def __init__(self) -> None:
+        self.speaks = True
+        self.heard: list[Any] = []
+        self.silent = 0
+        self.failed: list[Exception] = []
+
+    def compose(self, run: str) -> list[Command]:
+        return [Command(USAGE, (KEYS.slots,), ())]
+
+    def on_reply(self, replies: Any) -> None:
+        self.speaks = False
+        self.heard += replies
+
+    def on_no_reply(self) -> None:
+        self.silent += 1
+
+    def refused(self, error: Exception) -> None:
+        self.failed.append(error)
+        self.speaks = False
+
+    fail = refused
+
+
+def driven(nodes: Nodes, what: Callable[[ClusterLinks, Any, Lane], Coroutine[Any, Any, None]]) -> None:
+    """Open the links, and a lane that wants to speak; close them afterwards."""
+
+    async def main() -> None:
+        clock = asyncio.get_running_loop().time
+        links = ClusterLinks(
+            nodes,  # type: ignore[arg-type]
+            Memory("recall"),
+            "recall",
+            clock=clock,
+            open_wire=nodes.open_wire,
+        )
+        lane, route = Lane(), links.of(KEYS)
+        route.join()
+        route.wake(lane)
+        await what(links, route, lane)
+        route.leave()
+        await route.aclose_unused()
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(main())
+
+
+def test_lane_waits_for_the_map() -> None:
+    """Would fail the first call of a program, or read the map for each of its lanes."""
+    nodes = Nodes(ALL)
+
+    async def main(links: ClusterLinks, route: Any, lane: Lane) -> None:
+        for _ in range(3):
+            links.read_map()
+        await asyncio.sleep(1)
+        assert (lane.heard, nodes.said, len(nodes.read)) == (["life"], [ONE], 1)
+        assert (links.trouble, links.silence()) == ("", 0.0)
+
+    driven(nodes, main)
+
+
+def test_cluster_that_is_away_is_asked_again_and_again() -> None:
+    """Would give up a cluster that comes back, ask it in a busy loop, or hide for how long it has been away."""
+    nodes = Nodes(*[ConnectionError("refused")] * 6, ALL)
+
+    async def main(links: ClusterLinks, route: Any, lane: Lane) -> None:
+        while not lane.heard:
+            await asyncio.sleep(0.05)
+            assert lane.heard or "refused" in route.trouble or not nodes.read
+        assert lane.silent >= 1
+        assert len(nodes.read) == 7
+        gaps = [later - earlier for earlier, later in zip(nodes.read, nodes.read[1:], strict=False)]
+        assert min(gaps) >= min(READ_EVERY, 0.05)
+        assert (route.trouble, route.silence()) == ("", 0.0)
+
+    driven(nodes, main)
+
+
+def test_refusal_of_the_cluster_fails_the_calls_that_wait() -> None:
+    """Would let calls wait for a cluster that refuses the client, or never ask it again when it was given the right."""
+    nodes = Nodes(NoPermissionError("this user has no permissions to run 'cluster|slots'"), ALL)
+
+    async def main(links: ClusterLinks, route: Any, lane: Lane) -> None:
+        await asyncio.sleep(0.5)
+        assert [type(error) for error in lane.failed] == [NoPermissionError]
+        await asyncio.sleep(RETRY_REFUSED + 1)
+        lane.speaks = True
+        route.wake(lane)
+        await asyncio.sleep(1)
+        assert lane.heard == ["life"]
+        assert links.trouble == ""
+
+    driven(nodes, main)
+
+
+def test_map_is_read_until_all_lanes_have_a_node() -> None:
+    """Would leave a lane waiting for ever whose slot had no master when the map was read, and not tell it."""
+    nodes = Nodes(HOLE, HOLE, HOLE, ALL)
+
+    async def main(links: ClusterLinks, route: Any, lane: Lane) -> None:
+        await asyncio.sleep(0.01)
+        assert route.trouble == f"CLUSTERDOWN: no master serves hash slot {SLOT}"
+        assert lane.silent == 1
+        await asyncio.sleep(10)
+        assert (lane.heard, nodes.said, len(nodes.read)) == (["life"], [ONE], 4)
+
+    driven(nodes, main)
+
+
+def test_slot_that_moves_takes_its_lane_along() -> None:
+    """Would send to the old owner of a slot, or keep a connection to a node that owns nothing."""
+    nodes = Nodes(ALL, places(two=(0, SLOTS - 1)))
+
+    async def main(links: ClusterLinks, route: Any, lane: Lane) -> None:
+        await asyncio.sleep(1)
+        links.moved(SLOT, TWO)
+        assert links.serves(SLOT, TWO)
+        await asyncio.sleep(5)
+        assert len(nodes.read) == 2
+        lane.speaks = True
+        route.wake(lane)
+        await asyncio.sleep(1)
+        assert nodes.said == [ONE, TWO]
+
+    driven(nodes, main)
+
+
+def test_closed_links_read_no_map() -> None:
+    """Would go on asking a cluster that nobody uses."""
+    nodes = Nodes(ConnectionError("refused"))
+
+    async def main(links: ClusterLinks, route: Any, lane: Lane) -> None:
+        await asyncio.sleep(5)
+        lane.speaks = False
+        await links.aclose()
+        read = len(nodes.read)
+        await asyncio.sleep(60)
+        assert len(nodes.read) == read
+        route.leave()
+        links.read_map()
+        await asyncio.sleep(60)
+        assert len(nodes.read) == read
+        route.join()
+
+    driven(nodes, main)
+
+
+@pytest.mark.parametrize("error", [ConnectionError("refused"), NoPermissionError("no permissions to run")])
+def test_links_that_are_closed_in_the_meantime_end_their_search(error: Exception) -> None:
+    """Would leave a task behind that waits for its next try."""
+
+    async def main(links: ClusterLinks, route: Any, lane: Lane) -> None:
+        await asyncio.sleep(0.2)
+
+    driven(Nodes(error), main)
