@@ -445,3 +445,37 @@ def test_pace_knows_what_was_accepted() -> None:
         assert 4.0 < pace < 5.0
 
     run(main())
+
+
+def test_people_who_call_are_kept_slots() -> None:
+    """Would give a job the slots of people who have just begun to call."""
+
+    async def main() -> None:
+        quota = Quota(40, 400.0)
+        lane = lane_of(quota)
+        for _ in range(40):
+            (await lane.admit()).unused()
+        assert await at_once(lane, BULK) < 0.5 * await at_once(lane_of(quota), BULK)
+
+    run(main())
+
+
+def test_request_granted_when_another_loop_looked_is_one_that_it_knows() -> None:
+    """Would count a request twice in another loop: as lost, and again when a later one takes its place."""
+
+    async def main() -> None:
+        lane, other = lane_of(), lane_of()
+        slot = await lane.admit()
+        lane.exchange.tell(1, slot.granted_at)
+        await asyncio.sleep(0.1)
+        slot.unused()
+        (await lane.admit()).lost(5.0)
+        await asyncio.sleep(0.1)
+        other.learn(lane)
+        assert other.statistics().taken == 1
+        again = await lane.admit()
+        other.learn(lane)
+        assert other.statistics().taken == 2
+        again.answered()
+
+    run(main())
