@@ -1,4 +1,4 @@
-"""The token bucket of a lane."""
+"""The token bucket of a lane, and when the lane looks into it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import asyncio
 import pytest
 from aiolimiter import AsyncLimiter
 
+from recall_async.limits.local import lane as lane_module
+from recall_async.limits.local.lane import LocalLane
 from recall_async.limits.local.tokens import Tokens
+from recall_async.limits.quota import Priority, Quota
 from tests.virtual_time import run
 
 
@@ -37,3 +40,49 @@ def test_look_without_a_token_sets_no_timer(monkeypatch: pytest.MonkeyPatch) -> 
 
     assert run(looks()) == [1.0, 1.0, 1.0, 1.2]
     assert asked == 3
+
+
+def test_lane_does_not_look_again_before_there_is_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would cost each request of a paced lane a look that cannot find anything."""
+    looks = 0
+    take = LocalLane._take
+
+    def counted(lane: LocalLane, now: float, priority: Priority) -> float:
+        nonlocal looks
+        looks += 1
+        return take(lane, now, priority)
+
+    monkeypatch.setattr(LocalLane, "_take", counted)
+
+    async def main() -> None:
+        lane = LocalLane("calendars.list", Quota(60, 60.0, burst=2))
+        slots = [await lane.admit() for _ in range(2)]
+        waiting = [asyncio.create_task(lane.admit()) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        assert looks == 3
+        slots[0].answered()
+        slots[1].lost(5.0)
+        assert looks == 3
+        (await waiting[0]).unused()  # gives its token to the other one
+        await asyncio.wait_for(waiting[1], 1e-3)
+
+    run(main())
+
+
+def test_response_is_looked_at_where_the_lane_waits_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lane without a timer that waited for a token before would never look again."""
+    monkeypatch.setattr(lane_module, "MAX_IN_FLIGHT", 3)
+
+    async def main() -> None:
+        lane = LocalLane("calendars.list", Quota(60, 60.0, burst=2))
+        slots = [await lane.admit() for _ in range(2)]
+        waiting = [asyncio.create_task(lane.admit()) for _ in range(3)]
+        await waiting[0]
+        assert not waiting[1].done()  # a third request is in flight: the next one waits for a response
+        await asyncio.sleep(10.0)
+        assert not waiting[1].done()
+        for slot in slots:
+            slot.answered()
+        await asyncio.wait_for(asyncio.gather(*waiting[1:]), 1e-3)
+
+    run(main())

@@ -67,6 +67,7 @@ class LocalLane:
         self._paused_until = -math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
+        self._no_token_until = -math.inf  # for calls of any priority
         self._admitted = self._throttled = self._retries = 0
         self.exchange: Exchange = Exchange()
         self._grace = GRACE
@@ -96,6 +97,7 @@ class LocalLane:
             self._tokens = {Priority.BULK: Tokens(quota.at_once(Priority.BULK), quota.rate)}
         else:
             self._tokens = dict.fromkeys(Priority, Tokens(quota.burst, quota.rate))
+        self._no_token_until = -math.inf
         self._dispatch()
 
     def now(self) -> float:
@@ -217,6 +219,8 @@ class LocalLane:
             return opens
         tokens = self._tokens.get(priority)
         if tokens is not None and (opens := tokens.take(now)) > now:
+            if self._quota.burst is not None:
+                self._no_token_until = opens
             return opens
         window.take()
         self._pace.admitted(now)
@@ -255,6 +259,7 @@ class LocalLane:
             self._window.unused()
             if (tokens := self._tokens.get(Priority(slot.number))) is not None:
                 tokens.give_back(now)
+                self._no_token_until = -math.inf
         elif ending is Ending.LOST:
             self._grace = max(self._grace, seconds)
             self._window.lost(now, seconds)
@@ -266,7 +271,9 @@ class LocalLane:
             self._window.answered(now)
             self._promise.answered(now)
         if self._calls.queue.size:
-            self._dispatch()
+            # A response brings no token: until there is one, the timer is early enough.
+            if not now < self._timer_at <= self._no_token_until:
+                self._dispatch()
         elif not self._agreement.sessions:
             self._rest()
 
