@@ -250,12 +250,13 @@ def test_lane_is_in_use_by_sessions_requests_and_calls() -> None:
             nonlocal rests
             rests += 1
 
-        lane = lane_of(Quota(1, 60.0), on_rest=rest)
+        quota = Quota(1, 60.0)
+        lane = lane_of(quota, on_rest=rest)
         assert not lane.in_use
-        lane.join(None)
+        lane.join(quota)
         assert lane.in_use
         slot = await lane.admit()
-        lane.leave(None)
+        lane.leave(quota)
         assert (lane.in_use, rests) == (True, 0)
         waiting = asyncio.create_task(lane.admit())
         await asyncio.sleep(0)
@@ -263,10 +264,10 @@ def test_lane_is_in_use_by_sessions_requests_and_calls() -> None:
         assert (lane.in_use, rests) == (True, 0)
         (await waiting).answered()
         assert (lane.in_use, rests) == (False, 1)
-        lane.join(None)
-        lane.leave(None)
+        lane.join(quota)
+        lane.leave(quota)
         assert rests == 2
-        lane.join(None)
+        lane.join(quota)
         await asyncio.sleep(200)
         (await lane.admit()).answered()
         assert (lane.in_use, rests) == (True, 2)
@@ -417,7 +418,7 @@ def test_deadline_that_the_reserve_or_the_burst_rules_out_is_refused_at_once() -
         begin = now()
         reserved = lane_of(Quota(10, 60.0, burst=10, reserve=5))
         for _ in range(5):
-            (await reserved.admit()).answered()
+            (await reserved.admit(BULK)).answered()
         with pytest.raises(DeadlineExceededError):
             await reserved.admit(BULK, until=now() + 30.0)
         (await reserved.admit(until=now() + 30.0)).answered()
