@@ -193,6 +193,7 @@ def test_second_loop_at_once_is_told_once(workspace: str, caplog: pytest.LogCapt
     run(here())
     (record,) = caplog.records
     assert "RedisQuotaStore" in record.getMessage()
+    assert record.getMessage().startswith(f"workspace {workspace} is used in two event loops")
     assert lanes[1] is not lanes[0]
 
 
@@ -607,3 +608,26 @@ def test_lanes_that_rest_are_dropped_from_the_oldest_on(workspace: str, monkeypa
         assert opened(f"{workspace} 1", FEW).statistics().taken == 1
 
     run(main())
+
+
+def test_closed_loops_are_forgotten_too(workspace: str) -> None:
+    """Would let a test that ran in a loop of its own use up the quota of the next."""
+    assert run(take(workspace, 5)) == 5
+    store_module.forget_unused()
+    assert run(take(workspace, 5)) == 5
+
+
+def test_two_loops_with_a_workspace_each_are_no_matter(workspace: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Would warn of loops that share nothing."""
+
+    async def here() -> None:
+        opened(f"{workspace} here")
+        other = threading.Thread(target=run, args=(there(),))
+        other.start()
+        other.join()
+
+    async def there() -> None:
+        opened(f"{workspace} there")
+
+    run(here())
+    assert caplog.records == []
