@@ -69,6 +69,22 @@ def test_lane_does_not_look_again_before_there_is_a_token(monkeypatch: pytest.Mo
     run(main())
 
 
+def test_tokens_follow_a_bucket_that_counts_from_a_later_time() -> None:
+    """A process that was interrupted between two readings of the clock would look for each token dozens of times."""
+
+    async def main() -> int:
+        tokens, loop, refused = Tokens(5, 10.0), asyncio.get_running_loop(), 0
+        tokens.take(loop.time() - 0.001)
+        for _ in range(50):
+            while (again := tokens.take(now := loop.time())) > now:
+                refused += 1
+                await asyncio.sleep(again - now)
+        assert 4.5 <= loop.time() - 1000.0 <= 4.61
+        return refused
+
+    assert run(main()) <= 50 + 12
+
+
 def test_response_is_looked_at_where_the_lane_waits_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lane without a timer that waited for a token before would never look again."""
     monkeypatch.setattr(lane_module, "MAX_IN_FLIGHT", 3)

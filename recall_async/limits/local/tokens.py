@@ -15,7 +15,7 @@ class Tokens:
     will be one.
     """
 
-    __slots__ = ("_bucket", "_depth", "_full_at", "_kept", "_rate")
+    __slots__ = ("_behind", "_bucket", "_depth", "_full_at", "_kept", "_rate")
 
     def __init__(self, depth: int, rate: float) -> None:
         self._bucket = AsyncLimiter(depth, depth / rate)
@@ -23,6 +23,7 @@ class Tokens:
         self._rate = rate
         self._full_at = 0.0
         self._kept = 0  # returned tokens
+        self._behind = AGAIN
 
     def take(self, now: float) -> float:
         """Take a token and return `now`, or return when to try again."""
@@ -39,7 +40,12 @@ class Tokens:
             else:
                 waiter.cancel()  # the bucket forgets cancelled waiters
                 taking.close()
-                return now + AGAIN
+                # A full bucket counts from when it was asked, which is a little later than `now`: follow it. Otherwise
+                # the lane would look again and again for each token.
+                self._full_at += self._behind
+                self._behind *= 2
+                return max(self.earliest(now, 1), now + AGAIN)
+            self._behind = AGAIN
         full_at = self._full_at
         self._full_at = (full_at if full_at > now else now) + 1 / self._rate
         return now
