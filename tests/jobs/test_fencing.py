@@ -458,15 +458,25 @@ async def test_workers_that_die_in_an_outage_do_not_count(
     async def dead(*_: Any, **__: Any) -> None:
         """Give nothing back."""
 
-    async with JobQueue.from_url(shared_redis.url, prefix=prefix, lease=0.5, deliveries=2) as jobs:
+    async with JobQueue.from_url(shared_redis.url, prefix=prefix, lease=1.5, deliveries=2) as jobs:
         await jobs.submit("n", on(20))
         world.statuses = lambda asked: 503
+        report, excused = jobs._store.report, asyncio.Event()
+
+        async def watched(*given: Any, **named: Any) -> Any:
+            standing = await report(*given, **named)
+            if standing == "held" and named["excused"]:
+                excused.set()
+            return standing
+
         with monkeypatch.context() as patch:
             patch.setattr(Worker, "_give_back", dead)
+            patch.setattr(jobs._store, "report", watched)
             for _ in range(4):
                 async with sessions(world) as recall:
                     work = asyncio.create_task(jobs.work(recall))
-                    await asyncio.sleep(1.2)  # real: it takes the chunk, waits for the API, and renews its lease
+                    await excused.wait()  # it has taken the chunk, waits for the API, and has renewed its lease
+                    excused.clear()
                     work.cancel()
                     await asyncio.wait({work})
         world.statuses = lambda asked: 200

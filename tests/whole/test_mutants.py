@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from recall_async import CalendarSyncer, RecallError, attempts, sending
-from recall_async.bulk import history, journal, order
+from recall_async.bulk import earlier, journal, order
 from recall_async.limits.contract import Slot
 from recall_async.limits.local.lane import LocalLane
 from recall_async.limits.window import Window
@@ -125,7 +125,7 @@ def journals_are_not_written(patch: pytest.MonkeyPatch) -> None:
 
 def history_is_bunk(patch: pytest.MonkeyPatch) -> None:
     """What the journal has is left out only if it is what shall be done."""
-    patch.setattr(history, "identity_of", lambda action: (str(action.event_id), "remove", None, None))
+    patch.setattr(earlier, "identity_of", lambda action: (str(action.event_id), "remove", None, None))
 
 
 def order_does_not_matter(patch: pytest.MonkeyPatch) -> None:
