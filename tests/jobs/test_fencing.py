@@ -96,7 +96,7 @@ async def test_what_waits_for_a_job_goes_on_when_that_is_cancelled_or_given_up(
     shared_redis: RedisProcess, prefix: str, world: World
 ) -> None:
     """Would leave a job waiting for ever for one that will never be finished."""
-    async with JobQueue.from_url(shared_redis.url, prefix=prefix, lease=0.2, deliveries=1) as jobs:
+    async with JobQueue.from_url(shared_redis.url, prefix=prefix, lease=1.0, deliveries=1) as jobs:
         await jobs.submit("cancelled", on(10))
         await jobs.submit("a", off(10))
         assert (await jobs.status("a")).chunks_open == 1
@@ -107,8 +107,7 @@ async def test_what_waits_for_a_job_goes_on_when_that_is_cancelled_or_given_up(
             await jobs.work(recall, max_chunks=1)
             assert (await jobs.status("a")).done == 10
             await jobs._store.take("dead")
-            await asyncio.sleep(0.3)  # real: the lease runs out
-            await jobs.work(recall)
+            await jobs.work(recall)  # which waits until the lease runs out
         assert (await jobs.status("dies")).chunks_dead == 1
         assert (await jobs.status("b")).done == 10
 
