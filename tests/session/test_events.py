@@ -26,6 +26,7 @@ from recall_async import (
     RetryPolicy,
     ScheduleBot,
 )
+from recall_async.callbacks import Callback
 from recall_async.events import (
     AttemptEnded,
     BulkParked,
@@ -326,3 +327,14 @@ def test_levels_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECALL_LOG", "everything")
     with pytest.raises(ConfigurationError, match="RECALL_LOG must be debug, info or warning"):
         RecallSession("key")
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_what_ends_the_program_is_not_swallowed(kind: type[BaseException]) -> None:
+    """Would go on with a program that a callback was to end."""
+
+    def ends(told: object) -> None:
+        raise kind
+
+    with pytest.raises(kind):
+        Callback("on_event", ends, "an Event")("told", about="it")

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from recall_async import FileWatermarks, MemoryWatermarks, RedisWatermarks
+from recall_async.sync.memory import Memory
+from recall_async.sync.plan import ALWAYS
+from recall_async.sync.reached import Reached
 
 WHEN = datetime(2025, 6, 10, 18, 54, 18, 951234, UTC)
 
@@ -119,3 +122,25 @@ async def test_a_corrupt_file_that_cannot_be_renamed(
     monkeypatch.setattr(os, "replace", refuse)
     assert await FileWatermarks(path).get("a") is None
     assert "cannot be renamed" in caplog.text
+
+
+async def test_what_was_never_read_is_not_stored():
+    """A calendar of which nothing was applied would be skipped up to now after the next start."""
+    store = MemoryWatermarks()
+    reached = Reached(store, resumes=True)
+    await reached.record("a", ALWAYS)
+    assert await store.get("a") is None
+    assert await reached.watermark("a") == ALWAYS
+    await reached.record("a", WHEN)
+    assert await store.get("a") == WHEN
+    reached.fall_behind("a", WHEN - timedelta(hours=1))
+    assert await reached.watermark("a") == WHEN - timedelta(hours=1)
+
+
+def test_events_of_the_past_are_forgotten():
+    """A service would keep every event that it ever planned."""
+    memory = Memory()
+    memory.in_order("old", "key", "bot 1", WHEN)
+    memory.in_order("new", "key", "bot 2", WHEN + timedelta(days=2))
+    memory.forget(WHEN + timedelta(days=1))
+    assert memory.holders("key") == {"new": "bot 2"}
