@@ -296,6 +296,7 @@ def main(module: str, *tests: str) -> None:
 
             def run(finder: Anew = finder) -> int:
                 sys.meta_path.insert(0, finder)
+                importlib.import_module(name)  # before pytest puts its own finder first
                 return int(pytest.main(options))
 
             outcomes[mutant.text] = str(_forked(run, 300.0))
