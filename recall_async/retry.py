@@ -178,7 +178,7 @@ def decide(
             wait = 0.0
         case Wait.POOL:
             wait = BOT_POOL_WAIT if after is None else after
-        case Wait.BACKOFF:
+        case Wait.BACKOFF:  # pragma: no branch - the last one
             wait = max(policy.delay(attempt, jitter), after or 0.0)
     if attempt >= policy.attempts or (isinstance(error, ConnectionFailedError) and error.permanent):
         return GiveUp(error, pause)

@@ -42,7 +42,7 @@ def fitted(text: str, width: int) -> str:
     if sum(map(_columns, text)) <= width:
         return text
     kept, left = [], width - 1
-    for character in text:
+    for character in text:  # pragma: no branch - it is too wide
         left -= _columns(character)
         if left < 0:
             break

@@ -65,7 +65,7 @@ def _google(payload: dict[str, Any], event: Event) -> None:
             payload["attendees"] = [person for person in people if not person.get("organizer")]
         case "groups_and_rooms":
             people += [{"email": address, "responseStatus": "needsAction"} for address in ROOMS]
-        case "declined_elsewhere":
+        case "declined_elsewhere":  # pragma: no branch - the last one
             for person in own:
                 person["responseStatus"] = "declined"
 
@@ -105,7 +105,7 @@ def _outlook(payload: dict[str, Any], event: Event) -> None:
                 }
                 for address in ROOMS
             ]
-        case "declined_elsewhere":
+        case "declined_elsewhere":  # pragma: no branch - the last one
             for person in own:
                 person["status"]["response"] = "accepted"
             status["response"], payload["isOrganizer"] = "declined", False

@@ -85,7 +85,7 @@ class Deduplication(StrEnum):
                 suffix = ""
             case Deduplication.COMPANY:
                 suffix = "-" + _company(calendar, "Deduplication.COMPANY")
-            case Deduplication.EVENT:
+            case Deduplication.EVENT:  # pragma: no branch - the last one
                 suffix = "-" + event.id
         key = f"{start}-{address}{suffix}"
         if len(key) > MAX_DEDUPLICATION_KEY:
