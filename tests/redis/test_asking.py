@@ -32,7 +32,7 @@ def test_lane_may_ask_at_once_until_it_got_too_few() -> None:
     asks.met(BULK)
     assert (asks.not_before[BULK], asks.next_free[BULK], asks.ask_at[BULK]) == (-math.inf,) * 3
     assert (asks.not_before[INTERACTIVE], asks.next_free[INTERACTIVE]) == (NOW + 0.25, NOW + 0.5)
-    assert asks.ask_at[INTERACTIVE] >= NOW + 0.5
+    assert NOW + 0.5 <= asks.ask_at[INTERACTIVE] <= NOW + 0.5 + ASK_EVERY
 
 
 @pytest.mark.parametrize(

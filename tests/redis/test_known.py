@@ -20,6 +20,7 @@ def test_nothing_is_known_at_first() -> None:
     assert (known.epoch(0.0), known.run, known.terms, known.pause(0.0)) == (("", 0.0), "", None, None)
     assert (len(memory), memory.slots_until, memory.holders(0.0)) == (0, -math.inf, [])
     assert (known.keys.stem, known.key) == ("recall:{w/o}", KEY)
+    assert memory.read(KEY) == (-math.inf, -math.inf, -1, b"")
 
 
 def test_epoch_and_its_age() -> None:

@@ -100,7 +100,8 @@ def rows(**owners: tuple[int, int]) -> list[Any]:
 
 
 def commands(*slots: int) -> list[Command]:
-    return [Command(USAGE, (key_on([slot], "w{}"),), ()) for slot in slots]
+    """Commands whose first keys are in these slots."""
+    return [Command(USAGE, (key_on([slot], "w{}"), key_on([SLOTS - 1 - slot], "w{}")), ()) for slot in slots]
 
 
 def left(nodes: Nodes) -> tuple[int, int]:
@@ -247,12 +248,15 @@ def test_error_of_the_last_node_is_raised(scripted: Nodes) -> None:
 def test_known_nodes_come_first_and_each_is_asked_once(scripted: Nodes) -> None:
     """Would ask the first nodes of a program that runs for months, of which none may be left, or one node twice."""
     scripted.maps = dict.fromkeys((ONE, TWO, THREE), ConnectionError("refused"))
-    for _ in range(5):
+    begun = set()
+    for _ in range(40):
         scripted.read.clear()
         with pytest.raises(ConnectionError):
             read(scripted, ONE, TWO, known=(TWO, THREE))
         assert sorted(scripted.read[:2]) == [THREE, TWO]
         assert scripted.read[2:] == [ONE]
+        begun.add(scripted.read[0])
+    assert begun == {TWO, THREE}  # not all processes at the same node
 
 
 def test_cancelled_search_leaves_no_connection(scripted: Nodes) -> None:
@@ -277,6 +281,19 @@ def test_what_ends_the_program_is_no_failure_of_a_node(scripted: Nodes) -> None:
     with pytest.raises(SystemExit), asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(scripted.cluster(ONE, TWO).read_map())
     assert scripted.read == [ONE]
+
+
+def test_what_is_no_error_is_no_failure_of_a_node(scripted: Nodes) -> None:
+    """Would swallow what a debugger or a test runner raises to end the program, and go on with the next node."""
+
+    class Stop(BaseException):
+        pass
+
+    scripted.maps = {ONE: Stop(), TWO: rows(two=(0, SLOTS - 1))}
+    with pytest.raises(Stop):
+        run(scripted.cluster(ONE, TWO).read_map())
+    assert scripted.read == [ONE]
+    assert left(scripted) == (0, 0)
 
 
 @pytest.mark.parametrize(

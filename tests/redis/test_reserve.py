@@ -42,7 +42,7 @@ def test_slot_is_free_one_window_after_its_response() -> None:
     reserve = LocalReserve(1)
     name, _ = reserve.take("q", 0.0, TERMS)
     reserve.give_back("q", name, 2.0)
-    assert reserve.take("q", 2.0, TERMS) == ("", 2.0 + LOOK_AT_MOST)
+    assert reserve.take("q", 2.0, TERMS) == ("", 2.0 + LOOK_AT_MOST) == ("", 3.0)
     assert reserve.take("q", 2.0 + PER - 0.25, TERMS) == ("", 2.0 + PER)
     again, when = reserve.take("q", 2.0 + PER, TERMS)
     assert again not in ("", name)

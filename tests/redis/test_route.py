@@ -244,6 +244,55 @@ def test_nodes_that_name_each_other_are_not_asked_in_a_circle() -> None:
     run(main())
 
 
+def test_waits_and_detours_are_counted_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would wait longer, or follow nodes less far, than at first, after a reply or a wait; or go round once more."""
+    monkeypatch.setattr("recall_async.limits.redis.route.random.uniform", lambda least, most: most)
+
+    async def held(way: Way) -> float:
+        """The seconds for which nothing is sent."""
+        began = now()
+        while not way.route.speaks:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        return now() - began
+
+    def turns(way: Way) -> int:
+        """How often the message is sent on at once."""
+        for number in range(10):
+            way.exchange(MovedError(f"5 {'one' if number % 2 else 'two'}:7000"))
+            if not way.route.speaks:
+                return number
+        raise AssertionError("for ever")
+
+    async def main() -> None:
+        way = Way()
+        assert turns(way) == MAX_DETOURS
+        assert await held(way) == pytest.approx(RETRY, abs=0.002)
+        assert turns(way) == MAX_DETOURS
+        assert await held(way) == pytest.approx(2 * RETRY, abs=0.002)
+        way.exchange("reply")
+        way.lane.speaks = True
+        assert turns(way) == MAX_DETOURS
+        assert await held(way) == pytest.approx(RETRY, abs=0.002)
+
+    run(main())
+
+
+def test_message_of_several_commands_goes_one_way() -> None:
+    """Would tell the lane of the commands that arrived, and lose the others; or wait though another node was named."""
+
+    async def main() -> None:
+        way = Way()
+        way.route.compose("run")
+        way.route.on_reply(["reply", MovedError("5 two:7000"), TryAgainError("some keys moved")])
+        assert (way.lane.heard, way.lane.silent, way.at) == ([], 1, [TWO])
+        assert way.route.speaks
+        way.route.compose("run")
+        way.route.on_reply([ResponseError("WRONGTYPE Operation"), "reply"])
+        assert [str(one) for one in way.lane.heard] == ["WRONGTYPE Operation", "reply"]
+
+    run(main())
+
+
 def test_lane_whose_slot_has_no_master_is_told_once() -> None:
     """Would let calls wait without the reserve while no node serves their quota, or hide how long that lasts."""
 

@@ -146,3 +146,17 @@ def test_every_slot_has_the_owner_that_was_named() -> None:
     found = SlotMap([[0, 4, node(ONE)], [5, 5, node(TWO)], [6, SLOTS - 1, node(THREE)]], ASKED)
     assert (list(found.slots(ONE)), list(found.slots(TWO))) == ([0, 1, 2, 3, 4], [5])
     assert list(found.slots(THREE)) == list(range(6, SLOTS))
+
+
+def test_rows_of_a_map_come_in_any_order() -> None:
+    """Would give the slots behind a range to its neighbours, where a node reports its map node by node."""
+    rows = [[100, 199, node(ONE)], [300, SLOTS - 1, node(THREE)], [200, 299, node(TWO)], [0, 99, node(TWO)]]
+    found = SlotMap(rows, ASKED)
+    assert (list(found.slots(ONE)), list(found.slots(THREE))) == ([*range(100, 200)], [*range(300, SLOTS)])
+    assert list(found.slots(TWO)) == [*range(100), *range(200, 300)]
+
+
+def test_nodes_with_further_names_are_read() -> None:
+    """Would take the name of a node of Redis 7, which says more of itself, for something else."""
+    found = SlotMap([[0, 1, node(ONE, [b"hostname", b"h"])], [2, 3, [b"?", 9, b"id", []]]], ASKED)
+    assert (found.owner(0), found.owner(2), list(found.nodes)) == (ONE, None, [ONE])

@@ -5,20 +5,26 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from functools import partial
+from inspect import signature
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
 from redis.exceptions import ConnectionError, NoPermissionError, ResponseError
 
 from recall_async import ConfigurationError, LaneStatistics, Quota, QuotaStoreUnavailableError
 from recall_async.limits.quota import base_quota
 from recall_async.limits.redis import RedisQuotaStore, store
+from recall_async.limits.redis.cluster import ClusterLinks
 from recall_async.limits.redis.lane import RedisLane
-from recall_async.limits.redis.link import OUTAGE_TIMEOUT
-from recall_async.limits.redis.scripts import RESUME, USAGE, Command
+from recall_async.limits.redis.link import OUTAGE_TIMEOUT, Link
+from recall_async.limits.redis.nodes import Cluster
+from recall_async.limits.redis.scripts import ACQUIRE, RESUME, SETTLE, USAGE, Command, Keys
 from recall_async.limits.redis.store import FORGET_AT_ONCE
 from recall_async.operations import OPERATIONS
+from tests.redis.scripted import ScriptedRedis
 from tests.virtual_time import VirtualTimeLoop, run
 
 SCHEDULE = "calendar_events.schedule_bot"
@@ -246,3 +252,119 @@ def test_options_that_cannot_be(options: dict[str, Any]) -> None:
         made(**options)
     with pytest.raises(ConfigurationError, match="client must be"):
         RedisQuotaStore("redis://nowhere")  # type: ignore[arg-type]
+
+
+def test_what_is_not_said_is_the_same_for_every_client(server: Server) -> None:
+    """Would share another limit, or another lease, with the processes that name their server by its URL, and overrun it."""
+
+    async def main() -> None:
+        quota = Quota(100, 60.0)
+        lent, ours = RedisQuotaStore(Redis()), made()
+        assert lent._terms(quota) == ours._terms(quota)
+        assert lent._terms(quota).lease == pytest.approx((60.0 + 5.0 + 60.06) * 1e6)
+        for reserving in (RedisQuotaStore(Redis(), local_reserve=3), made(local_reserve=3)):
+            assert reserving._terms(quota).limit == 97  # of one process
+            assert reserving._reserve.size == 3
+        assert lent._reserve.size == ours._reserve.size == 0
+        assert repr(lent) == repr(ours) == "<RedisQuotaStore prefix='recall'>"
+
+    run(main())
+    assert repr(made(prefix="p")) == "<RedisQuotaStore prefix='p'>"
+    named = [
+        {name: one.default for name, one in signature(each).parameters.items() if one.kind is one.KEYWORD_ONLY}
+        for each in (RedisQuotaStore.__init__, RedisQuotaStore.from_url)
+    ]
+    assert named[0] == named[1]
+
+
+def test_cluster_is_reached_by_its_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would send the commands of all quotas to one node of a cluster, or to its client, which knows nothing of detours."""
+    asked: list[tuple[Cluster, int]] = []
+
+    async def answer(self: Cluster, commands: list[Command]) -> list[Any]:
+        asked.append((self, len(commands)))
+        return [NOTHING] * len(commands)
+
+    monkeypatch.setattr(Cluster, "run", answer)
+
+    async def main() -> None:
+        lent = RedisQuotaStore(RedisCluster(startup_nodes=[ClusterNode("one", 7001)]))
+        for where, port in ((lent, 7001), (RedisQuotaStore.from_url("redis+cluster://one:7002"), 7002)):
+            lane = where.open("w", SCHEDULE, None)
+            assert isinstance(where._loops.get().link, ClusterLinks)
+            assert where.open("w", SCHEDULE, None) is lane
+            assert set(await where.usage("w")) == set(OPERATIONS)
+            cluster, count = asked[-1]
+            assert ([node.port for node in cluster.first], count) == ([port], len(OPERATIONS))
+            for _ in range(2):
+                lane.leave(None)
+            await lane.flush()
+
+    run(main())
+
+
+@pytest.fixture
+def redis(monkeypatch: pytest.MonkeyPatch) -> ScriptedRedis:
+    redis = ScriptedRedis()
+    monkeypatch.setattr(store, "Link", partial(Link, open_wire=redis.open))
+    return redis
+
+
+def test_closed_store_has_said_how_its_slots_ended(redis: ScriptedRedis) -> None:
+    """Would leave slots in use until their leases end, or the connection open, though the program closed the store."""
+
+    async def main() -> None:
+        where = made()
+        lanes = [where.open(workspace, SCHEDULE, None) for workspace in "vw"]
+        slots = [await lane.admit() for lane in lanes]
+        redis.commands.clear()
+        for slot in slots:
+            slot.unused()
+        await where.aclose()
+        assert {command.keys[0] for command in redis.commands if command.script is SETTLE} == {
+            Keys("recall", workspace, SCHEDULE).slots for workspace in "vw"
+        }
+        assert (redis.wires, redis.ended) == ([], ["aclose"])
+        (await lanes[0].admit()).answered()  # its session is open
+        assert len(redis.wires) == 1
+        for lane in lanes:
+            lane.leave(None)
+            await lane.flush()
+        assert redis.wires == []
+
+    run(main())
+
+
+def test_slots_of_lanes_that_are_closed_are_reported_to_another_server(redis: ScriptedRedis) -> None:
+    """Would keep silent about what the process has sent, when Redis was replaced by one that knows nothing of it."""
+
+    async def main() -> None:
+        where = made()
+        lane = where.open("w", SCHEDULE, None)
+        other = where.open("v", SCHEDULE, None)
+        (await lane.admit()).answered()
+        lane.leave(None)
+        await lane.flush()
+        redis.commands.clear()
+        redis.run = "another"
+        redis.break_off()
+        await asyncio.sleep(1.0)
+        reports = [command for command in redis.commands if command.keys[0] == Keys("recall", "w", SCHEDULE).slots]
+        assert [command.script for command in reports] == [ACQUIRE]
+        assert reports[0].arguments[6:8] == ("another", "1-a/run")
+        other.leave(None)
+        await other.flush()
+
+    run(main())
+
+
+def test_connections_of_closed_loops_are_forgotten() -> None:
+    """Would keep the connections of every event loop that a worker has ever run."""
+    where = made()
+
+    async def use() -> None:
+        where.open("w", SCHEDULE, None).leave(None)
+        assert len(where._loops.values()) == 1
+
+    for _ in range(3):
+        run(use())
