@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from recall_async.stopping import end_tasks
+import pytest
+
+from recall_async.stopping import Stopped, StopSignal, end_tasks
 from tests.virtual_time import run
 
 
@@ -60,3 +62,15 @@ def test_errors_of_ended_tasks_are_taken_notice_of() -> None:
         del task
 
     run(main())
+
+
+def test_a_signal_that_is_set_is_confirmed_by_an_error() -> None:
+    """A call that asks why it may not send would go on, and send after the job was stopped."""
+    outer = StopSignal()
+    inner = StopSignal(outer)
+    run(inner.confirm())
+    assert inner.may_send()
+    inner.set()
+    assert (inner.may_send(), outer.may_send()) == (False, True)
+    with pytest.raises(Stopped):
+        run(inner.confirm())

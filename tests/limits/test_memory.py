@@ -186,3 +186,13 @@ def test_what_was_borrowed_is_not_lent_again() -> None:
     first.tell(4, 71.0)
     second.learn(first, memory(in_flight=4), 71.0)
     assert third.learn(second, memory((), (11.0, 80.0, 81.0)), 71.0) == memory((), (11.0,))
+
+
+def test_a_request_that_nobody_was_told_of() -> None:
+    """The end of a request that no other lane knows would be counted against one that they know."""
+    exchange = Exchange()
+    exchange.ended(1.0)
+    exchange.tell(2, 5.0)
+    exchange.ended(6.0)  # granted after that was told
+    exchange.tell(3, 7.0)
+    assert exchange.told_at == 7.0

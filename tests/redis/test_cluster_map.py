@@ -189,7 +189,7 @@ def test_map_is_read_until_all_lanes_have_a_node() -> None:
 
 def test_slot_that_moves_takes_its_lane_along() -> None:
     """Would send to the old owner of a slot, or keep a connection to a node that owns nothing."""
-    nodes = Nodes(ALL, places(two=(0, SLOTS - 1)))
+    nodes = Nodes(places(one=(0, SLOTS - 1)), places(two=(0, SLOTS - 1)))
 
     async def main(links: ClusterLinks, route: Any, lane: Lane) -> None:
         await asyncio.sleep(1)
@@ -233,3 +233,44 @@ def test_links_that_are_closed_in_the_meantime_end_their_search(error: Exception
         await asyncio.sleep(0.2)
 
     driven(Nodes(error), main)
+
+
+def test_a_lane_that_has_its_node_is_left_alone_in_an_outage_of_the_map() -> None:
+    """Would take the quota away from lanes whose node answers, because the map of slots cannot be read."""
+    nodes = Nodes(ALL, ConnectionError("refused"), NoPermissionError("no permissions to run"))
+
+    async def main(links: ClusterLinks, route: Any, lane: Lane) -> None:
+        await asyncio.sleep(1)
+        links.read_map()
+        await asyncio.sleep(3 * READ_EVERY + RETRY_REFUSED)
+        assert len(nodes.read) >= 3
+        assert (lane.heard, lane.silent, lane.failed) == (["life"], 0, [])
+
+    driven(nodes, main)
+
+
+def test_a_move_that_is_told_before_the_map_is_known() -> None:
+    """Would end in an error when a node names another owner while the map is still being read."""
+    nodes = Nodes(ConnectionError("refused"), places(one=(0, SLOTS - 1)))
+
+    async def main(links: ClusterLinks, route: Any, lane: Lane) -> None:
+        links.moved(SLOT, TWO)
+        await asyncio.sleep(60)
+        assert (lane.heard, links.serves(SLOT, ONE)) == (["life"], True)
+
+    driven(nodes, main)
+
+
+def test_links_in_use_stay_open_when_another_lane_ends() -> None:
+    """Would cut the connections of all lanes when the first of them is closed."""
+    nodes = Nodes(ALL)
+
+    async def main(links: ClusterLinks, route: Any, lane: Lane) -> None:
+        await asyncio.sleep(1)
+        await links.aclose_unused()
+        lane.speaks = True
+        route.wake(lane)
+        await asyncio.sleep(1)
+        assert (nodes.said, len(nodes.read)) == ([ONE, ONE], 1)
+
+    driven(nodes, main)

@@ -310,3 +310,30 @@ def test_what_is_no_error_is_no_failure_of_a_node(scripted: Nodes) -> None:
 def test_refusals_of_the_whole_cluster(error: Exception, refused: bool) -> None:
     """Would ask every node of a cluster that refuses the client, or give up at one that is loading."""
     assert refuses(error) is refused
+
+
+def test_search_goes_on_when_one_of_two_silent_nodes_fails(scripted: Nodes) -> None:
+    """Would give up on the node that is still asked when the list of nodes is at its end."""
+    scripted.maps = {ONE: 3 * NEXT_NODE, TWO: NEXT_NODE / 2}
+    with pytest.raises(ConnectionError, match="silent"):
+        read(scripted, ONE, TWO)
+    assert (scripted.read, left(scripted)) == ([ONE, TWO], (0, 0))
+
+
+def test_client_is_closed_when_its_connection_cannot_be_opened(
+    scripted: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would leave a client behind at each command for a node that is down."""
+    scripted.maps = {ONE: rows(one=(0, SLOTS - 1))}
+
+    async def refused(client: Any) -> Any:
+        raise ConnectionError("refused")
+
+    async def main() -> None:
+        cluster = scripted.cluster(ONE)
+        monkeypatch.setattr(_Wire, "open", refused)
+        with pytest.raises(ConnectionError, match="refused"):
+            await cluster._exchange(ONE, commands(1))
+
+    run(main())
+    assert left(scripted) == (0, 0)

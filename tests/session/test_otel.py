@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from recall_async import NotFoundError, RecallSession, otel
+from recall_async import NotFoundError, RecallSession, events, otel
 from tests.session.scripted_server import ScriptedServer, reply, silence
 
 EVENT_ID = "497f6eca-6276-4993-bfeb-53cbbbba6f08"
@@ -162,3 +162,13 @@ async def test_usage_does_not_outlive_the_window(
     (usage,) = telemetry.metrics()["recall.client.quota.usage"]
     assert usage.value == 0
     assert "recall.client.quota.usage" not in telemetry.metrics()
+
+
+def test_calls_that_began_before_the_listener_have_no_span(telemetry: Telemetry) -> None:
+    """A listener that is attached to a session at work would raise at each event of the calls under way."""
+    listen = otel.instrument(telemetry.tracers, telemetry.meters)
+    about: dict[str, Any] = {"workspace": "w", "operation": "o", "call": 7}
+    listen(events.RetryScheduled(**about, attempt=1, after=0.5, reason="503", new_key=True))
+    listen(events.CallEnded(**about, attempts=2, waited=0.0, duration=1.0, status=200, error=None))
+    assert telemetry.spans.get_finished_spans() == ()
+    assert "recall.client.retries" in telemetry.metrics()

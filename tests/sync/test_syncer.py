@@ -570,3 +570,59 @@ def test_every_change_is_applied_in_the_end(deliveries, errors, outcome_errors, 
     assert recall.most_at_work == 1
     assert unapplied == []
     assert store.set_to == sorted(store.set_to)
+
+
+def test_a_round_that_takes_longer_than_the_time_between_rounds():
+    """Rounds would run one over the other, or the syncer would take up no round behind a slow one."""
+    recall = SlowCalendars(25.0)
+
+    async def main() -> None:
+        async with CalendarSyncer(recall, policy, full_every=10.0) as syncer:
+            await asyncio.sleep(100.0)
+            assert recall.calendars.most == 1
+            assert 3 <= recall.calendars.begun <= 5
+            await syncer.aclose()
+            begun = recall.calendars.begun
+            syncer._begin_round()
+            await asyncio.sleep(100.0)
+            assert recall.calendars.begun == begun
+
+    run(main())
+
+
+def test_closing_ends_a_round_that_would_be_tried_again():
+    """A program that ends during an outage would wait for the list of calendars for ever."""
+    recall = SlowCalendars(0.1, ConnectionFailedError("away"))
+
+    async def main() -> None:
+        syncer = CalendarSyncer(recall, policy, full_every=10.0, backoff=5.0)
+        await syncer.handle(sync_events())
+        await asyncio.sleep(1.0)
+        await syncer.aclose()
+        assert recall.calendars.begun >= 1
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(main())
+
+
+class SlowCalendars(FakeRecall):
+    """Has calendars whose list takes a while, and may fail."""
+
+    def __init__(self, seconds: float, error: Exception | None = None) -> None:
+        super().__init__()
+        self.calendars = self
+        self.seconds, self.error = seconds, error
+        self.begun = self.running = self.most = 0
+
+    async def list(self, **_: Any) -> AsyncIterator[Any]:
+        self.begun += 1
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await asyncio.sleep(self.seconds)
+            if self.error is not None:
+                raise self.error
+        finally:
+            self.running -= 1
+        for calendar in ():
+            yield calendar
