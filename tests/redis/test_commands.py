@@ -1,0 +1,174 @@
+"""The words of the commands to Redis, and what the replies mean: plain values, without Redis."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from recall_async import ConfigurationError, Priority, Quota
+from recall_async.limits import pace, promise
+from recall_async.limits.contract import Ending
+from recall_async.limits.redis.scripts import (
+    ACQUIRE,
+    MARK,
+    OVERTAKEN,
+    PAUSE,
+    RESUME,
+    SETTLE,
+    STATE_TTL,
+    USAGE,
+    Ask,
+    Ended,
+    Keys,
+    Pause,
+    Terms,
+    acquire,
+    decode,
+    decode_usage,
+    mark,
+    microseconds,
+    pause,
+    resume,
+    settle,
+    usage,
+)
+
+KEYS = Keys("p", "w/ä{}", "o")
+STEM = "p:{w%2F%C3%A4%7B%7D/o}"
+QUOTA = Quota(100, 60.0, burst=20, reserve=10)
+TERMS = Terms.of(QUOTA, 0, 30.0)
+PER = 60_060_000
+TTL = 24 * 3600 * 1_000_000
+
+
+def test_keys_of_a_quota_are_on_one_node() -> None:
+    """Would spread a quota over the nodes of a cluster, or mix two workspaces whose names differ in a brace or a slash."""
+    assert KEYS.stem == STEM
+    assert (KEYS.slots, KEYS.state, KEYS.fences, KEYS.shares, KEYS.promise) == tuple(
+        f"{STEM}:{name}" for name in ("slots", "state", "fences", "shares", "promise")
+    )
+
+
+def test_moments_are_rounded_up_to_microseconds() -> None:
+    """Would free a slot a moment before its window is over."""
+    assert [microseconds(seconds) for seconds in (0.0, 1e-7, 1.0, 1.0000001)] == [0, 1, 1_000_000, 1_000_001]
+
+
+def test_terms_of_a_quota() -> None:
+    """Would grant what is set aside, by another burst, or with leases that are too short."""
+    assert (
+        Terms(
+            limit=100,
+            reserve=10,
+            burst=QUOTA.at_once(Priority.INTERACTIVE),
+            burst_bulk=QUOTA.at_once(Priority.BULK),
+            promised=QUOTA.promised,
+            promised_at_most=QUOTA.promised_at_most,
+            per=PER,
+            lease=30_000_000 + 5_000_000 + PER,
+            hold_new=False,
+        )
+        == TERMS
+    )
+    assert TERMS.text == f"100/{PER}"
+    assert Terms.of(QUOTA, 0, 30.0, hold_new=True).hold_new
+    small = Terms.of(QUOTA, 95, 30.0)
+    assert (small.limit, small.reserve, small.burst) == (5, 4, 5)
+    free = Terms.of(Quota(100, 60.0), 10, 30.0)
+    assert free.limit == 90
+    assert free.burst == Quota(90, 60.0, None, free.reserve).at_once(Priority.INTERACTIVE)
+    last = Terms.of(QUOTA, 99, 30.0)
+    assert (last.limit, last.reserve) == (1, 0)
+    with pytest.raises(ConfigurationError, match="take 100 of 100 requests, which leaves nothing to share"):
+        Terms.of(QUOTA, 100, 30.0)
+
+
+def test_words_of_an_ask() -> None:
+    """Would put a number where the script reads another one: grant slots that nobody asked for, or free those in use."""
+    ended = [Ended(7, Ending.ANSWERED, 8.5), Ended(9, Ending.UNUSED, 10.0)]
+    said = acquire(
+        KEYS,
+        "client",
+        3,
+        Ask(11, 2, 4, 0.0, 1),
+        again=True,
+        run="run",
+        epoch="1-a/run",
+        age=1.5,
+        terms=TERMS,
+        ended=ended,
+        now=10.0,
+    )
+    assert said.script is ACQUIRE
+    assert said.keys == (KEYS.slots, KEYS.state, KEYS.fences, KEYS.shares, KEYS.promise)
+    assert said.arguments == (
+        *("client", 3, 11, 2, 4, 1, "run", "1-a/run", 1_500_000),
+        *(0, 1, 100, 10, TERMS.burst, TERMS.burst_bulk),
+        *(f"{TERMS.promised:.9g}", f"{TERMS.promised_at_most:.9g}", PER, TERMS.lease),
+        *(TTL, f"100/{PER}"),
+        *(7, Ending.ANSWERED, 1_500_000, 9, Ending.UNUSED, 0),
+    )
+    fresh = acquire(
+        KEYS, "c", 0, Ask(0, 0, 0, 0.0), again=False, run="r", epoch="", age=0.0,
+        terms=Terms.of(QUOTA, 0, 30.0, hold_new=True),
+    )  # fmt: skip
+    assert (fresh.arguments[5], fresh.arguments[9], fresh.arguments[10], len(fresh.arguments)) == (0, 1, 0, 21)
+
+
+def test_words_of_the_other_commands() -> None:
+    """Would free slots of the wrong age, or pause the quota for another time than the API asked for."""
+    report = settle(KEYS, "client", [Ended(7, Ending.LOST, 8.0)], 10.0, TERMS)
+    assert report == (SETTLE, (KEYS.slots, KEYS.state, KEYS.promise), ("client", PER, 7, Ending.LOST, 2_000_000))
+    asked = pause(KEYS, Pause(7.5, 8.0, 123, 0.25), 10.0, TERMS)
+    assert asked == (PAUSE, (KEYS.slots, KEYS.state), (7_500_000, 2_000_000, 123, 100, PER, "0.250000", TTL))
+    assert usage(KEYS) == (USAGE, (KEYS.slots, KEYS.state), ())
+    assert resume(KEYS) == (RESUME, (KEYS.slots, KEYS.state), ())
+    first, second = mark("life"), mark("life")
+    assert first[:2] == (MARK, ("life",))
+    assert first.arguments != second.arguments  # each names a life of its own
+    assert STATE_TTL == 24 * 3600.0
+
+
+@pytest.mark.parametrize("form", [bytes, str])
+def test_reply_to_an_ask(form: type) -> None:
+    """Would take one number of a reply for another, or fail with a client that decodes replies."""
+
+    def said(text: str) -> Any:
+        return text if form is str else text.encode()
+
+    numbers = [2, 4, 50, 6, 7, 8, 9, 10, 11, 12]
+    grant = decode([*numbers, 2500, said("1-a/run"), said("10/60060000")])
+    assert grant is not None
+    assert grant == (*numbers, 2.5, "1-a/run", "10/60060000")
+    assert (grant.interactive, grant.bulk, grant.now, grant.taken) == (2, 4, 50, 6)
+    assert (grant.soon_interactive, grant.certain_interactive, grant.soon_bulk, grant.certain_bulk) == (7, 8, 9, 10)
+    assert (grant.paused, grant.held, grant.pace) == (11, 12, 2.5)
+    for rate, shown in ((-1, None), (0, 0.0), (1, 0.001)):
+        void = decode([*numbers, rate, said(""), said("")])
+        assert void is not None
+        assert void.pace == shown
+    assert decode([OVERTAKEN]) is None
+    assert decode([0, *numbers[1:], -1, said(""), said("")]) is not None
+
+
+@pytest.mark.parametrize("form", [bytes, str])
+def test_reply_to_a_usage(form: type) -> None:
+    """Would show the window with the tolerance of clocks, or a quota for one that nobody used."""
+
+    def said(text: str) -> Any:
+        return text if form is str else text.encode()
+
+    assert decode_usage([1, 2, 3, 4, 500, said("10/30030000")]) == (1, 2, 3, 4, 0.5, 10, 30.0)
+    assert decode_usage([1, 2, 3, 4, 0, said("10/30030000")]).pace == 0.0
+    assert decode_usage([1, 0, 0, 0, -1, said("")]) == (1, 0, 0, 0, None, 0, 0.0)
+    assert decode_usage([1, 0, 0, 0, -1, said("7/333667")]).per == 0.333334
+
+
+@pytest.mark.parametrize("script", [ACQUIRE, SETTLE, PAUSE, USAGE, MARK, RESUME])
+def test_scripts_are_whole_and_named_by_their_text(script: Any) -> None:
+    """Would send a script with a gap in it, or by a name under which Redis has another one."""
+    names = {*dir(pace), *dir(promise), "TOLERANCE", "WINDOW"}
+    assert not any(f"<{name}>" in script.text for name in names if name.isupper())
+    assert script.sha == hashlib.sha1(script.text.encode(), usedforsecurity=False).hexdigest()
