@@ -1,0 +1,614 @@
+"""The connection of an event loop to Redis: whose commands it sends when, and what it does when nobody answers. Scripted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from redis.exceptions import AuthenticationError, ConnectionError, MovedError, ResponseError
+
+from recall_async import Quota
+from recall_async.limits.redis import link as module
+from recall_async.limits.redis.greeter import StateGreeter
+from recall_async.limits.redis.link import BEAT, OUTAGE_TIMEOUT, RETRY_AT_MOST, RETRY_HELD_AT_MOST, UNUSED_AT_MOST, Link
+from recall_async.limits.redis.memory import Memory
+from recall_async.limits.redis.node_link import NodeLink
+from recall_async.limits.redis.scripts import MARK, USAGE, Command, Terms
+from recall_async.limits.redis.slots import Address
+from tests.redis.scripted import ScriptedRedis
+from tests.virtual_time import run
+
+TERMS = Terms.of(Quota(10, 60.0), 0, 30.0)
+KEY = "w", "o"
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def gaps(times: list[float]) -> list[float]:
+    """The seconds between successive times."""
+    return [later - earlier for earlier, later in pairwise(times)]
+
+
+class Client:
+    """A client of redis-py that is closed with the link, if the link made it."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        world.clients += 1
+
+    async def aclose(self) -> None:
+        self.world.clients -= 1
+
+
+class Speaker:
+    """A lane that has so many messages to send."""
+
+    def __init__(self, name: str, messages: int = 1) -> None:
+        self.name, self.messages = name, messages
+        self.heard: list[Any] = []
+        self.runs: list[str] = []
+        self.silent = 0
+        self.failed: list[Exception] = []
+
+    @property
+    def speaks(self) -> bool:
+        return self.messages > 0
+
+    def compose(self, run: str) -> list[Command]:
+        self.runs.append(run)
+        return [Command(USAGE, (self.name,), ())]
+
+    def on_reply(self, replies: Sequence[Any]) -> None:
+        self.messages -= 1
+        self.heard += replies
+
+    def on_no_reply(self) -> None:
+        self.silent += 1
+
+    def refused(self, error: Exception) -> None:
+        self.failed.append(error)
+        self.messages = 0
+
+    fail = refused
+
+
+class World:
+    """A link, its server, and what the process remembers."""
+
+    def __init__(self, *, owned: bool = True) -> None:
+        self.clients = 0
+        self.redis = ScriptedRedis()
+        self.redis.answer = lambda command: f"for {command.keys[0]}"
+        self.memory = Memory("recall")
+        clock = asyncio.get_running_loop().time
+        self.link = Link(
+            lambda: Client(self),  # type: ignore[arg-type, return-value]
+            self.memory,
+            "recall:life",
+            owned=owned,
+            clock=clock,
+            open_wire=self.redis.open,  # type: ignore[arg-type]
+        )
+
+    def holds_slots(self) -> None:
+        """Slots count for a minute or so."""
+        self.memory.known(KEY).heard("1-a/run", now(), TERMS)
+
+    async def close(self) -> None:
+        """Leave nothing behind."""
+        while self.link.users:
+            self.link.leave()
+        await self.link.aclose_unused()
+        await asyncio.sleep(0)
+        assert (self.redis.wires, self.clients) == ([], 0)
+        assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+
+def test_messages_are_sent_one_after_the_other_to_lanes_in_use() -> None:
+    """Would send without a lane in use, one message for each lane, or a second one before the reply to the first."""
+
+    async def main() -> None:
+        world = World()
+        one, two = Speaker("one", 2), Speaker("two")
+        world.redis.delay = 0.1
+        world.link.wake(one)
+        await asyncio.sleep(1.0)
+        assert world.redis.opened == []  # no lane is in use
+        world.link.join()
+        world.link.wake(two)
+        await asyncio.sleep(1.0)
+        assert [[command.keys[0] for command in said] for _, said in world.redis.messages] == [
+            ["recall:life"],
+            ["one", "two"],
+            ["one"],
+        ]
+        assert (one.heard, two.heard) == (["for one"] * 2, ["for two"])
+        assert (one.runs, one.silent, len(world.redis.opened)) == (["run"] * 2, 0, 1)
+        times = [at for at, _ in world.redis.messages]
+        assert gaps(times) == pytest.approx([0.1] * 2, abs=1e-3)
+        assert (world.link.trouble, world.link.silence()) == ("", 0.0)
+        await world.close()
+        assert world.redis.ended == ["aclose"]
+
+    run(main())
+
+
+def test_silence_is_as_long_as_the_first_reply_is_missing() -> None:
+    """Would say that Redis answers while a message has waited for seconds, or that it is silent when it has answered."""
+
+    async def main() -> None:
+        world = World()
+        world.redis.delay = 0.5
+        world.link.join()
+        world.link.wake(Speaker("one"))
+        await asyncio.sleep(0.75)
+        assert world.link.silence() == pytest.approx(0.75, abs=1e-3)  # since the message began
+        await asyncio.sleep(0.5)
+        assert world.link.silence() == 0.0
+        await world.close()
+
+    run(main())
+
+
+def test_redis_that_is_silent_is_asked_again_until_it_answers(caplog: pytest.LogCaptureFixture) -> None:
+    """Would wait for a dead server for ever, ask it in a busy loop, or lose what a lane has to say."""
+
+    async def main() -> None:
+        caplog.set_level(logging.INFO, "recall_async")
+        world, lane = World(), Speaker("one")
+        world.redis.refuses = ConnectionError("refused")
+        world.link.join()
+        world.link.wake(lane)
+        await asyncio.sleep(30.0)
+        assert (world.link.trouble, world.link.silence()) == ("refused", pytest.approx(30.0, abs=0.01))
+        waits = gaps(world.redis.opened)
+        assert 0.02 <= waits[0] <= 0.051
+        assert all(gap <= RETRY_AT_MOST + 0.01 for gap in waits)
+        assert all(gap >= RETRY_AT_MOST / 2 for gap in waits[-5:])
+        assert lane.silent == len(world.redis.opened)
+        world.redis.refuses = None
+        await asyncio.sleep(RETRY_AT_MOST)
+        assert (lane.heard, world.link.trouble) == (["for one"], "")
+        assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+        await world.close()
+
+    run(main())
+
+
+def test_process_with_slots_asks_more_often() -> None:
+    """Would come late to a Redis that was restarted empty, after others took the slots that are in use."""
+
+    async def main() -> None:
+        world = World()
+        world.holds_slots()
+        world.redis.refuses = ConnectionError("refused")
+        world.link.join()
+        await asyncio.sleep(20.0)
+        waits = gaps(world.redis.opened)
+        assert all(RETRY_HELD_AT_MOST / 2 <= gap <= RETRY_HELD_AT_MOST + 0.01 for gap in waits[-20:])
+        await world.close()
+
+    run(main())
+
+
+def test_message_without_a_reply_is_an_outage_after_two_seconds() -> None:
+    """Would wait for ever, keep the connection on which a late reply may come, or not tell the lane."""
+
+    async def main() -> None:
+        world, lane = World(), Speaker("one", 2)
+        world.link.join()
+        world.link.wake(lane)
+        await asyncio.sleep(0.1)
+        world.redis.delay, lane.messages = 1000.0, 1
+        began = now()
+        world.link.wake(lane)
+        await asyncio.sleep(OUTAGE_TIMEOUT - 0.01)
+        assert (lane.silent, world.link.trouble) == (0, "")
+        assert world.link.silence() == pytest.approx(now() - began, abs=0.01)
+        await asyncio.sleep(0.02)
+        assert lane.silent >= 1
+        assert (world.link.trouble, world.redis.ended) == (f"no answer within {OUTAGE_TIMEOUT:g} s", ["drop"])
+        assert world.link.silence() == pytest.approx(now() - began, abs=0.01)
+        world.redis.delay = 0.0
+        await asyncio.sleep(5.0)
+        assert (lane.heard[2:], lane.speaks, world.link.trouble) == (["for one"], False, "")
+        await world.close()
+
+    run(main())
+
+
+def test_connection_that_was_closed_meanwhile_is_no_outage(caplog: pytest.LogCaptureFixture) -> None:
+    """Would have calls use the reserve, or fill the log, each time that a firewall closes an unused connection."""
+
+    async def main() -> None:
+        world, lane = World(), Speaker("one")
+        world.link.join()
+        world.link.wake(lane)
+        await asyncio.sleep(1.0)
+        world.redis.break_off()
+        lane.messages = 1
+        began = now()
+        world.link.wake(lane)
+        await asyncio.sleep(0.01)
+        assert (lane.heard, lane.silent, world.link.trouble) == (["for one"] * 2, 1, "")
+        assert world.redis.messages[-1][0] - began < 0.001
+        assert not caplog.records
+        await world.close()
+
+    run(main())
+
+
+def test_new_connection_that_breaks_is_an_outage() -> None:
+    """Would connect to a server that resets each message again and again without a pause."""
+
+    async def main() -> None:
+        world, lane = World(), Speaker("one")
+
+        def reset(command: Command) -> Any:
+            raise ConnectionError("reset")
+
+        world.redis.answer = reset
+        world.link.join()
+        world.link.wake(lane)
+        await asyncio.sleep(0.01)
+        assert (world.link.trouble, len(world.redis.opened), lane.silent) == ("reset", 1, 2)
+        world.redis.answer = lambda command: 1
+        await asyncio.sleep(1.0)
+        assert (lane.heard, world.link.trouble) == ([1], "")
+        await world.close()
+
+    run(main())
+
+
+def test_refused_client_fails_the_calls_of_all_lanes() -> None:
+    """Would let calls wait for a password that will not change, or take it for an outage."""
+
+    async def main() -> None:
+        world = World()
+        lanes = [Speaker("one"), Speaker("two")]
+        world.redis.refuses = AuthenticationError("WRONGPASS")
+        world.link.join()
+        for lane in lanes:
+            world.link.wake(lane)
+        await asyncio.sleep(1.0)
+        assert [[str(error) for error in lane.failed] for lane in lanes] == [["WRONGPASS"]] * 2
+        assert (world.link.trouble, world.link.silence(), len(world.redis.opened)) == ("", 0.0, 1)
+        world.redis.refuses = None
+        lanes[0].messages = 1
+        world.link.wake(lanes[0])
+        await asyncio.sleep(1.0)
+        assert lanes[0].heard == ["for one"]
+        await world.close()
+
+    run(main())
+
+
+def test_error_of_the_server_is_an_outage_for_the_lane_that_got_it() -> None:
+    """Would give a lane an error of a server that is loading as the reply, or another lane's reply to nobody."""
+
+    async def main() -> None:
+        world, one, two = World(), Speaker("one"), Speaker("two")
+        loading = ResponseError("LOADING Redis is loading the dataset in memory")
+        world.redis.answer = lambda command: loading if command.keys[0] == "one" else "fine"
+        world.link.join()
+        for lane in (one, two):
+            world.link.wake(lane)
+        await asyncio.sleep(0.01)
+        assert (one.heard, two.heard) == ([], ["fine"])
+        assert one.silent >= 1
+        assert ("LOADING" in world.link.trouble, world.redis.ended) == (True, ["drop"])
+        refusal = ResponseError("WRONGTYPE Operation")
+        world.redis.answer = lambda command: refusal
+        await asyncio.sleep(2.0)
+        assert (one.heard, world.link.trouble) == ([refusal], "")
+        await world.close()
+
+    run(main())
+
+
+def test_lanes_with_much_to_say_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would leave out the lane behind those that always have something to say."""
+    monkeypatch.setattr(module, "MAX_BATCH", 2)
+
+    async def main() -> None:
+        world = World()
+        lanes = [Speaker(name, 2) for name in "abc"]
+        world.link.join()
+        for lane in lanes:
+            world.link.wake(lane)
+        await asyncio.sleep(1.0)
+        said = [[command.keys[0] for command in commands] for _, commands in world.redis.messages[1:]]
+        assert said == [["a", "b"], ["c", "a"], ["b", "c"]]
+        await world.close()
+
+    run(main())
+
+
+def test_lane_that_is_forgotten_is_not_asked() -> None:
+    """Would ask a lane whose slot has moved to another node."""
+
+    async def main() -> None:
+        world, gone, stays = World(), Speaker("gone"), Speaker("stays")
+        world.link.join()
+        world.link.wake(gone)
+        world.link.wake(stays)
+        world.link.forget(gone)
+        world.link.forget(Speaker("unknown"))
+        await asyncio.sleep(1.0)
+        assert (gone.runs, stays.heard) == ([], ["for stays"])
+        await world.close()
+
+    run(main())
+
+
+def test_vigil_notices_that_the_data_are_lost() -> None:
+    """Would notice a flush or a restart only with the next call, when others have used the slots again."""
+
+    async def main() -> None:
+        world = World()
+        met: list[tuple[str, str]] = []
+
+        class Greeter(StateGreeter):
+            def meet(self, run: str, life: str) -> bool:
+                met.append((run, life))
+                return super().meet(run, life)
+
+        world.link.greeter = Greeter(world.memory, now)
+        lane = Speaker("one")
+        world.link.join()
+        world.link.wake(lane)
+        await asyncio.sleep(0.01)
+        assert met == [("run", "life")]
+        world.holds_slots()
+        lane.messages = 1
+        world.link.wake(lane)
+        await asyncio.sleep(10.0)
+        assert world.redis.marks == pytest.approx(1 + 10.0 / BEAT, abs=2)
+        assert set(met) == {("run", "life")}
+        world.redis.life = b"another"
+        world.redis.answer = lambda command: [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, -1, b"2-b/run", b"10/60060000"]
+        count = len(world.redis.commands)
+        await asyncio.sleep(BEAT + 0.01)
+        assert met[-1] == ("run", "another")
+        assert [command.keys[0] for command in world.redis.commands[count:]] == [world.memory.known(KEY).keys.slots]
+        # Between two checks it hears that the connection breaks.
+        world.redis.run = "new"
+        await asyncio.sleep(BEAT / 2)
+        world.redis.break_off()
+        await asyncio.sleep(0.01)
+        assert met[-1] == ("new", "another")
+        await asyncio.sleep(TERMS.lease / 1e6)
+        marks = world.redis.marks
+        await asyncio.sleep(10.0)
+        assert world.redis.marks == marks  # nothing counts any more
+        await world.close()
+
+    run(main())
+
+
+def test_lane_is_heard_at_once_during_the_vigil() -> None:
+    """Would have a call wait for the next check of the data."""
+
+    async def main() -> None:
+        world, lane = World(), Speaker("one")
+        world.holds_slots()
+        world.link.join()
+        await asyncio.sleep(3.0 + BEAT / 3)
+        began = now()
+        world.link.wake(lane)
+        await asyncio.sleep(0.001)
+        assert lane.heard == ["for one"]
+        assert world.redis.messages[-1][0] - began < 0.0001
+        assert len(world.redis.opened) == 1
+        await world.close()
+
+    run(main())
+
+
+def test_mark_that_redis_does_not_keep_is_no_life(caplog: pytest.LogCaptureFixture) -> None:
+    """Would refuse all calls where the user may not write the mark, or take a server that is loading for one that cannot."""
+
+    async def main() -> None:
+        world, lane = World(), Speaker("one")
+        met: list[tuple[str, str]] = []
+
+        class Greeter(StateGreeter):
+            def meet(self, run: str, life: str) -> bool:
+                met.append((run, life))
+                return False
+
+        world.link.greeter = Greeter(world.memory, now)
+        replies: list[Any] = [ResponseError("LOADING Redis is loading"), ResponseError("NOPERM no"), "text"]
+        world.redis.mark = lambda: replies.pop(0)
+        world.redis.policy = "allkeys-lru"
+        world.link.join()
+        world.link.wake(lane)
+        await asyncio.sleep(0.001)
+        assert (lane.heard, met, world.redis.ended) == ([], [], ["drop"])
+        await asyncio.sleep(1.0)
+        world.redis.break_off()
+        lane.messages = 1
+        world.link.wake(lane)
+        await asyncio.sleep(5.0)
+        assert len(lane.heard) == 2
+        assert met == [("run", ""), ("run", "text")]
+        assert sum("evicts keys" in record.getMessage() for record in caplog.records) == 1
+        await world.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("policy", ["noeviction", ""])
+def test_server_that_evicts_nothing_is_not_warned_of(caplog: pytest.LogCaptureFixture, policy: str) -> None:
+    """Would warn of a server that is set up as it should be, or that does not say."""
+
+    async def main() -> None:
+        world = World()
+        world.redis.policy = policy
+        world.link.join()
+        world.link.wake(Speaker("one"))
+        await asyncio.sleep(1.0)
+        assert not caplog.records
+        await world.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("bug", ["compose", "on_reply"])
+def test_bug_in_one_lane_is_told_and_stops_no_other(monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
+    """Would stop all lanes, or take the bug for an outage and repeat it for ever."""
+
+    async def main() -> None:
+        world, faulty, good = World(), Speaker("faulty"), Speaker("good")
+        told: list[Any] = []
+        monkeypatch.setattr(
+            asyncio.get_running_loop(), "call_exception_handler", lambda context: told.append(context["exception"])
+        )
+
+        def broken(*_: Any) -> Any:
+            raise ZeroDivisionError("oops")
+
+        monkeypatch.setattr(faulty, bug, broken)
+        world.link.join()
+        world.link.wake(faulty)
+        world.link.wake(good)
+        await asyncio.sleep(1.0)
+        assert (good.heard, good.silent, world.link.trouble) == (["for good"], 0, "")
+        assert [type(error) for error in (*faulty.failed, *told)] == [ZeroDivisionError] * 2
+        await world.close()
+
+    run(main())
+
+
+def test_unused_connection_is_closed_and_a_lent_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would leave a connection open when the closing of a session was cancelled, or close the caller's."""
+
+    async def main() -> None:
+        for owned, end in ((True, "aclose"), (False, "give_back")):
+            world, lane = World(owned=owned), Speaker("one")
+            world.link.join()
+            world.link.wake(lane)
+            await asyncio.sleep(1.0)
+            world.link.leave()
+            await asyncio.sleep(UNUSED_AT_MOST - 0.01)
+            assert world.redis.ended == []
+            world.link.join()  # another session begins
+            await asyncio.sleep(1.0)
+            assert world.redis.ended == []
+            lane.messages, world.redis.delay = 1, 0.5
+            world.link.wake(lane)
+            world.link.leave()
+            await asyncio.sleep(UNUSED_AT_MOST + 0.01)
+            assert (world.redis.ended, len(lane.heard)) == ([], 1)  # what it still has to say
+            await asyncio.sleep(1.0)
+            assert (world.redis.ended, len(lane.heard), world.clients) == ([end], 2, 0 if owned else 1)
+            assert world.link.users == 0
+
+    run(main())
+
+
+def test_closed_link_begins_anew_for_lanes_in_use() -> None:
+    """Would lose what a lane has to say, when the program closes the store while a session is open."""
+
+    async def main() -> None:
+        world, lane = World(), Speaker("one")
+        world.redis.delay = 0.5
+        world.link.join()
+        world.link.wake(lane)
+        await asyncio.sleep(0.75)
+        await world.link.aclose()
+        assert (world.redis.ended, lane.silent) == (["aclose"], 1)
+        world.link.join()
+        await world.link.aclose_unused()  # it is used
+        await asyncio.sleep(2.0)
+        assert lane.heard == ["for one"]
+        world.link.leave()
+        await world.close()
+        # An unreported end of a lane that nobody uses is dropped.
+        lane.messages = 1
+        world.link.wake(lane)
+        await world.link.aclose()
+        world.link.join()
+        await asyncio.sleep(2.0)
+        assert len(lane.heard) == 1
+        await world.close()
+
+    run(main())
+
+
+class Owners:
+    """Which node has which slot."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+        self.ours = True
+
+    def serves(self, slot: int, address: Address) -> bool:
+        return self.ours
+
+    def read_map(self) -> None:
+        self.reads += 1
+
+
+def test_link_to_a_node_reads_the_map_when_the_node_fails_or_names_another(caplog: pytest.LogCaptureFixture) -> None:
+    """Would keep asking a node that lost its slots, or take what it says of another node for an outage."""
+
+    async def main() -> None:
+        world, owners, lane = World(), Owners(), Speaker("one")
+        moved = MovedError("5 two:7000")
+        link = NodeLink(
+            owners,
+            Address("one", 7000),
+            lambda: Client(world),  # type: ignore[arg-type, return-value]
+            world.memory,
+            clock=now,
+            open_wire=world.redis.open,  # type: ignore[arg-type]
+        )
+        world.link = link
+        link.mark_key = "life:{1}"
+        world.redis.answer = lambda command: moved
+        link.join()
+        link.wake(lane)
+        await asyncio.sleep(0.1)
+        assert (lane.heard, link.trouble, owners.reads) == ([moved], "", 0)  # the route follows it
+        # The node's mark is on another node now.
+        world.redis.mark = lambda: moved
+        world.redis.break_off()
+        lane.messages = 1
+        link.wake(lane)
+        await asyncio.sleep(0.1)
+        assert (len(lane.heard), link.trouble, owners.reads) == (2, "", 1)
+        world.redis.refuses = ConnectionError("refused")
+        world.redis.break_off()
+        lane.messages = 1
+        link.wake(lane)
+        await asyncio.sleep(0.03)
+        assert (link.trouble, owners.reads >= 2) == ("refused", True)
+        world.redis.refuses = None
+        await asyncio.sleep(1.0)
+        # Slots of a quota that moves here are reported.
+        owners.ours = False
+        world.holds_slots()
+        world.memory.known(KEY).heard("1-a/old", now())
+        world.redis.commands.clear()
+        link.review()
+        await asyncio.sleep(0.1)
+        assert world.redis.commands == []
+        owners.ours = True
+        world.redis.answer = lambda command: [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, -1, b"2-b/run", b"10/60060000"]
+        link.review()
+        await asyncio.sleep(0.1)
+        assert [command.keys[0] for command in world.redis.commands] == [world.memory.known(KEY).keys.slots]
+        link.review()
+        await asyncio.sleep(0.1)
+        assert len(world.redis.commands) == 1  # told
+        assert all(command.script is not MARK for command in world.redis.commands)
+        await world.close()
+
+    run(main())
