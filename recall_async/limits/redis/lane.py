@@ -322,7 +322,7 @@ class RedisLane:
                 # A bulk call must not use a slot of the reserve, even if no other call waits.
                 if not usable or not self._calls.serve(slot, priority):
                     slot.unused()
-        self._taken_by_others = grant.taken - self._window.taken(now)
+        self._taken_by_others = max(0, grant.taken - self._window.taken(now))  # fewer if Redis has forgotten ours
         self._calls.fail_hopeless(self._earliest)
         self._compare(grant)
 
