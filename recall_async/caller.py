@@ -71,8 +71,8 @@ class Client:
         if self.closed:
             raise SessionClosedError("the session is closed: open a new one")
         if self._shared is None:
-            self._loop, self._now = loop, clock_of(loop)
             self.transport.open()
+            self._loop, self._now = loop, clock_of(loop)
             self._attempts = Attempts(self.transport, self.report, self._now, keep_extra=self._keep_extra)
             self._workspaces = workspaces()
             self._shared = self._workspaces.join(self.workspace)

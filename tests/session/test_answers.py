@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from recall_async import APIError, RateLimitedError, RecallSession, ResponseDecodeError, transport
+from recall_async import (
+    APIError,
+    ConfigurationError,
+    RateLimitedError,
+    RecallSession,
+    ResponseDecodeError,
+    answers,
+    transport,
+)
 from tests.session.scripted_server import EVENT, Behaviour, ScriptedServer, raw, reply
 
 EVENT_ID = "497f6eca-6276-4993-bfeb-53cbbbba6f08"
@@ -152,3 +160,21 @@ async def test_compressed_answers(server: ScriptedServer, recall: RecallSession)
     server.script(reply(200, body=gzip.compress(BODY), Content_Encoding="gzip"))
     assert (await recall.calendar_events.retrieve(EVENT_ID)).id == EVENT_ID
     assert "gzip" in server.last.headers["accept-encoding"]
+
+
+async def test_large_garbage_is_not_repaired(
+    server: ScriptedServer, recall: RecallSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A huge body that is no JSON would be taken apart, and hold up all other calls meanwhile."""
+    monkeypatch.setattr(answers, "MAX_REPAIRED", 10)
+    monkeypatch.setattr(answers, "repaired", lambda body: pytest.fail("it was taken apart"))
+    server.script(reply(body=BODY + b"x"))
+    with pytest.raises(ResponseDecodeError, match="trailing"):
+        await recall.calendar_events.retrieve(EVENT_ID)
+
+
+async def test_a_function_that_makes_no_http_session() -> None:
+    """A factory that forgets its return would show as an error of None somewhere in the first call."""
+    with pytest.raises(ConfigurationError, match=r"http must be an aiohttp\.ClientSession"):
+        async with RecallSession("key", http=lambda: None):  # type: ignore[arg-type, return-value]
+            pass
