@@ -48,7 +48,7 @@ def _unknown(name: str, known: Sequence[str]) -> str:
 def _line_of(name: str, lines: Sequence[str]) -> int:
     """Return the first line, counted from 1, with a top-level key."""
     begun = 0
-    for number in range(1, len(lines) + 1):
+    for number in range(1, len(lines) + 1):  # pragma: no branch - all lines have it
         try:
             settings = tomllib.loads("\n".join(lines[:number]))
         except tomllib.TOMLDecodeError:

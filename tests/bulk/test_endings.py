@@ -458,3 +458,33 @@ async def test_run_that_nobody_starts_warns(recall: RecallSession, world: World)
     del closed, stopped
     gc.collect()
     assert world.asked == []
+
+
+async def test_dropped_in_another_thread(world: World, recall: RecallSession) -> None:
+    """A job whose last reference ends in a thread would cancel the tasks of a loop that runs elsewhere."""
+    held = [recall.bulk(endless(), concurrency=3)]
+    await anext(held[0])
+    await asyncio.to_thread(held.clear)
+    await rest()
+    assert len(world.asked) < ENDLESS
+
+
+async def test_stopped_while_its_journal_is_read(world: World, recall: RecallSession, tmp_path: Path) -> None:
+    """A job that was stopped before it had begun would begin all the same."""
+    journal = tmp_path / "j.jsonl"
+    journal.write_text("")
+    run = recall.bulk([schedule(0)], journal=journal)
+    first = asyncio.create_task(anext(run))
+    await asyncio.sleep(0)
+    run.stop()
+    with pytest.raises(StopAsyncIteration):
+        await first
+    assert world.asked == []
+
+
+async def test_two_readers_of_one_job(world: World, recall: RecallSession) -> None:
+    """Two tasks that share the outcomes of a job would begin it twice."""
+    run = recall.bulk([schedule(number) for number in range(2)])
+    outcomes = await asyncio.gather(anext(run), anext(run))
+    assert {outcome.action.event_id for outcome in outcomes} == {event_id(0), event_id(1)}
+    assert len(world.asked) == 2

@@ -335,3 +335,18 @@ def test_file_that_is_replaced_while_it_is_read(tmp_path: Path) -> None:
         path.write_text("")
         with pytest.raises(ConfigurationError, match="replaced by another file"):
             next(actions)
+
+
+def test_file_that_is_sorted_within_one_tick_of_its_time(tmp_path: Path) -> None:
+    """A change that neither the size nor the time shows would do some actions twice, and others never."""
+    path = tmp_path / "a.jsonl"
+    lines = [json.dumps({"action": "remove", "event_id": str(UUID(int=n, version=4))}) for n in range(2)]
+    path.write_text("\n".join(lines) + "\n")
+    with closing(ActionsFile(str(path), {})) as file:
+        assert list(file.check()) == []
+        before = path.stat()
+        with path.open("r+") as rewritten:
+            rewritten.write("\n".join(lines[::-1]) + "\n")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        with pytest.raises(ConfigurationError, match="another action stands where one was"):
+            list(file)

@@ -10,16 +10,20 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
-from recall_async import AuthenticationError, Quota, RecallSession, ServerUnavailableError, cli
+from recall_async import AuthenticationError, Quota, RecallSession, ServerUnavailableError, cli, sandbox
 from recall_async.cli import app as application
 from recall_async.cli.app import app
 from recall_async.cli.bots import state_in_fields, state_in_words
 from recall_async.cli.interrupt import HANGUP
 from recall_async.cli.interrupt import run as run_interruptible
+from recall_async.cli.records import open_twice
+from recall_async.cli.resume import resume_command
 from recall_async.cli.status import Status, status_of
 from recall_async.cli.watching import RECENT, Pace
 from recall_async.jobs import JobQueue, JobStatus, WorkSummary
@@ -238,3 +242,56 @@ def test_a_repeated_hangup_is_no_second_interruption() -> None:
 
     assert run_interruptible(work(), gently=lambda: gently.append(1)) == "done"
     assert gently == [1]
+
+
+def test_a_bot_that_may_stay(shown, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """A no at the question would make the bot leave its call all the same."""
+
+    async def no(question: str) -> bool:
+        return False
+
+    monkeypatch.setattr("recall_async.cli.bots.confirm", no)
+    monkeypatch.setattr(sys, "stdin", Screen())
+    assert shown("bots", "leave", "497f6eca-6276-4993-bfeb-53cbbbba6f08")[0] == Status.FAILED
+    assert "Nothing was changed." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_sandbox_in_this_process(shown, monkeypatch: pytest.MonkeyPatch, capsys, fails: bool) -> None:
+    """An error of a sandbox that served would be told as a port that is taken."""
+
+    async def serve(server: sandbox.RecallSandbox, announce: Callable[[sandbox.RecallSandbox], None]) -> None:
+        async with server:
+            announce(server)
+        if fails:
+            raise OSError(5, "broken")
+
+    monkeypatch.setattr(sandbox, "serve", serve)
+    status, text = shown("sandbox", "--port", "0", "--events", "3", "--json")
+    told = capsys.readouterr().err
+    assert '"url"' in text
+    assert (status, "It answered 0 requests" in told, "cannot listen" in told) == (
+        Status.FAILED if fails else Status.DONE, not fails, False,
+    )  # fmt: skip
+
+
+def test_the_command_that_continues_names_one_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The command that is pasted would be refused for a region beside a URL, or read another standard input."""
+    monkeypatch.setenv("RECALL_BASE_URL", "http://here")
+    monkeypatch.setenv("RECALL_REGION", "us-east-1")
+    command = click.Command("bulk", params=[click.Option(["--base-url"]), click.Option(["--region"])])
+    context = click.Context(command, obj=["recall-async", "bulk", "-"])
+    (tmp_path / "a b").write_text("{}")
+    with (tmp_path / "a b").open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        told = resume_command(context)
+    assert "bulk - --base-url http://here" in told
+    assert "--region" not in told
+    assert told.endswith(f" < '{tmp_path / 'a b'}'" if sys.platform == "linux" else "input")
+
+
+def test_a_standard_input_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`recall-async bulk - <&-` would end in a traceback."""
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(OSError, match="it is closed"):
+        open_twice("-")

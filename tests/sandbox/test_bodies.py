@@ -11,6 +11,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from recall_async.sandbox import bodies
+from recall_async.sandbox.fields import metadata
 from tests.sandbox.conftest import CALENDARS, EVENTS, Api
 
 CALENDAR = {
@@ -108,3 +110,21 @@ async def test_a_body_that_grows_when_unpacked_is_bounded(api: Api) -> None:
     bomb = gzip.compress(b" " * 80_000_000)
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     assert (await post_bot(api, bomb, **headers))[0] == 413
+
+
+async def test_a_large_body_is_refused_while_it_arrives(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body without end would take all memory of the machine."""
+    monkeypatch.setattr(bodies, "LARGEST", 1000)
+    status, _ = await post_bot(api, b" " * 1001, **{"Content-Type": "application/json"})
+    assert status == 413
+
+
+async def test_many_small_objects_are_not_deep(api: Api) -> None:
+    """A configuration with many pictures or headers would be refused as if it were nested without end."""
+    document = BOT | {"bot_config": {"bot_name": "Notes", "metadata": {}, "list": [{} for _ in range(500)]}}
+    assert (await post_bot(api, json.dumps(document).encode(), **{"Content-Type": "application/json"}))[0] == 200
+
+
+def test_metadata_that_is_null() -> None:
+    """A client that sends null for no metadata would be refused, unlike by the API."""
+    assert metadata(None, "metadata") == {}

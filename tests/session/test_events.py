@@ -43,6 +43,7 @@ from recall_async.events import (
     SlotGranted,
 )
 from recall_async.limits.local.lane import LocalLane
+from recall_async.reporting import log_as_the_environment_says
 from tests.session.conftest import API_KEY
 from tests.session.scripted_server import CALENDAR, EVENT, ScriptedServer, reply, reset, silence
 
@@ -338,3 +339,24 @@ def test_what_ends_the_program_is_not_swallowed(kind: type[BaseException]) -> No
 
     with pytest.raises(kind):
         Callback("on_event", ends, "an Event")("told", about="it")
+
+
+def test_the_log_of_the_environment_is_set_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each session of a program would add a handler: every line would be printed once for each of them."""
+    logger = logging.getLogger("recall_async")
+    before, level = list(logger.handlers), logger.level
+    try:
+        for wanted in ("info", "debug"):
+            monkeypatch.setenv("RECALL_LOG", wanted)
+            log_as_the_environment_says()
+        assert len(logger.handlers) == len(before) + 1
+        assert logger.level == logging.DEBUG
+    finally:
+        logger.handlers[:] = before
+        logger.setLevel(level)
+
+
+def test_the_full_pace_is_told_in_words() -> None:
+    """The log would say "None requests per second" when an operation is back at its full pace."""
+    event = PaceChanged(workspace="w", operation="o", call=1, pace=None)
+    assert (str(event), event.log_level) == ("o: requests are sent at the full pace again", logging.INFO)

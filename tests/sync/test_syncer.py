@@ -29,6 +29,8 @@ from recall_async import (
     RequestBlockedError,
     SessionClosedError,
 )
+from recall_async.sync.memory import Memory
+from recall_async.sync.reached import ALWAYS, Reached
 from recall_async.webhooks import CalendarSyncEvents, CalendarUpdate, WebhookEvent
 from tests.sync.invitations import uuid
 from tests.virtual_time import run
@@ -626,3 +628,53 @@ class SlowCalendars(FakeRecall):
             self.running -= 1
         for calendar in ():
             yield calendar
+
+
+def test_a_run_that_cannot_be_closed():
+    """A session that is wrapped, whose runs are plain iterators, would end each sync in an error."""
+
+    class Run:
+        def __init__(self, outcomes: AsyncIterator[Outcome]) -> None:
+            self._outcomes = outcomes
+
+        def __aiter__(self) -> Run:
+            return self
+
+        async def __anext__(self) -> Outcome:
+            return await anext(self._outcomes)
+
+    class Wrapped(FakeRecall):
+        def apply(self, plan: Plan, *, recheck: float | None) -> Any:
+            return Run(super().apply(plan, recheck=recheck))
+
+    recall = Wrapped()
+    recall.changes[ONE] = {1.0, 2.0}
+
+    async def main() -> None:
+        async with CalendarSyncer(recall, policy) as syncer:
+            await syncer.handle(sync_events(seconds=1))
+
+    run(main())
+    assert recall.applied[ONE] == {1.0, 2.0}
+
+
+def test_a_watermark_that_fell_back_to_the_beginning_is_not_stored():
+    """A store would get a time long before all times, which it may not be able to keep."""
+
+    async def main() -> None:
+        store = MemoryWatermarks()
+        reached = Reached(store, resumes=True)
+        await reached.record(ONE, moment(1))
+        await reached.record(ONE, ALWAYS)
+        assert (await reached.watermark(ONE), await store.get(ONE)) == (ALWAYS, moment(1))
+
+    run(main())
+
+
+def test_the_memory_forgets_the_bots_of_the_past():
+    """A program that runs for years would keep every event that it ever saw."""
+    memory = Memory()
+    memory.in_order("old", "key", "bot", moment(0))
+    memory.in_order("new", "key", "bot", moment(10))
+    memory.forget(moment(5))
+    assert (memory.key_of("old"), memory.holders("key")) == (None, {"new": "bot"})

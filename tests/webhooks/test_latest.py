@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from recall_async import ConfigurationError, FileLatest, Latest, MemoryLatest, RedisLatest, WebhookEvent
-from recall_async.webhooks import BotChange, BotLog, CalendarUpdate, RecordingChange, Subject, TranscriptChange
+from recall_async.webhooks import BotChange, BotLog, CalendarUpdate, RecordingChange, Subject, TranscriptChange, latest
 from recall_async.webhooks.latest import STORED_FOR, LatestStore
 
 WHEN = datetime(2025, 6, 10, 18, 54, 18, 951234, UTC)
@@ -158,3 +158,19 @@ async def test_memory_does_not_grow_for_ever() -> None:
         await latest.accepts(change(number * per_bot, bot=f"b{number}"))
     assert len(store._moments) < 2500
     assert not await latest.accepts(change(9_600 * per_bot - 1, bot="b9600"))
+
+
+async def test_deliveries_at_once_share_a_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A burst of deliveries would write the whole file once for each of them, and answer the last one late."""
+    writes = []
+    replace_file = latest.replace_file
+
+    def counted(path: Path, content: bytes) -> None:
+        writes.append(path)
+        replace_file(path, content)
+
+    monkeypatch.setattr(latest, "replace_file", counted)
+    store = FileLatest(tmp_path / "latest.json")
+    assert all(await asyncio.gather(*(store.advance(f"subject {number}", 1) for number in range(20))))
+    assert len(writes) < 20
+    assert len(json.loads((tmp_path / "latest.json").read_bytes())) == 20
