@@ -159,6 +159,7 @@ for module in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_each_module_can_be_the_first() -> None:
     """Would fail to import a module unless another one was imported before."""
     modules = [module for module in MODULES if module not in ("recall_async", "recall_async.__main__")]

@@ -24,6 +24,7 @@ async def _begin(world: World, journal: Path, *more: str) -> Process:
     return await asyncio.create_subprocess_exec(*command, cwd=ROOT, stderr=PIPE)
 
 
+@pytest.mark.slow
 async def test_killed_at_any_moment(world: World, tmp_path: Path) -> None:
     """Would do work twice, or not at all, after the process was killed."""
     rng = random.Random(5)

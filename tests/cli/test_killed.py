@@ -14,6 +14,7 @@ from recall_async.sandbox import RecallSandbox
 SCHEDULE = "calendar_events.schedule_bot"
 
 
+@pytest.mark.slow
 @pytest.mark.recall_sandbox(events=650, quota_scale=20, latency=((0.0, 0.1), (0.0, 0.1)))
 def test_killed_eight_times(start, wait_until, write_actions, tmp_path: Path, recall_sandbox: RecallSandbox) -> None:
     """A closed laptop would cost bots that nobody knows of, or twice the work."""

@@ -133,6 +133,7 @@ def test_refused_key_leaves_the_job_to_others(start: Start, file: Path, actions:
     assert run(start, "work", "--quota-scale", "100")[1].startswith(f"{len(actions)} done, 0 failed")
 
 
+@pytest.mark.slow
 def test_everyday(start: Start, file: Path, sandbox: RecallSandbox, actions: list[ScheduleBot]) -> None:
     """Would need one to know the names of jobs, to submit a file again for what failed, or to look into Redis."""
     assert run(start, "list")[0] == 0

@@ -277,6 +277,7 @@ def test_new_quota_is_held_if_asked_to(clock: Clock, process: MakeProcess) -> No
     assert len(process(Quota(60, 60.0, burst=60), hold_new=True).ask(1)) == 1  # the quota is known now
 
 
+@pytest.mark.slow
 def test_interactive_call_goes_before_bulk_of_others(clock: Clock, process: MakeProcess) -> None:
     """Would let bulk jobs of other processes take each slot before a person's process comes to ask for it."""
     quota = Quota(12, 6.0, burst=12, reserve=1)
@@ -316,6 +317,7 @@ def test_bulk_goes_on_when_nobody_else_waits(clock: Clock, process: MakeProcess)
     )  # one was asked for, so one a window and a half are promised
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 4, 8])
 def test_greedy_jobs_share_every_three_windows(clock: Clock, process: MakeProcess, processes: int) -> None:
     """Would let the job that asks first when the window opens take all of it, for minutes."""

@@ -37,6 +37,7 @@ async def apply(recall: RecallSession, plan: Plan) -> None:
         assert outcome.error is None
 
 
+@pytest.mark.slow
 async def test_two_thousand_events_and_three_hundred_changes():
     """Bots stay behind, are sent twice or not at all, or requests are made that change nothing."""
     policy = RecordingPolicy(**POLICY)

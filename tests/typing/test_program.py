@@ -26,6 +26,7 @@ def test_types_are_shipped() -> None:
     assert files("recall_async").joinpath("py.typed").is_file()
 
 
+@pytest.mark.slow
 def test_types_are_complete() -> None:
     """Would leave a type checker to guess the type of something public."""
     pyright = shutil.which("pyright", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")

@@ -92,6 +92,7 @@ async def test_fastapi(serve: Callable[..., Any], recall_sandbox: RecallSandbox,
     assert recall_sandbox.report()["operations"]["calendar_events.schedule_bot"]["throttled"] == 0
 
 
+@pytest.mark.slow
 async def test_fastapi_without_redis_and_with_clients_that_hang(
     serve: Callable[..., Any], recall_sandbox: RecallSandbox
 ) -> None:
@@ -109,6 +110,7 @@ async def test_fastapi_without_redis_and_with_clients_that_hang(
         client.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1], ids=["aiohttp", "fastapi"])
 async def test_webhook_handlers_stop(number: int, serve: Callable[..., Any], recall_sandbox: RecallSandbox) -> None:
     """A client or a server that hangs would make the shutdown endless, or a delivery could fill the memory."""

@@ -188,6 +188,7 @@ def test_a_syncer_that_takes_failed_syncs_for_done_is_found_out(monkeypatch: pyt
     assert any(run(seed).complaints for seed in range(850, 1100))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # runs that break down leave their sessions open
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
 def test_a_client_without_a_guard_is_found_out(

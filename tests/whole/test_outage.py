@@ -52,6 +52,7 @@ async def job(loop: NetworkLoop, quota: Quota, seed: int) -> tuple[float, set[st
     return loop.time() - begun, {outcome.status for outcome in outcomes}, faults.answered
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_ten_minutes_of_outage_cost_ten_minutes(seed: int) -> None:
     """Would fail actions because the server was away, or go on long after it is back, or slower than the quota allows."""
