@@ -13,7 +13,6 @@ from recall_async.limits.contract import Ending
 from recall_async.limits.redis.scripts import (
     ACQUIRE,
     MARK,
-    OVERTAKEN,
     PAUSE,
     RESUME,
     SETTLE,
@@ -23,7 +22,9 @@ from recall_async.limits.redis.scripts import (
     Ended,
     Keys,
     Pause,
+    Script,
     Terms,
+    _parts,
     acquire,
     decode,
     decode_usage,
@@ -38,9 +39,12 @@ from recall_async.limits.redis.scripts import (
 KEYS = Keys("p", "w/ä{}", "o")
 STEM = "p:{w%2F%C3%A4%7B%7D/o}"
 QUOTA = Quota(100, 60.0, burst=20, reserve=10)
-TERMS = Terms.of(QUOTA, 0, 30.0)
 PER = 60_060_000
 TTL = 24 * 3600 * 1_000_000
+
+
+def terms(*, hold_new: bool = False) -> Terms:
+    return Terms.of(QUOTA, 0, 30.0, hold_new=hold_new)
 
 
 def test_keys_of_a_quota_are_on_one_node() -> None:
@@ -68,12 +72,11 @@ def test_terms_of_a_quota() -> None:
             promised_at_most=QUOTA.promised_at_most,
             per=PER,
             lease=30_000_000 + 5_000_000 + PER,
-            hold_new=False,
         )
-        == TERMS
+        == terms()
     )
-    assert TERMS.text == f"100/{PER}"
-    assert Terms.of(QUOTA, 0, 30.0, hold_new=True).hold_new
+    assert terms().text == f"100/{PER}"
+    assert terms(hold_new=True).hold_new
     small = Terms.of(QUOTA, 95, 30.0)
     assert (small.limit, small.reserve, small.burst) == (5, 4, 5)
     free = Terms.of(Quota(100, 60.0), 10, 30.0)
@@ -97,7 +100,7 @@ def test_words_of_an_ask() -> None:
         run="run",
         epoch="1-a/run",
         age=1.5,
-        terms=TERMS,
+        terms=terms(),
         ended=ended,
         now=10.0,
     )
@@ -105,23 +108,27 @@ def test_words_of_an_ask() -> None:
     assert said.keys == (KEYS.slots, KEYS.state, KEYS.fences, KEYS.shares, KEYS.promise)
     assert said.arguments == (
         *("client", 3, 11, 2, 4, 1, "run", "1-a/run", 1_500_000),
-        *(0, 1, 100, 10, TERMS.burst, TERMS.burst_bulk),
-        *(f"{TERMS.promised:.9g}", f"{TERMS.promised_at_most:.9g}", PER, TERMS.lease),
+        *(0, 1, 100, 10, terms().burst, terms().burst_bulk),
+        *(f"{terms().promised:.9g}", f"{terms().promised_at_most:.9g}", PER, terms().lease),
         *(TTL, f"100/{PER}"),
         *(7, Ending.ANSWERED, 1_500_000, 9, Ending.UNUSED, 0),
     )
-    fresh = acquire(
-        KEYS, "c", 0, Ask(0, 0, 0, 0.0), again=False, run="r", epoch="", age=0.0,
-        terms=Terms.of(QUOTA, 0, 30.0, hold_new=True),
-    )  # fmt: skip
-    assert (fresh.arguments[5], fresh.arguments[9], fresh.arguments[10], len(fresh.arguments)) == (0, 1, 0, 21)
+    ended = [Ended(7, Ending.ANSWERED, -2.0)]
+    held = terms(hold_new=True)
+    fresh = acquire(KEYS, "c", 0, Ask(0, 0, 0, 0.0), again=False, run="r", epoch="", age=0.0, terms=held, ended=ended)
+    assert (fresh.arguments[5], fresh.arguments[9], fresh.arguments[10], fresh.arguments[21:]) == (
+        0,
+        1,
+        0,
+        (7, Ending.ANSWERED, 2_000_000),
+    )
 
 
 def test_words_of_the_other_commands() -> None:
     """Would free slots of the wrong age, or pause the quota for another time than the API asked for."""
-    report = settle(KEYS, "client", [Ended(7, Ending.LOST, 8.0)], 10.0, TERMS)
+    report = settle(KEYS, "client", [Ended(7, Ending.LOST, 8.0)], 10.0, terms())
     assert report == (SETTLE, (KEYS.slots, KEYS.state, KEYS.promise), ("client", PER, 7, Ending.LOST, 2_000_000))
-    asked = pause(KEYS, Pause(7.5, 8.0, 123, 0.25), 10.0, TERMS)
+    asked = pause(KEYS, Pause(7.5, 8.0, 123, 0.25), 10.0, terms())
     assert asked == (PAUSE, (KEYS.slots, KEYS.state), (7_500_000, 2_000_000, 123, 100, PER, "0.250000", TTL))
     assert usage(KEYS) == (USAGE, (KEYS.slots, KEYS.state), ())
     assert resume(KEYS) == (RESUME, (KEYS.slots, KEYS.state), ())
@@ -149,7 +156,7 @@ def test_reply_to_an_ask(form: type) -> None:
         void = decode([*numbers, rate, said(""), said("")])
         assert void is not None
         assert void.pace == shown
-    assert decode([OVERTAKEN]) is None
+    assert decode([-1]) is None
     assert decode([0, *numbers[1:], -1, said(""), said("")]) is not None
 
 
@@ -172,3 +179,11 @@ def test_scripts_are_whole_and_named_by_their_text(script: Any) -> None:
     names = {*dir(pace), *dir(promise), "TOLERANCE", "WINDOW"}
     assert not any(f"<{name}>" in script.text for name in names if name.isupper())
     assert script.sha == hashlib.sha1(script.text.encode(), usedforsecurity=False).hexdigest()
+
+
+def test_parts_and_constants_are_put_into_a_script() -> None:
+    """Would run a script with a part of another name, a part missing, or another window than that of the local lane."""
+    assert _parts("-- head\n--- one\nfirst\n\n--- two\nsecond\n") == {"one": "first", "two": "second"}
+    anew = Script("acquire")
+    assert (anew.text, anew.sha) == (ACQUIRE.text, ACQUIRE.sha)
+    assert "60060000" in ACQUIRE.text
