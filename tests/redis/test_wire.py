@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from redis.exceptions import ConnectionError, NoScriptError, ResponseError
+from redis.exceptions import ConnectionError, NoScriptError, ResponseError, TimeoutError
 
 from recall_async.limits.redis.scripts import RESUME, USAGE, Asking, Command
 from recall_async.limits.redis.wire import CLOSE_TIMEOUT, RUN_ID, Wire
@@ -27,6 +27,7 @@ class Connection:
         self.messages = 0
         self.ended: list[str] = []
         self.sticks = False
+        self.disconnects = True
 
     @property
     def connection_pool(self) -> Connection:
@@ -47,7 +48,8 @@ class Connection:
         self.messages += 1
         self.sent += [tuple(words) for words in packed]
 
-    async def read_response(self, **options: Any) -> Any:
+    async def read_response(self, *, disconnect_on_error: bool = True) -> Any:
+        self.disconnects = disconnect_on_error
         reply = self.replies.pop(0)
         if isinstance(reply, BaseException):
             raise reply
@@ -166,5 +168,25 @@ def test_connection_that_does_not_close_is_left_after_a_second() -> None:
         await (await connected(other)).give_back()
         assert other.ended == ["release"]  # open
 
-    assert CLOSE_TIMEOUT <= 1.0
+    assert 0.5 <= CLOSE_TIMEOUT <= 1.0
+    run(main())
+
+
+def test_watch_ends_with_the_connection_only() -> None:
+    """Would take the reply to a message that was given up for that to the next, or close the connection when it is cancelled."""
+
+    async def main() -> None:
+        connection = Connection(TimeoutError("nothing for a while"), TimeoutError("still nothing"), 7)
+        wire = await connected(connection)
+        with pytest.raises(ConnectionError, match="nobody asked for"):
+            await wire.watch()
+        assert (connection.replies, connection.disconnects, connection.ended) == ([], False, [])
+        connection.is_connected = False
+        with pytest.raises(ConnectionError, match="was closed"):
+            await wire.exchange([ONE])
+        assert connection.sent == []
+        await wire.drop()
+        with pytest.raises(ConnectionError, match="was closed"):
+            await wire.exchange([ONE])
+
     run(main())
