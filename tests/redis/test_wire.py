@@ -173,7 +173,7 @@ def test_connection_that_does_not_close_is_left_after_a_second() -> None:
 
 
 def test_watch_ends_with_the_connection_only() -> None:
-    """Would take the reply to a message that was given up for that to the next, or close the connection when it is cancelled."""
+    """Would take the reply to a message that was given up for that to the next, or close it when it is cancelled."""
 
     async def main() -> None:
         connection = Connection(TimeoutError("nothing for a while"), TimeoutError("still nothing"), 7)
