@@ -361,3 +361,23 @@ def test_statistics_tell_what_others_use_while_it_counts() -> None:
         assert seen.store_silent == 0.0
 
     run(main())
+
+
+def test_lane_uses_its_link_while_a_session_is_open() -> None:
+    """Would have the link closed under an open session, or kept open after the last; or leave an end unreported."""
+
+    async def main() -> None:
+        link = Scripted()
+        assert link.users == 1
+        link.lane.join(QUOTA)
+        assert (link.users, link.lane._calls.queue.patience) == (1, QUOTA.per)
+        link.lane.leave(None)
+        assert (link.users, link.lane.in_use) == (1, True)
+        (await granted(link)).answered()  # type: ignore[attr-defined]
+        link.lane.leave(QUOTA)
+        assert (link.users, link.lane.in_use) == (0, False)
+        woken = link.woken
+        link.lane.join(Quota(10, 30.0))
+        assert (link.users, link.woken > woken, link.lane._calls.queue.patience) == (1, True, 30.0)
+
+    run(main())
