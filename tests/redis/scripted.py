@@ -1,9 +1,9 @@
-"""A Redis whose every reply is chosen, and connections to it, in virtual time."""
+"""A Redis whose every reply is chosen, connections to it, and lanes that say what they are told to; in virtual time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from redis.exceptions import ConnectionError
@@ -96,3 +96,36 @@ def granted(command: Command) -> Any:
     _, _, _, interactive, bulk, *_ = command.arguments
     now = int(asyncio.get_running_loop().time() * 1e6)
     return [interactive, bulk, now, 0, 0, 0, 0, 0, 0, 0, -1, b"1-a/run", command.arguments[20]]
+
+
+class ScriptedLane:
+    """A lane that has so many messages to send, each the same command."""
+
+    def __init__(self, command: Command, messages: int = 1) -> None:
+        self.command, self.messages = command, messages
+        self.heard: list[Any] = []
+        self.runs: list[str] = []
+        self.silent = 0
+        self.failed: list[Exception] = []
+
+    @property
+    def speaks(self) -> bool:
+        return self.messages > 0
+
+    def compose(self, run: str) -> list[Command]:
+        self.runs.append(run)
+        return [self.command]
+
+    def on_reply(self, replies: Sequence[Any]) -> None:
+        self.messages -= 1
+        self.heard += replies
+
+    def on_no_reply(self) -> None:
+        self.silent += 1
+
+    def refused(self, error: Exception) -> None:
+        self.failed.append(error)
+        self.messages = 0
+
+    def fail(self, error: Exception) -> None:
+        self.refused(error)

@@ -13,6 +13,7 @@ from recall_async.limits.redis.cluster import READ_EVERY, RETRY_REFUSED, Cluster
 from recall_async.limits.redis.memory import Memory
 from recall_async.limits.redis.scripts import USAGE, Command, Keys
 from recall_async.limits.redis.slots import SLOTS, Address, SlotMap, slot_of
+from tests.redis.scripted import ScriptedLane
 from tests.virtual_time import run
 
 ONE, TWO = Address("one", 7000), Address("two", 7000)
@@ -77,31 +78,7 @@ class _Wire:
     aclose = give_back = drop
 
 
-class Lane:
-    def __init__(self) -> None:
-        self.speaks = True
-        self.heard: list[Any] = []
-        self.silent = 0
-        self.failed: list[Exception] = []
-
-    def compose(self, run: str) -> list[Command]:
-        return [Command(USAGE, (KEYS.slots,), ())]
-
-    def on_reply(self, replies: Any) -> None:
-        self.speaks = False
-        self.heard += replies
-
-    def on_no_reply(self) -> None:
-        self.silent += 1
-
-    def refused(self, error: Exception) -> None:
-        self.failed.append(error)
-        self.speaks = False
-
-    fail = refused
-
-
-def driven(nodes: Nodes, what: Callable[[ClusterLinks, Any, Lane], Coroutine[Any, Any, None]]) -> None:
+def driven(nodes: Nodes, what: Callable[[ClusterLinks, Any, ScriptedLane], Coroutine[Any, Any, None]]) -> None:
     """Open the links, and a lane that wants to speak; close them afterwards."""
 
     async def main() -> None:
@@ -113,7 +90,7 @@ def driven(nodes: Nodes, what: Callable[[ClusterLinks, Any, Lane], Coroutine[Any
             clock=clock,
             open_wire=nodes.open_wire,
         )
-        lane, route = Lane(), links.of(KEYS)
+        lane, route = ScriptedLane(Command(USAGE, (KEYS.slots,), ())), links.of(KEYS)
         route.join()
         route.wake(lane)
         await what(links, route, lane)
@@ -129,7 +106,7 @@ def test_lane_waits_for_the_map() -> None:
     """Would fail the first call of a program, or read the map for each of its lanes."""
     nodes = Nodes(ALL)
 
-    async def main(links: ClusterLinks, route: Any, lane: Lane) -> None:
+    async def main(links: ClusterLinks, route: Any, lane: ScriptedLane) -> None:
         for _ in range(3):
             links.read_map()
         await asyncio.sleep(1)
@@ -143,7 +120,7 @@ def test_cluster_that_is_away_is_asked_again_and_again() -> None:
     """Would give up a cluster that comes back, ask it in a busy loop, or hide for how long it has been away."""
     nodes = Nodes(*[ConnectionError("refused")] * 6, ALL)
 
-    async def main(links: ClusterLinks, route: Any, lane: Lane) -> None:
+    async def main(links: ClusterLinks, route: Any, lane: ScriptedLane) -> None:
         while not lane.heard:
             await asyncio.sleep(0.05)
             assert lane.heard or "refused" in route.trouble or not nodes.read
@@ -160,11 +137,11 @@ def test_refusal_of_the_cluster_fails_the_calls_that_wait() -> None:
     """Would let calls wait for a cluster that refuses the client, or never ask it again when it was given the right."""
     nodes = Nodes(NoPermissionError("this user has no permissions to run 'cluster|slots'"), ALL)
 
-    async def main(links: ClusterLinks, route: Any, lane: Lane) -> None:
+    async def main(links: ClusterLinks, route: Any, lane: ScriptedLane) -> None:
         await asyncio.sleep(0.5)
         assert [type(error) for error in lane.failed] == [NoPermissionError]
         await asyncio.sleep(RETRY_REFUSED + 1)
-        lane.speaks = True
+        lane.messages = 1
         route.wake(lane)
         await asyncio.sleep(1)
         assert lane.heard == ["life"]
@@ -177,7 +154,7 @@ def test_map_is_read_until_all_lanes_have_a_node() -> None:
     """Would leave a lane waiting for ever whose slot had no master when the map was read, and not tell it."""
     nodes = Nodes(HOLE, HOLE, HOLE, ALL)
 
-    async def main(links: ClusterLinks, route: Any, lane: Lane) -> None:
+    async def main(links: ClusterLinks, route: Any, lane: ScriptedLane) -> None:
         await asyncio.sleep(0.01)
         assert route.trouble == f"CLUSTERDOWN: no master serves hash slot {SLOT}"
         assert lane.silent == 1
@@ -191,13 +168,13 @@ def test_slot_that_moves_takes_its_lane_along() -> None:
     """Would send to the old owner of a slot, or keep a connection to a node that owns nothing."""
     nodes = Nodes(places(one=(0, SLOTS - 1)), places(two=(0, SLOTS - 1)))
 
-    async def main(links: ClusterLinks, route: Any, lane: Lane) -> None:
+    async def main(links: ClusterLinks, route: Any, lane: ScriptedLane) -> None:
         await asyncio.sleep(1)
         links.moved(SLOT, TWO)
         assert links.serves(SLOT, TWO)
         await asyncio.sleep(5)
         assert len(nodes.read) == 2
-        lane.speaks = True
+        lane.messages = 1
         route.wake(lane)
         await asyncio.sleep(1)
         assert nodes.said == [ONE, TWO]
@@ -209,9 +186,9 @@ def test_closed_links_read_no_map() -> None:
     """Would go on asking a cluster that nobody uses."""
     nodes = Nodes(ConnectionError("refused"))
 
-    async def main(links: ClusterLinks, route: Any, lane: Lane) -> None:
+    async def main(links: ClusterLinks, route: Any, lane: ScriptedLane) -> None:
         await asyncio.sleep(5)
-        lane.speaks = False
+        lane.messages = 0
         await links.aclose()
         read = len(nodes.read)
         await asyncio.sleep(60)
@@ -229,7 +206,7 @@ def test_closed_links_read_no_map() -> None:
 def test_links_that_are_closed_in_the_meantime_end_their_search(error: Exception) -> None:
     """Would leave a task behind that waits for its next try."""
 
-    async def main(links: ClusterLinks, route: Any, lane: Lane) -> None:
+    async def main(links: ClusterLinks, route: Any, lane: ScriptedLane) -> None:
         await asyncio.sleep(0.2)
 
     driven(Nodes(error), main)
@@ -239,7 +216,7 @@ def test_a_lane_that_has_its_node_is_left_alone_in_an_outage_of_the_map() -> Non
     """Would take the quota away from lanes whose node answers, because the map of slots cannot be read."""
     nodes = Nodes(ALL, ConnectionError("refused"), NoPermissionError("no permissions to run"))
 
-    async def main(links: ClusterLinks, route: Any, lane: Lane) -> None:
+    async def main(links: ClusterLinks, route: Any, lane: ScriptedLane) -> None:
         await asyncio.sleep(1)
         links.read_map()
         await asyncio.sleep(3 * READ_EVERY + RETRY_REFUSED)
@@ -253,7 +230,7 @@ def test_a_move_that_is_told_before_the_map_is_known() -> None:
     """Would end in an error when a node names another owner while the map is still being read."""
     nodes = Nodes(ConnectionError("refused"), places(one=(0, SLOTS - 1)))
 
-    async def main(links: ClusterLinks, route: Any, lane: Lane) -> None:
+    async def main(links: ClusterLinks, route: Any, lane: ScriptedLane) -> None:
         links.moved(SLOT, TWO)
         await asyncio.sleep(60)
         assert (lane.heard, links.serves(SLOT, ONE)) == (["life"], True)
@@ -265,10 +242,10 @@ def test_links_in_use_stay_open_when_another_lane_ends() -> None:
     """Would cut the connections of all lanes when the first of them is closed."""
     nodes = Nodes(ALL)
 
-    async def main(links: ClusterLinks, route: Any, lane: Lane) -> None:
+    async def main(links: ClusterLinks, route: Any, lane: ScriptedLane) -> None:
         await asyncio.sleep(1)
         await links.aclose_unused()
-        lane.speaks = True
+        lane.messages = 1
         route.wake(lane)
         await asyncio.sleep(1)
         assert (nodes.said, len(nodes.read)) == ([ONE, ONE], 1)

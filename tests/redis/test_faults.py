@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,37 +13,26 @@ from recall_async.limits.redis.link import Link
 from recall_async.limits.redis.memory import Memory
 from recall_async.limits.redis.scripts import Command, Keys, usage
 from recall_async.limits.redis.wire import Wire
+from tests.redis.scripted import ScriptedLane
 from tests.virtual_time import VirtualTimeLoop
 
 
-class _Lane:
+class _Lane(ScriptedLane):
     """A lane that says one thing, and may have a bug."""
 
     def __init__(self, bug: str = "") -> None:
+        super().__init__(usage(Keys("recall", "w", "o")))
         self.bug = bug
-        self.failed: list[Exception] = []
-        self.heard: list[Any] = []
-        self.silent = 0
-        self.speaks = True
 
     def compose(self, run: str) -> list[Command]:
         if self.bug == "compose":
             raise ZeroDivisionError(self.bug)
-        return [usage(Keys("recall", "w", "o"))]
+        return super().compose(run)
 
-    def on_reply(self, replies: Any) -> None:
+    def on_reply(self, replies: Sequence[Any]) -> None:
         if self.bug == "on_reply":
             raise ZeroDivisionError(self.bug)
-        self.speaks = False
-        self.heard += replies
-
-    def on_no_reply(self) -> None:
-        self.silent += 1
-
-    def refused(self, error: Exception) -> None:
-        self.failed.append(error)
-
-    fail = refused
+        super().on_reply(replies)
 
 
 class _FakeWire:

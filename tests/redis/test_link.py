@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -19,7 +18,7 @@ from recall_async.limits.redis.memory import Memory
 from recall_async.limits.redis.node_link import NodeLink
 from recall_async.limits.redis.scripts import MARK, USAGE, Command, Terms
 from recall_async.limits.redis.slots import Address
-from tests.redis.scripted import ScriptedRedis
+from tests.redis.scripted import ScriptedLane, ScriptedRedis
 from tests.virtual_time import run
 
 TERMS = Terms.of(Quota(10, 60.0), 0, 30.0)
@@ -46,36 +45,11 @@ class Client:
         self.world.clients -= 1
 
 
-class Speaker:
-    """A lane that has so many messages to send."""
+class Speaker(ScriptedLane):
+    """A lane of which a test knows the name."""
 
     def __init__(self, name: str, messages: int = 1) -> None:
-        self.name, self.messages = name, messages
-        self.heard: list[Any] = []
-        self.runs: list[str] = []
-        self.silent = 0
-        self.failed: list[Exception] = []
-
-    @property
-    def speaks(self) -> bool:
-        return self.messages > 0
-
-    def compose(self, run: str) -> list[Command]:
-        self.runs.append(run)
-        return [Command(USAGE, (self.name,), ())]
-
-    def on_reply(self, replies: Sequence[Any]) -> None:
-        self.messages -= 1
-        self.heard += replies
-
-    def on_no_reply(self) -> None:
-        self.silent += 1
-
-    def refused(self, error: Exception) -> None:
-        self.failed.append(error)
-        self.messages = 0
-
-    fail = refused
+        super().__init__(Command(USAGE, (name,), ()), messages)
 
 
 class World:

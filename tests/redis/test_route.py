@@ -15,6 +15,7 @@ from recall_async.limits.redis.nodes import RETRY
 from recall_async.limits.redis.route import HOLD_AT_MOST, MAX_DETOURS, Route
 from recall_async.limits.redis.scripts import USAGE, Asking, Command, Terms
 from recall_async.limits.redis.slots import Address, slot_of
+from tests.redis.scripted import ScriptedLane
 from tests.virtual_time import run
 
 ONE, TWO = Address("one", 7000), Address("two", 7000)
@@ -26,29 +27,11 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-class Lane:
-    """A lane with one thing to say, until it is told that it arrived."""
-
-    def __init__(self) -> None:
-        self.speaks = True
-        self.heard: list[Any] = []
-        self.silent = 0
-        self.failed: list[Exception] = []
-
-    def compose(self, run: str) -> list[Command]:
-        return [SAID]
-
-    def on_reply(self, replies: Any) -> None:
-        self.speaks = False
-        self.heard += replies
-
-    def on_no_reply(self) -> None:
-        self.silent += 1
+class Lane(ScriptedLane):
+    """A lane that wants to speak after a refusal, too."""
 
     def refused(self, error: Exception) -> None:
         self.failed.append(error)
-
-    fail = refused
 
 
 class Link:
@@ -113,7 +96,7 @@ class Way:
     """A route of a lane that wants to speak."""
 
     def __init__(self, owner: Address | None = ONE) -> None:
-        self.cluster, self.lane = Cluster(), Lane()
+        self.cluster, self.lane = Cluster(), Lane(SAID)
         self.cluster.owner = owner
         self.route = Route(self.cluster, SLOT, asyncio.get_running_loop().time)
         self.route.wake(self.lane)
@@ -170,7 +153,7 @@ def test_one_message_goes_where_the_keys_are_already() -> None:
         (said,) = way.exchange("reply")
         assert type(said) is Asking
         assert way.at == [ONE]
-        way.lane.speaks = True
+        way.lane.messages = 1
         (said,) = way.exchange("reply")
         assert type(said) is Command
 
@@ -209,7 +192,7 @@ def test_what_no_node_can_run_now_is_sent_again_after_a_moment(reply: Exception,
         assert way.lane.silent == 8
         way.exchange("reply")
         assert (way.route.trouble, way.route.silence()) == ("", 0.0)
-        way.lane.speaks = True
+        way.lane.messages = 1
         way.exchange(reply)
         way.cluster.links[ONE].awake.clear()
         before = now()
@@ -236,7 +219,7 @@ def test_nodes_that_name_each_other_are_not_asked_in_a_circle() -> None:
         way.exchange(MovedError("5 two:7000"))
         assert way.route.speaks  # it counts anew
         way.exchange("reply")
-        way.lane.speaks = True
+        way.lane.messages = 1
         for number in range(MAX_DETOURS):
             way.exchange(MovedError(f"5 {'one' if number % 2 == 0 else 'two'}:7000"))
             assert way.route.speaks
@@ -270,7 +253,7 @@ def test_waits_and_detours_are_counted_anew(monkeypatch: pytest.MonkeyPatch) -> 
         assert turns(way) == MAX_DETOURS
         assert await held(way) == pytest.approx(2 * RETRY, abs=0.002)
         way.exchange("reply")
-        way.lane.speaks = True
+        way.lane.messages = 1
         assert turns(way) == MAX_DETOURS
         assert await held(way) == pytest.approx(RETRY, abs=0.002)
 
@@ -305,9 +288,9 @@ def test_lane_whose_slot_has_no_master_is_told_once() -> None:
         assert way.lane.silent == 1
         assert way.route.trouble == f"CLUSTERDOWN: no master serves hash slot {SLOT}"
         assert way.route.silence() == pytest.approx(10.0, abs=0.01)
-        way.lane.speaks = False
+        way.lane.messages = 0
         assert not way.route.stranded()
-        way.lane.speaks = True
+        way.lane.messages = 1
         way.cluster.owner = TWO
         way.route.place()
         assert not way.route.stranded()
