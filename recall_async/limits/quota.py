@@ -80,13 +80,15 @@ class Quota:
 
     def seconds_for(self, requests: int, priority: Priority = Priority.BULK) -> float:
         """Return the seconds until the last of `requests` can be sent, if no other client uses the quota."""
+        if requests < 1:
+            return 0.0
         share, rate = self.limit, 0.0
         if priority is Priority.BULK:
             share, rate = self.limit - self.reserved, self.promised
-        windows, last = divmod(max(requests - 1, 0), share)
+        windows, last = divmod(requests - 1, share)
         # The limits by the promise and by the token bucket within the last window.
         kept = (last + 1 - share) / rate + self.per if rate else 0.0
-        refilled = (max(requests, 1) - self.at_once(priority)) / self.rate
+        refilled = (requests - self.at_once(priority)) / self.rate
         return max(windows * self.per + max(kept, 0.0), refilled)
 
     def scaled(self, factor: float) -> Quota:

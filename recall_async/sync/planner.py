@@ -321,5 +321,4 @@ class Planner:
             if decision.kind in CHANGES:
                 numbers[REMOVE_BOT.name] += decision.kind == "remove" or decision.detach
                 numbers[SCHEDULE_BOT.name] += decision.kind != "remove"
-        times = [self._caller.quota(name).seconds_for(number) for name, number in numbers.items() if number]
-        return max(times, default=0.0)
+        return max(self._caller.quota(name).seconds_for(number) for name, number in numbers.items())

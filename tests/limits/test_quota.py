@@ -86,6 +86,11 @@ def test_seconds_for_at_its_boundaries(requests: int, bulk: float, interactive: 
     assert quota.seconds_for(requests, Priority.INTERACTIVE) == pytest.approx(interactive)
 
 
+def test_no_requests_take_no_time() -> None:
+    """Would tell of a moment for a job or a plan without requests, by an error of rounding."""
+    assert Quota(351, 14.43067972858038, reserve=287).seconds_for(0) == 0.0
+
+
 @pytest.mark.parametrize("values", [(1, 1.0, 1, 0), (2, 1.0, 2, 1), (2, 1.0, 1, 0)], ids=str)
 def test_the_least_and_the_most_of_a_quota(values: tuple[int, float, int, int]) -> None:
     """Would refuse a quota that can be kept."""
