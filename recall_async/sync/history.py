@@ -69,31 +69,40 @@ class FileHistory:
         except FileNotFoundError:
             return [], None
         whole = content[: content.rfind(b"\n") + 1]  # another process may be writing the rest
-        changes = self._decoded(whole)
-        if offset == 0 and whole.count(b"\n") > max(FEW, 2 * len(changes)):
+        changes, kept = self._decoded(whole)
+        if offset == 0 and whole.count(b"\n") > max(FEW, 2 * len(kept)):
             try:
-                return changes, self._rewrite(changes)
+                return changes, self._rewrite(kept)
             except OSError as error:
                 logger.warning("the history %s: old changes could not be deleted: %s", self._path, error)
         return changes, (status.st_ino, offset + len(whole))
 
-    def _decoded(self, content: bytes) -> list[Change]:
-        oldest, unreadable, changes = datetime.now(UTC) - KEPT_FOR, 0, []
+    def _decoded(self, content: bytes) -> tuple[list[Change], list[bytes]]:
+        """Return the changes of events that are not past, and the lines to keep: theirs and the unreadable ones.
+
+        An unreadable line may be of a later version, or the file may be another one that was named by mistake.
+        """
+        oldest = datetime.now(UTC) - KEPT_FOR
+        changes: list[Change] = []
+        kept: list[bytes] = []
+        unreadable = 0
         for line in filter(None, content.split(b"\n")):
             try:
                 change = _decode(line)
             except (msgspec.MsgspecError, UnicodeDecodeError):
                 unreadable += 1
+                kept.append(line)
             else:
                 if change.start_time >= oldest:
                     changes.append(change)
+                    kept.append(line)
         if unreadable:
             logger.warning("the history %s: %d lines cannot be read and are skipped", self._path, unreadable)
-        return changes
+        return changes, kept
 
-    def _rewrite(self, changes: list[Change]) -> tuple[int, int]:
+    def _rewrite(self, lines: list[bytes]) -> tuple[int, int]:
         """Replace the file. A line that another process adds at the same moment may be lost, which does no harm."""
-        status = replace_file(self._path, b"".join(_encode(change) + b"\n" for change in changes))
+        status = replace_file(self._path, b"".join(line + b"\n" for line in lines))
         return status.st_ino, status.st_size
 
 

@@ -157,6 +157,23 @@ async def test_old_changes_are_deleted(tmp_path: Path) -> None:
     assert {each.event_id for each in (await history.read(place))[0]} >= {"last", "next"}
 
 
+async def test_lines_that_nobody_can_read_are_kept(tmp_path: Path) -> None:
+    """The results of a job, passed as a history by mistake, or the changes of a later version, are deleted."""
+    path = tmp_path / "results.jsonl"
+    foreign = b"".join(b'{"event_id":"%d","status":"done"}\n' % number for number in range(1500))
+    path.write_bytes(foreign)
+    history = FileHistory(path)
+    assert (await history.read(None))[0] == []
+    assert path.read_bytes() == foreign
+    for number in range(1700):
+        history.add(change(str(number), days=-3))
+    history.add(change("new"))
+    changes, _ = await FileHistory(path).read(None)
+    assert [each.event_id for each in changes] == ["new"]
+    assert path.read_bytes().startswith(foreign)
+    assert path.read_bytes().count(b"\n") == 1501
+
+
 async def test_a_history_that_fails_harms_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A full disk, or a folder that is gone, keeps all bots away."""
     caplog.set_level(logging.WARNING)
