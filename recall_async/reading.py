@@ -32,6 +32,19 @@ def parts_of(name: str, file: BinaryIO, at_most: int) -> Iterator[bytes]:
         yield part
 
 
+def check_replaceable(name: str, path: str | os.PathLike[str]) -> None:
+    """Check that a program may read and replace the file at `path`: not a device or a pipe.
+
+    Raises `ConfigurationError`.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return  # opening it says more
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise invalid(name, "a regular file", str(path))
+
+
 def check_kind(name: str, file: BinaryIO | str | os.PathLike[str]) -> None:
     """Check that a file, open or named by its path, is none that goes on forever. Raises `ConfigurationError`."""
     if isinstance(file, str | os.PathLike):

@@ -12,6 +12,7 @@ from typing import BinaryIO, cast
 import msgspec
 
 from .. import checks
+from ..reading import check_replaceable
 from ..replacing import replace_file
 from .memory import Change, ChangeHistory
 
@@ -38,10 +39,7 @@ class FileHistory:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
-        if self._path.exists() and not (
-            self._path.is_file() or self._path.is_dir()
-        ):  # a device may be read without end
-            raise checks.invalid("history", "a regular file", str(path))
+        check_replaceable("history", path)
 
     @property
     def name(self) -> str:

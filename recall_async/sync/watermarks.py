@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..lenient import parse_time
+from ..reading import check_replaceable
 from ..replacing import replace_file
 
 logger: logging.Logger = logging.getLogger("recall_async")
@@ -44,9 +45,11 @@ class FileWatermarks:
     """Watermarks in a JSON file, for one process. The file is replaced atomically, so a crash cannot damage it.
 
     If the file has other content, it is renamed to end in `.corrupt`, a warning is logged, and the store begins empty.
+    Raises `ConfigurationError` for a device or a pipe.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        check_replaceable("path", path)
         self._path = Path(path)
         self._moments = self._read()
         self._writing = asyncio.Lock()

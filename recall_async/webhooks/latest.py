@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import ConfigurationError
+from ..reading import check_replaceable
 from ..replacing import replace_file
 from .events import BotChange, RecordingChange, TranscriptChange, WebhookEvent
 
@@ -95,11 +96,12 @@ class MemoryLatest:
 class FileLatest(MemoryLatest):
     """Store the times in a JSON file, for one process. A crash cannot damage the file.
 
-    Raises `ConfigurationError` if the file has other content.
+    Raises `ConfigurationError` if the file has other content, and for a device or a pipe.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__()
+        check_replaceable("path", path)
         self._path = Path(path)
         self._writing = asyncio.Lock()
         self._written = self._unwritten = 0
