@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from ..reading import parts_of
-from .command import Command, json_option
+from .command import Command, WrittenFile, json_option
 from .connection import Connection, connection_options
 from .interrupt import UNCHANGED, run
 from .job import run_job
@@ -27,7 +27,7 @@ MAX_PLAN = 2**30
 
 @click.command(cls=Command)
 @click.argument("plan", type=click.File("rb"))
-@click.option("--results", type=click.Path(dir_okay=False, path_type=Path), metavar="RESULTS.jsonl",
+@click.option("--results", type=WrittenFile(), metavar="RESULTS.jsonl",
               help="Write each action's result to this file, and resume from it.")  # fmt: skip
 @job_options
 @journal_options

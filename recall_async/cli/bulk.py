@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from .command import Command, Decorator, json_option
+from .command import Command, Decorator, WrittenFile, json_option
 from .connection import Connection, connection_options
 from .events import read_config
 from .job import run_job
@@ -34,7 +33,7 @@ bot_config_option: Decorator = click.option(
 
 @click.command(cls=Command)
 @actions_argument
-@click.option("--results", required=True, type=click.Path(dir_okay=False, path_type=Path), metavar="RESULTS.jsonl",
+@click.option("--results", required=True, type=WrittenFile(), metavar="RESULTS.jsonl",
               help="Where each action's result goes, and from where the job is resumed.")  # fmt: skip
 @bot_config_option
 @job_options
@@ -64,9 +63,6 @@ def bulk(
 
     With --json a summary is printed as one document; RESULTS.jsonl has a line for each action.
     """
-    results = Path(journal.path)
-    if actions != "-" and results.exists() and results.samefile(actions):
-        raise click.UsageError("ACTIONS and --results are the same file")
     session = None if dry_run else connection.session(pace=pace)
 
     with checked_actions(actions, bot_config) as file:

@@ -6,7 +6,10 @@ import difflib
 import os
 import re
 import shutil
+import stat
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import click
@@ -60,6 +63,13 @@ class Formatter(click.HelpFormatter):
         self.buffer[written:] = [text.replace(_WHOLE, "-") for text in self.buffer[written:]]
 
 
+class WrittenFile(click.Path):
+    """A file that the command writes. It must be none of the other files that the command names."""
+
+    def __init__(self, *, path_type: type[Path] | None = Path, allow_dash: bool = False) -> None:
+        super().__init__(dir_okay=False, allow_dash=allow_dash, path_type=path_type)
+
+
 class Context(click.Context):
     """The context of all commands."""
 
@@ -84,6 +94,7 @@ class Command(click.Command):
                     formatter.write_dl(records)
 
     def invoke(self, ctx: click.Context) -> Any:
+        _check_written_files(ctx)
         try:
             return super().invoke(ctx)
         except ConfigurationError as error:
@@ -159,6 +170,44 @@ def suggestion(given: str, names: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
+def _check_written_files(ctx: click.Context) -> None:
+    """Raise `click.UsageError` if a file that the command writes is another of its files, too."""
+    seen: dict[object, click.Parameter] = {}
+    parameters = sorted(ctx.command.params, key=lambda parameter: isinstance(parameter.type, WrittenFile))
+    for parameter in parameters:  # those that are written come last
+        value = ctx.params.get(parameter.name or "")
+        if not isinstance(parameter.type, click.Path | click.File) or value is None:
+            continue
+        found = _identity(value, written=isinstance(parameter.type, WrittenFile))
+        if found is None:
+            continue
+        before = seen.setdefault(found, parameter)
+        if before is not parameter and isinstance(parameter.type, WrittenFile):
+            raise click.UsageError(f"{_shown(before)} and {_shown(parameter)} are the same file", ctx)
+
+
+def _identity(value: Any, *, written: bool) -> object:
+    """Return what identifies a file, an open one or a path; `None` for what is no regular file."""
+    try:
+        if hasattr(value, "fileno"):
+            found = os.fstat(value.fileno())
+        elif str(value) == "-":
+            if written or sys.stdin is None:
+                return None
+            found = os.fstat(sys.stdin.fileno())
+        else:
+            found = os.stat(value)
+    except FileNotFoundError:
+        return os.path.realpath(value)
+    except (OSError, ValueError):
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else None
+
+
+def _shown(parameter: click.Parameter) -> str:
+    return parameter.opts[0] if isinstance(parameter, click.Option) else parameter.human_readable_name
+
+
 def _in_words_of(ctx: click.Context, message: str) -> str:
     """Replace the Python parameter at the beginning of `message` with the option, argument or variable that set it."""
     name = re.match(r"[a-z]\w+(?= )", message)
@@ -169,7 +218,7 @@ def _in_words_of(ctx: click.Context, message: str) -> str:
             if not ctx.params.get(parameter.name) and variables:
                 shown = variables[0]
             else:
-                shown = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.human_readable_name
+                shown = _shown(parameter)
             return shown + message[name.end() :]
     return message
 

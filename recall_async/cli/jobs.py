@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .bulk import actions_argument, bot_config_option, checked_actions
-from .command import Decorator, Group, json_option
+from .command import Decorator, Group, WrittenFile, json_option
 from .connection import Connection, connection_options, prefix_option, redis_option, redis_url
 from .drawing import Display, display, draw_failures, redrawn
 from .interrupt import FINISHING, interrupted_with, run
@@ -209,7 +209,7 @@ def status(connection: Connection, name: str, watch: bool, as_json: bool) -> Sta
 
 @jobs.command()
 @click.argument("name")
-@click.option("--out", required=True, type=click.Path(dir_okay=False, allow_dash=True), metavar="RESULTS.jsonl",
+@click.option("--out", required=True, type=WrittenFile(path_type=None, allow_dash=True), metavar="RESULTS.jsonl",
               help="The file that is written, a line for each finished action; what was in it is replaced. - is "
               "standard output.")  # fmt: skip
 @queue_options

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import click
 
-from .command import Command, Decorator, json_option
+from .command import Command, Decorator, WrittenFile, json_option
 from .connection import Connection, connection_options
 from .requests import ask
 from .resume import following_command
@@ -42,7 +42,7 @@ class Planning(NamedTuple):
 
 
 history_option: Decorator = click.option(
-    "--history", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    "--history", type=WrittenFile(), metavar="FILE",
     help="Record the changes to events in this file, for later runs.",
 )  # fmt: skip
 
@@ -93,7 +93,7 @@ def planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command(cls=Command)
 @planning_options
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="PLAN.json",
+@click.option("--out", type=WrittenFile(), metavar="PLAN.json",
               help="Write the plan to this file, for `recall-async apply`.")  # fmt: skip
 @json_option
 @connection_options
