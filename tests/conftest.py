@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, settings
 
 from recall_async.limits.local import store
 from recall_async.limits.loops import PerLoop
+
+# The workers of the suite and the programs that tests start would compile each module anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # On a busy machine everything is slow, which says nothing about the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

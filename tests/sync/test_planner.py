@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from recall_async import (
     ServerError,
 )
 from recall_async.sandbox import RecallSandbox
+from tests.sync.api import Api
 from tests.sync.conftest import connected, sent
 from tests.sync.invitations import uuid
 
@@ -69,6 +71,22 @@ async def test_time_at_the_quota(sandbox):
         plan = await recall.plan(policy=EVERYTHING)
         assert plan.seconds == quota.seconds_for(plan.requests) > 5
         assert (await recall.plan(policy=lambda event, calendar: None)).seconds == 0
+
+
+@pytest.mark.parametrize("later_first", [False, True])
+async def test_event_that_is_listed_twice(later_first):
+    """An event that moves while the list is read is decided on by its older version: a deleted one gets a bot."""
+
+    class Moving(Api):
+        def _listed(self, query):
+            [event] = self.events.values()
+            gone = replace(event, is_deleted=True, updated_at=event.updated_at + timedelta(seconds=1))
+            return [gone, event] if later_first else [event, gone]
+
+    async with Moving(events=1) as api, RecallSession("key", base_url=api.url) as recall:
+        plan = await recall.plan(policy=EVERYTHING)
+    assert plan.requests == 0
+    assert plan.skipped == {"deleted": 1}
 
 
 @pytest.mark.parametrize("page", [1, 2])
