@@ -4,27 +4,31 @@
 
 A mutant is one small change of the source: another comparison or operator, a condition negated, a number one more or less,
 a statement left out. The tests run in a fork for each mutant, in which the code of the changed function is replaced; for a
-change outside of functions the module is imported anew. Hypothesis tries few examples, always the same. Mutants that
-compute the same by another way survive, too: read the list. Choose tests that need a second or two.
+change outside of functions the module is imported anew. Of the tests, those run that execute the changed statement without
+the change. Hypothesis tries few examples, always the same. Mutants that compute the same by another way survive, too: read
+the list. Choose tests that need a second or two.
 """
 
 from __future__ import annotations
 
 import ast
 import contextlib
-import copy
 import gc
 import importlib.abc
 import importlib.util
+import json
+import math
 import os
 import resource
 import sys
+import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
-from typing import Any, NamedTuple
+from types import CodeType, FrameType, FunctionType, ModuleType
+from typing import IO, Any, NamedTuple
 
 import hypothesis
 import pytest
@@ -58,13 +62,17 @@ UNCHANGED = ("isinstance", "issubclass", "cast", "TypeVar")
 REWRITING = "ignore::pytest.PytestAssertRewriteWarning"
 """hypothesis is imported before pytest begins."""
 SURVIVED, HUNG = 0, -9
+CPU_AT_LEAST = 2
+"""The least seconds of the processor after which a mutant hangs; otherwise ten times what the tests need."""
 
 
 class Mutant(NamedTuple):
     """A changed module."""
 
     text: str
-    tree: ast.Module
+    code: CodeType
+    lines: range
+    """The lines of the changed statement, without the statements in it."""
 
 
 Change = Callable[[Any], ast.AST | None]
@@ -84,6 +92,24 @@ def _typed(tree: ast.Module) -> set[ast.AST]:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("__slots__", "__all__"):
             found.append(node)
     return {inner for node in found if node is not None for inner in ast.walk(node)}
+
+
+def _lines(tree: ast.Module) -> dict[ast.AST, range]:
+    """The lines of the statement that each node is in, without the statements in that one."""
+    found: dict[ast.AST, range] = {}
+
+    def visit(node: ast.AST, lines: range) -> None:
+        if isinstance(node, ast.stmt | ast.ExceptHandler | ast.match_case):
+            begin = node.pattern if isinstance(node, ast.match_case) else node
+            body = getattr(node, "body", None)
+            end = max(begin.lineno, body[0].lineno - 1) if body else begin.end_lineno
+            lines = range(begin.lineno, (end or begin.lineno) + 1)
+        found[node] = lines
+        for child in ast.iter_child_nodes(node):
+            visit(child, lines)
+
+    visit(tree, range(0))
+    return found
 
 
 def _set(name: str, value: Callable[[Any], Any]) -> Change:
@@ -138,32 +164,39 @@ def _changes(node: ast.AST) -> Iterator[Change]:
             yield lambda node: ast.Pass()
 
 
-class _Replace(ast.NodeTransformer):
-    def __init__(self, old: ast.AST, new: ast.AST) -> None:
-        self.old, self.new = old, new
+def _replace(tree: ast.Module, old: ast.AST, new: ast.AST) -> None:
+    for parent in ast.walk(tree):
+        for field, value in ast.iter_fields(parent):
+            if value is old:
+                setattr(parent, field, new)
+                return
+            if isinstance(value, list) and (place := next((n for n, one in enumerate(value) if one is old), -1)) >= 0:
+                value[place] = new
+                return
 
-    def visit(self, node: ast.AST) -> Any:
-        return self.new if node is self.old else self.generic_visit(node)
 
-
-def mutants(source: str) -> Iterator[Mutant]:
+def mutants(source: str, path: str = "<mutant>") -> Iterator[Mutant]:
     """Yield all mutants of a module."""
-    original = ast.parse(source)
-    typed = _typed(original)
-    for number, node in enumerate(ast.walk(original)):
+    tree = ast.parse(source)
+    typed, lines = _typed(tree), _lines(tree)
+    for node in list(ast.walk(tree)):
         if node in typed:
             continue
         for change in _changes(node):
-            tree = copy.deepcopy(original)
-            target = next(found for place, found in enumerate(ast.walk(tree)) if place == number)
-            before = ast.unparse(target)
-            new = change(target)
-            if new is not None:
-                tree = _Replace(target, new).visit(tree)
-            after = ast.unparse(new or target)
-            where = f"{getattr(target, 'lineno', 0)}:{getattr(target, 'col_offset', 0)}"
+            before, kept = ast.unparse(node), dict(vars(node))
+            new = change(node)
+            changed = node if new is None else new
+            if not hasattr(changed, "lineno"):
+                ast.copy_location(changed, node)
+            after = ast.unparse(changed)
+            where = f"{getattr(node, 'lineno', 0)}:{getattr(node, 'col_offset', 0)}"
             text = f"{where}: {before.splitlines()[0][:90]}  ->  {after.splitlines()[0][:90]}"
-            yield Mutant(text, ast.fix_missing_locations(tree))
+            if changed is not node:
+                _replace(tree, node, changed)
+            yield Mutant(text, compile(ast.fix_missing_locations(tree), path, "exec"), lines[node])
+            if changed is not node:
+                _replace(tree, changed, node)
+            vars(node).update(kept)
 
 
 Codes = dict[tuple[str, int], CodeType]
@@ -178,10 +211,12 @@ def _codes(code: CodeType) -> Codes:
     return found
 
 
-def _forked(run: Callable[[], int], wall: float) -> int:
-    """The exit status of what runs in a fork of its own group."""
+def _forked(run: Callable[[], int], wall: float, cpu: float = math.inf) -> int:
+    """The exit status of what runs in a fork of its own group, for so many seconds, also of the processor, at most."""
     child = os.fork()
     if not child:
+        if cpu != math.inf:
+            resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(cpu), math.ceil(cpu)))  # the kernel kills it
         os.setsid()
         silent = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silent, 1)
@@ -223,11 +258,16 @@ class Forks:
         ]
         gc.freeze()
         began = time.monotonic()
-        if _forked(lambda: self._run(session), 3600.0):
-            raise pytest.UsageError("the tests fail without a mutant")
+        with tempfile.TemporaryFile("w+") as file:
+            if _forked(lambda: self._trace(session, file), 3600.0):
+                raise pytest.UsageError("the tests fail without a mutant")
+            file.seek(0)
+            executed = [set(json.loads(line)) for line in file]
         wall = max(20.0, 20 * (time.monotonic() - began))
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = max(CPU_AT_LEAST, 10 * (used.ru_utime + used.ru_stime))
         for mutant in self._mutants:
-            codes = _codes(compile(mutant.tree, self._path, "exec"))
+            codes = _codes(mutant.code)
             changed = {place: code for place, code in codes.items() if self._original.get(place) != code}
             loaded = [
                 each for each in functions if (each.__code__.co_qualname, each.__code__.co_firstlineno) in changed
@@ -236,41 +276,67 @@ class Forks:
                 self.others.append(mutant)
                 continue
 
-            def run(loaded: list[FunctionType] = loaded, changed: Codes = changed) -> int:
+            tests = [
+                item for item, lines in zip(session.items, executed, strict=True) if not lines.isdisjoint(mutant.lines)
+            ]
+
+            def run(loaded: list[FunctionType] = loaded, changed: Codes = changed, tests: Any = tests) -> int:
                 for each in loaded:
                     each.__code__ = changed[each.__code__.co_qualname, each.__code__.co_firstlineno]
-                return self._run(session)
+                return self._run(session, tests)
 
-            self.outcomes[mutant.text] = _forked(run, wall)
+            self.outcomes[mutant.text] = _forked(run, wall, cpu)
         return True
 
-    def _run(self, session: pytest.Session) -> int:
+    def _run(self, session: pytest.Session, tests: list[pytest.Item]) -> int:
         resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
-        for item in session.items:
+        for item in tests:
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
             if session.testsfailed:
                 return 1
+        return 0
+
+    def _trace(self, session: pytest.Session, file: IO[str]) -> int:
+        """Run all tests, and write the lines of the module that each of them executes."""
+        lines: set[int] = set()
+
+        def called(frame: FrameType, event: str, arg: Any) -> Any:
+            return executed if frame.f_code.co_filename == self._path else None
+
+        def executed(frame: FrameType, event: str, arg: Any) -> Any:
+            lines.add(frame.f_lineno)
+            return executed
+
+        for item in session.items:
+            lines.clear()
+            threading.settrace(called)
+            sys.settrace(called)
+            failed = self._run(session, [item])
+            sys.settrace(None)
+            if failed:
+                return failed
+            print(json.dumps(sorted(lines)), file=file, flush=True)
         return 0
 
 
 class Anew(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Imports the module from a mutant."""
 
-    def __init__(self, name: str, path: str, tree: ast.Module) -> None:
-        self._name, self._path, self._tree = name, path, tree
+    def __init__(self, name: str, path: str, code: CodeType) -> None:
+        self._name, self._path, self._code = name, path, code
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
         return importlib.util.spec_from_file_location(name, self._path, loader=self) if name == self._name else None
 
     def exec_module(self, module: ModuleType) -> None:
-        exec(compile(self._tree, self._path, "exec"), module.__dict__)
+        exec(self._code, module.__dict__)
 
 
 def main(module: str, *tests: str) -> None:
     """Print the mutants of a module that survive, and how many were killed."""
     path = Path(module).resolve()
     source = path.read_text()
-    found = list(mutants(source))
+    found = list(mutants(source, str(path)))
     options = ["-q", "-x", "-n0", "-p", "no:cacheprovider", "--tb=no", "-o", "timeout=0", "-W", REWRITING, *tests]
     hypothesis.settings.register_profile("mutants", database=None, max_examples=20, derandomize=True, deadline=None)
     hypothesis.settings.load_profile("mutants")
@@ -292,7 +358,7 @@ def main(module: str, *tests: str) -> None:
     name = ".".join(Path(module).with_suffix("").parts)
     for mutant in found:
         if outcomes.get(mutant.text) == "?":
-            finder = Anew(name, str(path), mutant.tree)
+            finder = Anew(name, str(path), mutant.code)
 
             def run(finder: Anew = finder) -> int:
                 sys.meta_path.insert(0, finder)

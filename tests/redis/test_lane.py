@@ -28,7 +28,7 @@ def now() -> float:
 class Scripted:
     """A link that says nothing by itself, its lane, and what Redis replies."""
 
-    def __init__(self, *, reserve: int = 0, quota: Quota = QUOTA) -> None:
+    def __init__(self, *, reserve: int = 0, quota: Quota = QUOTA, named: Quota | None = None) -> None:
         self.trouble = ""
         self.silent = 0.0
         self.users = 0
@@ -44,7 +44,7 @@ class Scripted:
             lambda quota: Terms.of(quota, 0, 30.0),
             LocalReserve(reserve),
         )
-        self.lane.join(None)
+        self.lane.join(named)
 
     def silence(self) -> float:
         return self.silent
@@ -67,19 +67,20 @@ class Scripted:
     def reply(self, commands: list[Command], interactive: int = 0, bulk: int = 0, **more: int) -> None:
         """Redis grants so many slots, with the lane's own clock as its time."""
         time = int(now() * 1e6)
-        soon, paused = more.get("soon", 0), time + more.get("paused", 0)
+        soon = more.get("soon", 0)
+        certain = more.get("certain", soon)
         grant = [
             interactive,
             bulk,
             time,
             more.get("taken", 0),
             soon,
+            certain,
             soon,
-            soon,
-            soon,
-            paused,
-            0,
-            -1,
+            certain,
+            time + more.get("paused", 0),
+            time + more.get("held", 0),
+            more.get("pace", -1),
             b"1-a/run",
             b"10/60060000",
         ]

@@ -72,7 +72,6 @@ class RedisLane:
         self._window = Window(quota.per)  # this process's slots of the shared window
         self._lender = Lender(reserve, keys.stem, self._now)
         self._patience = patience
-        self._asks = AskTimes()
         self._last_grant: Grant | None = None
         self._last_reply_at = -math.inf
         self._taken_by_others = 0  # slots that other processes held then
