@@ -16,7 +16,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from .lenient import document_of, list_of, text_of, time_of
 from .page_end import copy_views
-from .platforms import Attendee, GooglePayload, OutlookPayload, payload_of
+from .platforms import Attendee, GooglePayload, OutlookPayload, is_empty, payload_of
 
 T = TypeVar("T")
 MAX_HISTORY = 2**20
@@ -88,6 +88,12 @@ class CalendarEvent(Struct, frozen=True, kw_only=True, gc=False):
     def raw_document(self) -> dict[str, Any]:
         """Decode and return the calendar platform's own payload; empty if it is missing or invalid."""
         return document_of(self.raw)
+
+    @property
+    def has_payload(self) -> bool:
+        """False if the platform's payload is missing, cannot be read, or is empty: then people, title and kinds are
+        unknown."""
+        return not is_empty(self._payload())
 
     @property
     def title(self) -> str | None:

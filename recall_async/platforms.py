@@ -140,6 +140,7 @@ _PAYLOADS: dict[str, msgspec.json.Decoder[GooglePayload | OutlookPayload]] = {
     "microsoft_outlook": msgspec.json.Decoder(OutlookPayload),
 }
 _NO_PAYLOAD = GooglePayload()
+_NO_OUTLOOK_PAYLOAD = OutlookPayload()
 _RESPONSES = {
     "accepted": "accepted",
     "organizer": "accepted",
@@ -178,6 +179,11 @@ def _response(value: Any) -> str | None:
 def _word(value: Any) -> str:
     """Return a word in lower case, without hyphens and underscores; empty for anything else."""
     return value.strip().casefold().replace("-", "").replace("_", "") if isinstance(value, str) else ""
+
+
+def is_empty(payload: GooglePayload | OutlookPayload) -> bool:
+    """Return whether a payload is missing, or has none of the fields that are used."""
+    return payload in (_NO_PAYLOAD, _NO_OUTLOOK_PAYLOAD)
 
 
 def payload_of(platform: str, raw: msgspec.Raw | msgspec.UnsetType) -> GooglePayload | OutlookPayload:

@@ -75,9 +75,9 @@ async def ask(policy: Policy, event: CalendarEvent, calendar: Calendar) -> BotSp
 class RecordingPolicy:
     """A policy as data: an event gets a bot if it is not cancelled, has a `meeting_url`, and passes every rule given.
 
-    Rules about people and titles read the calendar platform's own payload; an event fails a rule whose data is
-    missing. The comparison of addresses, domains and titles ignores case, Unicode normalization and the kind of white
-    space.
+    Rules about people, titles and kinds read the calendar platform's own payload; an event fails a rule whose data is
+    missing. An event without a payload fails all of them, but one without a title has no excluded title. The comparison
+    of addresses, domains and titles ignores case, Unicode normalization and the kind of white space.
 
     - `external_only`: a participant has an email domain other than the owner's; rooms and groups do not count.
     - `internal_domains`: further domains of the owner's company, for `external_only`; `*.northwind.example` stands for
@@ -145,16 +145,25 @@ class RecordingPolicy:
             and (not self.platforms or event.meeting_platform in self.platforms)
             and (not self.calendars or not {calendar.id, *own_addresses(calendar)}.isdisjoint(self.calendars))
             and (not self.series or event.ical_uid in self.series or event.series_id in self.series)
+            and (not self._reads_payload or event.has_payload)
             and self._wants_title(folded(event.title or ""))
             and (not self.skip_kinds or event.kinds.isdisjoint(self.skip_kinds))
             and self._wants_people(event, calendar)
             and not event.is_cancelled
         )
 
-    def _wants_people(self, event: CalendarEvent, calendar: Calendar) -> bool:
-        if not (
+    @property
+    def _reads_people(self) -> bool:
+        return bool(
             self.organizers or self.min_attendees or self.accepted_only or self.skip_declined or self.external_only
-        ):
+        )
+
+    @property
+    def _reads_payload(self) -> bool:
+        return bool(self.title_includes or self.title_excludes or self.skip_kinds or self._reads_people)
+
+    def _wants_people(self, event: CalendarEvent, calendar: Calendar) -> bool:
+        if not self._reads_people:
             return True
         people = Attendance(event, calendar)
         return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from recall_async import ConfigurationError, RecordingPolicy
@@ -127,6 +128,30 @@ def test_an_odd_value_anywhere(odd: Any) -> None:
         assert wants({**whole, "attendees": [*whole["attendees"], odd]}, accepted_only=True, external_only=True)
         wants({**whole, "attendees": odd}, **rules)
     wants(odd, **rules)
+
+
+RULES: dict[str, Any] = {
+    "accepted_only": True, "skip_declined": True, "external_only": True, "min_attendees": 1, "skip_kinds": ["focus_time"],
+    "title_includes": ["sync"], "title_excludes": ["private"], "organizers": [GUEST],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("platform", ["google_calendar", "microsoft_outlook", "apple_calendar"])
+@pytest.mark.parametrize("raw", [None, b"null", b"{}", b"[]", b'"x"', b'{"summary": "pri', b"\xff", b'{"id": 7}'])
+def test_an_event_of_which_nothing_is_known(rule: str, platform: str, raw: bytes | None) -> None:
+    """A private meeting is recorded because the payload that says so is missing or cannot be read."""
+    fields = {"platform": platform} | ({} if raw is None else {"raw": msgspec.Raw(raw)})
+    known = event(**fields)
+    assert not known.has_payload
+    assert RecordingPolicy(**{rule: RULES[rule]})(known, calendar()) is None
+    assert RecordingPolicy(platforms=["zoom"])(known, calendar()) is not None
+
+
+def test_an_event_without_a_title() -> None:
+    """Nobody gets a bot for a meeting that has no title."""
+    assert wants(google(me()), title_excludes=["private"], skip_kinds=["free"])
+    assert wants(outlook(them("accepted"), subject=None), title_excludes=["private"], skip_kinds=["free"])
 
 
 @pytest.mark.parametrize(("answer", "raw"), ANSWERS.values(), ids=ANSWERS)
@@ -386,7 +411,7 @@ def test_kinds_of_events(kind: str, raw: Any) -> None:
     assert wants(outlook(showAs="busy", isAllDay=False), skip_kinds=list(KINDS))
 
 
-@pytest.mark.parametrize("raw", [google(eventType=7, transparency=[]), outlook(showAs={}, isAllDay="yes"), None])
+@pytest.mark.parametrize("raw", [google(eventType=7, transparency=[]), outlook(showAs={}, isAllDay="yes")])
 def test_kinds_of_odd_events(raw: Any) -> None:
     """A payload that says something odd about its kind cannot be read."""
     assert wants(raw, skip_kinds=list(KINDS))
