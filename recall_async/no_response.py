@@ -41,6 +41,8 @@ def _reason_alone(error: BaseException) -> str:
             f"its TLS certificate is not valid ({getattr(said, 'verify_message', '') or said}). Check base_url, the "
             "certificates of this system, and proxies that open TLS connections"
         )
+    if isinstance(error, aiohttp.InvalidURL):  # base_url was checked, and the text may hold a password
+        return "the address of the proxy is not a URL such as http://proxy.example:3128"
     cause = getattr(error, "os_error", error)
     if isinstance(cause, ssl.SSLError):
         reason = (getattr(cause, "reason", None) or str(cause)).replace("_", " ").lower()
@@ -59,7 +61,7 @@ def _reason_alone(error: BaseException) -> str:
 
 def is_permanent(error: BaseException) -> bool:
     """Return whether a retry would fail in the same way."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.InvalidURL):
         return True
     cause = getattr(error, "os_error", error)
     return isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN

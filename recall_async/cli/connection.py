@@ -127,7 +127,7 @@ class Connection:
             return None
         import aiohttp
 
-        proxy, context = self._checked_proxy() or self._proxy_of_environment(base_url), self._ssl_context()
+        proxy, context = self._chosen_proxy(base_url), self._ssl_context()
 
         def connect() -> aiohttp.ClientSession:
             return aiohttp.ClientSession(
@@ -138,26 +138,18 @@ class Connection:
 
         return connect
 
-    def _checked_proxy(self) -> str | None:
-        if self.proxy is None:
-            return None
-        try:
-            parts = urlsplit(self.proxy)
-            valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            valid = False
-        if not valid:  # without the value, which may hold a password
-            raise click.BadParameter("must be a URL such as http://proxy.example:3128", param_hint="--proxy")
-        return self.proxy
-
-    def _proxy_of_environment(self, base_url: str) -> str | None:
+    def _chosen_proxy(self, base_url: str) -> str | None:
+        if self.proxy is not None:
+            return _checked_proxy(self.proxy, "--proxy")
         # Not aiohttp's trust_env, which also sends what ~/.netrc says in place of the API key.
         from urllib.request import getproxies, proxy_bypass
 
         parts = urlsplit(base_url)
-        if not self.trust_env or proxy_bypass(parts.netloc):
+        given = None if not self.trust_env or proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
+        if not given:
             return None
-        return getproxies().get(parts.scheme)
+        # Other programs accept HOST:PORT here.
+        return _checked_proxy(given if "://" in given else f"http://{given}", f"{parts.scheme.upper()}_PROXY")
 
     def _ssl_context(self) -> ssl.SSLContext | bool:
         if self.ca_file is None:
@@ -168,6 +160,17 @@ class Connection:
         except OSError as error:  # which ssl.SSLError is
             reason = "it holds no PEM certificate" if isinstance(error, ssl.SSLError) else error.strerror
             raise click.BadParameter(f"cannot use {self.ca_file}: {reason}", param_hint="--ca-file") from None
+
+
+def _checked_proxy(given: str, name: str) -> str:
+    try:
+        parts = urlsplit(given)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:  # without the value, which may hold a password
+        raise click.BadParameter("must be a URL such as http://proxy.example:3128", param_hint=name)
+    return given
 
 
 def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:

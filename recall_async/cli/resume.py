@@ -1,8 +1,9 @@
-"""Make the command that continues a job, in a form that works when it is pasted into a shell."""
+"""Make the command that continues a job, in a form that works when it is pasted into a shell: without passwords."""
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -12,6 +13,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from ..secrecy import MASK
 from .command import ConnectionOption
 
 ENVIRONMENT = {
@@ -20,6 +22,8 @@ ENVIRONMENT = {
     "RECALL_WORKSPACE": "--workspace",
 }
 """Variables that describe the connection, and the equivalent options. None is a secret."""
+_PASSWORD = re.compile(r"(?<=://)([^/?#@:]*:)[^/?#]*(?=@)|(?<=[?&]password=)[^&#]*")
+"""The password in a URL, which does not belong into the logs of a job that was interrupted."""
 
 
 def program() -> str:
@@ -62,7 +66,8 @@ def _pasted(ctx: click.Context, arguments: list[str]) -> str:
         if option == "--region" and os.environ.get("RECALL_BASE_URL"):
             continue
         arguments += [option, value]
-    text = f"{program()} {shlex.join(arguments)}" + _input(arguments)
+    safe = [_PASSWORD.sub(lambda found: f"{found[1] or ''}{MASK}", word) for word in arguments]
+    text = f"{program()} {shlex.join(safe)}" + _input(arguments)
     return text.encode(errors="replace").decode()  # a file's name need not be text
 
 

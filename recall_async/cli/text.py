@@ -15,6 +15,8 @@ from typing import Any, TextIO
 import click
 import msgspec
 
+from ..secrecy import MASK
+
 _JOINERS = "\u200c\u200d"
 """Invisible, but scripts and emoji need them between two characters."""
 _HIDDEN_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]")
@@ -92,7 +94,7 @@ def say_error(text: str) -> None:
 
 def say_command(text: str, command: str) -> None:
     """Print a remark and a command to standard error. The command is one line, so that it can be pasted."""
-    say(text)
+    say(f"{text.removesuffix(':')}, with the password in place of {MASK}:" if MASK in command else text)
     click.echo(f"  {line(command)}", err=True)
 
 

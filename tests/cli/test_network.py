@@ -71,6 +71,25 @@ def test_a_proxy_that_is_not_there_is_named(run, recall_sandbox, monkeypatch: py
 
 
 @pytest.mark.parametrize(
+    "given", ["http://somebody:secret@[::1", "socks5://somebody:secret@127.0.0.1:1", "http://somebody:secret@:1", "//x"]
+)
+def test_an_invalid_proxy_of_the_environment(run, given: str) -> None:
+    """Its password would be shown, or a proxy of another kind be spoken to in HTTP."""
+    env = {"HTTP_PROXY": None, "http_proxy": given, "no_proxy": None, "NO_PROXY": None}
+    result = run("events", "--trust-env", env=env)
+    assert result.exit_code == 2
+    assert "HTTP_PROXY: must be a URL such as http://proxy.example:3128" in result.stderr
+    assert "secret" not in result.output
+
+
+def test_a_proxy_of_the_environment_without_a_scheme(run, server: Server, proxy: str) -> None:
+    """curl and others accept HOST:PORT in the same variable."""
+    env = {"HTTP_PROXY": None, "http_proxy": proxy.removeprefix("http://"), "no_proxy": None, "NO_PROXY": None}
+    run("events", "--trust-env", env=env)
+    assert server.asked
+
+
+@pytest.mark.parametrize(
     ("arguments", "env", "through"),
     [
         (["--trust-env"], {}, True),

@@ -25,6 +25,7 @@ from recall_async.cli.interrupt import run as run_interruptible
 from recall_async.cli.records import open_twice
 from recall_async.cli.resume import resume_command
 from recall_async.cli.status import Status, status_of
+from recall_async.cli.text import say_command
 from recall_async.cli.watching import RECENT, Pace
 from recall_async.jobs import JobQueue, JobStatus, WorkSummary
 from recall_async.limits.contract import LaneStatistics
@@ -288,6 +289,33 @@ def test_the_command_that_continues_names_one_server(monkeypatch: pytest.MonkeyP
     assert "bulk - --base-url http://here" in told
     assert "--region" not in told
     assert told.endswith(f" < '{tmp_path / 'a b'}'" if sys.platform == "linux" else "input")
+
+
+@pytest.mark.parametrize(
+    ("given", "printed"),
+    [
+        ("redis://u:hunter2@host:6379/0", "redis://u:***@host:6379/0"),
+        ("redis://:hunt@er2@host", "redis://:***@host"),
+        ("redis://host/0?password=hunter2&db=1", "redis://host/0?password=***&db=1"),
+        ("redis+sentinel://u:hunter2@one,two:1/name", "redis+sentinel://u:***@one,two:1/name"),
+        ("https://host:8080/a@b", "https://host:8080/a@b"),
+    ],
+)
+@pytest.mark.parametrize("joined", [False, True])
+def test_the_command_that_continues_shows_no_password(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, given: str, printed: str, joined: bool
+) -> None:
+    """The password of Redis or of a proxy stands in the log of each job that was interrupted."""
+    monkeypatch.delenv("RECALL_BASE_URL", raising=False)
+    monkeypatch.delenv("RECALL_REGION", raising=False)
+    words = [f"--redis={given}"] if joined else ["--redis", given]
+    command = click.Command("bulk", params=[click.Option(["--redis"])])
+    told = resume_command(click.Context(command, obj=["recall-async", "bulk", "x", *words]))
+    assert "hunt" not in told
+    assert "er2" not in told
+    assert printed in told
+    say_command("To go on with it:", told)
+    assert ("with the password in place of ***:" in capsys.readouterr().err) is ("***" in printed)
 
 
 def test_a_standard_input_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,7 +167,7 @@ async def test_every_failure_below_is_one_of_ours(failure: BaseException) -> Non
         expected = AttemptTimeoutError if isinstance(failure, TimeoutError) else ConnectionFailedError
         with pytest.raises(expected) as caught:
             await recall.calendar_events.retrieve(EVENT_ID)
-        useless = isinstance(failure, (aiohttp.ClientConnectorCertificateError, socket.gaierror))
+        useless = isinstance(failure, (aiohttp.ClientConnectorCertificateError, aiohttp.InvalidURL, socket.gaierror))
         assert caught.value.operation == "calendar_events.retrieve"
         assert caught.value.attempts == (1 if useless else 3)
         assert "us-east-1.recall.ai" in str(caught.value)
