@@ -112,8 +112,9 @@ class Attempts:
                 failed = error
                 # Timers may fire a moment early.
                 if isinstance(error, AttemptTimeoutError) and now > call.until - 0.01:
+                    took = f"{round(now - call.begun, 2):g} s"
                     raise DeadlineExceededError(
-                        f"{call.operation} had no answer within its deadline of {round(call.until - call.begun, 2):g} s. "
+                        f"{call.operation} had no answer when its deadline passed, {took} after it began. "
                         f"{effect_of(call.request.operation)}"
                     ) from error
                 if call.stop is not None and call.stop.is_set and error.may_pass:
