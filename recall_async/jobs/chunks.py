@@ -32,7 +32,9 @@ class Group(NamedTuple):
 
 def read_actions(text: bytes | str) -> list[Action]:
     """Decode the actions of a chunk."""
-    return [read_action(_decode(line)) for line in text.splitlines()]
+    # Not `splitlines`: in a string it also splits at characters that JSON does not escape, such as U+2028.
+    lines = text.split(b"\n") if isinstance(text, bytes) else text.split("\n")
+    return [read_action(_decode(line)) for line in lines if line]
 
 
 def groups_of(actions: Iterable[Action]) -> list[Group]:

@@ -6,7 +6,18 @@ from collections.abc import Callable
 
 from recall_async import RecallSession, ScheduleBot
 from recall_async.jobs import JobQueue
+from recall_async.jobs.chunks import groups_of, read_actions
 from recall_async.sandbox import RecallSandbox
+
+
+def test_actions_are_read_as_they_were_written() -> None:
+    """A bot whose name holds a line separator ends every worker that reads texts, not bytes, from Redis."""
+    names = [f"one{character}two" for character in "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\0"]
+    event_id = "00000000-0000-4000-8000-000000000001"
+    given = [ScheduleBot(event_id, name, {"bot_name": name, name: [name]}) for name in names]
+    (group,) = groups_of(given)
+    for text in (b"\n".join(group.texts), b"\n".join(group.texts).decode()):
+        assert read_actions(text) == given
 
 
 async def test_job_is_done_and_accounted_for(
