@@ -9,7 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from logging import INFO
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from . import checks
 from .attempts import Attempts, closed_under
@@ -175,6 +175,10 @@ class Client:
         if not self.closed:
             self._leave()
         self.transport.abandon()
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        # The resources hold it, so that neither they nor the key are in anybody's pickle.
+        raise TypeError("a RecallSession and its resources cannot be copied or pickled: open one wherever you need one")
 
     def __del__(self) -> None:
         if self._loop is not None and not self.closed:

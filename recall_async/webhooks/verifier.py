@@ -15,7 +15,7 @@ import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, NoReturn, Self
 
 from .. import checks
 from ..errors import ConfigurationError, WebhookVerificationError
@@ -78,6 +78,15 @@ class WebhookVerifier:
                 "no signature matches: the secret belongs to another endpoint, or the body is not the bytes that were sent"
             )
         return decode(body, message_id, datetime.fromtimestamp(int(timestamp), UTC))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a WebhookVerifier cannot be pickled, because its secrets would be: create one in each process")
 
     def __repr__(self) -> str:
         return f"<WebhookVerifier secrets={len(self._keys)} tolerance={self._tolerance:g}>"

@@ -224,6 +224,14 @@ async def test_a_session_cannot_be_copied(recall: RecallSession) -> None:
             copying(recall)
 
 
+async def test_resources_cannot_be_pickled(recall: RecallSession) -> None:
+    """The key lies readable in a task queue to which a program passed `recall.calendar_events`."""
+    for resource in (recall.calendar_events, recall.calendars, recall.bots):
+        for copying in (copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="RecallSession and its resources cannot be copied"):
+                copying(resource)
+
+
 async def test_closed_in_another_thread(server: ScriptedServer, recall: RecallSession) -> None:
     """Would hang for ever: the calls in flight are another loop's."""
     server.script(silence)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import copy
+import pickle
 import re
 from datetime import UTC, datetime
 from email.message import Message
@@ -347,3 +349,11 @@ def test_secrets_are_never_shown():
     with pytest.raises(ConfigurationError) as error:
         WebhookVerifier("whsec_not-a-secret-but-nearly")
     assert not re.search("not-a-secret|b25l|YW5v", shown + str(error.value))
+
+
+def test_secrets_are_not_pickled():
+    """The secret lies readable in a task queue. A copy is harmless."""
+    verifies = verifier(SECRET)
+    with pytest.raises(TypeError, match="WebhookVerifier cannot be pickled"):
+        pickle.dumps(verifies)
+    assert copy.copy(verifies) is copy.deepcopy(verifies) is verifies
