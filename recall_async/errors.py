@@ -28,8 +28,8 @@
     ├── SessionClosedError             the session was closed (also a RuntimeError)
     └── ConfigurationError             invalid argument or configuration (also a ValueError)
 
-Two class attributes help to handle an error: `may_pass` (a later retry may succeed) and `stops_jobs` (every further
-call would fail with it). All errors support `pickle` and `copy`, so they can cross process boundaries.
+Three attributes help to handle an error: `may_pass` (a later retry may succeed), `retry_after` (seconds until then, or
+`None`) and `stops_jobs` (every further call would fail with it). All errors support `pickle` and `copy`, so they can cross process boundaries.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ class RecallError(Exception):
     """True if the same call may succeed later without any change: `if error.may_pass: requeue()`."""
     stops_jobs: ClassVar[bool] = False
     """True if every further call of the session would fail with this error, so a bulk job ends."""
+    retry_after: float | None = None
+    """Seconds to wait before the call is repeated, if they are known: from `Retry-After`, or from the quota."""
 
     def __init__(self, message: str = "", *, operation: str | None = None, attempts: int = 0) -> None:
         super().__init__(one_line(message))
@@ -84,7 +86,6 @@ class APIError(RecallError):
         self.headers: dict[str, str] = dict(headers or {})
         self.body = body
         self.retry_after = retry_after
-        """Seconds to wait, from `Retry-After`; `None` without one."""
 
 
 class BadRequestError(APIError):
@@ -173,7 +174,6 @@ class DeadlineExceededError(RecallError, TimeoutError):
     ) -> None:
         super().__init__(message, operation=operation, attempts=attempts)
         self.retry_after = retry_after
-        """Seconds until the quota may have a free slot, if the deadline was too short for the quota."""
 
 
 class QuotaStoreUnavailableError(RecallError):

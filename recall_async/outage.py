@@ -116,7 +116,7 @@ class Breaker:
     def fail(self, error: RecallError, call: Waiting) -> None:
         """Record that the request of a call met an outage."""
         probed = self._others.prober is call
-        now, retry_after = self._loop.time(), getattr(error, "retry_after", None)
+        now, retry_after = self._loop.time(), error.retry_after
         if not self.failures:
             self.since = now
         self.failures += 1

@@ -44,7 +44,7 @@ def redis_url(shared_redis: RedisProcess) -> Iterator[str]:
 def environment(sandbox: RecallSandbox, redis_url: str) -> dict[str, str]:
     return {
         **os.environ,
-        "REDIS_URL": redis_url,
+        "RECALL_REDIS_URL": redis_url,
         "RECALL_BASE_URL": sandbox.url,
         "RECALL_API_KEY": sandbox.api_key,
         "PYTHONPATH": os.pathsep.join(sys.path),

@@ -25,7 +25,7 @@ def test_program_runs(number: int, shared_redis: RedisProcess, monkeypatch: pyte
     with RecallSandbox(events=5, calendars=1) as sandbox:
         monkeypatch.setenv("RECALL_API_KEY", sandbox.api_key)
         monkeypatch.setenv("RECALL_BASE_URL", sandbox.url)
-        monkeypatch.setenv("REDIS_URL", shared_redis.url)
+        monkeypatch.setenv("RECALL_REDIS_URL", shared_redis.url)
         exec(compile(PROGRAMS[number], f"redis.md[{number}]", "exec"), {"__name__": "program"})
 
 
