@@ -67,7 +67,7 @@ class Outcome:
 
     @property
     def status(self) -> Status:
-        """`done`, `failed`, or `skipped` because the meeting is over."""
+        """`done`, `failed`, or `skipped`: no request was necessary or possible, and `reason` says why."""
         if self.reason is not None:
             return "skipped"
         return "done" if self.error is None else "failed"

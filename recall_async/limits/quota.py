@@ -28,7 +28,7 @@ class Quota:
     """At most `limit` requests in any `per` seconds, as the server counts them.
 
     Interactive calls may use every free slot. Bulk calls always leave `reserve` slots free for them: by default one
-    in 300, or two if `limit` is 60 or more. `burst` is the number of requests that bulk calls may send at once, by
+    in 300, but at least two if `limit` is 60 or more. `burst` is the number of requests that bulk calls may send at once, by
     default half of `limit`. They spread the rest of the window, so that slots for interactive calls are freed all the
     time. With `burst=limit` ("greedy") bulk calls send a whole window at once, for a job without interactive calls;
     with a small `burst` ("smooth") they spread all of it. An explicit `burst` also limits how many interactive calls

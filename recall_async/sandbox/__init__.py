@@ -1,6 +1,6 @@
 """A local server that behaves like the API: for the demo, for this package's tests, and for users' test suites.
 
-It shares no code with the client, so its tests can find the client's faults.
+Of the client it uses only the table of operations, so it can find the client's faults.
 """
 
 from __future__ import annotations
