@@ -29,7 +29,8 @@
     └── ConfigurationError             invalid argument or configuration (also a ValueError)
 
 Three attributes help to handle an error: `may_pass` (a later retry may succeed), `retry_after` (seconds until then, or
-`None`) and `stops_jobs` (every further call would fail with it). All errors support `pickle` and `copy`, so they can cross process boundaries.
+`None`) and `stops_jobs` (every further call would fail with it). All errors support `pickle` and `copy`, so they can
+cross process boundaries.
 """
 
 from __future__ import annotations
