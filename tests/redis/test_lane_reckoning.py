@@ -12,6 +12,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from recall_async import DeadlineExceededError, Priority, Quota, QuotaStoreUnavailableError
+from recall_async.limits.pace import LONGEST_USUAL_PAUSE
 from recall_async.limits.quota import base_quota
 from recall_async.limits.redis.asking import ASK_EVERY
 from recall_async.limits.redis.lane import BATCH_DELAY, LOOK_EVERY, RETELL_PAUSE
@@ -107,6 +108,42 @@ def test_own_pause_fails_calls_until_redis_has_it() -> None:
         slot.rejected(60.0)  # type: ignore[attr-defined]
         await asyncio.sleep(LOOK_EVERY + 1.0)
         assert await refusal(link, 10.0) == pytest.approx(60.0 - LOOK_EVERY - 1.0, abs=0.01)
+
+    run(main())
+
+
+def test_absurd_pause_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Would stop a program for a day without a word, or say so for each request in flight."""
+
+    async def main() -> None:
+        link = scripted()
+        slots = [await granted(link), await granted(link)]
+        for slot in slots:
+            slot.rejected(2 * LONGEST_USUAL_PAUSE)  # type: ignore[attr-defined]
+        (record,) = caplog.records
+        assert "calendars.list was answered 429 with a Retry-After" in record.getMessage()
+        assert link.lane.statistics().throttled == 2
+
+    run(main())
+
+
+def test_pause_is_remembered_by_the_next_lane() -> None:
+    """Would send in a pause when a session ends and the next begins, or not ask whether another process ended it."""
+
+    async def main() -> None:
+        before = scripted()
+        slot = await granted(before)
+        slot.rejected(60.0)  # type: ignore[attr-defined]
+        link = Scripted(named=QUOTA, memory=before.memory)
+        assert link.lane.statistics().paused == pytest.approx(60.0, abs=0.01)
+        assert await refusal(link, 59.0) == pytest.approx(60.0, abs=0.01)
+        waiting = link.call()
+        await ready()
+        said = link.say()
+        assert [command.script for command in said] == [PAUSE, ACQUIRE]
+        link.reply(said, interactive=1)
+        (await waiting).answered()
+        assert await waits(Scripted(named=QUOTA, memory=before.memory), 1.0)  # told, and ended by another process
 
     run(main())
 
@@ -264,14 +301,16 @@ def test_calls_that_the_reserve_may_serve_do_not_fail_for_shared_slots() -> None
         shared = await granted(link)
         link.trouble = "connection refused"
         (await link.lane.admit(until=now() + 1.0)).rejected(3.0)
-        waiting = link.call(until=now() + 10.0)
+        waiting, other = (link.call(until=now() + 10.0) for _ in range(2))
         await ready()
+        assert not other.done()
         began = now()
         shared.rejected(5.0)  # type: ignore[attr-defined]
         (await waiting).answered()
         assert now() - began == pytest.approx(5.0, abs=0.01)
         with pytest.raises(QuotaStoreUnavailableError):  # nothing is left of it
-            await link.lane.admit(until=now() + 1.0)
+            await other
+        assert now() - began == pytest.approx(10.0, abs=0.01)
 
     run(main())
 

@@ -222,7 +222,6 @@ class RedisLane:
             wake = min(wake, self._due())
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
         if wake != math.inf:
             self._timer = self._loop.call_at(wake, self._arrange)
 
