@@ -63,7 +63,7 @@ REWRITING = "ignore::pytest.PytestAssertRewriteWarning"
 """hypothesis is imported before pytest begins."""
 SURVIVED, HUNG = 0, -9
 CPU_AT_LEAST = 2
-"""The least seconds of the processor after which a mutant hangs; otherwise ten times what the tests need."""
+"""The least seconds of the processor after which a mutant hangs; otherwise five times what the tests need."""
 
 
 class Mutant(NamedTuple):
@@ -265,7 +265,7 @@ class Forks:
             executed = [set(json.loads(line)) for line in file]
         wall = max(20.0, 20 * (time.monotonic() - began))
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        cpu = max(CPU_AT_LEAST, 10 * (used.ru_utime + used.ru_stime))
+        cpu = max(CPU_AT_LEAST, 5 * (used.ru_utime + used.ru_stime))
         for mutant in self._mutants:
             codes = _codes(mutant.code)
             changed = {place: code for place, code in codes.items() if self._original.get(place) != code}

@@ -41,10 +41,13 @@ class Serving(Scripted):
 
     def talk(self) -> None:
         """Run what the lane has to say, unless the connection is broken."""
-        while self.lane.speaks and not self.trouble:
+        for _ in range(10):
+            if self.trouble or not self.lane.speaks:
+                return
             said = self.lane.compose("run")
             self.said += said
             self.lane.on_reply([self.run(command) for command in said])
+        raise AssertionError("the lane speaks for ever")
 
     def run(self, command: Command) -> object:
         arguments = command.arguments

@@ -18,19 +18,12 @@ from recall_async.limits.redis.asking import ASK_EVERY
 from recall_async.limits.redis.lane import BATCH_DELAY, LOOK_EVERY, RETELL_PAUSE
 from recall_async.limits.redis.scripts import ACQUIRE, GRANT_MAX_AGE, PAUSE, SETTLE
 from tests.redis.test_lane import QUOTA, Scripted, now, ready
-from tests.redis.test_lane_times import granted, scripted
+from tests.redis.test_lane_times import granted, scripted, seconds_until_it_speaks
 from tests.virtual_time import run
 
 BULK, INTERACTIVE = Priority.BULK, Priority.INTERACTIVE
 LEASE = 30.0 + GRANT_MAX_AGE + 60.06
 """The seconds for which Redis keeps the slot of a request that never ended."""
-
-
-async def seconds_until_it_speaks(link: Scripted) -> float:
-    began = now()
-    while not link.lane.speaks:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
-    return now() - began
 
 
 async def refusal(link: Scripted, seconds: float, priority: Priority = INTERACTIVE, start: float = math.inf) -> float:

@@ -23,6 +23,14 @@ def scripted(quota: Quota = QUOTA) -> Scripted:
     return link
 
 
+async def seconds_until_it_speaks(link: Scripted) -> float:
+    began = now()
+    async with asyncio.timeout(100.0):
+        while not link.lane.speaks:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    return now() - began
+
+
 async def granted(link: Scripted, priority: Priority = Priority.INTERACTIVE, **more: int) -> object:
     """The slot of a call that Redis grants at once."""
     waiting = link.call(priority)
@@ -123,15 +131,9 @@ def test_slots_that_come_during_a_pause_are_given_back() -> None:
         assert said.arguments[-2] is Ending.UNUSED
         link.reply([said])
         # It asks once in a while whether the pause was ended, and when it is over.
-        began = now()
-        while not link.lane.speaks:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        assert now() - began == pytest.approx(LOOK_EVERY, abs=0.1)
+        assert await seconds_until_it_speaks(link) == pytest.approx(LOOK_EVERY, abs=0.1)
         link.reply(link.say(), paused=3_000_000)
-        began = now()
-        while not link.lane.speaks:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        assert now() - began == pytest.approx(3.0, abs=0.1)
+        assert await seconds_until_it_speaks(link) == pytest.approx(3.0, abs=0.1)
         link.reply(link.say(), interactive=1)
         await waiting
 
@@ -147,10 +149,7 @@ def test_lane_asks_again_when_a_slot_can_be_free() -> None:
         await ready()
         link.reply(link.say(), soon=700_000)
         assert not link.lane.speaks
-        began = now()
-        while not link.lane.speaks:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        assert 0.69 <= now() - began <= 0.75
+        assert 0.69 <= await seconds_until_it_speaks(link) <= 0.75
         (said,) = link.say()
         assert said.arguments[3:5] == (1, 0)
         link.reply([said], soon=500_000)
@@ -172,10 +171,7 @@ def test_free_slots_gather_for_a_job() -> None:
             waiting = link.call(priority)
             await ready()
             link.reply(link.say(), soon=1000)
-            began = now()
-            while not link.lane.speaks:  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
-            assert GATHER * least <= now() - began <= GATHER + 0.002
+            assert GATHER * least <= await seconds_until_it_speaks(link) <= GATHER + 0.02
             waiting.cancel()
             await ready()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from itertools import pairwise
 from typing import Any
@@ -13,13 +14,21 @@ from redis.exceptions import AuthenticationError, ConnectionError, MovedError, R
 from recall_async import Quota
 from recall_async.limits.redis import link as module
 from recall_async.limits.redis.greeter import StateGreeter
-from recall_async.limits.redis.link import BEAT, OUTAGE_TIMEOUT, RETRY_AT_MOST, RETRY_HELD_AT_MOST, UNUSED_AT_MOST, Link
+from recall_async.limits.redis.link import (
+    BEAT,
+    OUTAGE_TIMEOUT,
+    RETRY_AT_MOST,
+    RETRY_HELD_AT_MOST,
+    RETRY_REFUSED,
+    UNUSED_AT_MOST,
+    Link,
+)
 from recall_async.limits.redis.memory import Memory
 from recall_async.limits.redis.node_link import NodeLink
 from recall_async.limits.redis.scripts import MARK, USAGE, Command, Terms
 from recall_async.limits.redis.slots import Address
 from tests.redis.scripted import ScriptedLane, ScriptedRedis
-from tests.virtual_time import run
+from tests.virtual_time import VirtualTimeLoop, run
 
 TERMS = Terms.of(Quota(10, 60.0), 0, 30.0)
 KEY = "w", "o"
@@ -82,6 +91,9 @@ class World:
         await asyncio.sleep(0)
         assert (self.redis.wires, self.clients) == ([], 0)
         assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        assert loop.timers() == 0
 
 
 def test_messages_are_sent_one_after_the_other_to_lanes_in_use() -> None:
@@ -109,6 +121,47 @@ def test_messages_are_sent_one_after_the_other_to_lanes_in_use() -> None:
         assert (world.link.trouble, world.link.silence()) == ("", 0.0)
         await world.close()
         assert world.redis.ended == ["aclose"]
+
+    run(main())
+
+
+def test_what_a_program_says_at_one_moment_is_one_message() -> None:
+    """Would send a message for each of the calls that begin together."""
+
+    async def main() -> None:
+        world, lanes = World(), [Speaker("warm"), Speaker("one"), Speaker("two")]
+        world.link.join()
+        world.link.wake(lanes[0])
+        await asyncio.sleep(1.0)
+
+        async def call(lane: Speaker, turns: int) -> None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            world.link.wake(lane)
+
+        await asyncio.gather(call(lanes[1], 0), call(lanes[2], 1))
+        await asyncio.sleep(1.0)
+        assert [command.keys[0] for command in world.redis.messages[-1][1]] == ["one", "two"]
+        await world.close()
+
+    run(main())
+
+
+def test_each_lane_gets_the_replies_to_all_its_commands() -> None:
+    """Would give a lane the reply to another one's command, when a pause and an ask go in one message."""
+
+    class Two(Speaker):
+        def compose(self, run: str) -> list[Command]:
+            return [*super().compose(run), Command(USAGE, ("again",), ())]
+
+    async def main() -> None:
+        world, lanes = World(), [Two("one"), Speaker("two"), Two("three")]
+        world.link.join()
+        for lane in lanes:
+            world.link.wake(lane)
+        await asyncio.sleep(1.0)
+        assert [lane.heard for lane in lanes] == [["for one", "for again"], ["for two"], ["for three", "for again"]]
+        await world.close()
 
     run(main())
 
@@ -263,6 +316,27 @@ def test_refused_client_fails_the_calls_of_all_lanes() -> None:
     run(main())
 
 
+def test_lane_that_has_more_to_say_to_a_redis_that_refuses_it_says_it_later() -> None:
+    """Would connect to a Redis that refuses the client again and again without a pause."""
+
+    class Stubborn(Speaker):
+        def refused(self, error: Exception) -> None:
+            self.failed.append(error)
+
+    async def main() -> None:
+        world, lane = World(), Stubborn("one")
+        world.redis.refuses = AuthenticationError("WRONGPASS")
+        world.link.join()
+        world.link.wake(lane)
+        await asyncio.sleep(1.0)
+        assert gaps(world.redis.opened) == pytest.approx([RETRY_REFUSED] * 9, abs=0.001)
+        lane.messages = 0
+        await asyncio.sleep(1.0)
+        await world.close()
+
+    run(main())
+
+
 def test_error_of_the_server_is_an_outage_for_the_lane_that_got_it() -> None:
     """Would give a lane an error of a server that is loading as the reply, or another lane's reply to nobody."""
 
@@ -345,6 +419,11 @@ def test_vigil_notices_that_the_data_are_lost() -> None:
         await asyncio.sleep(10.0)
         assert world.redis.marks == pytest.approx(1 + 10.0 / BEAT, abs=2)
         assert set(met) == {("run", "life")}
+        for _ in range(3):  # what is said in between changes nothing
+            lane.messages, marks = 1, world.redis.marks
+            world.link.wake(lane)
+            await asyncio.sleep(3.0)
+            assert world.redis.marks - marks == pytest.approx(3.0 / BEAT, abs=1)
         world.redis.life = b"another"
         world.redis.answer = lambda command: [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, -1, b"2-b/run", b"10/60060000"]
         count = len(world.redis.commands)
@@ -370,14 +449,15 @@ def test_lane_is_heard_at_once_during_the_vigil() -> None:
     """Would have a call wait for the next check of the data."""
 
     async def main() -> None:
-        world, lane = World(), Speaker("one")
+        world, lane, other = World(), Speaker("one"), Speaker("other")
         world.holds_slots()
         world.link.join()
         await asyncio.sleep(3.0 + BEAT / 3)
         began = now()
         world.link.wake(lane)
+        world.link.wake(other)
         await asyncio.sleep(0.001)
-        assert lane.heard == ["for one"]
+        assert (lane.heard, other.heard) == (["for one"], ["for other"])
         assert world.redis.messages[-1][0] - began < 0.0001
         assert len(world.redis.opened) == 1
         await world.close()
@@ -473,6 +553,10 @@ def test_unused_connection_is_closed_and_a_lent_one_is_not(monkeypatch: pytest.M
             await asyncio.sleep(UNUSED_AT_MOST - 0.01)
             assert world.redis.ended == []
             world.link.join()  # another session begins
+            world.link.leave()
+            await asyncio.sleep(UNUSED_AT_MOST - 0.01)
+            assert world.redis.ended == []  # the time begins anew
+            world.link.join()
             await asyncio.sleep(1.0)
             assert world.redis.ended == []
             lane.messages, world.redis.delay = 1, 0.5
@@ -485,6 +569,42 @@ def test_unused_connection_is_closed_and_a_lent_one_is_not(monkeypatch: pytest.M
             assert world.link.users == 0
 
     run(main())
+
+
+def test_link_that_is_closed_while_redis_py_connects_leaves_no_connection() -> None:
+    """Would go on with a connection of a closed link, because redis-py took the cancellation for a time limit."""
+
+    async def main() -> None:
+        world, lane = World(), Speaker("one")
+        opened = world.redis.open
+
+        async def deaf(client: object) -> Any:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(1.0)
+            return await opened(client)
+
+        world.link._open_wire = deaf  # type: ignore[assignment]
+        world.link.join()
+        world.link.wake(lane)
+        await asyncio.sleep(0.5)
+        world.link.leave()
+        await world.close()
+        assert (lane.runs, world.redis.ended) == ([], ["drop"])
+
+    run(main())
+
+
+def test_session_that_ends_after_its_loop_changes_nothing() -> None:
+    """Would raise from the finalizer of a session that was never closed."""
+
+    async def main() -> Link:
+        world = World()
+        world.link.join()
+        return world.link
+
+    link = run(main())
+    link.leave()
+    assert link.users == 0
 
 
 def test_closed_link_begins_anew_for_lanes_in_use() -> None:

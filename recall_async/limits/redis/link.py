@@ -123,7 +123,7 @@ class Link:
 
     @property
     def _keeps_vigil(self) -> bool:
-        return self.users > 0 and self._memory.slots_until > self._now()
+        return self._memory.slots_until > self._now()
 
     async def _talk(self) -> None:
         """Send messages while there are commands. Only this task waits for Redis."""
@@ -210,7 +210,6 @@ class Link:
             failure = next((error for error in errors if self._is_outage(error)), None)
             if failure is not None:
                 outage = failure
-                self._begin_outage(failure)
                 speaker.on_no_reply()
             else:
                 try:
@@ -268,7 +267,6 @@ class Link:
             broken = watch.done()
         finally:
             self._nap = None
-            nap.cancel()
             await end_tasks({watch})
         if broken:
             await self._drop()
@@ -287,10 +285,10 @@ class Link:
             speaker.refused(error)
         return RETRY_REFUSED
 
-    def _begin_outage(self, error: Exception, began: float | None = None) -> None:
+    def _begin_outage(self, error: Exception, began: float) -> None:
         timed_out = isinstance(error, TimeoutError) and not str(error)
         why = f"no answer within {OUTAGE_TIMEOUT:g} s" if timed_out else advice(error)
-        self._silence.begin(why, self._now() if began is None else began)
+        self._silence.begin(why, began)
 
     def _failed(self, error: Exception, began: float) -> float:
         self._begin_outage(error, began)

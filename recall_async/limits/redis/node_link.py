@@ -59,7 +59,7 @@ class NodeLink(Link):
             self._owners.read_map()
         super()._recognize(run, life)
 
-    def _begin_outage(self, error: Exception, began: float | None = None) -> None:
+    def _begin_outage(self, error: Exception, began: float) -> None:
         super()._begin_outage(error, began)
         self._owners.read_map()
 
