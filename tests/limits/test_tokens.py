@@ -102,3 +102,45 @@ def test_response_is_looked_at_where_the_lane_waits_for_one(monkeypatch: pytest.
         await asyncio.wait_for(asyncio.gather(*waiting[1:]), 1e-3)
 
     run(main())
+
+
+def test_bucket_says_when_it_has_so_many_tokens() -> None:
+    """Would fail a call that gets its token in time, or let it wait for one that comes too late."""
+
+    async def main() -> None:
+        tokens, now = Tokens(3, 2.0), asyncio.get_running_loop().time()
+        assert tokens.earliest(now, 3) <= now
+        assert tokens.earliest(now, 5) == now + 1.0
+        for _ in range(3):
+            assert tokens.take(now) == now
+        assert [tokens.earliest(now, number) for number in (1, 2, 3)] == pytest.approx(
+            [now + 0.5, now + 1.0, now + 1.5]
+        )
+        assert tokens.take(now) == pytest.approx(now + 0.5)
+        assert tokens.earliest(now + 60.0, 3) <= now + 60.0
+
+    run(main())
+
+
+def test_returned_token_is_there_at_once_and_never_one_too_many() -> None:
+    """Would lose a token to each call that is cancelled, or fill a bucket beyond its depth with them."""
+
+    async def main() -> None:
+        tokens, loop = Tokens(2, 1.0), asyncio.get_running_loop()
+        for _ in range(2):
+            now = loop.time()
+            assert [tokens.take(now), tokens.take(now)] == [now, now]
+            assert tokens.take(now) > now
+            tokens.give_back(now)
+            assert tokens.earliest(now, 1) <= now
+            assert tokens.take(now) == now
+            assert tokens.take(now) == pytest.approx(now + 1.0, abs=1e-3)
+            for _ in range(2):
+                tokens.give_back(now)
+            assert [tokens.take(now), tokens.take(now)] == [now, now]
+            assert tokens.take(now) > now
+            await asyncio.sleep(10.0)
+            tokens.give_back(loop.time())  # it is full
+            await asyncio.sleep(10.0)
+
+    run(main())

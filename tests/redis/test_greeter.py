@@ -68,6 +68,7 @@ def test_slots_are_reported_to_a_new_server_and_to_new_data(met: list[tuple[str,
     assert (seq, first, interactive, bulk, again) == (0, 0, 0, 0, 0)  # asks for no slot
     assert (run, epoch, age) == (met[-1][0], "1-e/a", 3_000_000)
     assert client == commands[1].arguments[0]
+    assert len(str(client)) >= 12  # two processes never have the same
     world.greeter.on_reply([granted("2-f/b"), granted("3-g/b")])
     assert not world.greeter.speaks
     assert (world.known(ONE).epoch(world.now), world.known(TWO).epoch(world.now)) == (("2-f/b", 0.0), ("3-g/b", 0.0))

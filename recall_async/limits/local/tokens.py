@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from aiolimiter import AsyncLimiter
 
 AGAIN = 1e-6
@@ -21,7 +23,7 @@ class Tokens:
         self._bucket = AsyncLimiter(depth, depth / rate)
         self._depth = depth
         self._rate = rate
-        self._full_at = 0.0
+        self._full_at = -math.inf
         self._kept = 0  # returned tokens
         self._behind = AGAIN
 

@@ -12,6 +12,7 @@ the cluster has settled. Each link that a quota moves to is told at once which s
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Awaitable, Callable
 from weakref import WeakSet
@@ -60,7 +61,7 @@ class ClusterLinks:
         self._routes: WeakSet[Route] = WeakSet()
         self._users = 0
         self._reading: asyncio.Task[None] | None = None
-        self._read_at = -1.0
+        self._read_at = -math.inf
         self._closing: set[asyncio.Task[None]] = set()
         self._silence = Silence("the Redis Cluster", clock)
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
@@ -85,7 +86,7 @@ class Link:
         self._closing: asyncio.Task[None] | None = None
         self._said_at: float | None = None
         self._silence = Silence("Redis", clock)
-        self._spoke_at = -1.0
+        self._spoke_at = -math.inf
         self._warned = False
         self.greeter: Greeter | None = None
         self.users: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
@@ -71,7 +72,7 @@ class NodeGreeter(StateGreeter):
         super().__init__(memory, clock)
         self._owners = owners
         self._link = link
-        self._not_before = -1.0
+        self._not_before = -math.inf
 
     def review(self) -> bool:
         """Plan reports of quotas that have moved to this node. True if there are any."""

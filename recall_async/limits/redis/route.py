@@ -6,6 +6,7 @@ To the lane, a route is its link; to a link, it is a lane.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -64,7 +65,7 @@ class Route:
         self._in_flight = False
         self._elsewhere: Address | None = None  # where to send the next message only
         self._detours = self._holds = 0
-        self._not_before = -1.0
+        self._not_before = -math.inf
         self._why = ""
         self._since: float | None = None
 
