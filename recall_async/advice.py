@@ -73,8 +73,12 @@ _BY_STATUS: dict[int, str] = {
     406: "The server does not offer JSON here: check base_url.",
     408: "The server did not receive the request in time: check the network, then try again.",
     410: "The object was deleted.",
+    413: "The body is too large for the server: make bot_config smaller.",
     422: "The request is invalid: correct what the response names.",
 }
+
+_REFUSED = "The server refused the request without a reason: check base_url, and the proxies on the way."
+_EARLIER = "An earlier attempt had no response"
 
 IN_DETAIL: Final = "The API's own message may contain secrets; it is in the exception's `detail`."
 SAFE_TO_REPEAT: Final = "Calling it again is safe."
@@ -111,11 +115,12 @@ def api_error(
     *,
     cursor: bool = False,
     sent: bytes | None = None,
+    in_doubt: bool = False,
 ) -> APIError:
     """Return the exception for an unsuccessful response.
 
     `mask` hides the API key in the response. `sent` is the body of the request; its secrets are hidden, too. `cursor` is
-    true if the request was for a later page of a list.
+    true if the request was for a later page of a list, `in_doubt` if an earlier attempt may have taken effect.
     """
     masks = [] if mask is None else [mask]
     if operation.secret and sent is not None:
@@ -147,6 +152,11 @@ def api_error(
     if after is not None:
         message += f" (Retry-After: {after:g} s)"
     advice = _advice(operation, response, kind, code, detail, cursor)
+    if in_doubt and operation.method != "GET" and effect_of(operation) not in advice:
+        if response.status in (404, 410) and operation.method == "DELETE" and operation is not REMOVE_BOT:
+            advice = f"{_EARLIER} and has most likely taken effect: the object is gone."
+        else:
+            advice = f"{advice} {_EARLIER}. {effect_of(operation)}".strip()
     if operation.secret and detail and 400 <= response.status < 500:
         advice = f"{IN_DETAIL} {advice}".strip()
     if advice:
@@ -208,7 +218,8 @@ def _advice(
         return "Connect the calendar again: its OAuth credentials are missing or no longer valid."
     if status in UNPROVEN or (status >= 500 and operation.method != "GET" and kind is errors.ServerError):
         return f"{_BY_STATUS.get(status, ADVICE[errors.ServerError])} {effect_of(operation)}"
-    return ADVICE.get(kind) or _BY_STATUS.get(status, "")
+    advice = ADVICE.get(kind) or _BY_STATUS.get(status, "")
+    return advice if advice or detail else _REFUSED
 
 
 def _secrets_in(sent: bytes) -> list[str]:

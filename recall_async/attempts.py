@@ -192,7 +192,7 @@ class Attempts:
                     f"connection was closed. {effect_of(request.operation)}"
                 )
             else:
-                call.in_doubt |= response.status in UNPROVEN
+                doubtful, call.in_doubt = call.in_doubt, call.in_doubt or response.status in UNPROVEN
                 error = api_error(
                     request.operation,
                     number,
@@ -202,6 +202,7 @@ class Attempts:
                     sent=request.body,
                     cursor=request.link is not None
                     or any(name in ("cursor", "page") for name, _ in request.query or ()),
+                    in_doubt=doubtful,
                 )
             return decide(policy, number, error, jitter=jitter, in_doubt=call.in_doubt)
         finally:

@@ -14,6 +14,7 @@ from recall_async import (
     ConnectionFailedError,
     DeadlineExceededError,
     EventEndedError,
+    NotFoundError,
     RecallError,
     RecallSession,
     ResponseDecodeError,
@@ -33,6 +34,10 @@ CALLS: dict[str, Callable[[RecallSession], Any]] = {
         platform="google_calendar", oauth_client_id="i", oauth_client_secret="s", oauth_refresh_token="t"
     ),
     "token": lambda recall: recall.calendars.create_access_token(ID),
+    "remove": lambda recall: recall.calendar_events.remove_bot(ID),
+    "delete": lambda recall: recall.calendars.delete(ID),
+    "leave": lambda recall: recall.bots.leave_call(ID),
+    "other": lambda recall: recall.request("DELETE", f"/api/v1/bot/{ID}/"),
 }
 
 
@@ -85,6 +90,56 @@ async def test_advice_fits_the_operation(
     assert speaks_of.lower() in str(error).lower()
     advice = str(error).removeprefix(f"{error.operation} failed with")
     assert not_of.lower() not in advice.lower()
+
+
+MAY = "An earlier attempt had no response. The request may have taken effect"
+GONE = "An earlier attempt had no response and has most likely taken effect: the object is gone."
+
+
+@pytest.mark.parametrize("first", [reset, reply(503)], ids=["reset", "503"])
+@pytest.mark.parametrize(
+    ("call", "status", "speaks_of"),
+    [
+        ("schedule", 401, MAY),
+        ("schedule", 400, MAY),
+        ("schedule", 409, MAY),
+        ("remove", 404, MAY),
+        ("remove", 405, MAY),
+        ("leave", 400, MAY),
+        ("delete", 404, GONE),
+        ("delete", 403, MAY),
+        ("other", 404, GONE),
+        ("create", 400, "An earlier attempt had no response. The calendar may have been created"),
+        ("retrieve", 404, "Check the id, and that it belongs to this workspace and region."),
+    ],
+)
+async def test_a_refusal_after_an_attempt_without_a_response(
+    server: ScriptedServer, connect: Any, first: Behaviour, call: str, status: int, speaks_of: str
+) -> None:
+    """Says that a calendar does not exist, or that a bot cannot leave, because the lost first attempt did its work."""
+    recall = connect(retry=RetryPolicy(attempts=2, backoff=0.0))
+    server.script(first, reply(status))
+    with pytest.raises(RecallError) as caught:
+        await CALLS[call](recall)
+    assert speaks_of in str(caught.value)
+    assert str(caught.value).count("taken effect") <= 1
+
+
+async def test_a_refusal_of_the_first_attempt(server: ScriptedServer, connect: Any) -> None:
+    """Says of an id that was mistyped that its object was deleted."""
+    for first in ((), (reply(429, retry_after="0"),)):
+        server.script(*first, reply(404))
+        with pytest.raises(NotFoundError) as caught:
+            await CALLS["delete"](connect(retry=RetryPolicy(attempts=2, backoff=0.0)))
+        assert "earlier attempt" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [400, 411, 414, 415, 421, 425, 431, 451])
+async def test_a_refusal_without_a_reason(server: ScriptedServer, connect: Any, status: int) -> None:
+    """Says nothing but a number."""
+    assert "without a reason: check base_url" in str(await said(server, connect, "schedule", reply(status)))
+    told = reply(status, {"detail": "Because."})
+    assert str(await said(server, connect, "schedule", told)).endswith(": Because")
 
 
 async def test_a_subscription_that_has_ended(server: ScriptedServer, connect: Any) -> None:
