@@ -1,4 +1,4 @@
-"""Write `docs/cli.md` and `docs/demo.svg`: the command line's help, and its screens in a terminal of 80 columns.
+"""Write `docs/cli.md`, `docs/demo.svg` and the README's table: help and screens of the command line, 80 columns wide.
 
 python docs/generate.py              # needs the extra docs and redis-server; takes one or two minutes
 python docs/generate.py --figures    # only the README's table, from docs/benchmarks.md
@@ -49,18 +49,18 @@ INTRODUCTION = """\
 | 0 | done |
 | 1 | something failed; the message says what |
 | 2 | invalid usage or input; nothing was sent |
-| 3 | the API refused the key or the workspace, or a firewall the request |
-| 4 | the API was away for longer than `--max-outage`; what was not finished can be resumed |
+| 3 | the API refused the key, the workspace has no credit, or a firewall blocked the request |
+| 4 | the API was unavailable for longer than `--max-outage`; the job can be resumed |
 | 10 | `plan`: there are changes to make |
-| 130 | interrupted; the message says what was done. `sandbox` and `sync --watch` end in this way, so theirs is 0 |
+| 130 | interrupted; the message says what was done. `sandbox` and `sync --watch` are ended by Ctrl-C, with status 0 |
 
 Results go to standard output, remarks and progress to standard error. `--json` prints JSON alone, one document per line. A
 closed pipe (`| head`) does not change the exit status. Variables: [environment](environment.md).
 
 ## From events to actions
 
-`recall-async events --json` prints one event per line, `recall-async actions` turns events into the actions that `bulk` and
-`jobs submit` work on, and each step can be looked at, filtered with other tools, or stored:
+`recall-async events --json` prints one event per line, and `recall-async actions` turns events into the actions that
+`bulk` and `jobs submit` perform. You can read, filter or store the output of each step:
 
 ```sh
 recall-async events --from tomorrow --to +7d --json > events.jsonl
@@ -68,8 +68,8 @@ recall-async actions events.jsonl --policy policy.toml > actions.jsonl
 recall-async bulk actions.jsonl --results results.jsonl
 ```
 
-Without a file, `actions` lists the events by itself. For bots that also follow their meetings, and are removed where they
-should not be, use [`plan` and `apply`](sync.md) instead.
+Without a file, `actions` lists the events itself. For bots that follow their meetings, and are removed if they should not
+be there, use [`plan` and `apply`](sync.md) instead.
 
 ## Connection options
 
