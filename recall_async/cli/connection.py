@@ -182,7 +182,12 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @_option("--workspace", metavar="NAME", help="Share the quota under this name [RECALL_WORKSPACE].")
     @redis_option
     @prefix_option
-    @_option("--quota-scale", type=Number(above=0), metavar="F", help="The workspace has F times the base quotas.")
+    @_option(
+        "--quota-scale",
+        type=Number(above=0, most=1_000_000),
+        metavar="F",
+        help="The workspace has F times the base quotas.",
+    )
     @_option("--timeout", type=Number(above=0), metavar="SECONDS", help="Time limit of one attempt [default 30].")
     @_option("--proxy", metavar="URL", help="HTTP proxy to send requests through.")
     @_option(

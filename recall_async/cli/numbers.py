@@ -55,7 +55,9 @@ class Number(_Float):
         known = not math.isnan(number) and (self._endless or math.isfinite(number))
         if not (known and _lies_in(number, self._least, self._most) and (self._above is None or number > self._above)):
             finite = " finite" if math.isinf(number) and not self._endless else ""
-            allowed = f" above {self._above:g}" if self._above is not None else _range(self._least, self._most)
+            allowed = _range(self._least, self._most)
+            if self._above is not None:
+                allowed = f" above {self._above:g}" + ("" if self._most is None else f" and at most {self._most:g}")
             self.fail(f"must be a{finite} number{allowed}, got {str(value)!r:.80}", param, ctx)
         return number
 

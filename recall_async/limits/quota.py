@@ -10,6 +10,8 @@ from enum import IntEnum
 from .. import checks
 from ..operations import OPERATIONS, OTHER, OTHER_LIMIT, QUOTA_PERIOD
 
+MAX_LIMIT = 10**9
+"""The most requests in a window: beyond it, no server counts them, and the clock has no time between them."""
 PROMISED_AT_MOST = 0.9
 """The largest share of the quota that bulk calls leave to interactive calls."""
 
@@ -43,7 +45,7 @@ class Quota:
     reserve: int | None = None
 
     def __post_init__(self) -> None:
-        checks.whole("Quota.limit", self.limit, at_least=1)
+        checks.whole("Quota.limit", self.limit, at_least=1, at_most=MAX_LIMIT)
         checks.seconds("Quota.per", self.per)
         if self.burst is not None:
             checks.whole("Quota.burst", self.burst, at_least=1, at_most=self.limit)
@@ -95,6 +97,8 @@ class Quota:
         """Return this quota with `factor` times the requests, for workspaces whose limits the provider raised."""
         if not 0 < factor < math.inf:
             raise checks.invalid("factor", "a finite number above 0", factor)
+        if factor > MAX_LIMIT / self.limit:
+            raise checks.invalid("factor", f"at most {MAX_LIMIT / self.limit:g}", factor)
 
         def times(requests: int | None) -> int | None:
             return None if requests is None else max(1, math.floor(requests * factor))

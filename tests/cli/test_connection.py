@@ -101,6 +101,7 @@ def test_verbose(start, recall_sandbox: RecallSandbox, flag: str, said: bool) ->
         (("--region", "mars"), {}, "--region must"),
         (("--quota-scale", "inf"), {}, "--quota-scale must"),
         (("--quota-scale", "nan"), {}, "--quota-scale must"),
+        (("--quota-scale", "1e20"), {}, "--quota-scale must"),
         (("--timeout", "nan"), {}, "--timeout must"),
         (("--timeout", "1e300"), {}, "--timeout must"),
     ],

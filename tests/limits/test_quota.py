@@ -49,6 +49,14 @@ def test_factors_that_make_no_quota(factor: float) -> None:
         Quota(600, 60.0).scaled(factor)
 
 
+@pytest.mark.parametrize("factor", [2e6, 1e300, 1e308, 10**30])
+def test_factors_that_no_server_grants(factor: float) -> None:
+    """Would end in an OverflowError of the lane at the first call."""
+    with pytest.raises(ConfigurationError, match=r"factor must be at most 1.66667e\+06, got "):
+        Quota(600, 60.0).scaled(factor)
+    assert Quota(600, 60.0).scaled(1e6).limit == 6e8
+
+
 @pytest.mark.parametrize(
     ("quota", "reserved", "interactive", "bulk", "promised", "at_most"),
     [
@@ -101,6 +109,7 @@ def test_the_least_and_the_most_of_a_quota(values: tuple[int, float, int, int]) 
     ("name", "values"),
     [
         ("Quota.limit", (0,)),
+        ("Quota.limit must be a whole number from 1 to 1000000000, got 1000", (10**400,)),
         ("Quota.per", (1, 0)),
         ("Quota.burst", (2, 1.0, 0)),
         ("Quota.burst", (2, 1.0, 3)),
