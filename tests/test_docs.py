@@ -6,6 +6,7 @@ import ast
 import asyncio
 import importlib.util
 import inspect
+import logging
 import re
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from recall_async import RecallError, Region, errors
 from recall_async.cli.app import app
 from recall_async.cli.command import commands
+from recall_async.events import CallEnded, PaceChanged, Paused, RetryScheduled, SlotGranted
 from recall_async.jobs import JobError, JobStoreUnavailableError, MissingJobError
 
 ROOT = Path(__file__).parent.parent
@@ -119,6 +121,26 @@ def test_figures_of_the_readme_are_those_of_the_report() -> None:
     generate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generate)
     assert generate.figures() in (ROOT / "README.md").read_text()
+
+
+def test_the_log_of_a_slow_call_is_what_the_library_logs() -> None:
+    """The page shows messages that the library does not log any more: run docs/slow_call.py."""
+    call = {"workspace": "acme", "operation": "calendar_events.schedule_bot", "call": 1}
+    events = [
+        *(SlotGranted(**call, attempt=1, wait=1.0, why=why, taken=1, limit=1) for why in ("quota", "pause", "pace")),
+        Paused(**call, seconds=1.0),
+        PaceChanged(**call, pace=1.0),
+        *(RetryScheduled(**call, attempt=1, reason=reason, after=1.0, new_key=False) for reason in ("429", "503")),
+        CallEnded(**call, attempts=5, waited=1.0, duration=2.0, error=None),
+    ]
+    page = (ROOT / "docs/observability.md").read_text()
+    lines = re.sub(r"\n +", " ", page.partition("```text\n")[2].partition("```")[0]).splitlines()
+
+    def form(text: str) -> str:
+        return re.sub(r"[\d.]*\d", "0", text)
+
+    logged = {form(f"{logging.getLevelName(event.log_level)} {event}") for event in events}
+    assert {form(line.partition(" ")[2]) for line in lines} == logged
 
 
 def test_the_map_of_the_source_names_files() -> None:
