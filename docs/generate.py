@@ -54,7 +54,7 @@ INTRODUCTION = """\
 | 10 | `plan`: there are changes to make |
 | 130 | interrupted; the message says what was done. `sandbox` and `sync --watch` are ended by Ctrl-C, with status 0 |
 
-Results go to standard output, remarks and progress to standard error. `--json` prints JSON alone, one document per line. A
+Results go to standard output, messages and progress to standard error. `--json` prints JSON alone, one document per line. A
 closed pipe (`| head`) does not change the exit status. Variables: [environment](environment.md).
 
 ## From events to actions

@@ -166,7 +166,7 @@ class RecallSession:
         - `stop`: a `StopSignal` that ends the job gently, as the run's `stop()` does.
         - `max_outage`: seconds to wait for a server that is unavailable, with one request at a time; an hour by
           default. Then the job ends with `ServerUnavailableError`, and can be resumed.
-        - `doubts`: counts the refusals in a row of several runs together.
+        - `doubts`: counts the refusals in a row of several runs together; `JobQueue` uses it.
 
         A failed action is also an outcome. An error with `stops_jobs` (an invalid key, a closed session, a journal
         that cannot be written) or five 402 or 403 in a row end the job: the requests in flight finish, their outcomes
