@@ -74,6 +74,17 @@ def parse_time(text: str) -> datetime:
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def in_utc(moment: datetime) -> datetime:
+    """Return an aware time in UTC, or the earliest or latest time if a year before 1 or after 9999 results.
+
+    Programs write such times for "never": `0001-01-01T00:00:00+01:00`.
+    """
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        return (datetime.min if moment.year == 1 else datetime.max).replace(tzinfo=UTC)
+
+
 def objects_of(value: Any) -> list[dict[str, Any]]:
     """Return the objects in a list; empty for anything else."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

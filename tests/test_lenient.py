@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall_async.lenient import MAX_DEPTH, repaired
+from recall_async.lenient import MAX_DEPTH, in_utc, repaired
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -77,3 +78,13 @@ def test_hostile_documents_take_linear_time(piece: bytes) -> None:
     begun = time.process_time()
     repaired(piece * 200_000)
     assert time.process_time() - begun < 10
+
+
+@pytest.mark.parametrize("hours", [-14, -1, 0, 1, 14])
+def test_times_at_the_ends_of_the_calendar(hours: int) -> None:
+    """Programs write "never" as the first or the last year, in their own time zone: an OverflowError in UTC."""
+    zone = timezone(timedelta(hours=hours))
+    first, last = datetime.min.replace(tzinfo=zone), datetime.max.replace(tzinfo=zone)
+    assert in_utc(first) == (datetime.min.replace(tzinfo=UTC) if hours >= 0 else first)
+    assert in_utc(last) == (datetime.max.replace(tzinfo=UTC) if hours <= 0 else last)
+    assert in_utc(first).tzinfo is in_utc(last).tzinfo is UTC

@@ -9,12 +9,13 @@ import sys
 import textwrap
 import unicodedata
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TextIO
 
 import click
 import msgspec
 
+from ..lenient import in_utc
 from ..secrecy import MASK
 
 _JOINERS = "\u200c\u200d"
@@ -60,7 +61,7 @@ def _columns(character: str) -> int:
 
 def moment(when: datetime) -> str:
     """Format a time to the minute, in UTC."""
-    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M}"
+    return f"{in_utc(when):%Y-%m-%d %H:%M}"
 
 
 def place(meeting_url: object) -> str | None:

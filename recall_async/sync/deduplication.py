@@ -19,6 +19,7 @@ from string import Formatter
 from ..checks import invalid, shown
 from ..checks import text as check_text
 from ..errors import ConfigurationError
+from ..lenient import in_utc
 from ..models import Calendar, CalendarEvent, MeetingURL
 from ..resources.fields import MAX_DEDUPLICATION_KEY
 from .attendance import own_addresses
@@ -155,7 +156,7 @@ class KeyTemplate:
     def _value(self, name: str, spec: str, event: CalendarEvent, calendar: Calendar | None) -> str:
         match name:
             case "start_time":
-                return format(event.start_time.astimezone(UTC), spec) if spec else time_text(event.start_time)
+                return format(in_utc(event.start_time), spec) if spec else time_text(event.start_time)
             case "meeting_url":
                 return _address(event.meeting_url) or event.id
             case "calendar_id":
@@ -229,7 +230,7 @@ def _hashed(address: str) -> str:
 
 def time_text(moment: datetime) -> str:
     """Format a time as in a key: `2025-06-10T18:54:18.951Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return in_utc(moment).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _address(meeting_url: str | MeetingURL | None) -> str:

@@ -13,7 +13,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import blake2b
 from secrets import token_hex
 from typing import Protocol
@@ -21,6 +21,7 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
+from ..lenient import in_utc
 from ..limits.loops import PerLoop
 from ..models import Time
 from .decide import Decision, Kind, Reason
@@ -210,7 +211,7 @@ def targets_of(decision: Decision) -> tuple[str, str]:
     """Return digests of what the event should have according to a decision: of its bot, and of the configuration."""
     removed = decision.kind == "remove"
     key = None if removed else decision.deduplication_key
-    start = decision.start_time.astimezone(UTC)
+    start = in_utc(decision.start_time)
     return _digest([key, start, decision.meeting_url]), "" if removed else _digest(decision.bot_config)
 
 

@@ -8,6 +8,7 @@ from typing import Self
 
 from msgspec import Struct
 
+from ..lenient import in_utc
 from ..models import Time
 from .decide import CHANGES, KINDS, Decision, Kind
 from .plan_file import PLAN_FIELDS, decode_plan, encode_plan
@@ -112,7 +113,7 @@ class Plan(Struct, frozen=True, kw_only=True):
         rows = [("start (UTC)", "action", "because", "event", "title")]
         rows += [
             (
-                f"{decision.start_time.astimezone(UTC):%Y-%m-%d %H:%M}",
+                f"{in_utc(decision.start_time):%Y-%m-%d %H:%M}",
                 decision.kind,
                 (decision.reason or "no bot") + (", shared" if decision.detach else ""),
                 decision.event_id,

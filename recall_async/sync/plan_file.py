@@ -13,7 +13,7 @@ from .. import checks
 from ..errors import ConfigurationError
 from ..models import CalendarEventBot, MeetingURL, Time
 from ..resources.fields import check_deduplication_key, encode_bot_config
-from .decide import Decision, Kind, Reason
+from .decide import CHANGES, Decision, Kind, Reason
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -155,7 +155,7 @@ def _decisions(stored: _StoredPlan) -> tuple[Decision, ...]:
     for place, each in enumerate(stored.decisions):
         where = f"$.decisions[{place}]"
         event_id = _at(where, checks.uuid, "event_id", each.event_id)
-        for name in ("start_time", "end_time", "updated_at"):
+        for name in ("start_time", "end_time", "updated_at") if each.kind in CHANGES else ():
             _at(where, checks.moment, name, getattr(each, name))
         for number, bot in enumerate(each.bots):
             _at(f"{where}.bots[{number}]", checks.moment, "start_time", bot.start_time)

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall_async import ConfigurationError, Decision, Plan, RemoveBot, ScheduleBot
+from recall_async import ConfigurationError, Decision, Plan, RecordingPolicy, RemoveBot, ScheduleBot
 from recall_async.sync.decide import CHANGES, KINDS
-from tests.sync.invitations import NOW, uuid
+from tests.sync.invitations import NOW, calendar, uuid
+from tests.sync.invitations import event as invitation
 
 OFFSETS = st.integers(-720, 840).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 TIMES = st.datetimes(datetime(1970, 1, 2), datetime(2100, 1, 1), timezones=OFFSETS)
@@ -156,3 +157,22 @@ def test_a_plan_does_not_change():
     with pytest.raises(AttributeError):
         MIXED.decisions[0].kind = "skip"
     assert isinstance(msgspec.to_builtins(MIXED)["decisions"], tuple | list)
+
+
+NEVER = [
+    datetime.min.replace(tzinfo=timezone(timedelta(hours=14))),
+    datetime.max.replace(tzinfo=timezone(timedelta(hours=-12))),
+]
+
+
+@pytest.mark.parametrize("start", NEVER, ids=str)
+def test_an_event_that_never_starts(start):
+    """One event at the end of the calendar makes a plan that can neither be printed nor read again."""
+    event = invitation(start_time=start, end_time=start, updated_at=start)
+    assert RecordingPolicy()(event, calendar()) is not None
+    assert RecordingPolicy(deduplication="{start_time:%Y%m%d%H%M%S}-{meeting_url}")(event, calendar()) is not None
+    fields = {"start_time": start, "end_time": start, "updated_at": start}
+    skipped = decision("skip", 1, reason="ended", **fields)
+    plan = Plan(decisions=(skipped,), made_at=NOW, watermark=NOW)
+    assert Plan.from_json(plan.to_json()) == plan
+    assert "T00" not in str(Plan(decisions=(decision("remove", 1, **fields),), made_at=NOW, watermark=NOW))
