@@ -35,11 +35,13 @@ class Scripted:
         quota: Quota = QUOTA,
         named: Quota | None = None,
         memory: Memory | None = None,
+        longest: float = 30.0,
     ) -> None:
         self.trouble = ""
         self.silent = 0.0
         self.users = 0
         self.woken = 0
+        self.closed = 0
         keys = Keys("recall", "w", "o")
         self.memory = memory or Memory("recall")
         self.outbox = Outbox(keys, self.memory.known(("w", "o")))
@@ -49,7 +51,7 @@ class Scripted:
             keys,
             self,
             self.outbox,
-            lambda quota: Terms.of(quota, 0, 30.0),
+            lambda quota: Terms.of(quota, 0, longest),
             LocalReserve(reserve),
         )
         self.lane.join(named)
@@ -67,7 +69,7 @@ class Scripted:
         self.users -= 1
 
     async def aclose_unused(self) -> None:
-        pass
+        self.closed += 1
 
     def say(self) -> list[Command]:
         return self.lane.compose("run") if self.lane.speaks else []

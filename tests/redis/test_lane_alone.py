@@ -152,7 +152,13 @@ def test_lane_has_two_timers_at_most() -> None:
     async def main() -> None:
         link, loop = Serving(8, 60.0), asyncio.get_running_loop()
         assert isinstance(loop, VirtualTimeLoop)
-        slots = [await link.lane.admit() for _ in range(8)]
+        (await link.lane.admit()).unused()
+        (await link.lane.admit()).answered()
+        assert loop.timers() == 1
+        link.free_at = [now()] * 8
+        slots = [await link.lane.admit()]  # what was answered is reported with this ask
+        assert loop.timers() == 0
+        slots += [await link.lane.admit() for _ in range(7)]
         waiting = [link.call() for _ in range(3)]
         await ready()
         for slot in slots[:6]:
@@ -178,9 +184,10 @@ def test_pause_ends_by_itself_or_when_another_process_ends_it() -> None:
             link = Serving(2, 60.0)
             began = now()
             (await link.lane.admit()).rejected(22.0)
-            waiting = link.call()
             await ready()
             assert PAUSE in [command.script for command in link.said]  # the others hear of it at once
+            waiting = link.call()
+            await ready()
             await asyncio.sleep(min(ended_after, 21.0))
             assert not waiting.done()
             if ended_after != math.inf:

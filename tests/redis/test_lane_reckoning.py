@@ -110,14 +110,14 @@ def test_absurd_pause_is_reported_once(caplog: pytest.LogCaptureFixture) -> None
 
     async def main() -> None:
         link = scripted()
-        slots = [await granted(link), await granted(link)]
-        for slot in slots:
-            slot.rejected(2 * LONGEST_USUAL_PAUSE)  # type: ignore[attr-defined]
+        slots = [await granted(link) for _ in range(3)]
+        for slot, seconds in zip(slots, (30.0, 2 * LONGEST_USUAL_PAUSE, 2 * LONGEST_USUAL_PAUSE), strict=True):
+            slot.rejected(seconds)  # type: ignore[attr-defined]
         (record,) = caplog.records
         assert "calendars.list was answered 429 with a Retry-After" in record.getMessage()
-        assert link.lane.statistics().throttled == 2
+        assert link.lane.statistics().throttled == 3
 
-    run(main())
+    run(main(), start=1e6)
 
 
 def test_pause_is_remembered_by_the_next_lane() -> None:
@@ -203,20 +203,27 @@ def test_message_without_a_reply_is_repeated_whole() -> None:
     run(main())
 
 
-def test_met_ask_of_a_job_ends_its_waiting() -> None:
-    """Would let the next call of a job wait for the time at which an earlier one hoped for a slot."""
+def test_met_ask_ends_the_waiting() -> None:
+    """Would let the next call wait for the time at which an earlier one hoped for a slot."""
 
     async def main() -> None:
         link = scripted()
-        one = link.call(BULK)
-        await ready()
-        link.reply(link.say(), soon=800_000)
-        await asyncio.sleep(1.0)
-        link.reply(link.say(), bulk=1)
-        (await one).answered()
-        other = link.call(BULK)
-        await ready()
-        assert link.lane.speaks
+        for priority in (INTERACTIVE, BULK):
+            one = link.call(priority)
+            await ready()
+            link.reply(link.say(), soon=30_000_000)
+            await asyncio.sleep(1.1)  # a slot may be freed early
+            link.reply(link.say(), interactive=priority is INTERACTIVE, bulk=priority is BULK)
+            (await one).answered()
+            assert await waits(link, 10.0, priority)
+            await asyncio.sleep(1.0)
+            link.reply(link.say())
+            other = link.call(priority)
+            await ready()
+            assert link.lane.speaks
+            if priority is INTERACTIVE:
+                link.reply(link.say(), interactive=1)
+                (await other).answered()
         link.reply(link.say(), soon=30_000_000)
         assert await refusal(link, 10.0, BULK) == pytest.approx(30.0, abs=0.1)
         person = link.call()
@@ -245,6 +252,20 @@ def test_token_bucket_counts_in_deadlines() -> None:
             for call in waiting:
                 call.cancel()
             await ready()
+        single = scripted(Quota(10, 60.0, burst=1))
+        assert await waits(single, 0.1)
+        assert await waits(single, 0.1, start=5.0)
+        waiting = [single.call()]
+        await ready()
+        assert await waits(single, 0.1, start=5.0)
+        waiting += [single.call() for _ in range(9)]
+        full = scripted()
+        waiting += [full.call() for _ in range(10)]
+        await ready()
+        assert await refusal(full, 59.9) == pytest.approx(60.0, abs=0.01)
+        assert await waits(full, 60.1)
+        for call in waiting:
+            call.cancel()
         greedy = scripted(Quota(10, 60.0))  # a job has five tokens, a person ten
         waiting = [greedy.call(BULK) for _ in range(5)]
         await ready()
@@ -286,11 +307,71 @@ def test_calls_that_redis_cannot_serve_in_time_fail_with_its_reply() -> None:
     run(main())
 
 
+def test_long_waits_are_exact() -> None:
+    """Would tell a caller to come back some seconds too early or too late, when a quota is paused for a day."""
+
+    async def main() -> None:
+        day = 86_400
+        for told in ("paused", "held"):
+            link = scripted()
+            waiting = link.call()
+            await ready()
+            link.reply(link.say(), **{told: day * 1_000_000})
+            assert link.lane.statistics().paused == pytest.approx(day, abs=0.01)
+            waiting.cancel()
+        for priority in (INTERACTIVE, BULK):
+            link = scripted()
+            waiting = link.call(priority)
+            await ready()
+            link.reply(link.say(), soon=2 * day * 1_000_000, certain=1_000_000)
+            assert await refusal(link, 0.5, priority) == pytest.approx(2 * day, abs=0.01)
+            waiting.cancel()
+            link = scripted()
+            calls = [asyncio.create_task(link.lane.admit(priority, until=now() + day + more)) for more in (-0.05, 0.05)]
+            await ready()
+            link.reply(link.say(), soon=day * 1_000_000)
+            await ready()
+            assert [call.done() for call in calls] == [True, False]
+            assert isinstance(calls[0].exception(), DeadlineExceededError)
+            calls[1].cancel()
+        link = Scripted(longest=day)
+        slot, began = await granted(link), now()
+        slot.lost(day)  # type: ignore[attr-defined]
+        for more, taken in ((-0.05, 1), (0.05, 0)):
+            await asyncio.sleep(began + day + GRANT_MAX_AGE + 60.06 + more - now())
+            assert link.lane.statistics().taken == taken
+
+    run(main())
+
+
+def test_ends_name_the_slots_that_were_granted() -> None:
+    """Would free the slot of another request, when calls of persons and of a job are asked for together."""
+
+    async def main() -> None:
+        link = scripted()
+        for first in (0, 4):
+            calls = [link.call(priority) for priority in (INTERACTIVE, BULK, INTERACTIVE, BULK)]
+            await ready()
+            (said,) = link.say()
+            assert said.arguments[2:5] == (first, 2, 2)
+            link.reply([said], interactive=1, bulk=2)
+            for call in calls[:3]:  # one of the job's goes to a person
+                (await call).answered()
+            calls[3].cancel()
+            await asyncio.sleep(BATCH_DELAY + 0.01)
+            (said,) = link.say()
+            assert set(said.arguments[2::3]) == {first, first + 2, first + 3}
+            link.reply([said])
+
+    run(main())
+
+
 def test_calls_that_the_reserve_may_serve_do_not_fail_for_shared_slots() -> None:
     """Would fail a call in an outage because the shared quota is used up, although the reserve has a slot for it."""
 
     async def main() -> None:
-        link = Scripted(reserve=2, quota=Quota(1, 60.0, burst=1))
+        quota = Quota(1, 60.0, burst=1)
+        link = Scripted(reserve=2, quota=quota, named=quota)
         shared = await granted(link)
         link.trouble = "connection refused"
         (await link.lane.admit(until=now() + 1.0)).rejected(3.0)

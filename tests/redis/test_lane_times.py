@@ -9,6 +9,7 @@ import pytest
 
 from recall_async import DeadlineExceededError, Priority, Quota, QuotaStoreUnavailableError
 from recall_async.limits.contract import Ending
+from recall_async.limits.redis.asking import ASK_EVERY
 from recall_async.limits.redis.lane import BATCH_DELAY, GATHER, GIVE_BACK_TIMEOUT, LOOK_EVERY, SILENCE
 from recall_async.limits.redis.scripts import ACQUIRE, PAUSE, SETTLE
 from recall_async.limits.sockets import MAX_BULK_IN_FLIGHT, MAX_IN_FLIGHT
@@ -65,6 +66,13 @@ def test_ends_are_reported_together_and_unused_slots_at_once() -> None:
         link.reply([said])
         assert link.lane.settled
         assert link.lane.statistics().taken == 2  # the answered one, and the lost one
+        link = scripted(Quota(10, 1.0))
+        (await granted(link)).answered()  # type: ignore[attr-defined]
+        woken = link.woken
+        await asyncio.sleep(0.0401)
+        assert link.woken == woken
+        await asyncio.sleep(0.01)
+        assert (link.woken, link.lane.speaks) == (woken + 1, True)  # within a twentieth of a short window
 
     run(main())
 
@@ -166,12 +174,22 @@ def test_free_slots_gather_for_a_job() -> None:
     """Would cost Redis a script for each request of a job, or keep a call of a person waiting for the same reason."""
 
     async def main() -> None:
-        for priority, least in ((Priority.BULK, 0.8), (Priority.INTERACTIVE, 0.0)):
-            link = scripted(Quota(600, 60.0, burst=600))
+        greedy, at_once = Quota(600, 60.0, burst=600), {"soon": 1000}
+        for priority, quota, reply, gathers in (
+            (Priority.BULK, greedy, at_once, True),
+            (Priority.INTERACTIVE, greedy, at_once, False),
+            (Priority.BULK, greedy, {}, False),  # there is a free slot, which a person may have
+            (Priority.BULK, greedy, {"soon": 1000, "pace": 100_000}, False),
+            (Priority.BULK, Quota(60, 6.0), at_once, False),  # idle slots of a short window are soon a loss
+            (Priority.BULK, Quota(600, 60.0, burst=2), at_once, False),  # a bucket that would be full
+            (Priority.BULK, Quota(600, 60.0, burst=1), at_once, False),
+        ):
+            least, most = (0.8 * GATHER, GATHER) if gathers else (0.0, 1.5 * ASK_EVERY)
+            link = scripted(quota)
             waiting = link.call(priority)
             await ready()
-            link.reply(link.say(), soon=1000)
-            assert GATHER * least <= await seconds_until_it_speaks(link) <= GATHER + 0.02
+            link.reply(link.say(), **reply)
+            assert least <= await seconds_until_it_speaks(link) <= most + 0.0101
             waiting.cancel()
             await ready()
 
@@ -282,11 +300,19 @@ def test_session_that_ends_waits_a_second_for_its_reports() -> None:
         began = now()
         await link.lane.flush()
         assert now() == pytest.approx(began, abs=0.001)  # nothing to report
-        (await granted(link)).answered()  # type: ignore[attr-defined]
+        early, late = [await granted(link) for _ in range(2)]
+        early.answered()  # type: ignore[attr-defined]
         users = link.users
         flushing = asyncio.create_task(link.lane.flush())
         await ready()
         assert (link.users, link.lane.settled) == (users + 1, False)
+        said = link.say()
+        assert said
+        late.answered()  # type: ignore[attr-defined]
+        link.reply(said)
+        await ready()
+        assert not flushing.done()
+        assert link.lane.speaks  # at once, as somebody waits
         link.reply(link.say())
         await ready()
         assert (flushing.done(), link.users, link.lane.settled) == (True, users, True)
@@ -294,7 +320,12 @@ def test_session_that_ends_waits_a_second_for_its_reports() -> None:
         began = now()
         await link.lane.flush()  # no reply comes
         assert now() - began == pytest.approx(GIVE_BACK_TIMEOUT, abs=0.01)
-        assert link.users == users
+        assert (link.users, link.closed) == (users, 3)
+        flushing = asyncio.create_task(link.lane.flush())
+        await ready()
+        flushing.cancel()
+        await asyncio.wait({flushing})
+        assert (link.users, link.closed) == (users, 4)
         link.trouble, began = "refused", now()
         await link.lane.flush()
         assert now() == pytest.approx(began, abs=0.001)
@@ -344,6 +375,10 @@ def test_statistics_tell_what_others_use_while_it_counts() -> None:
         slot = await granted(link, taken=7)
         seen = link.lane.statistics()
         assert (seen.taken, seen.free, seen.in_flight, seen.quota) == (7, 3, 1, QUOTA)
+        for taken in (10, 12):  # another process may have named a larger quota
+            full = scripted()
+            await granted(full, taken=taken)
+            assert (full.lane.statistics().taken, full.lane.statistics().free) == (taken, 0)
         slot.answered()  # type: ignore[attr-defined]
         await asyncio.sleep(61.0)
         seen = link.lane.statistics()

@@ -121,7 +121,8 @@ class RedisLane:
         # Less for a short window, in which idle slots are soon a loss, and for a token bucket that would be full.
         self._gather = min(GATHER, quota.per / 300, (self._terms.burst_bulk - 1) / quota.rate / 2)
         self._calls.queue.patience = quota.per
-        self._window.per = max(self._window.per, Window(quota.per).per)
+        self._per = Window(quota.per).per
+        self._window.per = max(self._window.per, self._per)
         self._asks = AskTimes()
         self._arrange()
 
@@ -150,7 +151,7 @@ class RedisLane:
     def _at_least(self, priority: Priority, start: float) -> float:
         """Return the least seconds that a new call waits, if no other process takes slots."""
         ahead, limit = self._calls.queue.ahead(priority, start), self._terms.limit
-        first = max(0.0, self._earliest(priority) - self._now())
+        first = self._earliest(priority) - self._now()
         alike = self._calls.queue.count(priority) if start == math.inf else 0
         burst = self._terms.burst if priority is Priority.INTERACTIVE else self._terms.burst_bulk
         return max(first + ahead // limit * self._quota.per, (alike + 1 - burst) / self._quota.rate)
@@ -176,7 +177,7 @@ class RedisLane:
         Redis does not tell the slots of lost requests from those in flight, which can be freed at once.
         """
         limit = self._terms.limit
-        if self._window.per * 1e6 > self._terms.per + 1:
+        if self._window.per > self._per:
             return now  # these are slots of a longer window than that of the quota
         ceiling = limit if priority is Priority.INTERACTIVE else limit - self._terms.reserve
         return self._window.earliest(now, ceiling, 0, limit)
@@ -237,13 +238,17 @@ class RedisLane:
         asks = min((self._asks.ask_at[priority] for priority in Priority if queue.count(priority)), default=math.inf)
         return max(asks, min(self._closed_until, self._last_reply_at + LOOK_EVERY))
 
+    def _wanted_now(self, now: float) -> tuple[int, int]:
+        """Return how many slots to ask for at `now`."""
+        return self._wanted() if self._due() <= now else (0, 0)
+
     @property
     def speaks(self) -> bool:
         """True if the lane has something to send now."""
         if self._outbox.asked is not None or self._outbox.urgent:
             return True
         now = self._now()
-        return self._report_by <= now or (self._due() <= now and any(self._wanted()))
+        return self._report_by <= now or any(self._wanted_now(now))
 
     def compose(self, run: str) -> list[Command]:
         """Return the commands to send now, to the server process with this run id."""
@@ -252,8 +257,7 @@ class RedisLane:
             self._report_timer.cancel()
             self._report_timer = None
         now = self._now()
-        interactive, bulk = self._wanted() if self._due() <= now else (0, 0)
-        return self._outbox.compose(now, run, interactive, bulk, self._terms)
+        return self._outbox.compose(now, run, *self._wanted_now(now), self._terms)
 
     def on_reply(self, replies: Sequence[Any]) -> None:
         """Handle the replies; a refused command has an error as its reply."""
