@@ -25,7 +25,7 @@ from recall_async.limits.redis.link import (
 )
 from recall_async.limits.redis.memory import Memory
 from recall_async.limits.redis.node_link import NodeLink
-from recall_async.limits.redis.scripts import MARK, USAGE, Command, Terms
+from recall_async.limits.redis.scripts import MARK, USAGE, Command, Keys, Terms
 from recall_async.limits.redis.slots import Address
 from tests.redis.scripted import ScriptedLane, ScriptedRedis
 from tests.virtual_time import VirtualTimeLoop, run
@@ -119,6 +119,15 @@ def test_messages_are_sent_one_after_the_other_to_lanes_in_use() -> None:
         times = [at for at, _ in world.redis.messages]
         assert gaps(times) == pytest.approx([0.1] * 2, abs=1e-3)
         assert (world.link.trouble, world.link.silence()) == ("", 0.0)
+        one.messages = 1
+        world.link.wake(one)
+        await asyncio.sleep(0.05)
+        two.messages = 1
+        world.link.wake(two)  # while a message is in flight
+        await asyncio.sleep(1.0)
+        assert gaps([at for at, _ in world.redis.messages[-2:]]) == pytest.approx([0.1], abs=1e-3)
+        assert (len(one.heard), len(two.heard), one.silent) == (3, 2, 0)
+        assert world.link.of(Keys("recall", "w", "o")) is world.link  # there is one server
         await world.close()
         assert world.redis.ended == ["aclose"]
 
@@ -203,6 +212,31 @@ def test_redis_that_is_silent_is_asked_again_until_it_answers(caplog: pytest.Log
         await asyncio.sleep(RETRY_AT_MOST)
         assert (lane.heard, world.link.trouble) == (["for one"], "")
         assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+        await world.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (ConnectionError(), "ConnectionError"),
+        (TimeoutError(), f"no answer within {OUTAGE_TIMEOUT:g} s"),
+        (TimeoutError("no route"), "no route"),
+    ],
+)
+def test_outage_has_a_cause(error: Exception, why: str) -> None:
+    """Would tell of an outage without its cause, or take what the network says for the limit of two seconds."""
+
+    async def main() -> None:
+        world = World()
+        world.redis.refuses = error
+        world.link.join()
+        world.link.wake(Speaker("one"))
+        await asyncio.sleep(0.01)
+        assert world.link.trouble == why
+        world.redis.refuses = None
+        await asyncio.sleep(1.0)
         await world.close()
 
     run(main())
@@ -293,7 +327,7 @@ def test_new_connection_that_breaks_is_an_outage() -> None:
     run(main())
 
 
-def test_refused_client_fails_the_calls_of_all_lanes() -> None:
+def test_refused_client_fails_the_calls_of_all_lanes(caplog: pytest.LogCaptureFixture) -> None:
     """Would let calls wait for a password that will not change, or take it for an outage."""
 
     async def main() -> None:
@@ -306,6 +340,9 @@ def test_refused_client_fails_the_calls_of_all_lanes() -> None:
         await asyncio.sleep(1.0)
         assert [[str(error) for error in lane.failed] for lane in lanes] == [["WRONGPASS"]] * 2
         assert (world.link.trouble, world.link.silence(), len(world.redis.opened)) == ("", 0.0, 1)
+        assert [record.getMessage() for record in caplog.records] == [
+            "Redis refuses the connection, so calls fail: WRONGPASS"
+        ]
         world.redis.refuses = None
         lanes[0].messages = 1
         world.link.wake(lanes[0])
@@ -529,6 +566,7 @@ def test_bug_in_one_lane_is_told_and_stops_no_other(monkeypatch: pytest.MonkeyPa
             raise ZeroDivisionError("oops")
 
         monkeypatch.setattr(faulty, bug, broken)
+        monkeypatch.setattr(faulty, "fail", faulty.failed.append)  # it would go on
         world.link.join()
         world.link.wake(faulty)
         world.link.wake(good)
@@ -607,6 +645,52 @@ def test_session_that_ends_after_its_loop_changes_nothing() -> None:
     assert link.users == 0
 
 
+def test_lane_that_begins_as_another_one_ends_keeps_the_connection() -> None:
+    """Would connect anew for the reports of a session that closes its lanes together."""
+
+    async def main() -> None:
+        world, lane = World(), Speaker("one")
+        world.link.join()
+        world.link.wake(lane)
+        await asyncio.sleep(1.0)
+        world.link.leave()
+
+        async def report() -> None:
+            world.link.join()
+            lane.messages = 1
+            world.link.wake(lane)
+
+        await asyncio.gather(world.link.aclose_unused(), report())
+        await asyncio.sleep(1.0)
+        assert (len(lane.heard), len(world.redis.opened), world.redis.ended) == (2, 1, [])
+        await world.close()
+
+    run(main())
+
+
+def test_vigil_goes_on_after_the_link_was_closed() -> None:
+    """Would not notice a flush any more, after a program closed its store and went on."""
+
+    async def main() -> None:
+        world, lane = World(), Speaker("one")
+        world.holds_slots()
+        world.link.join()
+        for _ in range(2):
+            lane.messages = 1
+            world.link.wake(lane)
+            await asyncio.sleep(0.01)
+            await world.link.aclose()
+        lane.messages = 1
+        world.link.wake(lane)
+        await asyncio.sleep(0.01)
+        marks = world.redis.marks
+        await asyncio.sleep(5.0)
+        assert world.redis.marks - marks == pytest.approx(5.0 / BEAT, abs=1)
+        await world.close()
+
+    run(main())
+
+
 def test_closed_link_begins_anew_for_lanes_in_use() -> None:
     """Would lose what a lane has to say, when the program closes the store while a session is open."""
 
@@ -618,6 +702,8 @@ def test_closed_link_begins_anew_for_lanes_in_use() -> None:
         await asyncio.sleep(0.75)
         await world.link.aclose()
         assert (world.redis.ended, lane.silent) == (["aclose"], 1)
+        await asyncio.sleep(2.0)
+        assert lane.heard == ["for one"]
         world.link.join()
         await world.link.aclose_unused()  # it is used
         await asyncio.sleep(2.0)

@@ -267,7 +267,6 @@ class Link:
             await asyncio.wait({nap, watch}, timeout=BEAT, return_when=asyncio.FIRST_COMPLETED)
             broken = watch.done()
         finally:
-            self._nap = None
             await end_tasks({watch})
         if broken:
             await self._drop()
@@ -318,7 +317,6 @@ class Link:
             self._unused = self._loop.call_later(UNUSED_AT_MOST, self._abandoned)
 
     def _abandoned(self) -> None:
-        self._unused = None
         if self._wire is not None or self._task is not None:
             self._closing = self._loop.create_task(self._close_abandoned(), name="recall_async quota store: closing")
 

@@ -58,7 +58,7 @@ class LocalReserve:
                 del slots[name]
             used = [back for ended in slots.values() if (back := ended + per) > now]
             if len(used) >= self.size:
-                return "", min(*used, now + LOOK_AT_MOST, math.inf)
+                return "", min(*used, now + LOOK_AT_MOST)
             name = secrets.token_hex(6)  # not a number, which a fork, or a later process with its id, would use again
             slots[name] = now + terms.lease / 1e6 - per  # when its lease has one window left, if this process dies
             return name, now
