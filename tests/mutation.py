@@ -3,10 +3,10 @@
     python -m tests.mutation recall_async/retry.py tests/session/test_retry_table.py [pytest options]
 
 A mutant is one small change of the source: another comparison or operator, a condition negated, a number one more or less,
-a statement left out. The tests run in a fork for each mutant, in which the code of the changed function is replaced; for a
-change outside of functions the module is imported anew. Of the tests, those run that execute the changed statement without
-the change. Hypothesis tries few examples, always the same. Mutants that compute the same by another way survive, too: read
-the list. Choose tests that need a second or two.
+a statement left out. The tests that execute the statement run in a fork for each mutant, in which the code of the changed
+function is replaced. For a change of what runs at import, or never, the module is imported anew, and all tests run.
+Hypothesis tries few examples, always the same. Mutants that compute the same by another way survive, too: read the list.
+Choose tests that need a second or two.
 """
 
 from __future__ import annotations
@@ -240,14 +240,14 @@ def _forked(run: Callable[[], int], wall: float, cpu: float = math.inf) -> int:
 
 
 class Forks:
-    """A pytest plugin that runs the collected tests once for each mutant of functions."""
+    """A pytest plugin that runs the collected tests once for each mutant of a statement that they execute."""
 
     def __init__(self, path: str, source: str, all_mutants: list[Mutant]) -> None:
         self._path, self._mutants = path, all_mutants
         self._original = _codes(compile(source, path, "exec"))
         self.outcomes: dict[str, int] = {}
         self.others: list[Mutant] = []
-        """Mutants outside of functions."""
+        """Mutants of statements that run when the module is imported, or never."""
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         gc.collect()
@@ -272,13 +272,12 @@ class Forks:
             loaded = [
                 each for each in functions if (each.__code__.co_qualname, each.__code__.co_firstlineno) in changed
             ]
-            if not loaded:
-                self.others.append(mutant)
-                continue
-
             tests = [
                 item for item, lines in zip(session.items, executed, strict=True) if not lines.isdisjoint(mutant.lines)
             ]
+            if not (loaded and tests):
+                self.others.append(mutant)
+                continue
 
             def run(loaded: list[FunctionType] = loaded, changed: Codes = changed, tests: Any = tests) -> int:
                 for each in loaded:

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from itertools import pairwise
 from typing import Any
 
 import pytest
-from redis.exceptions import AuthenticationError, ConnectionError, MovedError, ResponseError
+from redis.exceptions import AuthenticationError, ConnectionError, ResponseError
 
 from recall_async import Quota
 from recall_async.limits.redis import link as module
-from recall_async.limits.redis.greeter import StateGreeter
 from recall_async.limits.redis.link import (
-    BEAT,
     OUTAGE_TIMEOUT,
     RETRY_AT_MOST,
-    RETRY_HELD_AT_MOST,
     RETRY_REFUSED,
-    UNUSED_AT_MOST,
     Link,
 )
 from recall_async.limits.redis.memory import Memory
-from recall_async.limits.redis.node_link import NodeLink
-from recall_async.limits.redis.scripts import MARK, USAGE, Command, Keys, Terms
-from recall_async.limits.redis.slots import Address
+from recall_async.limits.redis.scripts import USAGE, Command, Keys, Terms
 from tests.redis.scripted import ScriptedLane, ScriptedRedis
 from tests.virtual_time import VirtualTimeLoop, run
 
@@ -242,22 +235,6 @@ def test_outage_has_a_cause(error: Exception, why: str) -> None:
     run(main())
 
 
-def test_process_with_slots_asks_more_often() -> None:
-    """Would come late to a Redis that was restarted empty, after others took the slots that are in use."""
-
-    async def main() -> None:
-        world = World()
-        world.holds_slots()
-        world.redis.refuses = ConnectionError("refused")
-        world.link.join()
-        await asyncio.sleep(20.0)
-        waits = gaps(world.redis.opened)
-        assert all(RETRY_HELD_AT_MOST / 2 <= gap <= RETRY_HELD_AT_MOST + 0.01 for gap in waits[-20:])
-        await world.close()
-
-    run(main())
-
-
 def test_message_without_a_reply_is_an_outage_after_two_seconds() -> None:
     """Would wait for ever, keep the connection on which a late reply may come, or not tell the lane."""
 
@@ -432,125 +409,6 @@ def test_lane_that_is_forgotten_is_not_asked() -> None:
     run(main())
 
 
-def test_vigil_notices_that_the_data_are_lost() -> None:
-    """Would notice a flush or a restart only with the next call, when others have used the slots again."""
-
-    async def main() -> None:
-        world = World()
-        met: list[tuple[str, str]] = []
-
-        class Greeter(StateGreeter):
-            def meet(self, run: str, life: str) -> bool:
-                met.append((run, life))
-                return super().meet(run, life)
-
-        world.link.greeter = Greeter(world.memory, now)
-        lane = Speaker("one")
-        world.link.join()
-        world.link.wake(lane)
-        await asyncio.sleep(0.01)
-        assert met == [("run", "life")]
-        world.holds_slots()
-        lane.messages = 1
-        world.link.wake(lane)
-        await asyncio.sleep(10.0)
-        assert world.redis.marks == pytest.approx(1 + 10.0 / BEAT, abs=2)
-        assert set(met) == {("run", "life")}
-        for _ in range(3):  # what is said in between changes nothing
-            lane.messages, marks = 1, world.redis.marks
-            world.link.wake(lane)
-            await asyncio.sleep(3.0)
-            assert world.redis.marks - marks == pytest.approx(3.0 / BEAT, abs=1)
-        world.redis.life = b"another"
-        world.redis.answer = lambda command: [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, -1, b"2-b/run", b"10/60060000"]
-        count = len(world.redis.commands)
-        await asyncio.sleep(BEAT + 0.01)
-        assert met[-1] == ("run", "another")
-        assert [command.keys[0] for command in world.redis.commands[count:]] == [world.memory.known(KEY).keys.slots]
-        # Between two checks it hears that the connection breaks.
-        world.redis.run = "new"
-        await asyncio.sleep(BEAT / 2)
-        world.redis.break_off()
-        await asyncio.sleep(0.01)
-        assert met[-1] == ("new", "another")
-        await asyncio.sleep(TERMS.lease / 1e6)
-        marks = world.redis.marks
-        await asyncio.sleep(10.0)
-        assert world.redis.marks == marks  # nothing counts any more
-        await world.close()
-
-    run(main())
-
-
-def test_lane_is_heard_at_once_during_the_vigil() -> None:
-    """Would have a call wait for the next check of the data."""
-
-    async def main() -> None:
-        world, lane, other = World(), Speaker("one"), Speaker("other")
-        world.holds_slots()
-        world.link.join()
-        await asyncio.sleep(3.0 + BEAT / 3)
-        began = now()
-        world.link.wake(lane)
-        world.link.wake(other)
-        await asyncio.sleep(0.001)
-        assert (lane.heard, other.heard) == (["for one"], ["for other"])
-        assert world.redis.messages[-1][0] - began < 0.0001
-        assert len(world.redis.opened) == 1
-        await world.close()
-
-    run(main())
-
-
-def test_mark_that_redis_does_not_keep_is_no_life(caplog: pytest.LogCaptureFixture) -> None:
-    """Would refuse all calls where the user may not write the mark, or take a server that is loading for one that cannot."""
-
-    async def main() -> None:
-        world, lane = World(), Speaker("one")
-        met: list[tuple[str, str]] = []
-
-        class Greeter(StateGreeter):
-            def meet(self, run: str, life: str) -> bool:
-                met.append((run, life))
-                return False
-
-        world.link.greeter = Greeter(world.memory, now)
-        replies: list[Any] = [ResponseError("LOADING Redis is loading"), ResponseError("NOPERM no"), "text"]
-        world.redis.mark = lambda: replies.pop(0)
-        world.redis.policy = "allkeys-lru"
-        world.link.join()
-        world.link.wake(lane)
-        await asyncio.sleep(0.001)
-        assert (lane.heard, met, world.redis.ended) == ([], [], ["drop"])
-        await asyncio.sleep(1.0)
-        world.redis.break_off()
-        lane.messages = 1
-        world.link.wake(lane)
-        await asyncio.sleep(5.0)
-        assert len(lane.heard) == 2
-        assert met == [("run", ""), ("run", "text")]
-        assert sum("evicts keys" in record.getMessage() for record in caplog.records) == 1
-        await world.close()
-
-    run(main())
-
-
-@pytest.mark.parametrize("policy", ["noeviction", ""])
-def test_server_that_evicts_nothing_is_not_warned_of(caplog: pytest.LogCaptureFixture, policy: str) -> None:
-    """Would warn of a server that is set up as it should be, or that does not say."""
-
-    async def main() -> None:
-        world = World()
-        world.redis.policy = policy
-        world.link.join()
-        world.link.wake(Speaker("one"))
-        await asyncio.sleep(1.0)
-        assert not caplog.records
-        await world.close()
-
-    run(main())
-
-
 @pytest.mark.parametrize("bug", ["compose", "on_reply"])
 def test_bug_in_one_lane_is_told_and_stops_no_other(monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
     """Would stop all lanes, or take the bug for an outage and repeat it for ever."""
@@ -573,222 +431,6 @@ def test_bug_in_one_lane_is_told_and_stops_no_other(monkeypatch: pytest.MonkeyPa
         await asyncio.sleep(1.0)
         assert (good.heard, good.silent, world.link.trouble) == (["for good"], 0, "")
         assert [type(error) for error in (*faulty.failed, *told)] == [ZeroDivisionError] * 2
-        await world.close()
-
-    run(main())
-
-
-def test_unused_connection_is_closed_and_a_lent_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Would leave a connection open when the closing of a session was cancelled, or close the caller's."""
-
-    async def main() -> None:
-        for owned, end in ((True, "aclose"), (False, "give_back")):
-            world, lane = World(owned=owned), Speaker("one")
-            world.link.join()
-            world.link.wake(lane)
-            await asyncio.sleep(1.0)
-            world.link.leave()
-            await asyncio.sleep(UNUSED_AT_MOST - 0.01)
-            assert world.redis.ended == []
-            world.link.join()  # another session begins
-            world.link.leave()
-            await asyncio.sleep(UNUSED_AT_MOST - 0.01)
-            assert world.redis.ended == []  # the time begins anew
-            world.link.join()
-            await asyncio.sleep(1.0)
-            assert world.redis.ended == []
-            lane.messages, world.redis.delay = 1, 0.5
-            world.link.wake(lane)
-            world.link.leave()
-            await asyncio.sleep(UNUSED_AT_MOST + 0.01)
-            assert (world.redis.ended, len(lane.heard)) == ([], 1)  # what it still has to say
-            await asyncio.sleep(1.0)
-            assert (world.redis.ended, len(lane.heard), world.clients) == ([end], 2, 0 if owned else 1)
-            assert world.link.users == 0
-
-    run(main())
-
-
-def test_link_that_is_closed_while_redis_py_connects_leaves_no_connection() -> None:
-    """Would go on with a connection of a closed link, because redis-py took the cancellation for a time limit."""
-
-    async def main() -> None:
-        world, lane = World(), Speaker("one")
-        opened = world.redis.open
-
-        async def deaf(client: object) -> Any:
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.sleep(1.0)
-            return await opened(client)
-
-        world.link._open_wire = deaf  # type: ignore[assignment]
-        world.link.join()
-        world.link.wake(lane)
-        await asyncio.sleep(0.5)
-        world.link.leave()
-        await world.close()
-        assert (lane.runs, world.redis.ended) == ([], ["drop"])
-
-    run(main())
-
-
-def test_session_that_ends_after_its_loop_changes_nothing() -> None:
-    """Would raise from the finalizer of a session that was never closed."""
-
-    async def main() -> Link:
-        world = World()
-        world.link.join()
-        return world.link
-
-    link = run(main())
-    link.leave()
-    assert link.users == 0
-
-
-def test_lane_that_begins_as_another_one_ends_keeps_the_connection() -> None:
-    """Would connect anew for the reports of a session that closes its lanes together."""
-
-    async def main() -> None:
-        world, lane = World(), Speaker("one")
-        world.link.join()
-        world.link.wake(lane)
-        await asyncio.sleep(1.0)
-        world.link.leave()
-
-        async def report() -> None:
-            world.link.join()
-            lane.messages = 1
-            world.link.wake(lane)
-
-        await asyncio.gather(world.link.aclose_unused(), report())
-        await asyncio.sleep(1.0)
-        assert (len(lane.heard), len(world.redis.opened), world.redis.ended) == (2, 1, [])
-        await world.close()
-
-    run(main())
-
-
-def test_vigil_goes_on_after_the_link_was_closed() -> None:
-    """Would not notice a flush any more, after a program closed its store and went on."""
-
-    async def main() -> None:
-        world, lane = World(), Speaker("one")
-        world.holds_slots()
-        world.link.join()
-        for _ in range(2):
-            lane.messages = 1
-            world.link.wake(lane)
-            await asyncio.sleep(0.01)
-            await world.link.aclose()
-        lane.messages = 1
-        world.link.wake(lane)
-        await asyncio.sleep(0.01)
-        marks = world.redis.marks
-        await asyncio.sleep(5.0)
-        assert world.redis.marks - marks == pytest.approx(5.0 / BEAT, abs=1)
-        await world.close()
-
-    run(main())
-
-
-def test_closed_link_begins_anew_for_lanes_in_use() -> None:
-    """Would lose what a lane has to say, when the program closes the store while a session is open."""
-
-    async def main() -> None:
-        world, lane = World(), Speaker("one")
-        world.redis.delay = 0.5
-        world.link.join()
-        world.link.wake(lane)
-        await asyncio.sleep(0.75)
-        await world.link.aclose()
-        assert (world.redis.ended, lane.silent) == (["aclose"], 1)
-        await asyncio.sleep(2.0)
-        assert lane.heard == ["for one"]
-        world.link.join()
-        await world.link.aclose_unused()  # it is used
-        await asyncio.sleep(2.0)
-        assert lane.heard == ["for one"]
-        world.link.leave()
-        await world.close()
-        # An unreported end of a lane that nobody uses is dropped.
-        lane.messages = 1
-        world.link.wake(lane)
-        await world.link.aclose()
-        world.link.join()
-        await asyncio.sleep(2.0)
-        assert len(lane.heard) == 1
-        await world.close()
-
-    run(main())
-
-
-class Owners:
-    """Which node has which slot."""
-
-    def __init__(self) -> None:
-        self.reads = 0
-        self.ours = True
-
-    def serves(self, slot: int, address: Address) -> bool:
-        return self.ours
-
-    def read_map(self) -> None:
-        self.reads += 1
-
-
-def test_link_to_a_node_reads_the_map_when_the_node_fails_or_names_another(caplog: pytest.LogCaptureFixture) -> None:
-    """Would keep asking a node that lost its slots, or take what it says of another node for an outage."""
-
-    async def main() -> None:
-        world, owners, lane = World(), Owners(), Speaker("one")
-        moved = MovedError("5 two:7000")
-        link = NodeLink(
-            owners,
-            Address("one", 7000),
-            lambda: Client(world),  # type: ignore[arg-type, return-value]
-            world.memory,
-            clock=now,
-            open_wire=world.redis.open,  # type: ignore[arg-type]
-        )
-        world.link = link
-        link.mark_key = "life:{1}"
-        world.redis.answer = lambda command: moved
-        link.join()
-        link.wake(lane)
-        await asyncio.sleep(0.1)
-        assert (lane.heard, link.trouble, owners.reads) == ([moved], "", 0)  # the route follows it
-        # The node's mark is on another node now.
-        world.redis.mark = lambda: moved
-        world.redis.break_off()
-        lane.messages = 1
-        link.wake(lane)
-        await asyncio.sleep(0.1)
-        assert (len(lane.heard), link.trouble, owners.reads) == (2, "", 1)
-        world.redis.refuses = ConnectionError("refused")
-        world.redis.break_off()
-        lane.messages = 1
-        link.wake(lane)
-        await asyncio.sleep(0.03)
-        assert (link.trouble, owners.reads >= 2) == ("refused", True)
-        world.redis.refuses = None
-        await asyncio.sleep(1.0)
-        # Slots of a quota that moves here are reported.
-        owners.ours = False
-        world.holds_slots()
-        world.memory.known(KEY).heard("1-a/old", now())
-        world.redis.commands.clear()
-        link.review()
-        await asyncio.sleep(0.1)
-        assert world.redis.commands == []
-        owners.ours = True
-        world.redis.answer = lambda command: [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, -1, b"2-b/run", b"10/60060000"]
-        link.review()
-        await asyncio.sleep(0.1)
-        assert [command.keys[0] for command in world.redis.commands] == [world.memory.known(KEY).keys.slots]
-        link.review()
-        await asyncio.sleep(0.1)
-        assert len(world.redis.commands) == 1  # told
-        assert all(command.script is not MARK for command in world.redis.commands)
         await world.close()
 
     run(main())

@@ -77,7 +77,6 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._client: Redis | None = None
         self._wire: Wire | None = None
-        self._fresh = True  # nothing was sent yet on this connection
         self._awake: dict[Speaker, None] = {}
         self._task: asyncio.Task[None] | None = None
         self._nap: asyncio.Future[None] | None = None
@@ -159,7 +158,7 @@ class Link:
     async def _exchange(self, speakers: list[Speaker]) -> float:
         """Send one message and read the reply. Return the seconds to wait before the next message."""
         began = self._said_at = self._now()
-        kept = self._wire is not None and not self._fresh
+        kept = self._wire is not None
         said: list[_Said] = []
         try:
             async with asyncio.timeout(OUTAGE_TIMEOUT):
@@ -247,7 +246,7 @@ class Link:
                 "overrun. Set maxmemory-policy noeviction, or keep the quota on a server of its own",
                 wire.policy,
             )
-        self._wire, self._fresh = wire, True
+        self._wire = wire
         return wire
 
     def _recognize(self, run: str, life: Any) -> None:
@@ -299,7 +298,6 @@ class Link:
 
     def _answered(self) -> None:
         self._spoke_at = self._now()
-        self._fresh = False
         self._silence.end()
 
     def join(self) -> None:
