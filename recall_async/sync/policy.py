@@ -231,6 +231,8 @@ def _check_texts(name: str, value: Any) -> tuple[str, ...]:
     if name in ("organizers", "internal_domains"):
         parts = [folded(text).strip().removeprefix("@").rpartition("@") for text in value]
         texts = tuple(user + at + readable_domain(domain) for user, at, domain in parts)
+        if any(not text or text.endswith("@") for text in texts):
+            raise invalid(name, "a list of addresses or domains, such as northwind.example", value)
         if name == "internal_domains" and not all(map(_DOMAIN.fullmatch, texts)):
             raise invalid(name, "a list of domains, such as northwind.example or *.northwind.example", value)
         return texts

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import ConfigurationError
 from ..reading import read_file
+
+_PROBE = "a-key-that-no-file-has"
 
 
 def read_policy_file(
@@ -25,6 +28,8 @@ def read_policy_file(
         settings = tomllib.loads(text)
     except ValueError as error:  # tomllib and the UTF-8 decoder raise subclasses
         raise ConfigurationError(f"{os.fspath(path)} is not a valid TOML file: {error}") from error
+    except RecursionError:
+        raise ConfigurationError(f"{os.fspath(path)} is not a valid TOML file: it is nested too deeply") from None
     lines = text.split("\n")
     wrong = []
     for name, value in settings.items():
@@ -47,13 +52,13 @@ def _unknown(name: str, known: Sequence[str]) -> str:
 
 def _line_of(name: str, lines: Sequence[str]) -> int:
     """Return the first line, counted from 1, with a top-level key."""
-    begun = 0
-    for number in range(1, len(lines) + 1):  # pragma: no branch - all lines have it
-        try:
-            settings = tomllib.loads("\n".join(lines[:number]))
-        except tomllib.TOMLDecodeError:
-            continue  # inside a value of several lines
-        if name in settings:
-            break
-        begun = number
-    return begun + 1
+    key = re.compile(rf"""\s*(\[{{0,2}})\s*(["']?){re.escape(name)}\2\s*[].=]""")
+    for number, line in enumerate(lines, 1):
+        if (found := key.match(line)) is not None:
+            try:
+                before = tomllib.loads("\n".join([*lines[: number - 1], f"{_PROBE} = 0"]))
+            except ValueError:
+                continue  # inside a value of several lines
+            if found[1] or _PROBE in before:  # otherwise it is in a table
+                return number
+    return 1

@@ -310,6 +310,27 @@ def test_mistakes_in_a_file_are_named_with_their_line(tmp_path, text, said):
     assert [part for part in ["policy.toml", *said] if part not in str(error.value)] == []
 
 
+@pytest.mark.parametrize("value", ["[" * 5000 + "]" * 5000, "{a=" * 3000 + "1" + "}" * 3000], ids=["lists", "tables"])
+def test_a_file_that_is_nested_too_deeply(tmp_path, value):
+    """A hostile file ends in a RecursionError."""
+    with pytest.raises(ConfigurationError, match="not a valid TOML file: it is nested too deeply"):
+        read(tmp_path, f"[bot_config]\nx = {value}")
+
+
+def test_a_mistake_at_the_end_of_a_long_file(tmp_path):
+    """The search for its line parses the file once for each of its lines: minutes, for a list of ten thousand people."""
+    people = "".join(f'  "p{number}@northwind.example",\n' for number in range(10_000))
+    with pytest.raises(ConfigurationError, match="line 10003: unknown setting nonsense"):
+        read(tmp_path, f"organizers = [\n{people}]\nnonsense = 1\n")
+
+
+@pytest.mark.parametrize("written", ["@", "a@", " @ ", "@."])
+def test_an_organizer_without_a_domain(written):
+    """The rule would be met by nobody, and no meeting gets a bot."""
+    with pytest.raises(ConfigurationError, match="organizers must be a list of addresses or domains"):
+        RecordingPolicy(organizers=["northwind.example", written])
+
+
 def test_a_file_that_is_no_text(tmp_path):
     """A file in another encoding ends in an error that nobody expects."""
     (tmp_path / "policy.toml").write_bytes(b"title = '\xff'")
