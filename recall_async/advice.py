@@ -73,7 +73,7 @@ _BY_STATUS: dict[int, str] = {
     406: "The server does not offer JSON here: check base_url.",
     408: "The server did not receive the request in time: check the network, then try again.",
     410: "The object was deleted.",
-    413: "The body is too large for the server: make bot_config smaller.",
+    413: "The body is too large for the server: make the bot's configuration smaller.",
     422: "The request is invalid: correct what the response names.",
 }
 
