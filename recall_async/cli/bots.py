@@ -108,7 +108,7 @@ def leave(connection: Connection, bot_id: UUID, yes: bool, as_json: bool) -> Sta
 
 
 async def states_of(recall: RecallSession, bot_ids: Iterable[str]) -> dict[str, Bot | None]:
-    """Retrieve bots, by id; `None` for a bot that was removed."""
+    """Retrieve bots, by id; `None` for a bot that was removed. Raises the first error of a request."""
     import asyncio
 
     from ..errors import NotFoundError
@@ -119,8 +119,11 @@ async def states_of(recall: RecallSession, bot_ids: Iterable[str]) -> dict[str, 
         except NotFoundError:
             return None
 
-    async with asyncio.TaskGroup() as group:
-        tasks = {bot_id: group.create_task(state(bot_id)) for bot_id in bot_ids}
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = {bot_id: group.create_task(state(bot_id)) for bot_id in bot_ids}
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None  # one reason is enough for a person
     return {bot_id: task.result() for bot_id, task in tasks.items()}
 
 

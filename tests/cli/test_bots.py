@@ -62,6 +62,18 @@ def test_show_what_became_of_a_bot(run, recall_sandbox: RecallSandbox, scheduled
     assert "https://media.example/" in run("bots", "show", bot_id(scheduled[2])).stdout
 
 
+@pytest.mark.parametrize(("status", "code"), [(401, 3), (400, 1), (500, 1)])
+def test_bots_that_cannot_be_read(
+    run, recall_sandbox: RecallSandbox, scheduled: list[dict[str, Any]], status: int, code: int
+) -> None:
+    """A traceback of a group of exceptions in place of the reason."""
+    recall_sandbox.fault("bots.retrieve", kind="status", status=status, times=None)
+    for words in (("events", "--bots"), ("event", scheduled[0]["id"], "--bots")):
+        result = run(*words)
+        assert result.exit_code == code
+        assert f"Error: bots.retrieve failed with {status}" in result.stderr
+
+
 def test_leave(run, recall_sandbox: RecallSandbox, scheduled: list[dict[str, Any]]) -> None:
     """A bot stays in a meeting that it was told to leave, or leaves another one."""
     assert run("bots", "leave", bot_id(scheduled[0])).exit_code == 1
