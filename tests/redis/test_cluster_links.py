@@ -60,6 +60,12 @@ class World:
         return {node: command.keys[0] for node, command in self.nodes.heard if command.script is MARK}
 
 
+def test_times_spare_the_cluster_and_its_callers() -> None:
+    """Would find a promoted replica late, or keep connections to nodes that have nothing."""
+    assert 0.05 <= READ_EVERY <= 0.1
+    assert 5.0 <= IMPORTING <= 10.0
+
+
 def test_cluster_is_silent_as_long_as_the_first_map_is_missing() -> None:
     """Would blame the quota while no node says where it is kept, or Redis while a known map is read again."""
 

@@ -103,6 +103,11 @@ async def test_options_of_a_url_and_of_the_program_reach_the_master_and_its_sent
     assert given(client).get("password") is None
 
 
+def test_dead_sentinel_is_passed_over_soon() -> None:
+    """Would keep all calls waiting for a Sentinel that is away, when the master has changed."""
+    assert 0.2 <= SENTINEL_TIMEOUT <= 0.5
+
+
 async def test_certificates_count_for_the_sentinels_too() -> None:
     """Would not trust the Sentinels of a service whose master is trusted, or trust anybody."""
     client = redis_connect(f"rediss{SENTINELS.removeprefix('redis')}?ssl_ca_certs=/ours", ssl_check_hostname=False)

@@ -127,6 +127,14 @@ def test_messages_are_sent_one_after_the_other_to_lanes_in_use() -> None:
     run(main())
 
 
+def test_times_and_sizes_spare_callers_and_redis() -> None:
+    """Would take a slow Redis for a dead one, find a live one late, or block it with one message of a thousand lanes."""
+    assert 1.0 < OUTAGE_TIMEOUT <= 2.0
+    assert RETRY_AT_MOST <= 1.0
+    assert RETRY_REFUSED <= 0.1
+    assert module.MAX_BATCH <= 256
+
+
 def test_what_a_program_says_at_one_moment_is_one_message() -> None:
     """Would send a message for each of the calls that begin together."""
 
@@ -198,6 +206,9 @@ def test_redis_that_is_silent_is_asked_again_until_it_answers(caplog: pytest.Log
         assert (world.link.trouble, world.link.silence()) == ("refused", pytest.approx(30.0, abs=0.01))
         waits = gaps(world.redis.opened)
         assert 0.02 <= waits[0] <= 0.051
+        first = world.redis.opened[0]
+        for at, wait in zip(world.redis.opened, waits, strict=False):
+            assert wait <= max(0.05, (at - first) / 2) + 0.01  # the longer it is silent, the less often
         assert all(gap <= RETRY_AT_MOST + 0.01 for gap in waits)
         assert all(gap >= RETRY_AT_MOST / 2 for gap in waits[-5:])
         assert lane.silent == len(world.redis.opened)
@@ -430,6 +441,7 @@ def test_bug_in_one_lane_is_told_and_stops_no_other(monkeypatch: pytest.MonkeyPa
         world.link.wake(good)
         await asyncio.sleep(1.0)
         assert (good.heard, good.silent, world.link.trouble) == (["for good"], 0, "")
+        assert (len(good.runs), len(world.redis.messages)) == (1, 2)  # one, and the mark before it
         assert [type(error) for error in (*faulty.failed, *told)] == [ZeroDivisionError] * 2
         await world.close()
 

@@ -18,6 +18,11 @@ from tests.redis.test_link import Speaker, World
 from tests.virtual_time import run
 
 
+def test_unused_connection_is_closed_soon() -> None:
+    """Would keep a program that ends without closing its session from ending."""
+    assert UNUSED_AT_MOST <= 0.2
+
+
 def test_lane_hears_of_its_error_before_the_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Would leave a lane waiting for its reply for ever, if the link is closed while it drops a connection."""
     drop = ScriptedWire.drop

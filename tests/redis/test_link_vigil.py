@@ -17,6 +17,12 @@ from tests.redis.test_link import KEY, TERMS, Speaker, World, gaps, now
 from tests.virtual_time import run
 
 
+def test_loss_of_data_is_noticed_within_a_second() -> None:
+    """Would report slots later than documented, when others have used them again."""
+    assert 2 * BEAT <= 1.0
+    assert RETRY_HELD_AT_MOST <= 0.2
+
+
 def test_process_with_slots_asks_more_often() -> None:
     """Would come late to a Redis that was restarted empty, after others took the slots that are in use."""
 
