@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from redis.exceptions import ConnectionError
 
 from recall_async.limits.redis.scripts import ACQUIRE, MARK, Command
+from tests.redis.words import asked, reply
 
 
 class ScriptedRedis:
@@ -93,9 +94,9 @@ def granted(command: Command) -> Any:
     """Give each ask what it asks for, in the state `1-a/run`; take all reports."""
     if command.script is not ACQUIRE:
         return 1
-    _, _, _, interactive, bulk, *_ = command.arguments
+    said = asked(command)
     now = int(asyncio.get_running_loop().time() * 1e6)
-    return [interactive, bulk, now, 0, 0, 0, 0, 0, 0, 0, -1, b"1-a/run", command.arguments[20]]
+    return reply(said.interactive, said.bulk, now=now, taken=0, name=f"1-a/run {said.quota}")
 
 
 class ScriptedLane:

@@ -14,6 +14,7 @@ from recall_async.limits.redis.memory import Memory
 from recall_async.limits.redis.scripts import ACQUIRE, USAGE, Command, Keys
 from recall_async.limits.redis.slots import SLOTS, Address, SlotMap, slot_of
 from tests.redis.scripted import ScriptedLane
+from tests.redis.words import reply
 from tests.virtual_time import run
 
 ONE, TWO = Address("one", 7000), Address("two", 7000)
@@ -76,10 +77,7 @@ class _Wire:
     async def exchange(self, commands: list[Command]) -> list[Any]:
         self._nodes.heard += [(self._address, command) for command in commands]
         self._nodes.said += [self._address for command in commands if command.script is USAGE]
-        return [
-            [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, -1, b"1-a/run", b"10/60"] if command.script is ACQUIRE else "life"
-            for command in commands
-        ]
+        return [reply(name="1-a/run 10/60") if command.script is ACQUIRE else "life" for command in commands]
 
     async def watch(self) -> None:
         await asyncio.Event().wait()

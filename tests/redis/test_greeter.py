@@ -13,6 +13,7 @@ from recall_async.limits.redis import greeter as module
 from recall_async.limits.redis.greeter import StateGreeter
 from recall_async.limits.redis.memory import Known, Memory
 from recall_async.limits.redis.scripts import ACQUIRE, OVERTAKEN, Command, Terms
+from tests.redis.words import asked, reply
 
 TERMS = Terms.of(Quota(60, 60.0), 0, 60.0)
 ONE, TWO = ("w1", "o"), ("w2", "o")
@@ -36,9 +37,9 @@ class World:
         return list(self.greeter._due)
 
 
-def granted(epoch: str) -> list[Any]:
+def granted(epoch: str) -> Any:
     """The reply to a report: the epoch is what matters here."""
-    return [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, -1, epoch.encode(), b"60/60"]
+    return reply(name=f"{epoch} 60/60")
 
 
 def test_server_that_lost_nothing_is_told_nothing() -> None:
@@ -64,11 +65,11 @@ def test_slots_are_reported_to_a_new_server_and_to_new_data(met: list[tuple[str,
     assert [(command.script, command.keys[0]) for command in commands] == [
         (ACQUIRE, world.known(key).keys.slots) for key in (ONE, TWO)
     ]
-    client, seq, first, interactive, bulk, again, run, epoch, age, *_ = commands[0].arguments
-    assert (seq, first, interactive, bulk, again) == (0, 0, 0, 0, 0)  # asks for no slot
-    assert (run, epoch, age) == (met[-1][0], "1-e/a", 3_000_000)
-    assert client == commands[1].arguments[0]
-    assert len(str(client)) >= 12  # two processes never have the same
+    said, other = map(asked, commands)
+    assert (said.seq, said.first, said.interactive, said.bulk, said.again) == (0, 0, 0, 0, 0)  # asks for no slot
+    assert (said.run, said.epoch, said.age) == (met[-1][0], "1-e/a", 3_000_000)
+    assert said.client == other.client
+    assert len(said.client) >= 12  # two processes never have the same
     world.greeter.on_reply([granted("2-f/b"), granted("3-g/b")])
     assert not world.greeter.speaks
     assert (world.known(ONE).epoch(world.now), world.known(TWO).epoch(world.now)) == (("2-f/b", 0.0), ("3-g/b", 0.0))
@@ -95,13 +96,13 @@ def test_report_without_a_reply_is_repeated() -> None:
     assert world.greeter.compose("b") == before
 
 
-@pytest.mark.parametrize("reply", [ResponseError("WRONGTYPE Operation"), [OVERTAKEN]])
-def test_report_that_redis_does_not_take_is_not_repeated(reply: Any) -> None:
+@pytest.mark.parametrize("refusal", [ResponseError("WRONGTYPE Operation"), [OVERTAKEN]])
+def test_report_that_redis_does_not_take_is_not_repeated(refusal: Any) -> None:
     """Would report the same for ever, and nothing else, or name an epoch that Redis never said."""
     world = World()
     world.greeter.meet("b", "life")
     world.greeter.compose("b")
-    world.greeter.on_reply([reply, granted("3-g/b")])
+    world.greeter.on_reply([refusal, granted("3-g/b")])
     assert not world.greeter.speaks
     assert (world.known(ONE).run, world.known(TWO).run) == ("a", "b")
 

@@ -16,6 +16,7 @@ from recall_async.limits.redis.outbox import Outbox
 from recall_async.limits.redis.reserve import LocalReserve
 from recall_async.limits.redis.scripts import ACQUIRE, GRANT_MAX_AGE, SETTLE, Command, Keys, Terms
 from recall_async.limits.redis.speaker import Speaker
+from tests.redis.words import ends, reply, wanted
 from tests.virtual_time import run
 
 QUOTA = Quota(10, 60.0, burst=10, reserve=2)
@@ -78,22 +79,10 @@ class Scripted:
         """Redis grants so many slots, with the lane's own clock as its time."""
         time = int(now() * 1e6)
         soon = more.get("soon", 0)
-        certain = more.get("certain", soon)
-        grant = [
-            interactive,
-            bulk,
-            time,
-            more.get("taken", 0),
-            soon,
-            certain,
-            soon,
-            certain,
-            time + more.get("paused", 0),
-            time + more.get("held", 0),
-            more.get("pace", -1),
-            b"1-a/run",
-            b"10/60060000",
-        ]
+        waits = (soon, more.get("certain", soon)) * 2
+        closed = {until: time + more.get(until, 0) for until in ("paused", "held")}
+        taken, pace, name = more.get("taken", 0), more.get("pace", -1), "1-a/run 10/60060000"
+        grant = reply(interactive, bulk, *waits, now=time, taken=taken, pace=pace, name=name, **closed)
         self.lane.on_reply([grant if command.script is ACQUIRE else 1 for command in commands])
 
     def call(self, priority: Priority = Priority.INTERACTIVE, until: float = float("inf")) -> asyncio.Task[Any]:
@@ -118,7 +107,7 @@ def test_slot_whose_lease_ends_before_its_request_is_not_used() -> None:
         await ready()
         assert not waiting.done()
         again = link.say()
-        assert again[0].arguments[-3:-1] == (0, Ending.UNUSED)
+        assert ends(again[0])[0][:2] == (0, Ending.UNUSED)
         link.reply(again, interactive=1)
         slot = await waiting
         # The process stands still when the call has its slot, before it runs on.
@@ -150,7 +139,7 @@ def test_slots_that_nobody_waits_for_any_more_are_given_back() -> None:
         slot = await other
         assert link.lane.statistics().in_flight == 1
         (end,) = link.say()
-        assert (end.script, end.arguments[-3:]) == (SETTLE, (1, Ending.UNUSED, 0))
+        assert (end.script, ends(end)) == (SETTLE, [(1, Ending.UNUSED, 0)])
         link.reply([end])
         slot.unused()
         assert not link.lane.settled
@@ -168,7 +157,7 @@ def test_bulk_call_gets_no_slot_of_an_interactive_one() -> None:
         person, job = link.call(), link.call(Priority.BULK)
         await ready()
         asked = link.say()
-        assert asked[0].arguments[3:5] == (1, 1)
+        assert wanted(asked[0]) == (1, 1)
         person.cancel()
         await ready()
         link.reply(asked, interactive=1, soon=1_000_000)

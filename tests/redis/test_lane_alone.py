@@ -18,6 +18,7 @@ from recall_async.limits.redis.lane import BATCH_DELAY, LOOK_EVERY
 from recall_async.limits.redis.scripts import ACQUIRE, PAUSE, SETTLE, Command
 from recall_async.limits.redis.speaker import Speaker
 from tests.redis.test_lane import Scripted, now, ready
+from tests.redis.words import asked, ends, reply
 from tests.virtual_time import VirtualTimeLoop, run
 
 
@@ -50,16 +51,16 @@ class Serving(Scripted):
         raise AssertionError("the lane speaks for ever")
 
     def run(self, command: Command) -> object:
-        arguments = command.arguments
         if command.script is PAUSE:
-            self.closed_until = now() + int(arguments[0]) / 1e6
-        ends = {ACQUIRE: 21, SETTLE: 2}.get(command.script, len(arguments))
-        for number, ending, _ in zip(*(iter(arguments[ends:]),) * 3, strict=True):
-            self.free_at[self.slot_of[int(number)]] = now() + (0.0 if ending is Ending.UNUSED else self.per)
+            self.closed_until = now() + int(command.arguments[0]) / 1e6
+            return 1
+        for number, ending, _ in ends(command):
+            self.free_at[self.slot_of[number]] = now() + (0.0 if ending is Ending.UNUSED else self.per)
         if command.script is not ACQUIRE:
             return 1
         self.asks.append(now())
-        first, interactive, bulk = (int(argument) for argument in arguments[2:5])
+        said = asked(command)
+        first, interactive, bulk = said.first, said.interactive, said.bulk
         free = [place for place, at in enumerate(self.free_at) if at <= now()] if self.closed_until <= now() else []
         granted = list(range(first, first + interactive + bulk))[: len(free)]
         for number, place in zip(granted, free, strict=False):
@@ -69,21 +70,13 @@ class Serving(Scripted):
         mine = sum(number < first + interactive for number in granted)
         time = int(now() * 1e6)
         closed = time + int(max(0.0, self.closed_until - now()) * 1e6)
-        return [
-            mine,
-            len(granted) - mine,
-            time,
-            len(granted),
-            soon,
-            0,
-            soon,
-            0,
-            closed,
-            0,
-            -1,
-            b"1-a/run",
-            command.arguments[20],
-        ]
+        return reply(
+            *(mine, len(granted) - mine, soon, 0, soon, 0),
+            now=time,
+            taken=len(granted),
+            paused=closed,
+            name=f"1-a/run {said.quota}",
+        )
 
 
 def test_waiting_calls_are_served_as_slots_are_freed() -> None:

@@ -12,6 +12,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from recall_async import DeadlineExceededError, Priority, Quota, QuotaStoreUnavailableError
+from recall_async.limits.contract import Ending
 from recall_async.limits.pace import LONGEST_USUAL_PAUSE
 from recall_async.limits.quota import base_quota
 from recall_async.limits.redis.asking import ASK_EVERY
@@ -19,6 +20,7 @@ from recall_async.limits.redis.lane import BATCH_DELAY, LOOK_EVERY, RETELL_PAUSE
 from recall_async.limits.redis.scripts import ACQUIRE, GRANT_MAX_AGE, PAUSE, SETTLE
 from tests.redis.test_lane import QUOTA, Scripted, now, ready
 from tests.redis.test_lane_times import granted, scripted, seconds_until_it_speaks
+from tests.redis.words import asked, ends, wanted
 from tests.virtual_time import run
 
 BULK, INTERACTIVE = Priority.BULK, Priority.INTERACTIVE
@@ -186,7 +188,8 @@ def test_message_without_a_reply_is_repeated_whole() -> None:
         assert not link.lane.speaks
         link.lane.on_no_reply()
         (again,) = link.say()
-        assert (again.script, again.arguments[:4]) == (SETTLE, said.arguments[:4])
+        assert again.script is SETTLE
+        assert [end[:2] for end in ends(again)] == [end[:2] for end in ends(said)] == [(0, Ending.ANSWERED)]
         link.reply([again])
         link.lane.on_no_reply()  # the next message is another lane's
         assert not link.lane.speaks
@@ -195,8 +198,9 @@ def test_message_without_a_reply_is_repeated_whole() -> None:
         (said,) = link.say()
         link.lane.on_no_reply()
         (again,) = link.say()
-        assert again.script is ACQUIRE
-        assert again.arguments[1:6] == (said.arguments[1] + 1, *said.arguments[2:5], 1)  # type: ignore[operator]
+        first, second = asked(said), asked(again)
+        assert (second.seq, second.again) == (first.seq + 1, True)
+        assert (second.first, second.interactive, second.bulk) == (first.first, 1, 0)
         link.reply([again], interactive=1)
         (await waiting).answered()
 
@@ -353,14 +357,14 @@ def test_ends_name_the_slots_that_were_granted() -> None:
             calls = [link.call(priority) for priority in (INTERACTIVE, BULK, INTERACTIVE, BULK)]
             await ready()
             (said,) = link.say()
-            assert said.arguments[2:5] == (first, 2, 2)
+            assert (asked(said).first, *wanted(said)) == (first, 2, 2)
             link.reply([said], interactive=1, bulk=2)
             for call in calls[:3]:  # one of the job's goes to a person
                 (await call).answered()
             calls[3].cancel()
             await asyncio.sleep(BATCH_DELAY + 0.01)
             (said,) = link.say()
-            assert set(said.arguments[2::3]) == {first, first + 2, first + 3}
+            assert {number for number, _, _ in ends(said)} == {first, first + 2, first + 3}
             link.reply([said])
 
     run(main())
@@ -450,8 +454,8 @@ def test_quota_of_a_lane_is_that_of_its_sessions() -> None:
         one, other, job = link.call(), link.call(), link.call(BULK)
         await ready()
         (said,) = link.say()
-        assert said.arguments[3:5] == (2, 1)
-        assert said.arguments[10:13] == (2, 10, 2)  # new calls of persons, the limit and the reserve
+        assert (wanted(said), asked(said).wanted) == ((2, 1), 2)
+        assert asked(said).terms[:2] == (10, 2)  # the limit and the reserve
         link.reply([said], interactive=2, soon=30_000_000)
         for call in (one, other):
             (await call).answered()
@@ -462,7 +466,7 @@ def test_quota_of_a_lane_is_that_of_its_sessions() -> None:
         assert link.lane.quota == base_quota("calendars.list") != QUOTA
         assert link.woken > woken  # what was said of the smaller quota counts no more
         (said,) = link.say()
-        assert said.arguments[10:12] == (0, link.lane.quota.limit)
+        assert (asked(said).wanted, asked(said).terms[0]) == (0, link.lane.quota.limit)
         link.reply([said], bulk=1)
         (await job).answered()
 

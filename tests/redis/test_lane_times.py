@@ -14,6 +14,7 @@ from recall_async.limits.redis.lane import BATCH_DELAY, GATHER, GIVE_BACK_TIMEOU
 from recall_async.limits.redis.scripts import ACQUIRE, PAUSE, SETTLE
 from recall_async.limits.sockets import MAX_BULK_IN_FLIGHT, MAX_IN_FLIGHT
 from tests.redis.test_lane import QUOTA, Scripted, now, ready
+from tests.redis.words import ends, wanted
 from tests.virtual_time import run
 
 
@@ -62,15 +63,15 @@ def test_ends_are_reported_together_and_unused_slots_at_once() -> None:
         assert not link.lane.speaks
         await asyncio.sleep(0.02)
         (said,) = link.say()
-        assert (said.script, said.arguments[2:4]) == (SETTLE, (0, Ending.ANSWERED))
-        assert len(said.arguments) == 5  # the lost one keeps its lease
+        assert said.script is SETTLE
+        assert [end[:2] for end in ends(said)] == [(0, Ending.ANSWERED)]  # the lost one keeps its lease
         link.reply([said])
         assert not link.lane.speaks
         woken = link.woken
         unused.unused()  # type: ignore[attr-defined]
         assert link.woken > woken
         (said,) = link.say()
-        assert said.arguments[2:] == (2, Ending.UNUSED, 0)
+        assert ends(said) == [(2, Ending.UNUSED, 0)]
         link.reply([said])
         assert link.lane.settled
         assert link.lane.statistics().taken == 2  # the answered one, and the lost one
@@ -95,13 +96,12 @@ def test_answer_travels_with_the_next_ask() -> None:
         waiting = link.call()
         await ready()
         (said,) = link.say()
-        assert (said.script, said.arguments[21:23]) == (ACQUIRE, (0, Ending.ANSWERED))
+        assert (said.script, ends(said)[0][:2]) == (ACQUIRE, (0, Ending.ANSWERED))
         link.reply([said], interactive=1)
         (await waiting).answered()
         await asyncio.sleep(BATCH_DELAY + 0.01)
         (said,) = link.say()
-        assert said.arguments[2:4] == (1, Ending.ANSWERED)
-        assert len(said.arguments) == 5
+        assert [end[:2] for end in ends(said)] == [(1, Ending.ANSWERED)]
 
     run(main())
 
@@ -144,7 +144,7 @@ def test_slots_that_come_during_a_pause_are_given_back() -> None:
         assert not waiting.done()
         assert link.lane.statistics().paused == pytest.approx(8.0, abs=0.01)
         (said,) = link.say()
-        assert said.arguments[-2] is Ending.UNUSED
+        assert ends(said)[-1][1] is Ending.UNUSED
         link.reply([said])
         # It asks once in a while whether the pause was ended, and when it is over.
         assert await seconds_until_it_speaks(link) == pytest.approx(LOOK_EVERY, abs=0.1)
@@ -167,7 +167,7 @@ def test_lane_asks_again_when_a_slot_can_be_free() -> None:
         assert not link.lane.speaks
         assert 0.69 <= await seconds_until_it_speaks(link) <= 0.75
         (said,) = link.say()
-        assert said.arguments[3:5] == (1, 0)
+        assert wanted(said) == (1, 0)
         link.reply([said], soon=500_000)
         waiting.cancel()
         await ready()
@@ -212,14 +212,14 @@ def test_lane_asks_for_what_may_be_in_flight() -> None:
         jobs = [link.call(Priority.BULK) for _ in range(MAX_BULK_IN_FLIGHT + 5)]
         await ready()
         (said,) = link.say()
-        assert said.arguments[3:5] == (0, MAX_BULK_IN_FLIGHT)
+        assert wanted(said) == (0, MAX_BULK_IN_FLIGHT)
         link.reply([said], bulk=MAX_BULK_IN_FLIGHT)
         await ready()
         assert (sum(job.done() for job in jobs), link.lane.statistics().in_flight) == ((MAX_BULK_IN_FLIGHT,) * 2)
         people = [link.call() for _ in range(MAX_IN_FLIGHT)]
         await ready()
         (said,) = link.say()
-        assert said.arguments[3:5] == (MAX_IN_FLIGHT - MAX_BULK_IN_FLIGHT, 0)
+        assert wanted(said) == (MAX_IN_FLIGHT - MAX_BULK_IN_FLIGHT, 0)
         for call in (*jobs, *people):
             call.cancel()
 

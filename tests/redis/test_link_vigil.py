@@ -14,6 +14,7 @@ from recall_async.limits.redis.link import (
     RETRY_HELD_AT_MOST,
 )
 from tests.redis.test_link import KEY, TERMS, Speaker, World, gaps, now
+from tests.redis.words import reply
 from tests.virtual_time import run
 
 
@@ -69,7 +70,7 @@ def test_vigil_notices_that_the_data_are_lost() -> None:
             await asyncio.sleep(3.0)
             assert world.redis.marks - marks == pytest.approx(3.0 / BEAT, abs=1)
         world.redis.life = b"another"
-        world.redis.answer = lambda command: [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, -1, b"2-b/run", b"10/60060000"]
+        world.redis.answer = lambda command: reply(name="2-b/run 10/60060000")
         count = len(world.redis.commands)
         await asyncio.sleep(BEAT + 0.01)
         assert met[-1] == ("run", "another")

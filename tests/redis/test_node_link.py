@@ -11,6 +11,7 @@ from recall_async.limits.redis.node_link import NodeLink
 from recall_async.limits.redis.scripts import MARK
 from recall_async.limits.redis.slots import Address
 from tests.redis.test_link import KEY, Client, Speaker, World, now
+from tests.redis.words import reply
 from tests.virtual_time import run
 
 
@@ -73,7 +74,7 @@ def test_link_to_a_node_reads_the_map_when_the_node_fails_or_names_another(caplo
         await asyncio.sleep(0.1)
         assert world.redis.commands == []
         owners.ours = True
-        world.redis.answer = lambda command: [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, -1, b"2-b/run", b"10/60060000"]
+        world.redis.answer = lambda command: reply(name="2-b/run 10/60060000")
         link.review()
         await asyncio.sleep(0.1)
         assert [command.keys[0] for command in world.redis.commands] == [world.memory.known(KEY).keys.slots]

@@ -16,6 +16,7 @@ from recall_async.limits.redis.route import HOLD_AT_MOST, MAX_DETOURS, Route
 from recall_async.limits.redis.scripts import USAGE, Asking, Command, Terms
 from recall_async.limits.redis.slots import Address, slot_of
 from tests.redis.scripted import ScriptedLane
+from tests.redis.words import reply
 from tests.virtual_time import run
 
 ONE, TWO = Address("one", 7000), Address("two", 7000)
@@ -368,7 +369,7 @@ def test_node_that_does_not_have_the_quota_is_told_again_later() -> None:
         greeter.on_no_reply()
         assert greeter.speaks
         greeter.compose("new")
-        greeter.on_reply([[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, b"2-b/new", b"10/60060000"]])
+        greeter.on_reply([reply(name="2-b/new 10/60060000")])
         assert (greeter.speaks, memory.known(("w", "o")).run) == (False, "new")
         # Reports that the node refuses, or that fail, are dropped.
         for drop in (greeter.refused, greeter.fail):
