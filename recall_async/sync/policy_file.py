@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import re
 import tomllib
@@ -11,6 +12,8 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from ..reading import read_file
+
+logger: logging.Logger = logging.getLogger("recall_async")
 
 _PROBE = "a-key-that-no-file-has"
 
@@ -30,6 +33,9 @@ def read_policy_file(
         raise ConfigurationError(f"{os.fspath(path)} is not a valid TOML file: {error}") from error
     except RecursionError:
         raise ConfigurationError(f"{os.fspath(path)} is not a valid TOML file: it is nested too deeply") from None
+    if not settings:
+        # It may have been emptied by accident, by a full disk or a template without values.
+        logger.warning("%s has no settings: every meeting with a URL gets a bot", os.fspath(path))
     lines = text.split("\n")
     wrong = []
     for name, value in settings.items():

@@ -310,6 +310,13 @@ def test_mistakes_in_a_file_are_named_with_their_line(tmp_path, text, said):
     assert [part for part in ["policy.toml", *said] if part not in str(error.value)] == []
 
 
+@pytest.mark.parametrize(("text", "warned"), [("", True), ("# external_only = true\n", True), ("[bot_config]", False)])
+def test_an_empty_file_warns(tmp_path, caplog, text, warned):
+    """A file that lost its rules, on a full disk for example, has everybody recorded without a word."""
+    assert read(tmp_path, text) == RecordingPolicy()
+    assert ("policy.toml has no settings: every meeting with a URL gets a bot" in caplog.text) is warned
+
+
 @pytest.mark.parametrize("value", ["[" * 5000 + "]" * 5000, "{a=" * 3000 + "1" + "}" * 3000], ids=["lists", "tables"])
 def test_a_file_that_is_nested_too_deeply(tmp_path, value):
     """A hostile file ends in a RecursionError."""
