@@ -23,6 +23,7 @@ from ..lenient import in_utc
 from ..models import Calendar, CalendarEvent, MeetingURL
 from ..resources.fields import MAX_DEDUPLICATION_KEY
 from .attendance import own_addresses
+from .meetings import MEETING_IDS
 from .wording import domain_of
 
 KeyScheme = Callable[[CalendarEvent, Calendar], str]
@@ -63,7 +64,8 @@ class Deduplication(StrEnum):
 
     Times are written in UTC with milliseconds, and a `meeting_url` object as JSON with sorted fields. If a key would
     be longer than the API accepts, the SHA-256 of the meeting URL replaces the URL. An event without a `meeting_url`
-    never shares its bot.
+    never shares its bot. An object without the id of a meeting, of a platform that this version does not know, is
+    followed by the event's `ical_uid`.
     """
 
     MEETING = "meeting"
@@ -78,7 +80,7 @@ class Deduplication(StrEnum):
 
         Raises `ConfigurationError`.
         """
-        start, address = time_text(event.start_time), _address(event.meeting_url)
+        start, address = time_text(event.start_time), _address(event)
         if not address:
             return f"{start}-{event.id}"
         match self:
@@ -158,7 +160,7 @@ class KeyTemplate:
             case "start_time":
                 return format(in_utc(event.start_time), spec) if spec else time_text(event.start_time)
             case "meeting_url":
-                return _address(event.meeting_url) or event.id
+                return _address(event) or event.id
             case "calendar_id":
                 return event.calendar_id
             case "email_domain":
@@ -233,8 +235,14 @@ def time_text(moment: datetime) -> str:
     return in_utc(moment).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _address(meeting_url: str | MeetingURL | None) -> str:
-    if isinstance(meeting_url, MeetingURL):
-        fields = {name: value for name in _ADDRESS_FIELDS if (value := getattr(meeting_url, name))}
-        return json.dumps(fields, ensure_ascii=False, separators=(",", ":")) if fields else ""
-    return meeting_url or ""
+def _address(event: CalendarEvent) -> str:
+    """Return what identifies the meeting in a key; empty for an event without a meeting."""
+    meeting_url = event.meeting_url
+    if not isinstance(meeting_url, MeetingURL):
+        return meeting_url or ""
+    fields = {name: value for name in _ADDRESS_FIELDS if (value := getattr(meeting_url, name))}
+    if not fields:
+        return ""
+    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+    # Otherwise all meetings of a new platform that begin at one time would share a bot.
+    return text if not fields.keys().isdisjoint(MEETING_IDS) else f"{text}-{event.ical_uid or event.id}"

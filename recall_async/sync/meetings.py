@@ -15,7 +15,15 @@ _TOLERANCE = timedelta(seconds=1)
 """Times that differ by less are equal, so that the precision of the API's times does not matter."""
 _MINUTE = timedelta(minutes=1)
 _PORTS = {"http": 80, "https": 443}
-_IDS = ("meeting_id", "thread_id", "business_meeting_id", "meeting_mtid", "meeting_path", "meeting_personal_room_id")
+MEETING_IDS = (
+    "meeting_id",
+    "thread_id",
+    "business_meeting_id",
+    "meeting_mtid",
+    "meeting_path",
+    "meeting_personal_room_id",
+)
+"""The fields of a `meeting_url` object that identify a meeting, each on its own."""
 _MEET_CODE = re.compile(r"[a-z]{3}-[a-z]{4}-[a-z]{3}")
 _HOSTS = {
     "zoom": ("zoom.us", "zoom.com", "zoom.com.cn", "zoomgov.com"),
@@ -81,7 +89,7 @@ def _is_at(details: Mapping[str, str], address: str) -> bool:
         subdomain = details.get("meeting_subdomain", "").casefold()
         if subdomain and host.partition(".")[0] != subdomain:
             return False
-    ids = [details[name] for name in _IDS if name in details]
+    ids = [details[name] for name in MEETING_IDS if name in details]
     if not ids:
         return hosts is None or any(_is_in(host, each) for each in hosts)
     parts = [_plain(part) for part in (*path, *(value for _, value in query))]
@@ -106,10 +114,12 @@ def _occurs(wanted: list[str], parts: list[str]) -> bool:
 
 def _agree(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
     common = one.keys() & other.keys()
-    if any(_plain(one[name]) != _plain(other[name]) if name in _IDS else one[name] != other[name] for name in common):
+    if any(
+        _plain(one[name]) != _plain(other[name]) if name in MEETING_IDS else one[name] != other[name] for name in common
+    ):
         return False
-    has_ids = [not details.keys().isdisjoint(_IDS) for details in (one, other)]
-    return not all(has_ids) or not common.isdisjoint(_IDS)
+    has_ids = [not details.keys().isdisjoint(MEETING_IDS) for details in (one, other)]
+    return not all(has_ids) or not common.isdisjoint(MEETING_IDS)
 
 
 def _fields(meeting_url: object) -> dict[str, str]:

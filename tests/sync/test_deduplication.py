@@ -65,6 +65,18 @@ def test_every_field_of_an_object_counts():
     assert len(keys) == len(names)
 
 
+@pytest.mark.parametrize("scheme", [*Deduplication, KeyTemplate("{start_time}-{meeting_url}")], ids=str)
+def test_meetings_of_a_platform_that_is_not_known(scheme):
+    """All meetings of a new platform that begin at one time share one bot, which joins one of them."""
+    new = {"meeting_url": MeetingURL(platform="new", meeting_password="x")}
+    keys = [key(scheme, **new, number=1, ical_uid="a"), key(scheme, **new, number=2, ical_uid="b")]
+    assert len(set(keys)) == 2
+    assert scheme.could_make(keys[0], event(1))
+    shared = key(scheme, **new, number=3, ical_uid="a") == keys[0]
+    assert shared is (scheme is not Deduplication.EVENT)
+    assert key(scheme, **new, number=1, ical_uid=None) != key(scheme, **new, number=2, ical_uid=None)
+
+
 @pytest.mark.parametrize("scheme", Deduplication)
 @pytest.mark.parametrize("nothing", [None, "", MeetingURL()])
 def test_events_without_a_url_share_nothing(scheme, nothing):
