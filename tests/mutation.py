@@ -64,6 +64,8 @@ REWRITING = "ignore::pytest.PytestAssertRewriteWarning"
 SURVIVED, HUNG = 0, -9
 CPU_AT_LEAST = 2
 """The least seconds of the processor after which a mutant hangs; otherwise five times what the tests need."""
+ANEW_CPU = 30.0
+"""The same for a mutant with which the module is imported anew."""
 
 
 class Mutant(NamedTuple):
@@ -364,7 +366,7 @@ def main(module: str, *tests: str) -> None:
                 importlib.import_module(name)  # before pytest puts its own finder first
                 return int(pytest.main(options))
 
-            outcomes[mutant.text] = str(_forked(run, 300.0))
+            outcomes[mutant.text] = str(_forked(run, 300.0, ANEW_CPU))
     survivors = [text for text, code in outcomes.items() if code == str(SURVIVED)]
     hung = Counter(outcomes.values())[str(HUNG)]
     total = len(outcomes)

@@ -48,11 +48,12 @@ class World:
         self.route.wake(self.lane)
 
     async def close(self) -> None:
-        self.lane.messages = 0
+        self.lane.messages, began = 0, now()
         self.route.leave()
         await self.route.aclose_unused()
         await asyncio.sleep(0)
         assert self.nodes.open == []
+        assert now() - began < 0.9
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     def marks(self) -> dict[Address, str]:
@@ -201,28 +202,87 @@ def test_process_without_slots_reads_no_map_before_it_needs_one() -> None:
     run(main())
 
 
-def test_mark_of_a_node_is_in_one_of_its_slots() -> None:
-    """Would ask a node for a key of another one, and never notice that its data were lost."""
+def test_slots_that_two_nodes_exchange_are_told_to_both() -> None:
+    """Would ask a node for the mark of another one, and never notice that its data were lost; or tell it of no slots."""
 
     async def main() -> None:
         half = SLOTS // 2
-        maps = [
+        before, after = (
             places(one=(0, half - 1), two=(half, SLOTS - 1)),
             places(two=(0, half - 1), one=(half, SLOTS - 1)),
-        ]
-        world = World(Nodes(*maps), slots=True)
+        )
+        nodes = Nodes(before, after)
+        world = World(nodes, slots=True)
+        other_keys = next(
+            keys
+            for keys in (Keys("recall", f"w{number}", "o") for number in range(20))
+            if before.owner(slot_of(keys.slots)) != before.owner(SLOT)
+        )
+        other, other_lane = world.links.of(other_keys), ScriptedLane(Command(USAGE, (other_keys.slots,), ()))
         world.route.join()
-        for number, found in enumerate(maps):
-            world.say()
+        world.say()
+        other.wake(other_lane)
+        await asyncio.sleep(2.0)
+        for found in (before, after):
+            assert sorted(nodes.open) == [ONE, TWO]
+            for node, mark in world.marks().items():
+                assert mark.startswith("recall:life:{")
+                assert found.owner(slot_of(mark)) == node
+            reports = [node for node, command in nodes.heard if command.script is ACQUIRE]
+            assert reports[-1] == found.owner(SLOT)
+            world.links.read_map()
             await asyncio.sleep(2.0)
-            owner = found.owner(SLOT)
-            assert owner is not None
-            mark = world.marks()[owner]
-            assert mark.startswith("recall:life:{")
-            assert found.owner(slot_of(mark)) == owner
-            assert world.nodes.said[-1] == owner
-            if not number:
-                world.links.read_map()
+        assert [node for node, command in nodes.heard if command.script is ACQUIRE] == [
+            before.owner(SLOT),
+            after.owner(SLOT),
+        ]
+        world.say()
+        await asyncio.sleep(1.0)
+        assert nodes.said[-1] == after.owner(SLOT)
+        await world.close()
+
+    run(main())
+
+
+def test_links_that_are_being_closed_are_waited_for() -> None:
+    """Would leave a connection open when a program ends just after a node has lost its slots."""
+
+    async def main() -> None:
+        nodes = Nodes(ALL, ALL_TWO)
+        world = World(nodes)
+        world.route.join()
+        world.say()
+        await asyncio.sleep(1.0)
+        nodes.slow_to_close = 0.5
+        world.links.read_map()
+        await asyncio.sleep(0.2)
+        world.say()
+        await asyncio.sleep(0.1)
+        assert nodes.open == [ONE, TWO]
+        await world.close()
+        assert world.links._closing == set()
+
+    run(main())
+
+
+def test_lane_that_begins_as_another_one_ends_keeps_the_connections() -> None:
+    """Would connect to all nodes anew for the reports of a session that closes its lanes together."""
+
+    async def main() -> None:
+        nodes = Nodes(ALL)
+        world = World(nodes)
+        world.route.join()
+        world.say()
+        await asyncio.sleep(1.0)
+        world.route.leave()
+
+        async def report() -> None:
+            world.route.join()
+            world.say()
+
+        await asyncio.gather(world.route.aclose_unused(), report())
+        await asyncio.sleep(1.0)
+        assert (nodes.said, nodes.open, nodes.opened) == ([ONE, ONE], [ONE], 1)
         await world.close()
 
     run(main())

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError, NoPermissionError
 
-from recall_async.limits.redis.cluster import READ_EVERY, RETRY_REFUSED, ClusterLinks
+from recall_async.limits.redis.cluster import READ_EVERY, ClusterLinks
 from recall_async.limits.redis.memory import Memory
 from recall_async.limits.redis.scripts import ACQUIRE, USAGE, Command, Keys
 from recall_async.limits.redis.slots import SLOTS, Address, SlotMap, slot_of
@@ -37,12 +37,15 @@ class Nodes:
         self.maps = list(maps)
         self.delay = 0.0
         """Seconds until a map is read."""
+        self.slow_to_close = 0.0
+        """Seconds until a connection is closed."""
         self.read: list[float] = []
         self.said: list[Address] = []
         self.heard: list[tuple[Address, Command]] = []
         """Each command, and the node that ran it."""
         self.open: list[Address] = []
         """The nodes to which a connection is open."""
+        self.opened = 0
 
     async def read_map(self, known: Iterable[Address] = ()) -> SlotMap:
         self.read.append(asyncio.get_running_loop().time())
@@ -68,21 +71,23 @@ class _Client:
 
 
 class _Wire:
-    run, policy = "run", "noeviction"
+    policy = "noeviction"
 
     def __init__(self, nodes: Nodes, address: Address) -> None:
-        self._nodes, self._address = nodes, address
+        self._nodes, self._address, self.run = nodes, address, f"run of {address.host}"
         nodes.open.append(address)
+        nodes.opened += 1
 
     async def exchange(self, commands: list[Command]) -> list[Any]:
         self._nodes.heard += [(self._address, command) for command in commands]
         self._nodes.said += [self._address for command in commands if command.script is USAGE]
-        return [reply(name="1-a/run 10/60") if command.script is ACQUIRE else "life" for command in commands]
+        return [reply(name=f"1-a/{self.run} 10/60") if command.script is ACQUIRE else "life" for command in commands]
 
     async def watch(self) -> None:
         await asyncio.Event().wait()
 
     async def drop(self) -> None:
+        await asyncio.sleep(self._nodes.slow_to_close)
         self._nodes.open.remove(self._address)
 
     aclose = give_back = drop
@@ -144,7 +149,7 @@ def test_cluster_that_is_away_is_asked_again_and_again() -> None:
     driven(nodes, main)
 
 
-def test_refusal_of_the_cluster_fails_the_calls_that_wait() -> None:
+def test_refusal_of_the_cluster_fails_the_calls_that_wait(caplog: pytest.LogCaptureFixture) -> None:
     """Would let calls wait for a cluster that refuses the client, or never ask it again when it was given the right."""
     nodes = Nodes(NoPermissionError("this user has no permissions to run 'cluster|slots'"), ALL)
 
@@ -152,12 +157,44 @@ def test_refusal_of_the_cluster_fails_the_calls_that_wait() -> None:
         await asyncio.sleep(0.5)
         assert [type(error) for error in lane.failed] == [NoPermissionError]
         assert (links.trouble, links.silence()) == ("", 0.0)  # it has answered
-        await asyncio.sleep(RETRY_REFUSED + 1)
+        (record,) = caplog.records
+        assert "Redis refuses the connection" in record.getMessage()
+        await asyncio.sleep(1)
         lane.messages = 1
         route.wake(lane)
         await asyncio.sleep(1)
         assert lane.heard == ["life"]
         assert links.trouble == ""
+
+    driven(nodes, main)
+
+
+def test_call_that_comes_just_after_a_refusal_is_heard() -> None:
+    """Would forget a call for ever that comes within a tenth of a second after the cluster refused the client."""
+    nodes = Nodes(NoPermissionError("this user has no permissions to run 'cluster|slots'"), ALL)
+
+    async def main(links: ClusterLinks, route: Any, lane: ScriptedLane) -> None:
+        while not lane.failed:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        lane.messages = 1
+        route.wake(lane)
+        await asyncio.sleep(60)
+        assert lane.heard == ["life"]
+
+    driven(nodes, main)
+
+
+def test_lane_that_left_is_no_reason_to_read_the_map() -> None:
+    """Would go on asking a cluster that is away after the last session has ended, if its closing was cancelled."""
+    nodes = Nodes(ConnectionError("refused"))
+
+    async def main(links: ClusterLinks, route: Any, lane: ScriptedLane) -> None:
+        await asyncio.sleep(5)
+        route.leave()
+        read = len(nodes.read)
+        await asyncio.sleep(60)
+        assert len(nodes.read) <= read + 1
+        route.join()
 
     driven(nodes, main)
 
@@ -231,7 +268,7 @@ def test_a_lane_that_has_its_node_is_left_alone_in_an_outage_of_the_map() -> Non
     async def main(links: ClusterLinks, route: Any, lane: ScriptedLane) -> None:
         await asyncio.sleep(1)
         links.read_map()
-        await asyncio.sleep(3 * READ_EVERY + RETRY_REFUSED)
+        await asyncio.sleep(4 * READ_EVERY)
         assert len(nodes.read) >= 3
         assert (lane.heard, lane.silent, lane.failed) == (["life"], 0, [])
 

@@ -21,7 +21,7 @@ from redis.asyncio import Redis
 
 from ...stopping import end_tasks
 from .failures import advice
-from .link import OUTAGE_TIMEOUT, RETRY_AT_MOST, RETRY_REFUSED
+from .link import OUTAGE_TIMEOUT, RETRY_AT_MOST
 from .memory import Memory
 from .node_link import NodeLink
 from .nodes import RETRY, Cluster, refuses
@@ -121,14 +121,13 @@ class ClusterLinks:
                     failures += 1
                     if refuses(error):
                         self._refused(error)
-                        await asyncio.sleep(RETRY_REFUSED)
                         return
                     self._begin_outage(error, began)
                     most = HOLD_AT_MOST if self._memory.slots_until > self._now() else RETRY_AT_MOST
                     await asyncio.sleep(min(most, RETRY * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1.0))
                 else:
                     self._silence.end()
-                    if self._map is None or found != self._map:
+                    if found != self._map:
                         self._map = found
                         self._changed()
                     stranded = [route for route in self._routes if route.stranded()]
