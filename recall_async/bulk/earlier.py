@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from ..errors import ConfigurationError, RecallError
 from .actions import Action, Outcome, ScheduleBot, event_of, over_since
 from .journal import JournalFile
-from .records import Result, error_in, identity_of
+from .records import Result, error_in, identity_of, plain_text
 
 
 class EarlierResults:
@@ -61,7 +61,7 @@ class EarlierResults:
     def known(self, action: Action) -> Outcome | None:
         """Return an action's earlier outcome; `None` if the action must be performed. Raises `JournalError`."""
         event = event_of(action)
-        key = hash(str(action.deduplication_key)) if isinstance(action, ScheduleBot) else None
+        key = hash(plain_text(action.deduplication_key)) if isinstance(action, ScheduleBot) else None
         result = self._last(event)
         if (
             result is not None

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from .. import errors
+from .. import checks, errors
 from ..errors import APIError, ConfigurationError, RecallError
 from ..resources.fields import encode_bot_config
 from .actions import Action, Outcome, RemoveBot, ScheduleBot, Status, event_of
@@ -59,15 +59,17 @@ _check = msgspec.json.Decoder(_Written).decode
 
 def write_action(action: Action) -> bytes:
     """Encode an action as one JSON object. Raises `ConfigurationError` for an invalid action."""
-    fields: dict[str, Any] = {"action": "remove", "event_id": str(action.event_id)}
+    fields: dict[str, Any] = {"action": "remove", "event_id": plain_text(action.event_id)}
     try:
         if isinstance(action, ScheduleBot):
             config = encode_bot_config({} if action.bot_config is None else action.bot_config)
             fields["action"] = "schedule"
-            fields["deduplication_key"] = str(action.deduplication_key)
+            # Not `str()`: the key "None" would be shared by all events without a key.
+            fields["deduplication_key"] = _string("deduplication_key", action.deduplication_key)
             fields["bot_config"] = msgspec.Raw(config)
-        fields |= {"start_time": action.start_time} if action.start_time is not None else {}
-        fields |= {"end_time": action.end_time} if action.end_time is not None else {}
+        for name in ("start_time", "end_time"):
+            if (when := getattr(action, name)) is not None:
+                fields[name] = _exact(when) if isinstance(when, datetime) else _string(name, when)
         text = _encode(fields)
         _check(text)  # JSON that cannot be decoded again would end every worker that reads it
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -89,7 +91,7 @@ def conflict_keys(action: Action) -> list[object]:
     The API responds with 409 to parallel requests with one key. On one event, the last request determines the bot.
     """
     if isinstance(action, ScheduleBot):
-        return [event_of(action), ("key", str(action.deduplication_key))]
+        return [event_of(action), ("key", plain_text(action.deduplication_key))]
     return [event_of(action)]
 
 
@@ -166,9 +168,25 @@ def why_not_json(error: Exception) -> str:
     return "invalid JSON: " + text.removeprefix("JSON is malformed: ")
 
 
+def plain_text(value: object) -> str:
+    """Return a string's text, which `str()` does not for members of an `Enum`, and `str()` of anything else."""
+    return str.__str__(value) if isinstance(value, str) else str(value)
+
+
+def _string(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise checks.invalid(name, "a string", value)
+    return str.__str__(value)
+
+
+def _exact(when: datetime) -> datetime:
+    """Return the same time, not as an instance of a subclass, which msgspec cannot encode."""
+    return when if type(when) is datetime else datetime.combine(when.date(), when.timetz())
+
+
 def _text(value: object) -> str:
     """Return a value that was passed as text in a form that can be encoded, whatever its type."""
-    return str(value).encode(errors="replace").decode()
+    return plain_text(value).encode(errors="replace").decode()
 
 
 def _document(error: RecallError) -> dict[str, Any]:
