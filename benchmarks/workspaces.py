@@ -29,7 +29,8 @@ from .processes import measured, serving, told
 from .report import Report, Table, Target, judged
 from .rounds import Figure, figure
 
-QUOTA = Quota(600, 60.0, burst=5)
+BURST = 5
+QUOTA = Quota(600, 60.0, burst=BURST)
 BOTH = 100
 """Workspaces whose quotas both clients use up without effort: what a request costs is compared there."""
 TOO_MANY = 1200
@@ -81,7 +82,7 @@ def ours(
 
 
 def bare(url: str, key: str, http: aiohttp.ClientSession, _: AsyncExitStack, store: QuotaStore | None = None) -> Call:
-    post, limiter = posting(http, url, key), AsyncLimiter(1, 1 / QUOTA.rate)
+    post, limiter = posting(http, url, key), AsyncLimiter(BURST, BURST / QUOTA.rate)  # the bucket that our lane has
 
     async def call(event_id: str) -> object:
         async with limiter:
@@ -120,8 +121,9 @@ async def _drive(
     """Every workspace asked for as much as it grants: the rate of the last `seconds`, after as long again to start up."""
     numbers, accepted = itertools.count(), 0
 
-    async def worker(call: Call) -> None:
+    async def worker(call: Call, first: float) -> None:
         nonlocal accepted
+        await asyncio.sleep(first)
         while True:
             await call(f"00000000-0000-4000-8000-{next(numbers):012x}")
             accepted += 1
@@ -132,7 +134,12 @@ async def _drive(
         if store is not None:
             stack.push_async_callback(store.aclose)
         calls = [CLIENTS[client](url, f"{number:040x}", http, stack, store) for number in range(workspaces)]
-        workers = [asyncio.ensure_future(worker(call)) for call in calls for _ in range(WORKERS)]
+        apart = 1 / QUOTA.rate / workspaces
+        workers = [
+            asyncio.ensure_future(worker(call, number * apart))
+            for number, call in enumerate(calls)
+            for _ in range(WORKERS)
+        ]
         await asyncio.sleep(seconds)
         began, cpu, before = time.perf_counter(), time.process_time(), accepted
         looks, timers = (counted.looks, counted.timers) if counted else (0, 0)
@@ -263,8 +270,11 @@ def run(quick: bool) -> Report:
         method=f"So many workspaces, each with a key, a session and {WORKERS} callers of its own, in one process and one "
         f"event loop, each asking for all of its {QUOTA.rate:g} requests a second ({QUOTA.limit} per {QUOTA.per:g} s); the "
         "connections are shared (`http=`). The server, in another process, holds each key to its quota in a strict sliding "
-        "window. The other client is bare aiohttp and msgspec with one `AsyncLimiter` for each workspace, arranged in the "
-        "same way, at a server that counts nothing: what single requests at their times cost without any guarantee. What a "
+        "window. The other client is bare aiohttp and msgspec with one `AsyncLimiter` for each workspace, as deep as the "
+        f"bucket of our lane ({BURST}), arranged in the same way, at a server that counts nothing: what single requests at "
+        "their times cost without any guarantee. In both clients the workspaces begin one after the other, evenly spread "
+        "over the time between two requests of a workspace: requests of workspaces that begin together share iterations of "
+        "the event loop, and the client that begins faster would share more of them. What a "
         f"request costs is compared at {both} workspaces, which both clients sustain, and at {first:,}, which neither does: "
         f"medians of {rounds} rounds in which each client runs once for {seconds / 2:g} s, after as long to start up. "
         f"Sustained means that over {seconds:g} s, after as long to start up, together the workspaces got ≥ {FULL:.0%} of "
