@@ -32,7 +32,7 @@ class BotSpec:
     bot_config: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_deduplication_key(self.deduplication_key)
+        object.__setattr__(self, "deduplication_key", check_deduplication_key(self.deduplication_key))
 
 
 class Undecided(Enum):

@@ -230,6 +230,15 @@ def test_spec_that_cannot_be():
             BotSpec(key)
 
 
+def test_a_key_of_a_template_engine():
+    """A text of another class makes a plan that cannot be stored."""
+
+    class Text(str):
+        pass
+
+    assert type(BotSpec(Text("key")).deduplication_key) is str
+
+
 TOML = """\
 # Who gets a bot
 external_only = true
