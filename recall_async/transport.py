@@ -186,8 +186,9 @@ class Transport:
                 if not response.closed:  # it is if it was read to its end
                     response.release()
         except ResponseDecodeError as error:
-            failure: RecallError = error
-            failure.__traceback__ = None
+            failure: RecallError = ResponseDecodeError(
+                f"{error}. {effect_of(request.operation)} Check whether base_url leads to the API."
+            )
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
             failure = self._failure(error, attempt, request, limit.total)
         finally:

@@ -130,8 +130,12 @@ async def test_answer_that_announces_too_much(
     """Would set memory aside for whatever a Content-Length says."""
     monkeypatch.setattr(transport, "MAX_ANSWER", 1000)
     server.script(reply(200, body=b" " * 2000))
-    with pytest.raises(ResponseDecodeError, match="more than 1000 bytes"):
+    with pytest.raises(ResponseDecodeError, match=r"more than 1000 bytes\. Calling it again is safe\."):
         await recall.calendar_events.retrieve(EVENT_ID)
+    server.script(reply(200, body=b" " * 2000))
+    with pytest.raises(ResponseDecodeError, match=r"more than 1000 bytes\. The request may have taken effect") as caught:
+        await recall.calendar_events.schedule_bot(EVENT_ID, deduplication_key="k")
+    assert caught.value.__context__ is None
 
 
 async def test_error_without_end(server: ScriptedServer, recall: RecallSession) -> None:
