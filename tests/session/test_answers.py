@@ -133,7 +133,9 @@ async def test_answer_that_announces_too_much(
     with pytest.raises(ResponseDecodeError, match=r"more than 1000 bytes\. Calling it again is safe\."):
         await recall.calendar_events.retrieve(EVENT_ID)
     server.script(reply(200, body=b" " * 2000))
-    with pytest.raises(ResponseDecodeError, match=r"more than 1000 bytes\. The request may have taken effect") as caught:
+    with pytest.raises(
+        ResponseDecodeError, match=r"more than 1000 bytes\. The request may have taken effect"
+    ) as caught:
         await recall.calendar_events.schedule_bot(EVENT_ID, deduplication_key="k")
     assert caught.value.__context__ is None
 
