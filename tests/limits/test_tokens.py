@@ -11,7 +11,7 @@ from recall_async.limits.local import lane as lane_module
 from recall_async.limits.local.lane import LocalLane
 from recall_async.limits.local.tokens import Tokens
 from recall_async.limits.quota import Priority, Quota
-from tests.virtual_time import run
+from tests.virtual_time import VirtualTimeLoop, run
 
 
 def test_look_without_a_token_sets_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,15 +126,15 @@ def test_returned_token_is_there_at_once_and_never_one_too_many() -> None:
     """Would lose a token to each call that is cancelled, or fill a bucket beyond its depth with them."""
 
     async def main() -> None:
-        tokens, loop = Tokens(2, 1.0), asyncio.get_running_loop()
+        tokens, loop = Tokens(2, 0.5), asyncio.get_running_loop()
         for _ in range(2):
             now = loop.time()
             assert [tokens.take(now), tokens.take(now)] == [now, now]
             assert tokens.take(now) > now
             tokens.give_back(now)
-            assert tokens.earliest(now, 1) <= now
+            assert tokens.earliest(now, 1) <= now + 1e-9
             assert tokens.take(now) == now
-            assert tokens.take(now) == pytest.approx(now + 1.0, abs=1e-3)
+            assert tokens.take(now) == pytest.approx(now + 2.0, abs=1e-3)
             for _ in range(2):
                 tokens.give_back(now)
             assert [tokens.take(now), tokens.take(now)] == [now, now]
@@ -142,5 +142,33 @@ def test_returned_token_is_there_at_once_and_never_one_too_many() -> None:
             await asyncio.sleep(10.0)
             tokens.give_back(loop.time())  # it is full
             await asyncio.sleep(10.0)
+
+    run(main())
+
+
+def test_next_look_is_never_at_once() -> None:
+    """Would look for a token that is a nanosecond away again and again."""
+
+    async def main() -> None:
+        tokens, now = Tokens(1, 1.0), asyncio.get_running_loop().time()
+        assert tokens.take(now) == now
+        soon = now + 1.0 - 1e-9
+        assert tokens.take(soon) - soon == pytest.approx(1e-6, abs=1e-9)
+
+    run(main())
+
+
+def test_bucket_whose_clock_drifts_is_followed_without_losing_tokens() -> None:
+    """Would follow the bucket in larger and larger steps, and lose most of the rate; or leave a timer for each look."""
+
+    async def main() -> None:
+        tokens, loop, drift = Tokens(5, 10.0), asyncio.get_running_loop(), 0.0
+        assert isinstance(loop, VirtualTimeLoop)
+        for _ in range(200):
+            drift += 1e-5
+            while (again := tokens.take(now := loop.time() - drift)) > now:
+                assert loop.timers() == 0
+                await asyncio.sleep(again - now)
+        assert 19.5 <= loop.time() - 1000.0 <= 19.6
 
     run(main())
