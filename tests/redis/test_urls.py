@@ -50,6 +50,7 @@ WRONG = {
     "rediss://[hunter2": QUOTED,
     "redis://:hunter2@one?no_such_option=1": r"^url and options must be .* 'no_such_option'",
     "rediss://:hunter2@one?ssl_cert_reqs=some": r"^url and options must be ",
+    "rediss+cluster://:hunter2@one?ssl_cert_reqs=some": r"^url and options must be ",
     None: r"^url must be a URL such as redis://host:6379/0, got None",
 }
 
