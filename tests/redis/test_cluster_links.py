@@ -259,6 +259,7 @@ def test_links_that_are_being_closed_are_waited_for() -> None:
         world.say()
         await asyncio.sleep(0.1)
         assert nodes.open == [ONE, TWO]
+        nodes.slow_to_close = 0.0  # the other one
         await world.close()
         assert world.links._closing == set()
 

@@ -94,6 +94,9 @@ async def test_options_of_a_url_and_of_the_program_reach_the_master_and_its_sent
     pool: Any = client.connection_pool
     assert (pool.service_name, pool.sentinel_manager.min_other_sentinels) == ("service", 0)
     assert not any("ssl" in name for name in {**one, **master})
+    client = redis_connect(f"{SENTINELS}?username=data&password=mine")
+    assert (given(client)["username"], given(client)["password"]) == ("data", "mine")
+    assert [(each.get("username"), each.get("password")) for each in sentinels(client)] == [(None, None)] * 2
     client = redis_connect(
         SENTINELS, min_other_sentinels=2, sentinel_kwargs={"socket_timeout": 3.0, "password": "theirs"}
     )

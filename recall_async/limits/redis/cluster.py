@@ -101,13 +101,18 @@ class ClusterLinks:
             self._map.moved(slot, to)
         self.read_map()
 
+    @property
+    def _holds_slots(self) -> bool:
+        """True if slots of this process may still count."""
+        return self._memory.slots_until > self._now()
+
     def read_map(self) -> None:
         """Begin to read the map of slots again, unless that is under way."""
         if self._reading is None and self._users:
             self._reading = self._loop.create_task(self._read_map(), name="recall_async quota store: cluster")
 
     async def _read_map(self) -> None:
-        task, failures = asyncio.current_task(), 0
+        task, delay = asyncio.current_task(), RETRY
         try:
             while self._users and self._reading is task:
                 await asyncio.sleep(max(0.0, self._read_at + READ_EVERY - self._now()))
@@ -118,13 +123,12 @@ class ClusterLinks:
                     async with asyncio.timeout(OUTAGE_TIMEOUT):
                         found = await self._cluster.read_map(self._map.nodes if self._map else ())
                 except Exception as error:  # noqa: BLE001 - whatever it is, no node has replied
-                    failures += 1
                     if refuses(error):
                         self._refused(error)
                         return
                     self._begin_outage(error, began)
-                    most = HOLD_AT_MOST if self._memory.slots_until > self._now() else RETRY_AT_MOST
-                    await asyncio.sleep(min(most, RETRY * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1.0))
+                    delay = min(HOLD_AT_MOST if self._holds_slots else RETRY_AT_MOST, 2 * delay)
+                    await asyncio.sleep(delay * random.uniform(0.5, 1.0))
                 else:
                     self._silence.end()
                     if found != self._map:
@@ -133,8 +137,8 @@ class ClusterLinks:
                     stranded = [route for route in self._routes if route.stranded()]
                     if not stranded:
                         return
-                    failures += 1
-                    await asyncio.sleep(min(HOLD_AT_MOST, RETRY * 2.0 ** min(failures, 10)))
+                    delay = min(HOLD_AT_MOST, 2 * delay)
+                    await asyncio.sleep(delay)
         finally:
             if self._reading is task:
                 self._reading = None
@@ -204,7 +208,7 @@ class ClusterLinks:
         if self._users == 1:
             for link in self._links.values():
                 link.join()
-            if self._memory.slots_until > self._now():
+            if self._holds_slots:
                 self.read_map()
 
     def leave(self) -> None:
