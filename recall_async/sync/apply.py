@@ -85,7 +85,7 @@ class Application:
             return
         now = datetime.now(UTC)
         self._look_at_bots(decision, outcome.event)
-        known = self._memory.planned_at(decision.event_id)
+        known = self._memory.planned_at(decision.event_id, now)
         if outcome.resumed and known is not None and known >= self._plan.made_at:
             return  # it was not made again
         shown = outcome.event is None or decision.kind == "remove" or bots_to_come(outcome.event, now)
@@ -113,7 +113,7 @@ class Application:
                     memory.in_place = True
 
     def _why_superseded(self, decision: Decision) -> str | None:
-        later = self._memory.planned_at(decision.event_id)
+        later = self._memory.planned_at(decision.event_id, datetime.now(UTC))
         if later is None or later <= self._plan.made_at:
             return None
         return f"a later plan, made at {later.isoformat()}, was applied to this event: {PLAN_AGAIN}"

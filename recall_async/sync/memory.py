@@ -13,7 +13,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import blake2b
 from secrets import token_hex
 from typing import Protocol
@@ -25,6 +25,7 @@ from ..lenient import in_utc
 from ..limits.loops import PerLoop
 from ..models import Time
 from .decide import Decision, Kind, Reason
+from .plan import ALWAYS, CLOCK_ERROR
 
 logger: logging.Logger = logging.getLogger("recall_async")
 
@@ -86,6 +87,8 @@ class Memory:
         """The place up to which each history was read, by its name."""
         self._reading = asyncio.Lock()
         self._events: dict[str, _Past] = {}
+        self._last_plan = ALWAYS
+        """When the last plan was made."""
         self._connections: dict[str, datetime] = {}
         self._bots: dict[str, tuple[str, str, datetime]] = {}
         """For each event that is in order: its key, its bot, and its start."""
@@ -149,8 +152,9 @@ class Memory:
         if past.last.target != target:
             return decision.kind, decision.reason
         # The configuration does not matter here: a policy may return another one each time.
-        if decision.kind == "schedule" and past.last.awaited_until is not None and past.last.awaited_until > now:
-            return "keep", "settling"
+        awaited_until = past.last.awaited_until or now
+        if decision.kind == "schedule" and now < awaited_until <= now + timedelta(seconds=SETTLING_TIME):
+            return "keep", "settling"  # if it is further away, the clock was set back
         if past.last.config == config and past.reasons[decision.kind, decision.reason] >= MAX_REPEATS:
             return "skip", "flapping"
         return decision.kind, decision.reason
@@ -201,10 +205,22 @@ class Memory:
             if change.by != self._name:
                 self._record(change)
 
-    def planned_at(self, event_id: str) -> datetime | None:
-        """Return when the plan that last changed an event was made; `None` if no plan changed it."""
+    def planned_at(self, event_id: str, now: datetime) -> datetime | None:
+        """Return when the plan that last changed an event was made.
+
+        `None` if no plan changed it, or if that was in the future: a clock was wrong.
+        """
         past = self._events.get(event_id)
-        return past.last.planned_at if past else None
+        return past.last.planned_at if past and past.last.planned_at <= now + CLOCK_ERROR else None
+
+    def time_of_plan(self, now: datetime) -> datetime:
+        """Return when a plan that begins at `now` is made: not before any known plan, even if the clock was set back.
+
+        A plan that knows the earlier changes is later than them.
+        """
+        plans = (self._last_plan, *(past.last.planned_at for past in self._events.values()))
+        self._last_plan = max((when for when in plans if now < when <= now + CLOCK_ERROR), default=now)
+        return self._last_plan
 
 
 def targets_of(decision: Decision) -> tuple[str, str]:

@@ -111,7 +111,7 @@ class Planner:
             watermark = max(watermark_of(newest, self._now), since or ALWAYS)
         plan = Plan(
             decisions=tuple(ordered),
-            made_at=self._now,
+            made_at=self._memory.time_of_plan(self._now),
             watermark=watermark,
             calendars=None if self._scope is None else tuple(self._scope),
             disconnected=tuple(sorted(key for key, calendar in self._known.items() if not is_connected(calendar))),

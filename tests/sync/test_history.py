@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from recall_async import CalendarSyncer, ConfigurationError, FileHistory, RecordingPolicy
 from recall_async.sync import history
-from recall_async.sync.memory import Change
+from recall_async.sync.decide import Decision
+from recall_async.sync.memory import Change, Memory, memory_of
 from tests.sync.api import Api
 from tests.sync.test_converging import EVERYTHING, apply, talking_to
 
@@ -83,6 +85,46 @@ async def test_an_older_plan_does_not_undo_a_later_one_of_another_process(tmp_pa
         assert {outcome.status for outcome in outcomes} == {"skipped"}
         assert all("a later plan" in (outcome.reason or "") for outcome in outcomes)
         assert not api.bots
+
+
+@pytest.mark.parametrize(
+    "ahead", [timedelta(seconds=30), timedelta(minutes=4), timedelta(hours=3), timedelta(days=9000)]
+)
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_a_clock_that_was_ahead(tmp_path: Path, ahead: timedelta, elsewhere: bool) -> None:
+    """Once a clock was ahead, no plan changes these events again until it has caught up: bots miss meetings that move."""
+    path = tmp_path / "history.jsonl"
+    async with Api(4) as api, process(api) as first, process(api) as second:
+        plan = await first.plan(policy=EVERYTHING, history=path)
+        await apply(first, replace(plan, made_at=plan.made_at + ahead), history=path)
+        for event in api.events.values():
+            api.touch(event, start=event.start + timedelta(hours=1))
+        recall = second if elsewhere else first
+        plan = await recall.plan(policy=EVERYTHING, history=path)
+        outcomes = await apply(recall, plan, history=path)
+        assert [outcome.reason for outcome in outcomes] == [None] * 4
+        assert not await recall.plan(policy=EVERYTHING, history=path)
+
+
+async def test_plans_keep_their_order_when_the_clock_is_set_back() -> None:
+    """A plan that was made before the clock was set back undoes the one that was made after it."""
+    async with Api(4) as api, talking_to(api) as recall:
+        memory = memory_of(recall.workspace)
+        ahead = datetime.now(UTC) + timedelta(minutes=3)
+        old = replace(await recall.plan(policy=EVERYTHING), made_at=memory.time_of_plan(ahead))
+        new = await recall.plan(policy=NOTHING)
+        assert new.made_at >= old.made_at > datetime.now(UTC)
+
+
+def test_a_bot_is_awaited_for_a_minute_only() -> None:
+    """After the clock was set back by a day, no bot is scheduled on a meeting for a day."""
+    now = datetime.now(UTC)
+    fields = {"event_id": "e", "calendar_id": "c", "start_time": now, "end_time": now, "updated_at": now}
+    decision = Decision(kind="schedule", deduplication_key="k", **fields)
+    for away, kind in ((30, "keep"), (60, "keep"), (61, "schedule"), (86400, "schedule"), (-1, "schedule")):
+        memory = Memory()
+        memory.done(decision, now, awaited_until=now + timedelta(seconds=away))
+        assert memory.reconsider(decision, now)[0] == kind
 
 
 async def test_a_bot_that_another_process_waits_for(tmp_path: Path) -> None:
