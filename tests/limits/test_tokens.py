@@ -131,16 +131,16 @@ def test_returned_token_is_there_at_once_and_never_one_too_many() -> None:
             now = loop.time()
             assert [tokens.take(now), tokens.take(now)] == [now, now]
             assert tokens.take(now) > now
-            tokens.give_back(now)
+            tokens.give_back()
             assert tokens.earliest(now, 1) <= now + 1e-9
             assert tokens.take(now) == now
             assert tokens.take(now) == pytest.approx(now + 2.0, abs=1e-3)
             for _ in range(2):
-                tokens.give_back(now)
+                tokens.give_back()
             assert [tokens.take(now), tokens.take(now)] == [now, now]
             assert tokens.take(now) > now
             await asyncio.sleep(10.0)
-            tokens.give_back(loop.time())  # it is full
+            tokens.give_back()  # it is full
             await asyncio.sleep(10.0)
 
     run(main())
@@ -162,13 +162,30 @@ def test_bucket_whose_clock_drifts_is_followed_without_losing_tokens() -> None:
     """Would follow the bucket in larger and larger steps, and lose most of the rate; or leave a timer for each look."""
 
     async def main() -> None:
-        tokens, loop, drift = Tokens(5, 10.0), asyncio.get_running_loop(), 0.0
+        tokens, loop, drift, timers = Tokens(5, 10.0), asyncio.get_running_loop(), 0.0, list[int]()
         assert isinstance(loop, VirtualTimeLoop)
         for _ in range(200):
             drift += 1e-5
-            while (again := tokens.take(now := loop.time() - drift)) > now:
-                assert loop.timers() == 0
+            while (again := tokens.take(now := loop.time() + drift)) > now:
+                timers.append(loop.timers())
                 await asyncio.sleep(again - now)
         assert 19.5 <= loop.time() - 1000.0 <= 19.6
+        assert max(timers) == 1
+        assert len(timers) < 1000
+
+    run(main())
+
+
+def test_tokens_that_are_returned_later_are_there_at_once() -> None:
+    """Would lose tokens to calls that were cancelled a while after they got them, when the bucket has filled up."""
+
+    async def main() -> None:
+        tokens, loop = Tokens(2, 1.0), asyncio.get_running_loop()
+        assert [tokens.take(now := loop.time()), tokens.take(now)] == [now, now]
+        await asyncio.sleep(1.5)
+        tokens.give_back()
+        tokens.give_back()
+        assert [tokens.take(now := loop.time()), tokens.take(now)] == [now, now]
+        assert tokens.take(now) > now
 
     run(main())

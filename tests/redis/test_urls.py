@@ -45,7 +45,8 @@ WRONG = {
     "redis://user:hunter2@one:x": QUOTED,
     "redis+other://user:hunter2@one": "redis://",
     "redis+cluster:/hunter2": "redis://",
-    "http://user:hunter2@one": r"^url must begin with redis://, .* got 'http://'$",
+    "http://user:hunter2@one": r"^url must begin with redis://, rediss://, unix://, redis\+sentinel://, "
+    r"rediss\+sentinel://, redis\+cluster:// or rediss\+cluster://, got 'http://'$",
     "user:hunter2@one:6379": r"^url must begin with .* got no scheme$",
     "rediss://[hunter2": QUOTED,
     "redis://:hunter2@one?no_such_option=1": r"^url and options must be .* 'no_such_option'",

@@ -258,7 +258,7 @@ class LocalLane:
         if ending is Ending.UNUSED:
             self._window.unused()
             if (tokens := self._tokens.get(Priority(slot.number))) is not None:
-                tokens.give_back(now)
+                tokens.give_back()
                 self._no_token_until = -math.inf
         elif ending is Ending.LOST:
             self._grace = max(self._grace, seconds)

@@ -41,7 +41,6 @@ class Tokens:
                 pass  # with capacity, `acquire` ends without waiting
             else:
                 waiter.cancel()  # the bucket forgets cancelled waiters
-                taking.close()
                 # A full bucket counts from when it was asked, which is a little later than `now`: follow it. Otherwise
                 # the lane would look again and again for each token.
                 self._full_at += self._behind
@@ -56,7 +55,7 @@ class Tokens:
         """Return when there will be `tokens` tokens, if none is taken."""
         return max(self._full_at, now) + (tokens - self._depth) / self._rate
 
-    def give_back(self, now: float) -> None:
+    def give_back(self) -> None:
         """Return an unused token."""
-        self._kept = 0 if self._full_at <= now else min(self._kept + 1, self._depth)
+        self._kept = min(self._kept + 1, self._depth)
         self._full_at -= 1 / self._rate
