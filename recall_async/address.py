@@ -14,7 +14,8 @@ _LINK = re.compile(r"[!-\[\]-~]+")
 """The characters of a URL. Servers and clients disagree about spaces, line breaks and backslashes, so these are refused."""
 _HOST = re.compile(r"[0-9A-Za-z._-]+|[0-9A-Fa-f:.]+(?:%[0-9A-Za-z._-]+)?")
 """A DNS name or an IP address. Clients disagree about other characters, such as an encoded dot, so these are refused."""
-_API_PATH = re.compile(r"(?P<base>.*?)/api(?:/v[0-9]+)?/?")
+_API_PATH = re.compile(r"(?P<base>.*?)/api(?:/v[0-9]+(?:/(?:calendar-events|calendars|bot)(?:/.*)?)?)?/?")
+"""The beginning of a request's path, or all of it, as people copy it from the documentation."""
 
 
 def parse_base_url(text: object) -> URL:
@@ -36,8 +37,8 @@ def parse_base_url(text: object) -> URL:
     if (api := _API_PATH.fullmatch(path)) is not None:
         right = url.with_path(api["base"])
         raise ConfigurationError(
-            f"base_url must not end in {path[len(api['base']) :].rstrip('/')}, which every path begins with: "
-            f"use {str(right).rstrip('/')}"
+            f"base_url must not end in {path[len(api['base']) :].rstrip('/')}, because the paths of requests "
+            f"are appended to it: use {str(right).rstrip('/')}"
         )
     if url.scheme == "http" and not _is_loopback(host):
         raise invalid("base_url", "an https URL (http is for loopback hosts): the key would be sent unencrypted", given)

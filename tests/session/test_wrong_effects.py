@@ -224,6 +224,17 @@ async def test_a_session_cannot_be_copied(recall: RecallSession) -> None:
             copying(recall)
 
 
+@pytest.mark.parametrize(
+    "path", ["/api/v2/calendar-events/", "/api/v2/calendars", f"/api/v1/bot/{A}/", "/api/v2/", "/api"]
+)
+def test_a_base_url_copied_from_the_documentation(path: str) -> None:
+    """All requests are answered with 404, whatever the id."""
+    for base in ("https://us-west-2.recall.ai", "https://gateway.example/recall"):
+        with pytest.raises(ConfigurationError, match=rf"must not end in {path.rstrip('/')}, because .* use {base}$"):
+            RecallSession("key", base_url=base + path)
+    RecallSession("key", base_url="https://gateway.example/api/v2/recall")
+
+
 async def test_resources_cannot_be_pickled(recall: RecallSession) -> None:
     """The key lies readable in a task queue to which a program passed `recall.calendar_events`."""
     for resource in (recall.calendar_events, recall.calendars, recall.bots):
