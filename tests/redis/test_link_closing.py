@@ -23,6 +23,24 @@ def test_unused_connection_is_closed_soon() -> None:
     assert UNUSED_AT_MOST <= 0.2
 
 
+def test_link_of_a_session_that_was_not_closed_waits_a_second_for_redis() -> None:
+    """Would keep a connection to a silent Redis open, with a task, long after the last session."""
+
+    async def main() -> None:
+        world, lane = World(), Speaker("one")
+        world.link.join()
+        world.link.wake(lane)
+        await asyncio.sleep(1.0)
+        lane.messages, world.redis.delay = 1, 1000.0
+        world.link.wake(lane)
+        world.link.leave()
+        await asyncio.sleep(UNUSED_AT_MOST + 1.01)
+        assert (world.redis.wires, world.clients) == ([], 0)
+        await world.close()
+
+    run(main())
+
+
 def test_lane_hears_of_its_error_before_the_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Would leave a lane waiting for its reply for ever, if the link is closed while it drops a connection."""
     drop = ScriptedWire.drop

@@ -24,6 +24,24 @@ def test_loss_of_data_is_noticed_within_a_second() -> None:
     assert RETRY_HELD_AT_MOST <= 0.2
 
 
+def test_busy_link_has_no_task_between_messages() -> None:
+    """Would watch the connection anew after each message, though the next one shows whether it is broken."""
+
+    async def main() -> None:
+        world, lane = World(), Speaker("one")
+        world.holds_slots()
+        world.link.join()
+        world.link.wake(lane)
+        await asyncio.sleep(0.05)
+        assert lane.heard == ["for one"]
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        await asyncio.sleep(BEAT)
+        assert len(asyncio.all_tasks()) > 1  # it is idle: the vigil begins
+        await world.close()
+
+    run(main())
+
+
 def test_process_with_slots_asks_more_often() -> None:
     """Would come late to a Redis that was restarted empty, after others took the slots that are in use."""
 

@@ -138,8 +138,8 @@ class Link:
                 elif self._wire is None or self._now() - self._spoke_at >= BEAT:
                     vigil, delay = True, await self._exchange([])
                 elif vigil:
-                    delay = 0.0
                     await self._doze(self._wire)
+                    continue
                 else:
                     self._look_later()
                     return
@@ -167,7 +167,8 @@ class Link:
                 commands = [command for _, spoken in said for command in spoken]
                 replies = await wire.exchange(commands or [mark(self.mark_key)])
             if not commands:
-                self._recognize(wire.run, replies[0])
+                (life,) = replies
+                self._recognize(wire.run, life)
         except BaseException as error:
             await self._drop()
             for speaker, _ in said:
