@@ -74,7 +74,7 @@ class RedisLane:
         self._patience = patience
         self._last_grant: Grant | None = None
         self._last_reply_at = -math.inf
-        self._taken_by_others = 0  # slots that other processes held then
+        self._taken_by_others: int  # slots that other processes held then
         self._paused_until = outbox.unknown_pause(self._now())
         self._held_until = -math.inf
         self._report_by = math.inf  # when to report the ends of slots
