@@ -58,7 +58,7 @@ def busy_server(workspaces: int) -> Iterator[tuple[RedisProcess, list[Workspace]
             for one in keys:
                 pipeline.zadd(one.slots, slots)
                 pipeline.evalsha(*evalsha(slot_asked_for(Workspace(one, ""), 0, 0))[1:])
-            grants = [decode(reply) for reply in pipeline.execute()[1::2]]
+            grants = [decode(reply, "", TERMS) for reply in pipeline.execute()[1::2]]
         yield (
             server,
             [Workspace(one, grant.epoch) for one, grant in zip(keys, grants, strict=True) if grant is not None],

@@ -96,7 +96,7 @@ class Process:
         age = self.clock.now - self.heard if self.epoch else 0.0
         known = {"again": False, "run": self.run, "epoch": self.epoch, "age": max(0.0, age)}
         command = acquire(*message, **known, terms=self.terms, ended=ended)
-        grant = self.last = decode(self.clock.run(command))
+        grant = self.last = decode(self.clock.run(command), self.epoch, self.terms)
         assert grant is not None
         self.epoch, self.heard = grant.epoch, self.clock.now
         of_bulk = first + interactive

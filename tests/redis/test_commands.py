@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from struct import pack
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -35,6 +37,7 @@ from recall_async.limits.redis.scripts import (
     settle,
     usage,
 )
+from tests.redis.words import asked
 
 KEYS = Keys("p", "w/ä{}", "o")
 STEM = "p:{w%2F%C3%A4%7B%7D/o}"
@@ -107,35 +110,46 @@ def test_words_of_an_ask() -> None:
     assert said.script is ACQUIRE
     assert said.keys == (KEYS.slots, KEYS.state, KEYS.fences, KEYS.shares, KEYS.promise)
     assert said.arguments == (
-        *("client", 3, 11, 2, 4, 1, "run", "1-a/run", 1_500_000),
-        *(0, 1, 100, 10, terms().burst, terms().burst_bulk),
-        *(f"{terms().promised:.9g}", f"{terms().promised_at_most:.9g}", PER, terms().lease),
-        *(TTL, f"100/{PER}"),
-        *(7, Ending.ANSWERED, 1_500_000, 9, Ending.UNUSED, 0),
+        "client",
+        pack(
+            *("<dddddddd?", 100, 10, terms().burst, terms().burst_bulk),
+            *(terms().promised, terms().promised_at_most, PER, terms().lease, False),
+        ),
+        pack("<dddddd?", 3, 11, 2, 4, 1, 1_500_000, True),
+        pack("<dBddBd", 7, 1, 1_500_000, 9, 3, 0),
+        f"1-a/run 100/{PER}",
     )
     ended = [Ended(7, Ending.ANSWERED, -2.0)]
     held = terms(hold_new=True)
     fresh = acquire(KEYS, "c", 0, Ask(0, 0, 0, 0.0), again=False, run="r", epoch="", age=0.0, terms=held, ended=ended)
-    assert (fresh.arguments[5], fresh.arguments[9], fresh.arguments[10], fresh.arguments[21:]) == (
-        0,
-        1,
-        0,
-        (7, Ending.ANSWERED, 2_000_000),
-    )
+    assert asked(fresh) == ("c", 0, 0, 0, 0, 0, 0, False, [(7, Ending.ANSWERED, 2_000_000)], "", f"100/{PER}", "r", ANY)
+    assert asked(fresh).terms[-1] is True
+
+
+@pytest.mark.parametrize(
+    ("epoch", "named"), [("1-a/run", ()), ("1-a/other", ("run",)), ("1-a/no-run", ("run",)), ("", ("run",))]
+)
+def test_ask_leaves_out_a_run_that_its_epoch_names(epoch: str, named: tuple[str, ...]) -> None:
+    """Would take a restarted server for the one that named the epoch, and grant slots that it has lost."""
+    said = acquire(KEYS, "c", 1, Ask(0, 1, 0, 0.0), again=False, run="run", epoch=epoch, age=0.0, terms=terms())
+    assert said.arguments[5:] == named
+    assert asked(said).run == "run"
 
 
 def test_words_of_the_other_commands() -> None:
     """Would free slots of the wrong age, or pause the quota for another time than the API asked for."""
-    report = settle(KEYS, "client", [Ended(7, Ending.LOST, 8.0)], 10.0, terms())
-    assert report == (SETTLE, (KEYS.slots, KEYS.state, KEYS.promise), ("client", PER, 7, Ending.LOST, 2_000_000))
+    report = settle(KEYS, "client", [Ended(7, Ending.REJECTED, 8.0)], 10.0, terms())
+    assert report == (SETTLE, (KEYS.slots, KEYS.state, KEYS.promise), ("client", PER, pack("<dBd", 7, 2, 2_000_000)))
     asked = pause(KEYS, Pause(7.5, 8.0, 123, 0.25), 10.0, terms())
-    assert asked == (PAUSE, (KEYS.slots, KEYS.state), (7_500_000, 2_000_000, 123, 100, PER, "0.250000", TTL))
+    assert asked == (PAUSE, (KEYS.slots, KEYS.state), (7_500_000, 2_000_000, 123, 100, PER, "0.250000"))
     assert usage(KEYS) == (USAGE, (KEYS.slots, KEYS.state), ())
     assert resume(KEYS) == (RESUME, (KEYS.slots, KEYS.state), ())
     first, second = mark("life"), mark("life")
     assert first[:2] == (MARK, ("life",))
     assert first.arguments != second.arguments  # each names a life of its own
     assert STATE_TTL == 24 * 3600.0
+    assert str(TTL) in ACQUIRE.text
+    assert str(TTL) in PAUSE.text
 
 
 @pytest.mark.parametrize("form", [bytes, str])
@@ -145,19 +159,23 @@ def test_reply_to_an_ask(form: type) -> None:
     def said(text: str) -> Any:
         return text if form is str else text.encode()
 
-    numbers = [2, 4, 50, 6, 7, 8, 9, 10, 11, 12]
-    grant = decode([*numbers, 2500, said("1-a/run"), said("10/60060000")])
+    numbers = (2, 4, 50, 6, 7, 8, 9, 10, 11, 12)
+    grant = decode(said("2 4 50 6 7 8 9 10 11 12 2500 1-a/run 10/60060000"), "2-b/run", terms())
     assert grant is not None
     assert grant == (*numbers, 2.5, "1-a/run", "10/60060000")
     assert (grant.interactive, grant.bulk, grant.now, grant.taken) == (2, 4, 50, 6)
     assert (grant.soon_interactive, grant.certain_interactive, grant.soon_bulk, grant.certain_bulk) == (7, 8, 9, 10)
     assert (grant.paused, grant.held, grant.pace) == (11, 12, 2.5)
     for rate, shown in ((-1, None), (0, 0.0), (1, 0.001)):
-        void = decode([*numbers, rate, said(""), said("")])
-        assert void is not None
-        assert void.pace == shown
-    assert decode([-1]) is None
-    assert decode([0, *numbers[1:], -1, said(""), said("")]) is not None
+        grant = decode(said(f"0 0 50 6 7 8 9 10 11 12 {rate} 1-a/run of spaces 10/60060000"), "2-b/run", terms())
+        assert grant is not None
+        assert (grant.pace, grant.epoch) == (shown, "1-a/run of spaces")
+    assert decode(-1, "", terms()) is None
+
+
+def test_short_reply_confirms_what_the_ask_named() -> None:
+    """Would warn of another quota, forget the epoch, or wait, because Redis left out what has not changed."""
+    assert decode(b"2 4 50 6", "2-b/run", terms()) == (2, 4, 50, 6, 0, 0, 0, 0, 0, 0, None, "2-b/run", f"100/{PER}")
 
 
 @pytest.mark.parametrize("form", [bytes, str])

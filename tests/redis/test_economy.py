@@ -20,6 +20,7 @@ from recall_async.limits.redis.scripts import ACQUIRE, MARK, OVERTAKEN, SETTLE, 
 from tests.redis.moved_clock import Clock
 from tests.redis.moved_clock import Process as Speaker
 from tests.redis.server import RedisProcess
+from tests.redis.words import ends, reply
 from tests.redis.world import Process, World
 from tests.virtual_time import VirtualTimeLoop
 
@@ -137,13 +138,13 @@ def test_message_is_one_script_until_it_is_confirmed() -> None:
     outbox.ended(7, Ending.ANSWERED, 1.0)
     (only,) = compose(1.5, interactive=1, bulk=0)
     assert only.script is ACQUIRE
-    assert only.arguments[-3:] == (7, Ending.ANSWERED, 500_000)
+    assert ends(only) == [(7, Ending.ANSWERED, 500_000)]
     outbox.ended(8, Ending.UNUSED, 2.0)
-    assert outbox.on_reply([[OVERTAKEN]], 2.0) is None
+    assert outbox.on_reply([OVERTAKEN], 2.0) is None
     outbox.on_no_reply()
     (again,) = compose(2.0, interactive=0, bulk=0)
-    assert again.arguments[-6:] == (7, Ending.ANSWERED, 1_000_000, 8, Ending.UNUSED, 0)
-    assert outbox.on_reply([[1, 0, 0, 1, 0, 0, 0, 0, 0, 0, -1, b"1-a/run", terms.text.encode()]], 2.1) is not None
+    assert ends(again) == [(7, Ending.ANSWERED, 1_000_000), (8, Ending.UNUSED, 0)]
+    assert outbox.on_reply([reply(1, name=f"1-a/run {terms.text}")], 2.1) is not None
     assert not outbox.pending
     outbox.ended(0, Ending.ANSWERED, 3.0)
     (end,) = compose(3.0, interactive=0, bulk=0)

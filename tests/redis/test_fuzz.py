@@ -58,10 +58,10 @@ GUARDS: dict[str, Edit] = {
     "another server process is noticed": ("elseif born_run ~= run then", "elseif false then"),
     "lost data are noticed": ("if known ~= '' and known ~= epoch then", "if false then"),
     "a clock that is set back is noticed": ("now < seen - SECOND", "false"),
-    "a slot comes back a window after the answer": ("'CH', at + span, slot)", "'CH', at, slot)"),
-    "a lease covers the longest request": ("now + lease + span - per, 0", "now + span, 0"),
+    "a slot comes back a window after the answer": ("at + span), slot)", "at), slot)"),
+    "a lease covers the longest request": ("now + lease + span - per), 0", "now + span), 0"),
     "a hold is as long as a lease": ("+ longest)", "+ per / 4)"),
-    "a new quota is held where that was asked for": ("if hold_new == '1' then", "if false then"),
+    "a new quota is held where that was asked for": ("if hold_new == 1 then", "if false then"),
 }
 
 

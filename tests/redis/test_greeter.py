@@ -37,7 +37,7 @@ class World:
         return list(self.greeter._due)
 
 
-def granted(epoch: str) -> Any:
+def granted(epoch: str) -> bytes:
     """The reply to a report: the epoch is what matters here."""
     return reply(name=f"{epoch} 60/60")
 
@@ -96,7 +96,7 @@ def test_report_without_a_reply_is_repeated() -> None:
     assert world.greeter.compose("b") == before
 
 
-@pytest.mark.parametrize("refusal", [ResponseError("WRONGTYPE Operation"), [OVERTAKEN]])
+@pytest.mark.parametrize("refusal", [ResponseError("WRONGTYPE Operation"), OVERTAKEN])
 def test_report_that_redis_does_not_take_is_not_repeated(refusal: Any) -> None:
     """Would report the same for ever, and nothing else, or name an epoch that Redis never said."""
     world = World()

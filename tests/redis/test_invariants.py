@@ -71,7 +71,7 @@ class Client:
             if bulk % 2:
                 self.run(command)  # it came; only the answer did not
             command = self._acquire(ask, again=True)
-        answer = decode(self.run(command))
+        answer = decode(self.run(command), "", TERMS)
         assert answer is not None
         self.held += range(ask.first, ask.first + answer.interactive)
         self.held += range(ask.first + interactive, ask.first + interactive + answer.bulk)
@@ -90,7 +90,7 @@ class Client:
     def late(self) -> None:
         """What was given up as lost arrives after all."""
         for command in self._lost:
-            assert decode(self.run(command)) is None
+            assert decode(self.run(command), "", TERMS) is None
         self._lost.clear()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 from redis.exceptions import ResponseError
@@ -13,7 +13,8 @@ from recall_async.limits.contract import Ending
 from recall_async.limits.pace import LONGEST_USUAL_PAUSE
 from recall_async.limits.redis.memory import MEMORY_TTL, Known, Memory
 from recall_async.limits.redis.outbox import Outbox
-from recall_async.limits.redis.scripts import ACQUIRE, OVERTAKEN, PAUSE, SETTLE, Command, Keys, Pause, Terms
+from recall_async.limits.redis.scripts import OVERTAKEN, PAUSE, SETTLE, Command, Keys, Pause, Terms
+from tests.redis.words import End, asked, ends, reply
 
 TERMS = Terms.of(Quota(600, 60.0), 0, 60.0)
 KEYS = Keys("recall", "w", "o")
@@ -32,19 +33,18 @@ class Said(NamedTuple):
     epoch: str
     age: int
     wanted: int
-    ended: tuple[str | int, ...]
+    ended: list[End]
 
 
 def said(command: Command) -> Said:
-    assert command.script is ACQUIRE
-    words: Any = command.arguments
-    place = words.index(TERMS.text)
-    return Said(*words[1:9], words[10], words[place + 1 :])
+    words = asked(command)
+    assert words.quota == TERMS.text
+    return Said(*(getattr(words, field) for field in Said._fields))
 
 
-def granted(interactive: int = 0, bulk: int = 0, epoch: str = "1-a/run") -> list[Any]:
+def granted(interactive: int = 0, bulk: int = 0, epoch: str = "1-a/run") -> bytes:
     """The reply to an acquire."""
-    return [interactive, bulk, 0, 1, 0, 0, 0, 0, 0, 0, -1, epoch.encode(), TERMS.text.encode()]
+    return reply(interactive, bulk, name=f"{epoch} {TERMS.text}")
 
 
 class Talk:
@@ -73,7 +73,7 @@ def test_slots_have_consecutive_numbers_and_messages_another_number_each() -> No
     talk.outbox.wanted()
     talk.outbox.wanted()
     (first,) = talk.say(1.0, 2, 3)
-    assert said(first) == Said(1, 0, 2, 3, 0, "run", "", 0, 2, ())
+    assert said(first) == Said(1, 0, 2, 3, 0, "run", "", 0, 2, [])
     assert talk.outbox.pending
     asked, grant = talk.outbox.on_reply([granted(2, 1)], 1.5) or (None, None)
     assert asked is not None
@@ -82,7 +82,7 @@ def test_slots_have_consecutive_numbers_and_messages_another_number_each() -> No
     assert (grant.interactive, grant.bulk, grant.epoch) == (2, 1, "1-a/run")
     assert not talk.outbox.pending
     (second,) = talk.say(3.5, 1, 0)
-    assert said(second) == Said(2, 5, 1, 0, 0, "run", "1-a/run", 2_000_000, 0, ())
+    assert said(second) == Said(2, 5, 1, 0, 0, "run", "1-a/run", 2_000_000, 0, [])
 
 
 def test_ask_for_bulk_calls_alone_is_an_ask() -> None:
@@ -114,11 +114,11 @@ def test_void_message_confirms_nothing() -> None:
     talk.outbox.pause(Pause(5.0, 1.0, 7, 0.5))
     talk.outbox.ended(3, Ending.ANSWERED, 1.0)
     talk.say(1.0, 1, 0)
-    assert talk.outbox.on_reply([[1], [OVERTAKEN]], 1.5) is None
+    assert talk.outbox.on_reply([1, OVERTAKEN], 1.5) is None
     assert talk.outbox.pending
     paused, ask = talk.say(2.0)
     assert paused.script is PAUSE
-    assert (said(ask).again, said(ask).ended) == (1, (3, Ending.ANSWERED, 1_000_000))
+    assert (said(ask).again, said(ask).ended) == (1, [(3, Ending.ANSWERED, 1_000_000)])
 
 
 def test_only_what_was_said_is_confirmed() -> None:
@@ -127,14 +127,14 @@ def test_only_what_was_said_is_confirmed() -> None:
     talk.outbox.ended(1, Ending.ANSWERED, 1.0)
     (alone,) = talk.say(1.5)
     assert alone.script is SETTLE
-    assert alone.arguments[2:] == (1, Ending.ANSWERED, 500_000)
+    assert ends(alone) == [(1, Ending.ANSWERED, 500_000)]
     talk.outbox.ended(2, Ending.REJECTED, 1.6)
     talk.outbox.pause(Pause(5.0, 1.6, 7, 0.5))
     assert talk.outbox.on_reply([1], 1.7) is None
     assert talk.outbox.urgent
     paused, left = talk.say(2.6)
     assert paused.arguments[:3] == (5_000_000, 1_000_000, 7)
-    assert left.arguments[2:] == (2, Ending.REJECTED, 1_000_000)
+    assert ends(left) == [(2, Ending.REJECTED, 1_000_000)]
     talk.outbox.on_reply([1, 1], 2.7)
     assert not talk.outbox.pending
     assert not talk.outbox.urgent
@@ -150,7 +150,7 @@ def test_refused_ask_is_forgotten() -> None:
     assert not talk.outbox.pending
     assert talk.known.terms is None
     (after,) = talk.say(2.0, 1, 0)
-    assert (said(after).first, said(after).again, said(after).ended) == (4, 0, ())
+    assert (said(after).first, said(after).again, said(after).ended) == (4, 0, [])
 
 
 def test_terms_are_known_of_granted_slots_only() -> None:
@@ -319,7 +319,7 @@ def test_reply_to_no_message_confirms_nothing(before: str, twice: bool) -> None:
         talk.outbox.pause(Pause(1.0, 1.3, number, 0.5))
     assert talk.outbox.on_reply([], 1.4) is None
     *paused, settled = talk.say(2.0)
-    assert settled.arguments[2::3] == ((1, 2, 3) if before in ("nothing", "no reply") else (2, 3))
+    assert [number for number, *_ in ends(settled)] == ([1, 2, 3] if before in ("nothing", "no reply") else [2, 3])
     assert len(paused) == (2 if before == "reply" else 3)
 
 

@@ -223,7 +223,7 @@ class Messages:
     async def acquire(self, seq: int, first: int, count: int, *, again: bool = False) -> Any:
         ask = Ask(first, count, 0, time.monotonic())
         command = acquire(self.keys, "me", seq, ask, again=again, run="r", epoch="", age=0.0, terms=self.terms)
-        return decode(await self.run(command))
+        return decode(await self.run(command), "", self.terms)
 
     async def settle(self, *ended: tuple[int, Ending, float]) -> None:
         await self.run(settle(self.keys, "me", list(ended), time.monotonic(), self.terms))

@@ -25,6 +25,7 @@ from recall_async.limits.redis.scripts import ACQUIRE, RESUME, SETTLE, USAGE, Co
 from recall_async.limits.redis.store import FORGET_AT_ONCE
 from recall_async.operations import OPERATIONS
 from tests.redis.scripted import ScriptedRedis
+from tests.redis.words import asked
 from tests.virtual_time import VirtualTimeLoop, run
 
 SCHEDULE = "calendar_events.schedule_bot"
@@ -351,7 +352,7 @@ def test_slots_of_lanes_that_are_closed_are_reported_to_another_server(redis: Sc
         await asyncio.sleep(1.0)
         reports = [command for command in redis.commands if command.keys[0] == Keys("recall", "w", SCHEDULE).slots]
         assert [command.script for command in reports] == [ACQUIRE]
-        assert reports[0].arguments[6:8] == ("another", "1-a/run")
+        assert (asked(reports[0]).run, asked(reports[0]).epoch) == ("another", "1-a/run")
         other.leave(None)
         await other.flush()
 

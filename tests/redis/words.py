@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from recall_async.limits.contract import Ending
-from recall_async.limits.redis.scripts import ACQUIRE, SETTLE, Command
+from recall_async.limits.redis.scripts import (
+    _ENDINGS,
+    ACQUIRE,
+    PACKED_ASK,
+    PACKED_END,
+    PACKED_TERMS,
+    SETTLE,
+    Command,
+)
 
 End = tuple[int, Ending, int]
 """The number of a slot, how it ended, and how many microseconds ago."""
@@ -26,6 +34,7 @@ class Asked(NamedTuple):
     epoch: str
     quota: str
     run: str
+    """That of the epoch if the command leaves it out."""
     terms: tuple[float, ...]
     """The limit, the reserve, and the others."""
 
@@ -34,10 +43,12 @@ def asked(command: Command) -> Asked:
     """Return what an acquire says."""
     assert command.script is ACQUIRE
     words: Any = command.arguments
-    client, seq, first, interactive, bulk, again, run, epoch, age, hold_new, wanted = words[:11]
-    terms = (*words[11:15], *map(float, words[15:17]), *words[17:19], bool(hold_new))
-    ask = seq, first, interactive, bulk, wanted, age, bool(again)
-    return Asked(client, *ask, _ends(words[21:]), epoch, words[20], run, terms)
+    client, terms, ask, ended, name, *run = words
+    epoch, quota = name.rsplit(" ", 1)
+    named = run[0] if run else epoch.partition("/")[2]
+    return Asked(
+        client, *map(int, PACKED_ASK.unpack(ask)), _ends(ended), epoch, quota, named, PACKED_TERMS.unpack(terms)
+    )
 
 
 def wanted(command: Command) -> tuple[int, int]:
@@ -51,7 +62,7 @@ def ends(command: Command) -> list[End]:
     if command.script is ACQUIRE:
         return asked(command).ended
     assert command.script is SETTLE
-    return _ends(command.arguments[2:])
+    return _ends(command.arguments[2])
 
 
 def reply(
@@ -64,12 +75,12 @@ def reply(
     held: int = 0,
     pace: int = -1,
     name: str,
-) -> list[Any]:
+) -> bytes:
     """Return the reply to an acquire: slots granted, microseconds to wait by class, and `name`, the epoch and the quota."""
-    epoch, quota = name.rsplit(" ", 1)
-    waits = waits or (0, 0, 0, 0)
-    return [interactive, bulk, now, taken, *waits, paused, held, pace, epoch.encode(), quota.encode()]
+    numbers = (interactive, bulk, now, taken, *(waits or (0, 0, 0, 0)), paused, held, pace)
+    return f"{' '.join(str(int(number)) for number in numbers)} {name}".encode()
 
 
-def _ends(words: Any) -> list[End]:
-    return list(zip(words[::3], words[1::3], words[2::3], strict=True))
+def _ends(packed: Any) -> list[End]:
+    endings = {code: ending for ending, code in _ENDINGS.items()}
+    return [(int(number), endings[code], int(age)) for number, code, age in PACKED_END.iter_unpack(packed)]

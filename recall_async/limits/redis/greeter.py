@@ -14,7 +14,7 @@ from typing import Any
 from ..expiring import Key
 from .link import MAX_BATCH
 from .memory import Known, Memory
-from .scripts import Ask, Command, acquire, decode
+from .scripts import Ask, Command, Terms, acquire, decode
 
 
 class StateGreeter:
@@ -27,6 +27,7 @@ class StateGreeter:
         self._met = "", ""
         self._due: dict[Key, Known] = {}
         self._said: list[Known] = []
+        self._said_with: list[tuple[str, Terms]] = []
 
     def meet(self, run: str, life: str) -> bool:
         """Plan what to report to this server process, with this life of its data. True if there is anything."""
@@ -51,12 +52,13 @@ class StateGreeter:
 
     def compose(self, run: str) -> list[Command]:
         now = self._now()
-        self._said = list(self._due.values())[:MAX_BATCH]
+        self._said, self._said_with = list(self._due.values())[:MAX_BATCH], []
         commands = []
         for known in self._said:
             terms = known.terms
             assert terms is not None
             epoch, age = known.epoch(now)
+            self._said_with.append((epoch, terms))
             ask = Ask(0, 0, 0, now)
             sender = (known.keys, self._client, 0, ask)
             commands.append(acquire(*sender, again=False, run=run, epoch=epoch, age=age, terms=terms))
@@ -64,13 +66,13 @@ class StateGreeter:
 
     def on_reply(self, replies: Sequence[Any]) -> None:
         now = self._now()
-        for known, reply in zip(self._said, replies, strict=True):
+        for known, named, reply in zip(self._said, self._said_with, replies, strict=True):
             self._due.pop(known.key, None)
-            if not isinstance(reply, Exception) and (grant := decode(reply)) is not None:
+            if not isinstance(reply, Exception) and (grant := decode(reply, *named)) is not None:
                 known.heard(grant.epoch, now)
 
     def on_no_reply(self) -> None:
-        self._said = []
+        self._said, self._said_with = [], []
 
     def refused(self, error: Exception) -> None:
         self._due.clear()

@@ -32,7 +32,7 @@ class Outbox:
         self._said = 0, 0  # how many of these the message in flight contains
         self._said_pauses: list[Pause] = []
         self._run = ""
-        self._asked_with: Terms | None = None
+        self._asked_with: tuple[str, Terms]  # the epoch and the terms that the ask named
         self.asked: Ask | None = None
         """The ask without a reply so far."""
 
@@ -76,8 +76,8 @@ class Outbox:
             self._wanted = 0
         if self.asked is not None:
             self._seq += 1
-            self._asked_with = terms
             epoch, age = self._known.epoch(now)
+            self._asked_with = epoch, terms
             commands.append(
                 acquire(
                     *(self._keys, self._client, self._seq, self.asked),
@@ -126,7 +126,7 @@ class Outbox:
         (pauses, ended), self._said = self._said, (0, 0)
         reply = replies[-1] if self.asked is not None and replies else None
         refused = isinstance(reply, Exception)
-        grant = None if reply is None or refused else decode(reply)
+        grant = None if reply is None or refused else decode(reply, *self._asked_with)
         if reply is not None and not refused and grant is None:
             return None  # the message was void
         del self._pauses[:pauses], self._ended[:ended]
@@ -135,8 +135,7 @@ class Outbox:
         if self.asked is None or grant is None:
             return None
         ask, self.asked = self.asked, None
-        terms = self._asked_with if grant.interactive or grant.bulk else None
-        self._known.heard(grant.epoch, now, terms)
+        self._known.heard(grant.epoch, now, self._asked_with[1] if grant.interactive or grant.bulk else None)
         return ask, grant
 
     def on_no_reply(self) -> None:

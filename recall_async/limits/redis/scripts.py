@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from struct import Struct
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -36,6 +37,9 @@ def microseconds(seconds: float) -> int:
     return math.ceil(seconds * 1e6)
 
 
+_ENDINGS = {Ending.ANSWERED: 1, Ending.REJECTED: 2, Ending.UNUSED: 3}
+"""How a slot ended, as the scripts are told."""
+
 _CONSTANTS = {
     "DOUBT": pace.DOUBT,
     "FLOOR": pace.FLOOR,
@@ -49,8 +53,10 @@ _CONSTANTS = {
     "FOLLOWED": promise.FOLLOWED,
     "TOLERANCE": CLOCK_TOLERANCE,
     "WINDOW": microseconds(QUOTA_PERIOD * (1 + CLOCK_TOLERANCE)),
+    "STATE_TTL": microseconds(STATE_TTL),
+    **{ending.name: code for ending, code in _ENDINGS.items()},
 }
-"""The constants that the scripts share with the local lane: the value replaces `<NAME>` in a script."""
+"""The constants of the scripts, most of which the local lane uses, too: the value replaces `<NAME>` in a script."""
 
 
 def _read(name: str) -> str:
@@ -90,7 +96,7 @@ class Command(NamedTuple):
 
     script: Script
     keys: tuple[str, ...]
-    arguments: tuple[str | int, ...]
+    arguments: tuple[str | int | bytes, ...]
 
 
 class Asking(Command):
@@ -183,6 +189,12 @@ class Ask(NamedTuple):
     """The number of new interactive calls since the last ask."""
 
 
+# Numbers are packed: an argument of its own, whose text is converted, takes Redis several times as long as unpacking one.
+PACKED_TERMS = Struct("<dddddddd?")
+PACKED_ASK = Struct("<dddddd?")
+PACKED_END = Struct("<dBd")
+
+
 class Ended(NamedTuple):
     """How a slot ended, and when by the loop's clock."""
 
@@ -213,25 +225,26 @@ def acquire(
         ACQUIRE,
         (keys.slots, keys.state, keys.fences, keys.shares, keys.promise),
         (
-            *(client, seq, ask.first, ask.interactive, ask.bulk, int(again), run, epoch, microseconds(age)),
-            *(int(terms.hold_new), ask.wanted, terms.limit, terms.reserve, terms.burst, terms.burst_bulk),
-            *(f"{terms.promised:.9g}", f"{terms.promised_at_most:.9g}", terms.per, terms.lease),
-            *(microseconds(STATE_TTL), terms.text),
-            *_endings(ended, now),
+            client,
+            PACKED_TERMS.pack(
+                *(terms.limit, terms.reserve, terms.burst, terms.burst_bulk),
+                *(terms.promised, terms.promised_at_most, terms.per, terms.lease, terms.hold_new),
+            ),
+            PACKED_ASK.pack(seq, ask.first, ask.interactive, ask.bulk, ask.wanted, microseconds(age), again),
+            _endings(ended, now),
+            f"{epoch} {terms.text}",
+            *(() if epoch.endswith(f"/{run}") else (run,)),
         ),
     )
 
 
 def settle(keys: Keys, client: str, ended: Sequence[Ended], now: float, terms: Terms) -> Command:
     """Report how slots ended."""
-    return Command(SETTLE, (keys.slots, keys.state, keys.promise), (client, terms.per, *_endings(ended, now)))
+    return Command(SETTLE, (keys.slots, keys.state, keys.promise), (client, terms.per, _endings(ended, now)))
 
 
-def _endings(ended: Sequence[Ended], now: float) -> list[str | int]:
-    words: list[str | int] = []
-    for number, ending, at in ended:
-        words += (number, ending, int((now - at) * 1e6))
-    return words
+def _endings(ended: Sequence[Ended], now: float) -> bytes:
+    return b"".join([PACKED_END.pack(number, _ENDINGS[ending], int((now - at) * 1e6)) for number, ending, at in ended])
 
 
 class Pause(NamedTuple):
@@ -248,7 +261,7 @@ def pause(keys: Keys, said: Pause, now: float, terms: Terms) -> Command:
     """Pause all processes."""
     arguments = (
         *(microseconds(said.seconds), int((now - said.at) * 1e6), said.granted_at),
-        *(terms.limit, terms.per, f"{said.jitter:.6f}", microseconds(STATE_TTL)),
+        *(terms.limit, terms.per, f"{said.jitter:.6f}"),
     )
     return Command(PAUSE, (keys.slots, keys.state), arguments)
 
@@ -275,16 +288,21 @@ class Grant(NamedTuple):
     """The `Terms.text` of the process that asked before."""
 
 
-def decode(reply: list[Any]) -> Grant | None:
-    """Decode the reply to an acquire; `None` if the message was void."""
-    if reply[0] == OVERTAKEN:
+def decode(reply: str | bytes | int, epoch: str, terms: Terms) -> Grant | None:
+    """Decode the reply to an acquire with this epoch and these terms; `None` if the message was void."""
+    if reply == OVERTAKEN:
         return None
-    *numbers, rate, epoch, quota = reply
-    return Grant._make((*numbers, None if rate < 0 else rate / 1000, _text(epoch), _text(quota)))
+    text = _text(reply)
+    if text.count(" ") == 3:
+        text += f" 0 0 0 0 0 0 -1 {epoch} {terms.text}"
+    *words, name = text.split(" ", 11)
+    *numbers, rate = map(int, words)
+    epoch, _, quota = name.rpartition(" ")
+    return Grant._make((*numbers, None if rate < 0 else rate / 1000, epoch, quota))
 
 
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 class Usage(NamedTuple):

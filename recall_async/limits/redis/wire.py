@@ -23,7 +23,7 @@ RUN_ID = 16
 CLOSE_TIMEOUT = 1.0
 """The most seconds to wait for a connection to close."""
 
-Words = Sequence[str | int]
+Words = Sequence[str | int | bytes]
 
 _ASKING: Words = ("ASKING",)
 

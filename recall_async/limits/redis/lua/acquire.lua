@@ -6,65 +6,66 @@
 -- shorter window counts only the younger slots, and earlier requests still count when a quota is replaced.
 --
 -- KEYS  slots (sorted set), state (hash), fences (hash), shares (hash), promise (list)
--- ARGV  client, seq                 the asking client, and the number of this message: a repetition voids earlier ones
---       first, interactive, bulk    slots client:first, client:first+1, ...: numbers for interactive calls, then for bulk
---       again                       1 if an earlier message for the same slots got no reply, otherwise 0
---       run                         the run id of this server process
---       known, age                  the epoch in the last reply, or '', and how long ago that reply came
---       hold_new                    1 to wait for a lease if there is no data of the quota, otherwise 0
---       wanted                      the number of new interactive calls since this client last asked
---       limit, reserve              the number of slots; how many of them bulk calls always leave free
---       burst, burst_bulk           how many requests may be sent at once, by class
---       least, most_promised        slots per second that bulk calls leave to interactive calls: at least, at most
---       per, lease                  the window; how long an unreported slot lasts
---       idle                        how long the state of an unused quota is kept
---       quota                       limit and per as text, which clients compare with their own
---       then for each ended slot: its number, how it ended, and how long ago, as in settle.lua
+-- ARGV  client
+--       terms   packed:
+--         limit, reserve            the number of slots; how many of them bulk calls always leave free
+--         burst, burst_bulk         how many requests may be sent at once, by class
+--         least, most_promised      slots per second that bulk calls leave to interactive calls: at least, at most
+--         per, lease                the window; how long an unreported slot lasts
+--         hold_new                  1 to wait for a lease if there is no data of the quota, otherwise 0
+--       ask     packed:
+--         seq                       the number of this message: a repetition voids earlier ones
+--         first, interactive, bulk  slots client:first, client:first+1, ...: numbers for interactive calls, then for bulk
+--         wanted                    the number of new interactive calls since this client last asked
+--         age                       how long ago the last reply came
+--         again                     1 if an earlier message for the same slots got no reply, otherwise 0
+--       ended   packed: how slots ended, as in settle.lua
+--       name    'known limit/per': the epoch in the last reply, or '', and the quota, which clients compare with their own
+--       run     the run id of this server process; left out if `known` contains it
 --       Durations are in microseconds.
--- Returns {interactive granted, bulk granted, now, taken, then for interactive calls and for bulk calls: when one is
---          probably admitted, and before when certainly none is, both in microseconds from now; paused until, held until,
---          requests per 1000 s or -1, epoch, quota of the client that asked before}, or {-1} for a void message.
+-- Returns -1 for a void message, otherwise one string, because an array takes Redis longer: 'interactive-granted
+--          bulk-granted now taken', and, unless all slots were granted without a pace and `name` holds, for interactive
+--          calls and for bulk calls: when one is probably admitted, and before when certainly none is, both in microseconds
+--          from now; paused until, held until, requests per 1000 s or -1, epoch, quota of the client that asked before.
 
 local slots, state, fences, shares, promise = unpack(KEYS)
-local client, seq, first, interactive, bulk, again, run, known, age, hold_new, wanted,
-  limit, reserve, burst, burst_bulk, least, most_promised, per, lease, idle, quota = unpack(ARGV, 1, 21)
-seq, first, interactive, bulk = tonumber(seq), tonumber(first), tonumber(interactive), tonumber(bulk)
-again, limit, reserve, per, lease = again == '1', tonumber(limit), tonumber(reserve), tonumber(per), tonumber(lease)
-burst, burst_bulk = tonumber(burst), tonumber(burst_bulk)
+local client, terms, ask, ended, name, run = unpack(ARGV)
+local limit, reserve, burst, burst_bulk, least, most_promised, per, lease, hold_new = struct.unpack('<ddddddddB', terms)
+local seq, first, interactive, bulk, wanted, age, again = struct.unpack('<ddddddB', ask)
 local remember = math.max(per, <WINDOW>)  -- a quota with a shorter window may be followed by the API's own
-
--- A delayed message that its sender has repeated would take slots that no client frees.
-if tonumber(redis.call('HGET', fences, client) or '0') > seq then
-  return {-1}
-end
-if again then
-  redis.call('HSET', fences, client, seq)
-  if redis.call('PTTL', fences) < lease / 1000 + 60000 then
-    redis.call('PEXPIRE', fences, math.ceil(lease / 1000) + 60000)
-  end
-end
 
 <READ_STATE>
 
--- The life of this quota's data, the server process, and the quota of the last ask: 'born/run limit/per'.
-local born, born_run, kept_quota
-if kept[3] == known .. ' ' .. quota and string.sub(known, -#run - 1) == '/' .. run then
-  born, born_run, kept_quota = true, run, quota  -- nothing has changed, so the parts are not parsed
-elseif kept[3] then
-  born, born_run, kept_quota = string.match(kept[3], '^([^/]*)/(.*) ([^ ]*)$')
+-- A delayed message that its sender has repeated would take slots that no client frees; `fenced` tells if there may be any.
+if kept[5] and tonumber(call('HGET', fences, client) or '0') > seq then
+  return -1
 end
+if again == 1 then
+  call('HSET', fences, client, seq)
+  call('HSET', state, 'fenced', 1)
+  if call('PTTL', fences) < lease / 1000 + 60000 then
+    call('PEXPIRE', fences, math.ceil(lease / 1000) + 60000)
+  end
+end
+
 local hot, cold = false, false  -- whether these have changed
 local second = math.floor(now / SECOND)
 
 -- Step 1, hold: slots may have been lost, or the clock set back. Then nothing is granted until every request that had a
 -- slot has left the API's window. The longest lease and window in use count.
 
-local epoch, fresh_life = known, not born
+local fresh_life = not kept[3]
 local renew = fresh_life or set_back or lease > longest or remember > span or now >= seen + SECOND
 if lease > longest then
   longest, longest_at = lease, second
 end
-if born ~= true or set_back or remember > span then
+local changed, epoch, kept_quota = kept[3] ~= name or run or set_back or remember > span, nil, nil
+if changed then
+  -- The life of this quota's data, the server process, and the quota of the last ask: 'born/run limit/per'.
+  local known, quota = string.match(name, '^(.*) ([^ ]*)$')
+  local born, born_run
+  born, born_run, kept_quota = string.match(kept[3] or '', '^([^/]*)/(.*) ([^ ]*)$')
+  run = run or string.match(known, '/(.*)$')
   local function hold(moment)
     moment = math.min(moment, now + longest)  -- by then all slots have expired, whatever the clock was
     if moment > held then
@@ -72,13 +73,11 @@ if born ~= true or set_back or remember > span then
     end
   end
   if fresh_life then
-    born, born_run = string.format('%.0f-%s', now, string.sub(client, 1, 6)), run
+    born, kept_quota = string.format('%d-%s', now, string.sub(client, 1, 6)), quota
     span, span_at = math.max(remember, span), second
-    if hold_new == '1' then
+    if hold_new == 1 then
       hold(now + longest)
     end
-  elseif born == true then
-    born, born_run = string.match(known, '^([^/]*)/(.*)$')
   elseif born_run ~= run then
     -- A restart that lost unwritten data, or a replica that took over without all data.
     hold(now + longest)
@@ -104,20 +103,18 @@ if born ~= true or set_back or remember > span then
       hold(tonumber(string.match(born, '^%d+')) + longest)
     end
   end
-  local name = epoch .. ' ' .. quota
-  if kept[3] ~= name then
-    call('HSET', state, 'name', name)
+  if kept[3] ~= epoch .. ' ' .. quota then
+    call('HSET', state, 'name', epoch .. ' ' .. quota)
   end
 end
 
 -- Step 2, record how slots ended, and count: which slots are in use, and which of them were granted to a message without a reply.
 
-local first_ending = 22
 <RECORD_ENDINGS>
-local younger = string.format('(%.0f', now + span - per)
+local younger = string.format('(%d', now + span - per)
 local taken = call('ZCOUNT', slots, younger, '+inf')
 local granted, granted_bulk = 0, 0
-if again then
+if again == 1 then
   local function present(offset, wanted_now)
     local found = 0
     while found < wanted_now and call('ZSCORE', slots, client .. ':' .. (first + offset + found)) do
@@ -126,7 +123,7 @@ if again then
     return found
   end
   granted, granted_bulk = present(0, interactive), present(interactive, bulk)
-elseif wanted ~= '0' or bulk > 0 then
+elseif wanted > 0 or bulk > 0 then
   local passed = math.floor((now - counted_from) / per)
   if passed > 0 then
     count_before, count_earlier = passed == 1 and count or 0, passed == 1 and count_before or passed == 2 and count or 0
@@ -182,7 +179,7 @@ if bulk > granted_bulk and math.max(held, paused, next_turn, urgent) <= now and 
   if wanted_rho ~= rho then
     rho, cold = wanted_rho, true
     call('DEL', promise)
-    local answers = rho > 0 and call('ZRANGEBYSCORE', slots, younger, string.format('%.0f', now + span), 'WITHSCORES') or {}
+    local answers = rho > 0 and call('ZRANGEBYSCORE', slots, younger, string.format('%d', now + span), 'WITHSCORES') or {}
     local keys, entries, size = {}, {}, 0
     for place = 2, #answers, 2 do
       local at, number = answers[place] - span, place / 2 - 1
@@ -204,7 +201,7 @@ if bulk > granted_bulk and math.max(held, paused, next_turn, urgent) <= now and 
   local allowed = limit - reserve - taken
   if rho > 0 and allowed >= 1 then
     -- Slots in use count as not freed, and so do lost ones until the last window of their lease.
-    local answered = call('ZCOUNT', slots, younger, string.format('%.0f', now + span))
+    local answered = call('ZCOUNT', slots, younger, string.format('%d', now + span))
     local room = allowed + answered + ROUNDING
     -- A careful start: others may have used the API's window unseen; see promise.py. Lost slots are not told from those in
     -- flight, so beyond these, one slot is allowed in each interval of the quota.
@@ -277,12 +274,12 @@ if bulk > granted_bulk and math.max(held, paused, next_turn, urgent) <= now and 
 end
 
 if fresh + fresh_bulk > 0 then
-  local names, back, size = {}, now + lease + span - per, 0
+  local names, back, size = {}, string.format('%d', now + lease + span - per), 0
   for number = first + granted, first + granted + fresh - 1 do
-    names[size + 1], names[size + 2], size = back, client .. ':' .. number, size + 2
+    names[size + 1], names[size + 2], size = back, string.format('%s:%d', client, number), size + 2
   end
   for number = first + interactive + granted_bulk, first + interactive + granted_bulk + fresh_bulk - 1 do
-    names[size + 1], names[size + 2], size = back, client .. ':' .. number, size + 2
+    names[size + 1], names[size + 2], size = back, string.format('%s:%d', client, number), size + 2
   end
   call('ZADD', slots, unpack(names))
   if taken == fresh + fresh_bulk then  -- the set may be new
@@ -311,7 +308,7 @@ if granted < interactive or granted_bulk < bulk then
     local probable = certain
     if taken >= most then
       -- A slot in use is freed at once if its request is never sent; an answered slot is not.
-      local answered = call('ZCOUNT', slots, younger, string.format('%.0f', now + span))
+      local answered = call('ZCOUNT', slots, younger, string.format('%d', now + span))
       if answered >= most then
         certain = math.max(certain, back(answered - most))
       end
@@ -358,7 +355,10 @@ if renew then
     end
   end
   call('PEXPIRE', slots, math.ceil((longest + span) / 1000) + 2000)
-  call('PEXPIRE', state, math.ceil((idle + math.max(0, paused - now)) / 1000))
+  call('PEXPIRE', state, math.ceil((<STATE_TTL> + math.max(0, paused - now)) / 1000))
+  if kept[5] and call('EXISTS', fences) == 0 then
+    call('HDEL', state, 'fenced')
+  end
 end
 if hot then
   <KEEP_HOT>
@@ -366,7 +366,8 @@ end
 if cold then
   <KEEP_COLD>
 end
-return {
-  granted, granted_bulk, now, taken, soon, soonest, soon_bulk, soonest_bulk,
-  paused, held, rate and math.floor(rate * 1e9) or -1, epoch, kept_quota or quota,
-}
+if granted >= interactive and granted_bulk >= bulk and math.max(paused, held) <= now and not rate and not changed then
+  return string.format('%d %d %d %d', granted, granted_bulk, now, taken)
+end
+return string.format('%d %d %d %d %d %d %d %d %d %d %d %s', granted, granted_bulk, now, taken, soon, soonest, soon_bulk,
+  soonest_bulk, paused, held, rate and rate * 1e9 or -1, changed and epoch .. ' ' .. kept_quota or name)

@@ -5,13 +5,12 @@
 --       granted_at     when the request got its slot (microseconds of this server's clock)
 --       limit, per     the quota; per in microseconds
 --       jitter         a random number from 0 to 1
---       idle           how long the state of an unused quota is kept (microseconds)
 -- Returns until when all processes pause.
 
 local slots, state = unpack(KEYS)
-local pause, age, granted_at, limit, per, jitter, idle = unpack(ARGV)
+local pause, age, granted_at, limit, per, jitter = unpack(ARGV)
 pause, age, granted_at = tonumber(pause), tonumber(age), tonumber(granted_at)
-limit, per, jitter, idle = tonumber(limit), tonumber(per), tonumber(jitter), tonumber(idle)
+limit, per, jitter = tonumber(limit), tonumber(per), tonumber(jitter)
 
 <READ_STATE>
 
@@ -19,7 +18,7 @@ local resume = (set_back and seen or now) - age + pause  -- of a pause, acquire.
 paused = math.max(paused, resume)
 if set_back then
   <KEEP_COLD>
-  call('PEXPIRE', state, math.ceil((pause + idle) / 1000))
+  call('PEXPIRE', state, math.ceil((pause + <STATE_TTL>) / 1000))
   return paused
 end
 
@@ -57,5 +56,5 @@ seen = math.max(seen, now - SECOND)  -- so that the next ask renews the keys
 <KEEP_HOT>
 <KEEP_COLD>
 <KEEP_PACE>
-call('PEXPIRE', state, math.ceil((math.max(0, paused - now) + idle) / 1000))
+call('PEXPIRE', state, math.ceil((math.max(0, paused - now) + <STATE_TTL>) / 1000))
 return paused

@@ -2,14 +2,15 @@
 -- when its lease expires.
 --
 -- KEYS  slots (sorted set), state (hash), promise (list)
--- ARGV  client, per, then for each slot: its number, how it ended, and how long ago (microseconds of the client's clock,
---       measured when the message was sent, so that a slot is never freed too early)
---       answered   the slot is freed one window after the response
---       rejected   the same, but marked: pause.lua does not count it as granted by the API
---       unused     the slot is freed now
+-- ARGV  client, per
+--       ended   packed, for each slot: its number, how it ended, and how long ago (microseconds of the client's clock,
+--               measured when the message was sent, so that a slot is never freed too early):
+--         <ANSWERED>   the slot is freed one window after the response
+--         <REJECTED>   the same, but marked: pause.lua does not count it as granted by the API
+--         <UNUSED>     the slot is freed now
 
 local slots, state, promise = unpack(KEYS)
-local client, per = ARGV[1], tonumber(ARGV[2])
+local client, per, ended = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local call = redis.call
 local clock = call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -20,5 +21,4 @@ if cold then
   span = math.max(per, span)
 end
 
-local first_ending = 3
 <RECORD_ENDINGS>

@@ -3,7 +3,8 @@
 --
 -- The numbers are packed, because reading and writing them one by one took another fifth: those that change with each
 -- grant in the field `hot`, the others in `cold`. No field is longer than 64 bytes: with longer ones, Redis stores the hash
--- in a slower form. Numbers are microseconds, and times of this server's clock, unless another unit is named.
+-- in a slower form. Numbers are microseconds, and times of this server's clock, unless another unit is named. Those for a
+-- command of each ask are written by '%d', because Redis takes far longer to write a number itself.
 
 --- READ_STATE
 -- KEYS[2] is the hash.
@@ -12,7 +13,7 @@ local call = redis.call
 local clock = call('TIME')
 local now = clock[1] * SECOND + clock[2]
 
-local kept = call('HMGET', KEYS[2], 'hot', 'cold', 'name', 'pace')
+local kept = call('HMGET', KEYS[2], 'hot', 'cold', 'name', 'pace', 'fenced')
 local tat, tat_bulk, last, urgent, next_turn, counted_from, count, count_before, count_earlier, bulk_at =
   0, 0, 0, 0, 0, 0, 0, 0, 0, 0
 if kept[1] then
@@ -75,17 +76,19 @@ end
 span, span_at, rho, cold = remember, second, 0, true  -- the promise must be recomputed
 
 --- RECORD_ENDINGS
--- ARGV from `first_ending` on: see settle.lua.
-for i = first_ending, #ARGV, 3 do
-  local slot, ending, at = client .. ':' .. ARGV[i], ARGV[i + 1], now - ARGV[i + 2]
-  local is_new
-  if ending == 'answered' then
+-- `ended` as in settle.lua.
+local place = 1
+while place <= #ended do
+  local number, ending, age, is_new
+  number, ending, age, place = struct.unpack('<dBd', ended, place)
+  local slot, at = string.format('%s:%d', client, number), now - age
+  if ending == <ANSWERED> then
     -- XX and LT make a repeated message harmless: it neither restores a freed slot nor extends one.
-    is_new = call('ZADD', slots, 'XX', 'LT', 'CH', at + span, slot) == 1
+    is_new = call('ZADD', slots, 'XX', 'LT', 'CH', string.format('%d', at + span), slot) == 1
   else
-    is_new = ending == 'rejected' and call('ZSCORE', slots, slot)
+    is_new = ending == <REJECTED> and call('ZSCORE', slots, slot)
     if is_new then
-      call('ZADD', slots, at + span, '!' .. slot)  -- first, for an empty set would lose its expiry
+      call('ZADD', slots, string.format('%d', at + span), '!' .. slot)  -- first, for an empty set would lose its expiry
     end
     call('ZREM', slots, slot)
   end
