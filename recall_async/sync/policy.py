@@ -182,6 +182,7 @@ class RecordingPolicy:
 
 _FOLDED = frozenset({"organizers", "title_includes", "title_excludes", "calendars", "internal_domains"})
 _EXACT = frozenset({"series", "platforms", "skip_kinds"})
+_PLATFORM = re.compile(r"[a-z0-9_]+")
 _DOMAIN = re.compile(r"(?:\*\.)?[^\s@*/:.]+(?:\.[^\s@*/:.]+)*")
 
 
@@ -238,4 +239,6 @@ def _check_texts(name: str, value: Any) -> tuple[str, ...]:
         return texts
     if name == "calendars":
         return tuple(folded(text).strip() for text in value)
+    if name == "platforms" and not all(map(_PLATFORM.fullmatch, value)):
+        raise invalid(name, "a list of values of meeting_platform, such as zoom or google_meet", value)
     return tuple(folded(text) if name in _FOLDED else text for text in value)

@@ -340,6 +340,15 @@ def test_a_mistake_at_the_end_of_a_long_file(tmp_path):
         read(tmp_path, f"organizers = [\n{people}]\nnonsense = 1\n")
 
 
+@pytest.mark.parametrize("written", ["Zoom", "google meet", " zoom", "microsoft-teams"])
+def test_platform_that_no_meeting_has(written):
+    """A name that is written otherwise than in events matches none, and every bot is removed."""
+    with pytest.raises(
+        ConfigurationError, match="platforms must be a list of values of meeting_platform, such as zoom"
+    ):
+        RecordingPolicy(platforms=["webex", written])
+
+
 @pytest.mark.parametrize("written", ["@", "a@", " @ ", "@."])
 def test_an_organizer_without_a_domain(written):
     """The rule would be met by nobody, and no meeting gets a bot."""
