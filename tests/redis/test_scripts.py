@@ -9,12 +9,13 @@ from random import Random
 
 import pytest
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from recall_async import Quota
 from recall_async.limits.contract import Ending
 from recall_async.limits.pace import Pace
 from recall_async.limits.redis.memory import MEMORY_TTL
-from recall_async.limits.redis.scripts import STATE_TTL, Keys, resume, usage
+from recall_async.limits.redis.scripts import STATE_TTL, Ask, Keys, Terms, acquire, resume, usage
 from recall_async.limits.redis.scripts import decode_usage as decode
 from recall_async.limits.window import CLOCK_TOLERANCE
 from tests.redis.moved_clock import Clock, Process
@@ -427,3 +428,17 @@ def test_scripts_keep_the_pace_of_a_local_lane(clock: Clock, process: MakeProces
         assert (math.inf if seen is None else seen) == pytest.approx(rate, rel=1e-3, abs=2e-3)
         paces.add(rate)
     assert len(paces) > 20
+
+
+def test_server_that_counts_with_32_bits(shared_redis: RedisProcess, prefix: str) -> None:
+    """Its slots would end at once, and the quota would be overrun: its `%d` has no room for a time."""
+    keys, terms = Keys(prefix, "w", "o"), Terms.of(Quota(5), 0, 60.0)
+    script, names, arguments = acquire(
+        keys, "client", 1, Ask(0, 1, 0, 0.0), again=False, run="run", epoch="", age=0.0, terms=terms
+    )
+    text = script.text.replace("string.format('(%d', now + span - per)", "string.format('(%d', -2^31)")
+    assert text != script.text
+    with Redis(port=shared_redis.port) as client:
+        with pytest.raises(ResponseError, match="32 bits in scripts"):
+            client.eval(text, len(names), *names, *arguments)
+        assert client.exists(keys.slots) == 0
