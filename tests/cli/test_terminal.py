@@ -120,7 +120,7 @@ def test_bar_table_and_ctrl_c(terminal, write_actions, tmp_path: Path, recall_sa
 )
 def test_rows_fit_the_terminal(terminal, command: str, columns: int, tmp_path: Path) -> None:
     """Rows, help and errors would be broken in the middle of a word, or ids cut off, where the terminal is narrow."""
-    (tmp_path / "policy.toml").write_text("")
+    (tmp_path / "policy.toml").write_text("min_attendees = 0\n")
     shown = terminal(*command.replace("policy.toml", str(tmp_path / "policy.toml")).split(), columns=columns)
     while shown.read():
         pass
