@@ -96,6 +96,11 @@ def seconds(name: str, value: Any, *, zero: bool = False, endless: bool = False)
     raise invalid(name, f"a number of seconds {'of at least' if zero else 'above'} 0", value)
 
 
+plain: Callable[[str], str] = str.__str__
+"""Return a string's text, not as an instance of a subclass: msgspec cannot encode one, and `str()` of an `Enum`'s member is
+another text."""
+
+
 def text(name: str, value: Any, *, empty: bool = False, at_most: int | None = None, secret: bool = False) -> str:
     """Check a string that can be encoded as UTF-8 and, unless `empty` is true, is not blank.
 

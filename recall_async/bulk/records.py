@@ -169,14 +169,14 @@ def why_not_json(error: Exception) -> str:
 
 
 def plain_text(value: object) -> str:
-    """Return a string's text, which `str()` does not for members of an `Enum`, and `str()` of anything else."""
-    return str.__str__(value) if isinstance(value, str) else str(value)
+    """Return a string's text, and `str()` of anything else."""
+    return checks.plain(value) if isinstance(value, str) else str(value)
 
 
 def _string(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise checks.invalid(name, "a string", value)
-    return str.__str__(value)
+    return checks.plain(value)
 
 
 def _exact(when: datetime) -> datetime:

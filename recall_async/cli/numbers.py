@@ -53,20 +53,20 @@ class Number(_Float):
         except ValueError:
             number = math.nan
         known = not math.isnan(number) and (self._endless or math.isfinite(number))
-        if not (known and _lies_in(number, self._least, self._most) and (self._above is None or number > self._above)):
+        if not (known and _lies_in(number, self._least, self._most, self._above)):
             finite = " finite" if math.isinf(number) and not self._endless else ""
-            allowed = _range(self._least, self._most)
-            if self._above is not None:
-                allowed = f" above {self._above:g}" + ("" if self._most is None else f" and at most {self._most:g}")
+            allowed = _range(self._least, self._most, self._above)
             self.fail(f"must be a{finite} number{allowed}, got {str(value)!r:.80}", param, ctx)
         return number
 
 
-def _lies_in(number: float, least: float | None, most: float | None) -> bool:
-    return (least is None or number >= least) and (most is None or number <= most)
+def _lies_in(number: float, least: float | None, most: float | None, above: float | None = None) -> bool:
+    return (least is None or number >= least) and (most is None or number <= most) and (above is None or number > above)
 
 
-def _range(least: float | None, most: float | None) -> str:
+def _range(least: float | None, most: float | None, above: float | None = None) -> str:
+    if above is not None:
+        return f" above {above:g}" + ("" if most is None else f" and at most {most:g}")
     if least is None:
         return ""
     return f" of at least {least:g}" if most is None else f" from {least:g} to {most:g}"

@@ -221,7 +221,7 @@ def _encode(
     for name, value in fields.items():
         if value is not None:
             checks.text(name, value, secret=name in SECRET_FIELDS)
-    named: dict[str, Any] = {name: str.__str__(value) for name, value in fields.items() if value is not None}
+    named: dict[str, Any] = {name: checks.plain(value) for name, value in fields.items() if value is not None}
     if metadata is not None:
         named["metadata"] = msgspec.Raw(encode_object("metadata", metadata))
     return SecretBytes(merged(msgspec.json.encode(named), extra))

@@ -21,8 +21,7 @@ _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 def check_deduplication_key(value: str) -> str:
     """Check a deduplication key as the API does. Raises `ConfigurationError`."""
-    # Not an instance of a subclass, which msgspec cannot encode.
-    return str.__str__(checks.text("deduplication_key", value, at_most=MAX_DEDUPLICATION_KEY))
+    return checks.plain(checks.text("deduplication_key", value, at_most=MAX_DEDUPLICATION_KEY))
 
 
 def start_of(start_time: datetime | str | None) -> float:
@@ -83,7 +82,7 @@ def _check_json(where: str, value: object) -> None:
 def _plain(value: object) -> str | int | float:
     """Return the plain value of an instance of a subclass, which msgspec cannot encode."""
     if isinstance(value, str):
-        return str.__str__(value)
+        return checks.plain(value)
     if isinstance(value, datetime):
         return checks.moment_text("a time", value)
     return int(value) if isinstance(value, int) else float(value)  # type: ignore[arg-type]

@@ -26,8 +26,7 @@ class StateGreeter:
         self._client = secrets.token_hex(6)
         self._met = "", ""
         self._due: dict[Key, Known] = {}
-        self._said: list[Known] = []
-        self._said_with: list[tuple[str, Terms]] = []
+        self._said: list[tuple[Known, str, Terms]] = []  # with the epoch and the terms that each report named
 
     def meet(self, run: str, life: str) -> bool:
         """Plan what to report to this server process, with this life of its data. True if there is anything."""
@@ -52,13 +51,13 @@ class StateGreeter:
 
     def compose(self, run: str) -> list[Command]:
         now = self._now()
-        self._said, self._said_with = list(self._due.values())[:MAX_BATCH], []
+        self._said = []
         commands = []
-        for known in self._said:
+        for known in list(self._due.values())[:MAX_BATCH]:
             terms = known.terms
             assert terms is not None
             epoch, age = known.epoch(now)
-            self._said_with.append((epoch, terms))
+            self._said.append((known, epoch, terms))
             ask = Ask(0, 0, 0, now)
             sender = (known.keys, self._client, 0, ask)
             commands.append(acquire(*sender, again=False, run=run, epoch=epoch, age=age, terms=terms))
@@ -66,13 +65,13 @@ class StateGreeter:
 
     def on_reply(self, replies: Sequence[Any]) -> None:
         now = self._now()
-        for known, named, reply in zip(self._said, self._said_with, replies, strict=True):
+        for (known, epoch, terms), reply in zip(self._said, replies, strict=True):
             self._due.pop(known.key, None)
-            if not isinstance(reply, Exception) and (grant := decode(reply, *named)) is not None:
+            if not isinstance(reply, Exception) and (grant := decode(reply, epoch, terms)) is not None:
                 known.heard(grant.epoch, now)
 
     def on_no_reply(self) -> None:
-        self._said, self._said_with = [], []
+        self._said = []
 
     def refused(self, error: Exception) -> None:
         self._due.clear()

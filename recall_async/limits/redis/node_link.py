@@ -90,7 +90,7 @@ class NodeGreeter(StateGreeter):
 
     def on_reply(self, replies: Sequence[Any]) -> None:
         ways = [detour(reply, self._link.address) if isinstance(reply, Exception) else None for reply in replies]
-        unheard = [known for known, way in zip(self._said, ways, strict=True) if way is not None]
+        unheard = [known for (known, *_), way in zip(self._said, ways, strict=True) if way is not None]
         super().on_reply(replies)
         if unheard:
             self._due |= {known.key: known for known in unheard}

@@ -292,12 +292,11 @@ def decode(reply: str | bytes | int, epoch: str, terms: Terms) -> Grant | None:
     """Decode the reply to an acquire with this epoch and these terms; `None` if the message was void."""
     if reply == OVERTAKEN:
         return None
-    text = _text(reply)
-    if text.count(" ") == 3:
-        text += f" 0 0 0 0 0 0 -1 {epoch} {terms.text}"
-    *words, name = text.split(" ", 11)
-    *numbers, rate = map(int, words)
-    epoch, _, quota = name.rpartition(" ")
+    words = _text(reply).split(" ", 11)
+    if len(words) == 4:
+        return Grant._make((*map(int, words), 0, 0, 0, 0, 0, 0, None, epoch, terms.text))
+    *numbers, rate = map(int, words[:-1])
+    epoch, _, quota = words[-1].rpartition(" ")
     return Grant._make((*numbers, None if rate < 0 else rate / 1000, epoch, quota))
 
 
