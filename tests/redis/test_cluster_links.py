@@ -43,6 +43,11 @@ class World:
         )
         self.lane, self.route = ScriptedLane(Command(USAGE, (KEYS.slots,), ())), self.links.of(KEYS)
 
+    def begin(self) -> None:
+        """A session begins, with something to say."""
+        self.route.join()
+        self.route.wake(self.lane)
+
     def say(self) -> None:
         self.lane.messages = 1
         self.route.wake(self.lane)
@@ -73,8 +78,7 @@ def test_cluster_is_silent_as_long_as_the_first_map_is_missing() -> None:
     async def main() -> None:
         world = World(Nodes(ALL))
         world.nodes.delay = 1.5
-        world.route.join()
-        world.route.wake(world.lane)
+        world.begin()
         await asyncio.sleep(1.0)
         assert (world.route.silence(), world.route.trouble) == (pytest.approx(1.0, abs=1e-3), "")
         await asyncio.sleep(0.6)
@@ -93,8 +97,7 @@ def test_cluster_that_does_not_answer_is_an_outage_after_two_seconds() -> None:
     async def main() -> None:
         world = World(Nodes(ALL))
         world.nodes.delay = 1000.0
-        world.route.join()
-        world.route.wake(world.lane)
+        world.begin()
         await asyncio.sleep(OUTAGE_TIMEOUT - 0.01)
         assert (world.lane.silent, world.links.trouble) == (0, "")
         await asyncio.sleep(0.02)
@@ -114,8 +117,7 @@ def test_process_with_slots_asks_a_silent_cluster_more_often(slots: bool, most: 
 
     async def main() -> None:
         world = World(Nodes(ConnectionError("refused")), slots=slots)
-        world.route.join()
-        world.route.wake(world.lane)
+        world.begin()
         await asyncio.sleep(60.0)
         gaps = [later - earlier for earlier, later in pairwise(world.nodes.read)]
         assert READ_EVERY - 1e-6 <= gaps[0] < 0.2
@@ -131,8 +133,7 @@ def test_maps_are_read_one_after_the_other_with_a_pause() -> None:
 
     async def main() -> None:
         world = World(Nodes(ALL))
-        world.route.join()
-        world.route.wake(world.lane)
+        world.begin()
         await asyncio.sleep(0.05)
         for _ in range(50):
             world.links.moved(SLOT, ONE)
@@ -150,8 +151,7 @@ def test_slot_without_a_master_is_looked_for_less_and_less_often() -> None:
 
     async def main() -> None:
         world = World(Nodes(HOLE))
-        world.route.join()
-        world.route.wake(world.lane)
+        world.begin()
         await asyncio.sleep(20.0)
         gaps = [later - earlier for earlier, later in pairwise(world.nodes.read)]
         assert gaps[0] == pytest.approx(0.1, abs=0.01)

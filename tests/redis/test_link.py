@@ -76,6 +76,11 @@ class World:
         """Slots count for a minute or so."""
         self.memory.known(KEY).heard("1-a/run", now(), TERMS)
 
+    def begin(self, lane: Speaker) -> None:
+        """A session begins whose lane has something to say."""
+        self.link.join()
+        self.link.wake(lane)
+
     async def close(self) -> None:
         """Leave nothing behind."""
         while self.link.users:
@@ -182,8 +187,7 @@ def test_silence_is_as_long_as_the_first_reply_is_missing() -> None:
     async def main() -> None:
         world = World()
         world.redis.delay = 0.5
-        world.link.join()
-        world.link.wake(Speaker("one"))
+        world.begin(Speaker("one"))
         await asyncio.sleep(0.75)
         assert world.link.silence() == pytest.approx(0.75, abs=1e-3)  # since the message began
         await asyncio.sleep(0.5)
@@ -200,8 +204,7 @@ def test_redis_that_is_silent_is_asked_again_until_it_answers(caplog: pytest.Log
         caplog.set_level(logging.INFO, "recall_async")
         world, lane = World(), Speaker("one")
         world.redis.refuses = ConnectionError("refused")
-        world.link.join()
-        world.link.wake(lane)
+        world.begin(lane)
         await asyncio.sleep(30.0)
         assert (world.link.trouble, world.link.silence()) == ("refused", pytest.approx(30.0, abs=0.01))
         waits = gaps(world.redis.opened)
@@ -235,8 +238,7 @@ def test_outage_has_a_cause(error: Exception, why: str) -> None:
     async def main() -> None:
         world = World()
         world.redis.refuses = error
-        world.link.join()
-        world.link.wake(Speaker("one"))
+        world.begin(Speaker("one"))
         await asyncio.sleep(0.01)
         assert world.link.trouble == why
         world.redis.refuses = None
@@ -251,8 +253,7 @@ def test_message_without_a_reply_is_an_outage_after_two_seconds() -> None:
 
     async def main() -> None:
         world, lane = World(), Speaker("one", 2)
-        world.link.join()
-        world.link.wake(lane)
+        world.begin(lane)
         await asyncio.sleep(0.1)
         world.redis.delay, lane.messages = 1000.0, 1
         began = now()
@@ -277,8 +278,7 @@ def test_connection_that_was_closed_meanwhile_is_no_outage(caplog: pytest.LogCap
 
     async def main() -> None:
         world, lane = World(), Speaker("one")
-        world.link.join()
-        world.link.wake(lane)
+        world.begin(lane)
         await asyncio.sleep(1.0)
         world.redis.break_off()
         lane.messages = 1
@@ -303,8 +303,7 @@ def test_new_connection_that_breaks_is_an_outage() -> None:
             raise ConnectionError("reset")
 
         world.redis.answer = reset
-        world.link.join()
-        world.link.wake(lane)
+        world.begin(lane)
         await asyncio.sleep(0.01)
         assert (world.link.trouble, len(world.redis.opened), lane.silent) == ("reset", 1, 2)
         world.redis.answer = lambda command: 1
@@ -351,8 +350,7 @@ def test_lane_that_has_more_to_say_to_a_redis_that_refuses_it_says_it_later() ->
     async def main() -> None:
         world, lane = World(), Stubborn("one")
         world.redis.refuses = AuthenticationError("WRONGPASS")
-        world.link.join()
-        world.link.wake(lane)
+        world.begin(lane)
         await asyncio.sleep(1.0)
         assert gaps(world.redis.opened) == pytest.approx([RETRY_REFUSED] * 9, abs=0.001)
         lane.messages = 0

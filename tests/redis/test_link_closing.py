@@ -28,8 +28,7 @@ def test_link_of_a_session_that_was_not_closed_waits_a_second_for_redis() -> Non
 
     async def main() -> None:
         world, lane = World(), Speaker("one")
-        world.link.join()
-        world.link.wake(lane)
+        world.begin(lane)
         await asyncio.sleep(1.0)
         lane.messages, world.redis.delay = 1, 1000.0
         world.link.wake(lane)
@@ -54,8 +53,7 @@ def test_lane_hears_of_its_error_before_the_connection_is_closed(monkeypatch: py
     async def main() -> None:
         world, lane = World(), Speaker("one")
         world.redis.answer = lambda command: ResponseError("LOADING Redis is loading the dataset in memory")
-        world.link.join()
-        world.link.wake(lane)
+        world.begin(lane)
         await asyncio.sleep(0.5)
         world.link.leave()
         await world.close()
@@ -70,8 +68,7 @@ def test_unused_connection_is_closed_and_a_lent_one_is_not(monkeypatch: pytest.M
     async def main() -> None:
         for owned, end in ((True, "aclose"), (False, "give_back")):
             world, lane = World(owned=owned), Speaker("one")
-            world.link.join()
-            world.link.wake(lane)
+            world.begin(lane)
             await asyncio.sleep(1.0)
             world.link.leave()
             await asyncio.sleep(UNUSED_AT_MOST - 0.01)
@@ -107,8 +104,7 @@ def test_session_that_ends_while_its_link_connects_leaves_no_connection() -> Non
             return await opened(client)
 
         world.link._open_wire = slow  # type: ignore[assignment]
-        world.link.join()
-        world.link.wake(lane)
+        world.begin(lane)
         await asyncio.sleep(0.1)
         world.link.leave()
         await asyncio.sleep(2.0)
@@ -131,8 +127,7 @@ def test_link_that_is_closed_while_redis_py_connects_leaves_no_connection() -> N
             return await opened(client)
 
         world.link._open_wire = deaf  # type: ignore[assignment]
-        world.link.join()
-        world.link.wake(lane)
+        world.begin(lane)
         await asyncio.sleep(0.5)
         world.link.leave()
         await world.close()
@@ -159,8 +154,7 @@ def test_lane_that_begins_as_another_one_ends_keeps_the_connection() -> None:
 
     async def main() -> None:
         world, lane = World(), Speaker("one")
-        world.link.join()
-        world.link.wake(lane)
+        world.begin(lane)
         await asyncio.sleep(1.0)
         world.link.leave()
 
@@ -183,8 +177,7 @@ def test_closed_link_begins_anew_for_lanes_in_use() -> None:
     async def main() -> None:
         world, lane = World(), Speaker("one")
         world.redis.delay = 0.5
-        world.link.join()
-        world.link.wake(lane)
+        world.begin(lane)
         await asyncio.sleep(0.75)
         await world.link.aclose()
         assert (world.redis.ended, lane.silent) == (["aclose"], 1)

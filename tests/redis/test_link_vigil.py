@@ -30,8 +30,7 @@ def test_busy_link_has_no_task_between_messages() -> None:
     async def main() -> None:
         world, lane = World(), Speaker("one")
         world.holds_slots()
-        world.link.join()
-        world.link.wake(lane)
+        world.begin(lane)
         await asyncio.sleep(0.05)
         assert lane.heard == ["for one"]
         assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -72,8 +71,7 @@ def test_vigil_notices_that_the_data_are_lost() -> None:
 
         world.link.greeter = Greeter(world.memory, now)
         lane = Speaker("one")
-        world.link.join()
-        world.link.wake(lane)
+        world.begin(lane)
         await asyncio.sleep(0.01)
         assert met == [("run", "life")]
         world.holds_slots()
@@ -144,8 +142,7 @@ def test_mark_that_redis_does_not_keep_is_no_life(caplog: pytest.LogCaptureFixtu
         replies: list[Any] = [ResponseError("LOADING Redis is loading"), ResponseError("NOPERM no"), "text"]
         world.redis.mark = lambda: replies.pop(0)
         world.redis.policy = "allkeys-lru"
-        world.link.join()
-        world.link.wake(lane)
+        world.begin(lane)
         await asyncio.sleep(0.001)
         assert (lane.heard, met, world.redis.ended) == ([], [], ["drop"])
         await asyncio.sleep(1.0)
@@ -168,8 +165,7 @@ def test_server_that_evicts_nothing_is_not_warned_of(caplog: pytest.LogCaptureFi
     async def main() -> None:
         world = World()
         world.redis.policy = policy
-        world.link.join()
-        world.link.wake(Speaker("one"))
+        world.begin(Speaker("one"))
         await asyncio.sleep(1.0)
         assert not caplog.records
         await world.close()
