@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import pytest
 
-from recall_async import RecallError, Region, errors
+from recall_async import RecallError, errors
 from recall_async.cli.app import app
 from recall_async.cli.command import commands
 from recall_async.events import CallEnded, PaceChanged, Paused, RetryScheduled, SlotGranted
@@ -53,7 +53,6 @@ def test_program_runs(
     """A reader who copies this program gets an error."""
     monkeypatch.setenv("RECALL_API_KEY", recall_sandbox.api_key)
     monkeypatch.setenv("RECALL_BASE_URL", recall_sandbox.url)
-    monkeypatch.setattr(Region, "base_url", recall_sandbox.url)  # programs may name a region
     monkeypatch.chdir(tmp_path)
     source = BLOCK.findall(page.read_text())[number]
     program = compile(source, f"{page.name}[{number}]", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
