@@ -60,7 +60,8 @@ closed pipe (`| head`) does not change the exit status. Variables: [environment]
 ## From events to actions
 
 `recall-async events --json` prints one event per line, and `recall-async actions` turns events into the actions that
-`bulk` and `jobs submit` perform, by a [policy](sync.md#who-gets-a-bot). You can read, filter or store the output of each step:
+`bulk` and `jobs submit` perform, by a [policy](sync.md#who-gets-a-bot). You can read, filter or store the output of
+each step:
 
 ```sh
 recall-async events --from tomorrow --to +7d --json > events.jsonl

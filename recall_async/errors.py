@@ -152,6 +152,8 @@ class ConnectionFailedError(RecallError):
     may_pass: ClassVar[bool] = True
     permanent: bool = False
     """True for an error that a retry cannot fix, so there was none: an unknown host name, an invalid certificate."""
+    refused: bool = False
+    """True if the connection was refused, by the host or by the proxy: nothing was sent."""
 
 
 class AttemptTimeoutError(RecallError, TimeoutError):

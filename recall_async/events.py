@@ -219,7 +219,7 @@ class BulkParked(Event):
     operation: str
     """The operation of the calls."""
     cause: str
-    """Such as `503`, or `no response`."""
+    """Such as `503`, `connection refused`, or `no response`."""
     next_try: float
     """Seconds until a request tests whether the server is back."""
 

@@ -59,6 +59,11 @@ def _reason_alone(error: BaseException) -> str:
     return one_line(text, 200) or type(error).__name__
 
 
+def is_refused(error: BaseException) -> bool:
+    """Return whether nothing listens at the address, or at that of the proxy."""
+    return isinstance(getattr(error, "os_error", error), ConnectionRefusedError)
+
+
 def is_permanent(error: BaseException) -> bool:
     """Return whether a retry would fail in the same way."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.InvalidURL):

@@ -42,7 +42,7 @@ class Outage:
     seconds: float
     """Seconds since the first failure of the outage."""
     cause: str
-    """A status such as `503`, or `no response`."""
+    """A status such as `503`, `connection refused`, or `no response`."""
     next_try: float
     """Seconds until the next request is sent; 0 while one is in flight."""
 
@@ -121,7 +121,8 @@ class Breaker:
             self.since = now
         self.failures += 1
         status = getattr(error, "status", 0)
-        self.cause = str(status) if status else "no response"
+        refused = "connection refused" if getattr(error, "refused", False) else "no response"
+        self.cause = str(status) if status else refused
         self._not_before = max(self._not_before, now + (retry_after or 0.0))
         if not self.parked and self.failures >= THRESHOLD:
             self.park(BACKOFF.delay(1, random.random()))

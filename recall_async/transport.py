@@ -31,7 +31,7 @@ from .errors import (
     ResponseDecodeError,
     SessionClosedError,
 )
-from .no_response import flaw_of, is_permanent, reason_of
+from .no_response import flaw_of, is_permanent, is_refused, reason_of
 from .operations import Request
 from .secrecy import KeyMask, Secret, one_line
 from .sending import JSON, Body, Sending
@@ -213,6 +213,7 @@ class Transport:
         if isinstance(error, aiohttp.ClientError | OSError):
             failure = ConnectionFailedError(f"no answer from {origin}: {self.mask.text(reason_of(error))}. {effect}")
             failure.permanent = is_permanent(error)
+            failure.refused = is_refused(error)
             return failure
         if self._http is not None and self._http.closed:
             return SessionClosedError("the aiohttp session that was passed as http= is closed: open a new one")

@@ -53,6 +53,7 @@ _FOR_COMMANDS: tuple[tuple[str, str], ...] = (
     (r"\bcalling it again is safe", "giving the command again is safe"),
     (r"Protocol Error: b'.*", "the server that was reached is not a Redis: check --redis"),
     (r"\bcall again\b", "give the command again"),
+    (r"allow a longer outage \(max_outage\)", "allow a longer outage with --max-outage"),
     (r"the aiohttp session that was passed as http= is closed", "the session is closed"),
 )
 """What a message says to a program, and what it says to a person at a terminal."""

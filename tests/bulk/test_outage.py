@@ -95,7 +95,7 @@ async def test_refused_connections(connect: Callable[..., RecallSession]) -> Non
         rest = asyncio.create_task(drain(run))
         await asyncio.sleep(0.5)
         assert run.progress.outage is not None
-        assert run.progress.outage.cause == "no response"
+        assert run.progress.outage.cause == "connection refused"
         await world.open_again(port)
         outcomes += await rest
     assert [outcome.status for outcome in outcomes] == ["done"] * 300

@@ -96,6 +96,17 @@ def test_redis_that_is_away(run) -> None:
     )
 
 
+def test_an_outage_of_a_server_that_was_not_started(run, tmp_path: Path) -> None:
+    """The user would read that no response came, not that nothing listens there, and the name of a Python argument."""
+    actions = tmp_path / "actions.jsonl"
+    actions.write_text('{"action": "remove", "event_id": "2f3d2b1e-6c57-4bd5-a5d0-0c8f0f4e3a11"}\n')
+    results = str(tmp_path / "results.jsonl")
+    result = run("bulk", str(actions), "--results", results, "--max-outage", "0", "--base-url", "http://127.0.0.1:1")
+    assert result.exit_code == 4
+    assert "unavailable for 0 s (connection refused)" in result.stderr
+    assert "or allow a longer outage with --max-outage." in result.stderr
+
+
 def test_a_server_that_is_no_redis(run, recall_sandbox) -> None:
     """The user would read how Python writes bytes, and not that the address is another server's."""
     result = run("quota", "--redis", recall_sandbox.url.replace("http:", "redis:"))
