@@ -146,7 +146,7 @@ def measure(url: str, rounds: int, turn: int, seed: int) -> Taken:
 
 def run(quick: bool) -> Report:
     """The report on calls."""
-    interpreters, rounds, turn = (2, 1, 32) if quick else (INTERPRETERS, 6, 320)
+    interpreters, rounds, turn = (2, 1, 32) if quick else (2 * INTERPRETERS, 6, 320)
     with serving("benchmarks.server") as url:
         found: list[Taken] = [
             measured("benchmarks.calls", url, str(rounds), str(turn), str(seed)) for seed in range(interpreters)

@@ -16,7 +16,6 @@ from pathlib import Path
 import msgspec
 
 from .report import Report, Target, targets_table
-from .rounds import INTERPRETERS
 
 DEPENDENCIES = ("aiohttp", "aiolimiter", "msgspec")
 
@@ -119,7 +118,7 @@ def _measured(sections: Mapping[str, Section]) -> str:
             "compared runs in the same process and run, in rounds in which all have a turn, in changing order; a figure is "
             "the median of the rounds unless a section says otherwise, and a ratio the median of the rounds' ratios. A "
             "target is *on the edge* if it lies within the interval of the figure, in which the median lies with 95 % "
-            f"confidence (sign test); where {INTERPRETERS} interpreters measure, it is the range of their medians. "
+            "confidence (sign test); where several interpreters measure, it is that of their medians. "
             "CPU is the CPU time of the measuring process, user and system. Unless a section says otherwise, garbage "
             "collection stays on, as in a program, and a turn begins with nothing to collect. All of it took "
             f"{minutes:.0f} minutes.",

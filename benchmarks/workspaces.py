@@ -2,158 +2,26 @@
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import itertools
-import json
-import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
 
-import aiohttp
 import msgspec
-import uvloop
-from aiolimiter import AsyncLimiter
 
-from recall_async import Quota, RecallSession
-from recall_async.limits.contract import QuotaStore
-from recall_async.limits.local.lane import LocalLane
-from recall_async.limits.quota import Priority
-from recall_async.limits.redis import RedisQuotaStore
 from tests.redis.server import RedisProcess
 
 from .charts import LIMIT, OTHERS, OURS, chart
-from .peers import Call, posting, scheduling
 from .processes import measured, serving, told
 from .report import Report, Table, Target, judged
 from .rounds import Figure, figure
+from .workspace_load import BARE, BURST, FULL, LOOPS, OURSELVES, QUOTA, WORKERS, Probe
 
-BURST = 5
-QUOTA = Quota(600, 60.0, burst=BURST)
 BOTH = 100
 """Workspaces whose quotas both clients use up without effort: what a request costs is compared there."""
 TOO_MANY = 1200
-ROUNDS = 3
-"""Of what is compared: each client has a turn in each round, in processes of its own."""
-FULL = 0.99
-"""The share of the quota that counts as all of it."""
-WORKERS = 2
-"""Callers per workspace: one waits for its slot while the other's request is on its way."""
-LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-
-
-class Probe(msgspec.Struct):
-    """So many workspaces of one client for some seconds."""
-
-    workspaces: int
-    rate: float
-    """Accepted requests per second."""
-    cpu: float
-    """CPU seconds per second of the process that drives them."""
-    rejected: int = 0
-    looks: float = 0.0
-    """Looks at the lane for a free slot, per request; only if they are counted."""
-    timers: float = 0.0
-    """Timers that the lane set, per request."""
-
-    @property
-    def cost(self) -> float:
-        """CPU seconds per request."""
-        return self.cpu / self.rate
-
-    @property
-    def share(self) -> float:
-        """Of the quotas of all workspaces."""
-        return self.rate / (self.workspaces * QUOTA.rate)
-
-    @property
-    def sustained(self) -> bool:
-        return self.share >= FULL and not self.rejected
-
-
-def ours(
-    url: str, key: str, http: aiohttp.ClientSession, stack: AsyncExitStack, store: QuotaStore | None = None
-) -> Call:
-    quotas = {"calendar_events.schedule_bot": QUOTA}
-    recall = RecallSession(key, base_url=url, http=http, quotas=quotas, quota_store=store)
-    stack.push_async_callback(recall.aclose)
-    return scheduling(recall)
-
-
-def bare(url: str, key: str, http: aiohttp.ClientSession, _: AsyncExitStack, store: QuotaStore | None = None) -> Call:
-    post, limiter = posting(http, url, key), AsyncLimiter(BURST, BURST / QUOTA.rate)  # the bucket that our lane has
-
-    async def call(event_id: str) -> object:
-        async with limiter:
-            return await post(event_id)
-
-    return call
-
-
-OURSELVES, BARE = "recall_async", "aiohttp + AsyncLimiter"
-CLIENTS = {OURSELVES: ours, BARE: bare}
-
-
-class Counted:
-    """Counts what the lanes of this process do, for a probe whose CPU does not matter."""
-
-    def __init__(self) -> None:
-        self.looks = self.timers = 0
-        take, wake_at = LocalLane._take, LocalLane._wake_at
-
-        def counted_take(lane: LocalLane, now: float, priority: Priority) -> float:
-            self.looks += 1
-            return take(lane, now, priority)
-
-        def counted_wake_at(lane: LocalLane, when: float) -> None:
-            before = lane._timer
-            wake_at(lane, when)
-            self.timers += lane._timer is not None and lane._timer is not before
-
-        LocalLane._take = counted_take  # type: ignore[method-assign]
-        LocalLane._wake_at = counted_wake_at  # type: ignore[method-assign]
-
-
-async def _drive(
-    client: str, url: str, workspaces: int, seconds: float, redis: str | None = None, counted: Counted | None = None
-) -> Probe:
-    """Every workspace asked for as much as it grants: the rate of the last `seconds`, after as long again to start up."""
-    numbers, accepted = itertools.count(), 0
-
-    async def worker(call: Call, first: float) -> None:
-        nonlocal accepted
-        await asyncio.sleep(first)
-        while True:
-            await call(f"00000000-0000-4000-8000-{next(numbers):012x}")
-            accepted += 1
-
-    async with AsyncExitStack() as stack:
-        http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
-        store = RedisQuotaStore.from_url(redis) if redis else None
-        if store is not None:
-            stack.push_async_callback(store.aclose)
-        calls = [CLIENTS[client](url, f"{number:040x}", http, stack, store) for number in range(workspaces)]
-        apart = 1 / QUOTA.rate / workspaces
-        workers = [
-            asyncio.ensure_future(worker(call, number * apart))
-            for number, call in enumerate(calls)
-            for _ in range(WORKERS)
-        ]
-        await asyncio.sleep(seconds)
-        began, cpu, before = time.perf_counter(), time.process_time(), accepted
-        looks, timers = (counted.looks, counted.timers) if counted else (0, 0)
-        await asyncio.sleep(seconds)
-        cpu, passed, after = time.process_time() - cpu, time.perf_counter() - began, accepted
-        if counted:
-            looks, timers = counted.looks - looks, counted.timers - timers
-        for task in workers:
-            task.cancel()
-        for outcome in await asyncio.gather(*workers, return_exceptions=True):
-            if isinstance(outcome, Exception):
-                raise outcome
-    done = max(after - before, 1)
-    return Probe(workspaces, done / passed, cpu / passed, looks=looks / done, timers=timers / done)
+ROUNDS, ROUNDS_BOTH = 3, 9
+"""Of what is compared: each client has a turn in each round, in processes of its own. What a request costs a process that
+sleeps most of the time differs more from one round to the next."""
+RARE = 50_000
+"""A threshold of the garbage collector with which it hardly runs."""
 
 
 def _probe(client: str, loop: str, workspaces: int, seconds: float, *flags: str) -> Probe:
@@ -163,7 +31,7 @@ def _probe(client: str, loop: str, workspaces: int, seconds: float, *flags: str)
     """
     limit = QUOTA.limit if client == OURSELVES else 0
     with serving("benchmarks.server", "--limit", str(limit), "--per", str(QUOTA.per)) as url:
-        found = measured("benchmarks.workspaces", client, url, loop, str(workspaces), str(seconds), *flags)
+        found = measured("benchmarks.workspace_load", client, url, loop, str(workspaces), str(seconds), *flags)
         probe = msgspec.convert(found, Probe)
         probe.rejected = told(url, "statistics")["rejected"]
     return probe
@@ -212,7 +80,7 @@ def _shared_by_two(workspaces: int, seconds: float) -> Probe | None:
         with serving("benchmarks.server", "--limit", str(QUOTA.limit), "--per", str(QUOTA.per)) as url:
             arguments = (OURSELVES, url, "asyncio", str(workspaces), str(seconds), "--redis", redis.url)
             with ThreadPoolExecutor(2) as pool:
-                both = list(pool.map(lambda _: measured("benchmarks.workspaces", *arguments), range(2)))
+                both = list(pool.map(lambda _: measured("benchmarks.workspace_load", *arguments), range(2)))
             rejected = told(url, "statistics")["rejected"]
     finally:
         redis.close()
@@ -222,14 +90,25 @@ def _shared_by_two(workspaces: int, seconds: float) -> Probe | None:
 
 def run(quick: bool) -> Report:
     """The report on driving many workspaces."""
-    first, both, seconds, rounds = (20, 10, 1.0, 1) if quick else (TOO_MANY, BOTH, 8.0, ROUNDS)
+    first, both, seconds = (20, 10, 1.0) if quick else (TOO_MANY, BOTH, 8.0)
+    rounds, rounds_both = (1, 1) if quick else (ROUNDS, ROUNDS_BOTH)
     probes, others, same, same_bare, costs, shares = {}, {}, {}, {}, {}, {}
     for loop in LOOPS:
-        same[loop], same_bare[loop], costs[loop] = _compared(loop, both, seconds / 2, rounds)
+        same[loop], same_bare[loop], costs[loop] = _compared(loop, both, seconds / 2, rounds_both)
         overload, others[loop], more = _compared(loop, first, seconds / 2, rounds)
         shares[loop] = Figure(1 / more.value, 1 / more.high, 1 / more.low)
         probes[loop] = _most(loop, overload, seconds)
-    counted = {count: _probe(OURSELVES, "asyncio", count, seconds / 2, "--count") for count in (both, first)}
+    counted = {
+        (client, loop, count): _probe(client, loop, count, seconds / 2, "--count")
+        for count in (both, first)
+        for loop in LOOPS
+        for client in (OURSELVES, BARE)
+    }
+    busy = {OURSELVES: probes["asyncio"][0], BARE: others["asyncio"]}
+    rare = {
+        client: _probe(client, "asyncio", first, seconds / 2, "--threshold", str(RARE)) for client in (OURSELVES, BARE)
+    }
+    lane = counted[OURSELVES, "asyncio", first]
     two = _shared_by_two(both, seconds)
     most = {
         loop: max((probe.workspaces for probe in found if probe.sustained), default=0) for loop, found in probes.items()
@@ -276,10 +155,10 @@ def run(quick: bool) -> Report:
         "over the time between two requests of a workspace: requests of workspaces that begin together share iterations of "
         "the event loop, and the client that begins faster would share more of them. What a "
         f"request costs is compared at {both} workspaces, which both clients sustain, and at {first:,}, which neither does: "
-        f"medians of {rounds} rounds in which each client runs once for {seconds / 2:g} s, after as long to start up. "
-        f"Sustained means that over {seconds:g} s, after as long to start up, together the workspaces got ≥ {FULL:.0%} of "
-        "their quotas and not one 429: searched from above and then from below. Each measurement has processes of its own. "
-        "The last row is two processes that share the quotas in one Redis.",
+        f"medians of {rounds_both} and {rounds} rounds in which each client runs once for {seconds / 2:g} s, after as long "
+        f"to start up. Sustained means that over {seconds:g} s, after as long to start up, together the workspaces got "
+        f"≥ {FULL:.0%} of their quotas and not one 429: searched from above and then from below. Each measurement has "
+        "processes of its own. The last row is two processes that share the quotas in one Redis.",
         figure=drawing,
         alt="Requests per second that workspaces make, by how many there are, with asyncio and with uvloop",
         tables=[
@@ -295,9 +174,22 @@ def run(quick: bool) -> Report:
                 + ([_row("asyncio, two processes on one Redis", two)] if two is not None else []),
             ),
             Table(
-                ("workspaces", "looks at the lane per request", "timers of the lane per request"),
-                [(f"{count:,}", f"{probe.looks:.2f}", f"{probe.timers:.2f}") for count, probe in counted.items()],
-                caption="What our requests ask of their lanes, when these have to wait for a slot and in overload:",
+                ("client", "event loop", "workspaces", "looks per request", "timers per request"),
+                [
+                    (client, loop, f"{count:,}", f"{probe.looks:.2f}", f"{probe.timers:.2f}")
+                    for (client, loop, count), probe in counted.items()
+                ],
+                caption="How often the lane or the limiter looks for a free slot, and sets a timer to look again:",
+            ),
+            Table(
+                ("client", "collector", "requests / s", "CPU per request", "of which garbage collection"),
+                [
+                    (client, collector, f"{probe.rate:,.0f}", _micro(probe.cost), _micro(probe.collecting / probe.rate))
+                    for collector, found in (("as it is", busy), (f"`gc.set_threshold({RARE:_})`", rare))
+                    for client, probe in found.items()
+                ],
+                caption=f"Garbage collection under asyncio when {first:,} workspaces ask. Each looks through what was "
+                "allocated since the last one, and requests in flight are not garbage:",
             ),
         ],
         targets=[
@@ -305,17 +197,21 @@ def run(quick: bool) -> Report:
                 f"≤ 1.05 × the CPU of a bare request at {both} workspaces, {' and '.join(LOOPS)}",
                 list(costs.values()),
                 at_most=1.05,
-                reason=_cost_of(same, same_bare),
+                reason=f"{_cost_of(same, same_bare)} uvloop's timers have whole milliseconds: there the limiter "
+                f"wakes too early and looks {counted[BARE, 'uvloop', both].looks:.1f} times for each request.",
             ),
             judged(
                 f"≥ 0.9 × the requests of bare aiohttp for the same CPU when {first:,} workspaces ask, "
                 f"{' and '.join(LOOPS)}",
                 list(shares.values()),
                 at_least=0.9,
-                reason=f"{_cost_of({loop: found[0] for loop, found in probes.items()}, others)} In overload there is a free "
-                f"slot for each call: it looks at its lane {counted[first].looks:.2f} times and sets "
-                f"{counted[first].timers:.2f} timers, so what a request takes over the bare one is the rest of the call "
-                "([`calls`](#calls)).",
+                reason=f"{_cost_of({loop: found[0] for loop, found in probes.items()}, others)} Of the former, "
+                f"{_micro(busy[OURSELVES].collecting / busy[OURSELVES].rate)} and "
+                f"{_micro(busy[BARE].collecting / busy[BARE].rate)} are garbage collection, which a program can have less "
+                f"often: with `gc.set_threshold({RARE:_})` they take {_micro(rare[OURSELVES].cost)} and "
+                f"{_micro(rare[BARE].cost)}. The lane looks {lane.looks:.2f} times for a slot and sets {lane.timers:.2f} "
+                "timers; the remaining difference is the rest of "
+                "the call ([`calls`](#calls)).",
             ),
             *(
                 [
@@ -333,9 +229,13 @@ def run(quick: bool) -> Report:
     )
 
 
+def _micro(seconds: float) -> str:
+    return f"{seconds * 1e6:.0f} µs"
+
+
 def _cost_of(ours: dict[str, Probe], bare: dict[str, Probe]) -> str:
     each = " and ".join(
-        f"{probe.cost * 1e6:.0f} µs of CPU under {loop} where a bare one takes {bare[loop].cost * 1e6:.0f} µs"
+        f"{_micro(probe.cost)} of CPU under {loop} where a bare one takes {_micro(bare[loop].cost)}"
         for loop, probe in ours.items()
     )
     return f"a request takes {each}."
@@ -351,25 +251,3 @@ def _row(name: str, probe: Probe) -> tuple[str, ...]:
         str(probe.rejected),
         "**yes**" if probe.sustained else "no",
     )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("client", choices=CLIENTS)
-    parser.add_argument("url")
-    parser.add_argument("loop", choices=LOOPS)
-    parser.add_argument("workspaces", type=int)
-    parser.add_argument("seconds", type=float)
-    parser.add_argument("--redis")
-    parser.add_argument("--count", action="store_true", help="count looks at the lanes; for one event loop")
-    options = parser.parse_args()
-    counted = Counted() if options.count else None
-    with asyncio.Runner(loop_factory=LOOPS[options.loop]) as runner:
-        found = runner.run(
-            _drive(options.client, options.url, options.workspaces, options.seconds, options.redis, counted)
-        )
-    sys.stdout.write(json.dumps(msgspec.to_builtins(found)))
-
-
-if __name__ == "__main__":
-    main()

@@ -13,6 +13,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from .advice import add_sentence, api_error, effect_of
@@ -156,17 +157,17 @@ class Attempts:
             call.told_waited += retry.after
             await asyncio.sleep(retry.after)
 
+    def _pause(self, call: Call[Any], slot: Slot, number: int, jitter: float, headers: Mapping[str, str]) -> None:
+        """Pause the lane for a 429, before its body is read: meanwhile other calls would run into it."""
+        after = retry_after(told(headers.items(), self._transport.mask.text))
+        pause = pause_after(call.policy, number, after, jitter)
+        slot.rejected(pause)
+        self._report.paused(call, pause)
+
     async def _attempt(self, call: Call[T], slot: Slot, number: int, lane: QuotaLane) -> Done[T] | Retry | GiveUp:
         request, policy = call.request, call.policy
         jitter = random.random()
-
-        def on_429(headers: Mapping[str, str]) -> None:  # before its body is read, while which others would run into it
-            after = retry_after(told(headers.items(), self._transport.mask.text))
-            pause = pause_after(policy, number, after, jitter)
-            slot.rejected(pause)
-            self._report.paused(call, pause)
-
-        attempt = Sending(on_429)
+        attempt = Sending(partial(self._pause, call, slot, number, jitter))
         mistaken = False
         begun = time.monotonic() if call.watched else 0.0
         error: RecallError
