@@ -159,7 +159,7 @@ def list_(connection: Connection, as_json: bool) -> None:
     for status in found:
         _tell(status, as_json=False)
     if not found:
-        say("no jobs in this workspace")
+        say(f"no jobs in workspace {connection.shared_workspace!r}")
 
 
 @jobs.command()

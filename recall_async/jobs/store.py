@@ -84,6 +84,7 @@ class JobStore:
         lease: float,
         deliveries: int,
     ) -> None:
+        self._workspace = workspace
         # The braces keep all keys of a workspace on one node of a cluster.
         self._stem = f"{prefix}:{{{quote(workspace, safe='')}/jobs}}:"
         self._stream = f"{self._stem}chunks"
@@ -159,8 +160,11 @@ class JobStore:
         """Return the job's status."""
         reply = await self._run("status", (self._job(name), self._stream), (GROUP,))
         if reply is None:
-            raise _missing(name)
+            raise self._missing(name)
         return JobStatus(name, *reply[:7], *map(bool, reply[7:]))
+
+    def _missing(self, name: str) -> MissingJobError:
+        return MissingJobError(f"there is no job {name!r} in workspace {self._workspace!r}")
 
     async def names(self) -> list[str]:
         """Return the names of all jobs, the earliest first."""
@@ -174,7 +178,7 @@ class JobStore:
     async def cancel(self, name: str) -> None:
         """Drop the job's unfinished actions."""
         if not await self._run("cancel", (self._job(name), self._stream), (self._stem, GROUP, JOB_TTL)):
-            raise _missing(name)
+            raise self._missing(name)
 
     async def others_at_work(self, mine: Container[str]) -> tuple[int, int]:
         """Return how many chunks are free or held, and how many of them are held by other consumers than `mine`."""
@@ -277,10 +281,6 @@ class JobStore:
 
 def _lua(name: str) -> str:
     return files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
-
-
-def _missing(name: str) -> MissingJobError:
-    return MissingJobError(f"there is no job {name!r} in this workspace")
 
 
 def _text(value: bytes | str) -> str:

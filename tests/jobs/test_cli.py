@@ -96,8 +96,9 @@ def test_what_cannot_be_is_said(start: Start, file: Path, tmp_path: Path) -> Non
     out.write_text("mine")
     for words in (("status", "n"), ("cancel", "n"), ("results", "n", "--out", str(out))):
         status, _, err = run(start, *words)
-        assert (status, err) == (1, "Error: there is no job 'n' in this workspace\n")
+        assert (status, err) == (1, "Error: there is no job 'n' in workspace 'default'\n")
     assert out.read_text() == "mine"
+    assert run(start, "list") == (0, "", "no jobs in workspace 'default'\n")
     status, _, err = run(start, "submit", str(file), "--name", "a\nb")
     assert (status, "printable" in err) == (2, True)
     status, _, err = run(start, "status", "n", RECALL_REDIS_URL="")
