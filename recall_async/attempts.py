@@ -157,17 +157,20 @@ class Attempts:
             call.told_waited += retry.after
             await asyncio.sleep(retry.after)
 
-    def _pause(self, call: Call[Any], slot: Slot, number: int, jitter: float, headers: Mapping[str, str]) -> None:
+    def _pause(
+        self, call: Call[Any], slot: Slot, lane: QuotaLane, number: int, jitter: float, headers: Mapping[str, str]
+    ) -> None:
         """Pause the lane for a 429, before its body is read: meanwhile other calls would run into it."""
         after = retry_after(told(headers.items(), self._transport.mask.text))
         pause = pause_after(call.policy, number, after, jitter)
+        left = lane.statistics().paused
         slot.rejected(pause)
-        self._report.paused(call, pause)
+        self._report.paused(call, pause, left)
 
     async def _attempt(self, call: Call[T], slot: Slot, number: int, lane: QuotaLane) -> Done[T] | Retry | GiveUp:
         request, policy = call.request, call.policy
         jitter = random.random()
-        attempt = Sending(partial(self._pause, call, slot, number, jitter))
+        attempt = Sending(partial(self._pause, call, slot, lane, number, jitter))
         mistaken = False
         begun = time.monotonic() if call.watched else 0.0
         error: RecallError

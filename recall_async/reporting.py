@@ -116,10 +116,11 @@ class Reporter:
             )
         )
 
-    def paused(self, call: Call[Any], seconds: float) -> None:
-        """Report a pause after a 429."""
-        if self.wants(WARNING):
-            self.tell(Paused(**self._about(call), seconds=seconds))
+    def paused(self, call: Call[Any], seconds: float, left: float) -> None:
+        """Report a pause after a 429. `left` is what was left of an earlier one, in seconds."""
+        repeated = left > 0 and seconds < left + 1  # a `Retry-After` is rounded to whole seconds
+        if self.wants(DEBUG if repeated else WARNING):
+            self.tell(Paused(**self._about(call), seconds=seconds, repeated=repeated))
 
     def attempt_ended(
         self, call: Call[Any], attempt: Sending, begun: float, lane: QuotaLane, failed: str | None

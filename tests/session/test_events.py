@@ -85,6 +85,21 @@ async def test_one_call(server: ScriptedServer, recall: RecallSession, told: lis
     assert 0 < attempt.duration <= ended.duration
 
 
+async def test_one_pause_is_logged_once(
+    server: ScriptedServer, recall: RecallSession, told: list[Event], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Would print one warning for each of the dozens of requests in flight that run into one full window."""
+    server.script(*[reply(429, retry_after="2")] * 3)
+    await asyncio.gather(*[recall.calendar_events.retrieve(EVENT_ID) for _ in range(3)])
+    assert len(only(told, Paused)) == 3
+    assert [event.repeated for event in only(told, Paused)] == [False, True, True]
+    assert len([record for record in caplog.records if "got a 429" in record.message]) == 1
+
+    server.script(reply(429, retry_after="9"), reply(200, EVENT | {"id": EVENT_ID}))
+    await recall.calendar_events.retrieve(EVENT_ID)
+    assert not only(told, Paused)[-1].repeated
+
+
 async def test_why_a_call_took_long(server: ScriptedServer, recall: RecallSession, told: list[Event]) -> None:
     """Would leave nobody a way to say from the log why a call took forty seconds."""
     server.script(reply(429, retry_after="1.1"), reply(503), reset, reply(409))
