@@ -189,3 +189,48 @@ def test_tokens_that_are_returned_later_are_there_at_once() -> None:
         assert tokens.take(now) > now
 
     run(main())
+
+
+def test_token_is_late_by_the_length_of_an_interruption_at_most() -> None:
+    """Would let each call wait for a second because the process was interrupted for half a second an hour ago."""
+
+    async def main() -> None:
+        tokens, loop = Tokens(1, 1.0), asyncio.get_running_loop()
+        for interrupted in (0.4, 1e-5, 0.1, 1e-5, 0.03):
+            began = loop.time()
+            assert tokens.take(began - interrupted) == began - interrupted
+            while (again := tokens.take(now := loop.time())) > now:
+                await asyncio.sleep(again - now)
+            assert began + 1.0 - 1e-6 <= loop.time() <= began + 1.0 + interrupted + 1e-5
+            await asyncio.sleep(10.0)
+
+    run(main())
+
+
+def test_interruption_adds_no_token() -> None:
+    """Would send more requests at once than the burst, after the process was interrupted while it sent them."""
+
+    async def main() -> None:
+        tokens, loop = Tokens(4, 8.0), asyncio.get_running_loop()
+        before = loop.time() - 1.0
+        assert [tokens.take(before) for _ in range(4)] == [before] * 4
+        now = loop.time()
+        assert [tokens.take(now) > now for _ in range(3)] == [True] * 3
+
+    run(main())
+
+
+def test_look_that_finds_no_token_leaves_nothing_in_the_loop() -> None:
+    """Would leave a timer of the bucket in the loop when the call that looked is cancelled and its session is closed."""
+
+    async def main() -> None:
+        tokens, loop = Tokens(1, 1.0), asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        tokens.take(loop.time() - 0.5)
+        await asyncio.sleep(0.6)
+        assert tokens.take(now := loop.time()) > now  # the bucket counts from when it was asked
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert loop.timers() == 0
+
+    run(main())

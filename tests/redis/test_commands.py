@@ -81,6 +81,7 @@ def test_terms_of_a_quota() -> None:
     assert terms().text == f"100/{PER}"
     assert terms(hold_new=True).hold_new
     small = Terms.of(QUOTA, 95, 30.0)
+    assert not small.hold_new
     assert (small.limit, small.reserve, small.burst) == (5, 4, 5)
     free = Terms.of(Quota(100, 60.0), 10, 30.0)
     assert free.limit == 90

@@ -176,7 +176,7 @@ def _sentinel_connect(place: Place, options: dict[str, Any]) -> Redis:
         )
     asked = {"username": "", "password": ""}
     query = []
-    for name, value in parse_qsl(place.query, keep_blank_values=True):
+    for name, value in parse_qsl(place.query):
         if name.startswith("sentinel_") and name.removeprefix("sentinel_") in asked:
             asked[name.removeprefix("sentinel_")] = value
         else:
