@@ -244,6 +244,30 @@ def test_slots_that_two_nodes_exchange_are_told_to_both() -> None:
     run(main())
 
 
+def test_node_that_takes_over_slots_keeps_its_mark() -> None:
+    """Would take a node for one that has lost its data, and hold its quotas, because it took over slots of another."""
+
+    async def main() -> None:
+        first = slot_of("recall:life:{0}")  # the mark that would be chosen for a node with all slots
+        before = places(one=(0, first - 1), two=(first, SLOTS - 1))
+        assert before.owner(SLOT) == ONE
+        nodes = Nodes(before, ALL)
+        world = World(nodes, slots=True)
+        world.begin()
+        await asyncio.sleep(1.0)
+        mark = world.marks()[ONE]
+        assert slot_of(mark) != first
+        nodes.heard.clear()
+        world.links.read_map()
+        await asyncio.sleep(1.0)
+        world.say()
+        await asyncio.sleep(60.0)
+        assert world.marks() == {ONE: mark}
+        await world.close()
+
+    run(main())
+
+
 def test_links_that_are_being_closed_are_waited_for() -> None:
     """Would leave a connection open when a program ends just after a node has lost its slots."""
 

@@ -200,6 +200,19 @@ def test_scripts_are_whole_and_named_by_their_text(script: Any) -> None:
     assert script.sha == hashlib.sha1(script.text.encode(), usedforsecurity=False).hexdigest()
 
 
+def test_scripts_are_named_where_sha1_is_only_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would fail at import on a host with FIPS, where OpenSSL has SHA-1 only for what is no matter of security."""
+    sha1 = hashlib.sha1
+
+    def strict(text: bytes = b"", *, usedforsecurity: bool = True) -> Any:
+        if usedforsecurity:
+            raise ValueError("[digital envelope routines] unsupported")
+        return sha1(text, usedforsecurity=False)
+
+    monkeypatch.setattr(hashlib, "sha1", strict)
+    assert Script("acquire").sha == ACQUIRE.sha
+
+
 def test_parts_and_constants_are_put_into_a_script() -> None:
     """Would run a script with a part of another name, a part missing, or another window than that of the local lane."""
     assert _parts("-- head\n--- one\nfirst\n\n--- two\nsecond\n") == {"one": "first", "two": "second"}
