@@ -300,6 +300,24 @@ def test_silence_without_an_error_is_told_after_a_second() -> None:
     run(main())
 
 
+def test_closing_does_not_wait_until_ends_are_reported_together() -> None:
+    """Would keep each short program for a quarter of a second at its end, just after its last response."""
+
+    async def main() -> None:
+        link = scripted()
+        (await granted(link)).answered()  # type: ignore[attr-defined]
+        assert link.say() == []  # other ends may follow
+        woken = link.woken
+        flushing = asyncio.create_task(link.lane.flush())
+        await ready()
+        assert link.woken > woken
+        link.reply(link.say())
+        await ready()
+        assert flushing.done()
+
+    run(main())
+
+
 def test_session_that_ends_waits_a_second_for_its_reports() -> None:
     """Would leave slots to expire that could be free at once, or keep a program that ends waiting for Redis."""
 
