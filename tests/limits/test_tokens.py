@@ -199,7 +199,7 @@ def test_token_is_late_by_the_length_of_an_interruption_at_most() -> None:
         for interrupted in (0.4, 1e-5, 0.1, 1e-5, 0.03):
             began = loop.time()
             assert tokens.take(began - interrupted) == began - interrupted
-            while (again := tokens.take(now := loop.time())) > now:
+            while (again := tokens.take(now := loop.time())) > now:  # noqa: ASYNC110
                 await asyncio.sleep(again - now)
             assert began + 1.0 - 1e-6 <= loop.time() <= began + 1.0 + interrupted + 1e-5
             await asyncio.sleep(10.0)

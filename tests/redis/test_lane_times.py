@@ -287,7 +287,11 @@ def test_silence_without_an_error_is_told_after_a_second() -> None:
     """Would blame the quota where Redis is silent, or Redis for the milliseconds of a reply."""
 
     async def main() -> None:
-        for silent, error in ((SILENCE, DeadlineExceededError), (SILENCE + 0.1, QuotaStoreUnavailableError)):
+        for silent, error in (
+            (0.3, DeadlineExceededError),  # a slow reply
+            (SILENCE, DeadlineExceededError),
+            (SILENCE + 0.1, QuotaStoreUnavailableError),
+        ):
             link = scripted()
             waiting = link.call(until=now() + 2.0)
             await ready()
