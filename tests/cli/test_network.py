@@ -67,6 +67,7 @@ def test_a_proxy_that_is_not_there_is_named(run, recall_sandbox, monkeypatch: py
     result = run("events", "--proxy", "http://somebody:secret@127.0.0.1:1")
     assert result.exit_code == 1
     assert "the proxy 127.0.0.1:1 cannot be reached" in result.stderr
+    assert result.stderr.endswith("Check the address of the proxy and the network.\n")
     assert "secret" not in result.stderr
 
 
