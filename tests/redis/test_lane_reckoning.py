@@ -16,7 +16,7 @@ from recall_async.limits.contract import Ending
 from recall_async.limits.pace import LONGEST_USUAL_PAUSE
 from recall_async.limits.quota import base_quota
 from recall_async.limits.redis.asking import ASK_EVERY
-from recall_async.limits.redis.lane import BATCH_DELAY, LOOK_EVERY, RETELL_PAUSE
+from recall_async.limits.redis.lane import BATCH_DELAY, LOOK_EVERY, LOOK_HELD_EVERY, RETELL_PAUSE
 from recall_async.limits.redis.scripts import ACQUIRE, GRANT_MAX_AGE, PAUSE, SETTLE
 from tests.redis.test_lane import QUOTA, Scripted, now, ready
 from tests.redis.test_lane_times import granted, scripted, seconds_until_it_speaks
@@ -49,7 +49,7 @@ async def waits(link: Scripted, seconds: float, priority: Priority = INTERACTIVE
 
 
 def test_hold_of_redis_is_kept_and_named() -> None:
-    """Would send while Redis waits for slots that it lost track of, or call that hold the quota."""
+    """Would send while Redis waits for slots that it lost track of, call that the quota, or notice a second move late."""
 
     async def main() -> None:
         link = scripted()
@@ -65,11 +65,11 @@ def test_hold_of_redis_is_kept_and_named() -> None:
             await link.lane.admit(until=now() + 10.0)
         assert raised.value.retry_after == pytest.approx(20.0, abs=0.01)
         link.reply(link.say())  # gives the slot back
-        assert await seconds_until_it_speaks(link) == pytest.approx(LOOK_EVERY, abs=0.1)
+        assert await seconds_until_it_speaks(link) == pytest.approx(LOOK_HELD_EVERY, abs=0.1)
         link.reply(link.say(), held=3_000_000, paused=4_000_000)
         with pytest.raises(DeadlineExceededError, match="10 requests in 60 s\\) has no slot"):
             await link.lane.admit(until=now() + 2.0)
-        assert await seconds_until_it_speaks(link) == pytest.approx(4.0, abs=0.1)
+        assert await seconds_until_it_speaks(link) == pytest.approx(LOOK_HELD_EVERY, abs=0.1)
         link.reply(link.say(), interactive=1)
         (await waiting).answered()
 

@@ -10,7 +10,15 @@ import pytest
 from recall_async import DeadlineExceededError, Priority, Quota, QuotaStoreUnavailableError
 from recall_async.limits.contract import Ending
 from recall_async.limits.redis.asking import ASK_EVERY
-from recall_async.limits.redis.lane import BATCH_DELAY, GATHER, GIVE_BACK_TIMEOUT, LOOK_EVERY, RETELL_PAUSE, SILENCE
+from recall_async.limits.redis.lane import (
+    BATCH_DELAY,
+    GATHER,
+    GIVE_BACK_TIMEOUT,
+    LOOK_EVERY,
+    LOOK_HELD_EVERY,
+    RETELL_PAUSE,
+    SILENCE,
+)
 from recall_async.limits.redis.scripts import ACQUIRE, PAUSE, SETTLE
 from recall_async.limits.sockets import MAX_BULK_IN_FLIGHT, MAX_IN_FLIGHT
 from tests.redis.test_lane import QUOTA, Scripted, now, ready
@@ -45,6 +53,7 @@ async def granted(link: Scripted, priority: Priority = Priority.INTERACTIVE, **m
 def test_times_are_short_enough_for_those_who_wait() -> None:
     """Would notice a resumed quota late, keep a program that ends from ending, or ask a Redis all the time that refuses."""
     assert LOOK_EVERY <= 5.0
+    assert 0.5 <= LOOK_HELD_EVERY <= 1.0
     assert GIVE_BACK_TIMEOUT <= 1.0
     assert SILENCE <= 1.0
     assert 0.5 <= RETELL_PAUSE <= 1.0

@@ -36,6 +36,8 @@ logger: logging.Logger = logging.getLogger("recall_async")
 
 LOOK_EVERY = 5.0
 """The most seconds between two asks during a pause, which another process may end (`RedisQuotaStore.resume`)."""
+LOOK_HELD_EVERY = 1.0
+"""The same while the quota is held: if its keys move to another server again, the lease begins when that is noticed."""
 GATHER = 0.2
 """The most seconds for which free slots gather until waiting bulk calls ask for them, in one script instead of several."""
 BATCH_DELAY = 0.25
@@ -236,7 +238,8 @@ class RedisLane:
         """Return when to ask for the waiting calls' slots."""
         queue = self._calls.queue
         asks = min((self._asks.ask_at[priority] for priority in Priority if queue.count(priority)), default=math.inf)
-        return max(asks, min(self._closed_until, self._last_reply_at + LOOK_EVERY))
+        look = LOOK_HELD_EVERY if self._held_until > self._now() else LOOK_EVERY
+        return max(asks, min(self._closed_until, self._last_reply_at + look))
 
     def _wanted_now(self, now: float) -> tuple[int, int]:
         """Return how many slots to ask for at `now`."""
