@@ -28,7 +28,7 @@ from redis.exceptions import (
 
 from ..bulk.actions import Action, Status
 from ..checks import Backoff
-from ..limits.redis.failures import advice, unsettled
+from ..limits.redis.failures import Failure, advice, meaning, unsettled
 from .chunks import Group, read_actions
 from .contract import JobError, JobStatus, JobStoreUnavailableError, MissingJobError
 
@@ -252,7 +252,7 @@ class JobStore:
                 self._warned = False
                 return reply
             except (AuthenticationError, AuthorizationError) as error:
-                raise JobError(f"Redis rejected the connection: {error}") from error
+                raise JobError(f"Redis rejected the connection: {advice(error)}") from error
             except (
                 ConnectionError,
                 TimeoutError,
@@ -263,6 +263,8 @@ class JobStore:
             ) as error:
                 if isinstance(error, ResponseError) and not unsettled(error):
                     raise
+                if (refusal := _refusal_of_nodes(error)) is not None:
+                    raise JobError(f"Redis rejected the connection: {advice(refusal)}") from error
                 failures += 1
                 delay, waited = BACKOFF.delay(failures, random.random()), time.monotonic() - began
                 if waited + delay > patience:
@@ -281,6 +283,15 @@ class JobStore:
 
 def _lua(name: str) -> str:
     return files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+
+
+def _refusal_of_nodes(error: Exception) -> Exception | None:
+    """Return why the nodes of a cluster refuse this client, which redis-py reports as if no node could be reached."""
+    cause = error.__cause__ if isinstance(error, RedisClusterException) else None
+    if isinstance(cause, RedisClusterException):  # "Cluster mode is not enabled", whatever the reply to CLUSTER SLOTS
+        cause = cause.__context__
+    refusals = AuthenticationError, AuthorizationError, ResponseError
+    return cause if isinstance(cause, refusals) and meaning(cause) is Failure.REFUSAL else None
 
 
 def _text(value: bytes | str) -> str:

@@ -9,10 +9,11 @@ import pytest
 from redis.asyncio import RedisCluster
 
 from recall_async import RecallSession, ScheduleBot
-from recall_async.jobs import JobQueue
+from recall_async.jobs import JobError, JobQueue
 from recall_async.limits.redis import RedisQuotaStore
 from recall_async.sandbox import RecallSandbox
 from tests.redis.cluster import ClusterProcess, ask, begin_move, move_keys, until
+from tests.redis.server import RedisProcess
 
 pytestmark = pytest.mark.xdist_group("redis cluster")
 
@@ -50,6 +51,28 @@ async def test_jobs_are_submitted_and_done(
     ours = list(ask(owner, "KEYS", f"{prefix}:*/jobs*"))
     assert len(ours) > 3
     assert {ask(owner, "CLUSTER", "KEYSLOT", key) for key in ours} == {slot}
+
+
+async def test_a_cluster_that_refuses_the_client_is_not_waited_for(
+    shared_cluster: ClusterProcess, shared_redis: RedisProcess, prefix: str
+) -> None:
+    """Would wait for a minute, as in an outage: redis-py reports a wrong password as if no node could be reached."""
+    hosts = shared_cluster.url.partition("//")[2]
+    ask_of_all(shared_cluster, "ACL", "SETUSER", "narrow", "on", ">right", "~*", "+@all", "-cluster")
+    for url, said in (
+        (f"redis+cluster://nobody:wrong@{hosts}", "password"),
+        (f"redis+cluster://narrow:right@{hosts}", "docs/redis.md"),
+        (f"redis+cluster://127.0.0.1:{shared_redis.port}", "Use a redis:// URL"),
+    ):
+        async with JobQueue.from_url(url, prefix=prefix, patience=600.0) as jobs, asyncio.timeout(60.0):
+            with pytest.raises(JobError, match=f"Redis rejected the connection: .*{said}") as raised:
+                await jobs.list()
+            assert not raised.value.may_pass
+
+
+def ask_of_all(cluster: ClusterProcess, *words: str) -> None:
+    for node in cluster.nodes:
+        ask(node, *words)
 
 
 async def test_jobs_go_on_at_the_replica(

@@ -122,6 +122,19 @@ def test_url_of_another_kind_is_no_cluster(url: str) -> None:
         redis_connect("redis+cluster://one")
 
 
+OF_CLUSTERS: dict[str, Any] = {"require_full_coverage": True, "reinitialize_steps": 3}
+
+
+@pytest.mark.parametrize("make", [RedisQuotaStore.from_url, JobQueue.from_url], ids=["store", "queue"])
+def test_store_and_queue_take_the_same_options_of_a_cluster(make: Callable[..., Any]) -> None:
+    """Would accept one URL, or one set of options, for the quota and refuse it for the jobs."""
+    make("redis+cluster://one?retry_on_timeout=true", **OF_CLUSTERS)
+    make("redis+cluster://one", retry_on_timeout=True)
+    for name in OF_CLUSTERS:  # "false" would count as true
+        with pytest.raises(ConfigurationError, match=name):
+            make(f"redis+cluster://one?{name}=false")
+
+
 def test_options_that_redis_does_not_know_are_refused() -> None:
     """Would fail in the first call, with a traceback of redis-py."""
     with pytest.raises(ConfigurationError, match="url and options must be as redis-py documents them"):

@@ -40,6 +40,11 @@ _SCHEMES = (
 _HOST = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%]+)\]|(?P<host>[^\s:,@/\[\]]+))(?::(?P<port>\d{1,5}))?")
 _QUOTED = "the password has characters that must be quoted as %XX"
 _OF_NODES = {"host", "port", "path", "db", "startup_nodes", "connection_class", "max_connections"}
+_OF_CLUSTERS = {
+    "require_full_coverage", "cluster_error_retry_attempts", "connection_error_retry_attempts", "reinitialize_steps",
+    "read_from_replicas", "load_balancing_strategy", "dynamic_startup_nodes", "policy_resolver",
+}  # fmt: skip
+"""Options of redis-py's client of a cluster that concern no connection. The store follows slots itself and needs none."""
 _NOT_OF_CONNECTIONS = {"max_connections", "connection_class", "response_callbacks", "redis_connect_func", "retry"} | {
     "parser_class", "himport_registry", "event_dispatcher", "maint_notifications_config",
 }  # fmt: skip
@@ -95,6 +100,7 @@ def cluster_of(url: str, **options: Any) -> Cluster:
     """Return how to reach the cluster of a URL; `options` are redis-py's. Raises `ConfigurationError`."""
     place = _cluster_place(url)
     remap: Callable[[Any], Any] | None = options.pop("address_remap", None)
+    options = {name: value for name, value in options.items() if name not in _OF_CLUSTERS}
 
     def connect(address: Address) -> Redis:
         return redis_connect(place.url_of(_remapped(address, place.hosts, remap)), **options)
@@ -127,7 +133,10 @@ def cluster_connect(url: str, **options: Any) -> RedisCluster:
         parsed: dict[str, Any] = dict(parse_url(place.url_of(place.hosts[0])))
         if parsed.pop("connection_class", None) is SSLConnection:
             parsed["ssl"] = True
+        if unread := sorted(_OF_CLUSTERS & parsed.keys()):
+            raise TypeError(f"{unread[0]} must be an option, not in the URL, which redis-py reads as text")
         settings = {**options, **{name: value for name, value in parsed.items() if name not in _OF_NODES}}
+        settings.pop("retry_on_timeout", None)  # a cluster's client always does
         nodes = [ClusterNode(host, port) for host, port in place.hosts]
         client = RedisCluster(startup_nodes=nodes, **settings)
         node: Any = nodes[0]
