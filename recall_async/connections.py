@@ -4,7 +4,8 @@ A call waits here for a free connection, in the order of priority, start time of
 lane for a slot. In aiohttp it would hold a slot of the quota while it waits.
 
 Without `max_connections` the limit is soft. A burst of interactive calls shares the open connections, because each new one
-costs a TLS handshake. If no request is sent or ends for `STILL` seconds, interactive calls open further connections.
+costs a TLS handshake. If no request is sent or ends for `STILL` seconds, interactive calls open further connections, in
+their order: at most as many as are in use, so that a server that is only slow does not meet all of a burst at once.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import asyncio
 import math
 import time
 
-from .limits.queue import WaitQueue
+from .limits.queue import Ticket, WaitQueue
 from .limits.quota import Priority
 
 MAX_CONNECTIONS = 100
@@ -32,7 +33,8 @@ class Connections:
         self._most_bulk = max(1, self._most - self._most // 8)
         self._loop = asyncio.get_running_loop()
         self._waking: asyncio.Handle | None = None
-        self.waiting: WaitQueue[asyncio.Future[None]] = WaitQueue()
+        self._still: asyncio.TimerHandle | None = None  # while interactive calls wait
+        self.waiting: WaitQueue[asyncio.Future[bool]] = WaitQueue()
         self.in_flight: int = 0
         self.moved: float = -math.inf
         """When a new connection was last used or a request ended, by the monotonic clock."""
@@ -45,25 +47,39 @@ class Connections:
 
     async def wait(self, priority: Priority, start: float, until: float) -> bool:
         """Wait for a free connection, at most until the deadline. Return false if the call may exceed the limit."""
-        begun = time.monotonic()
-        turn: asyncio.Future[None] = self._loop.create_future()
+        turn: asyncio.Future[bool] = self._loop.create_future()
         ticket = self.waiting.push(priority, start, turn)
         self.wake()
+        if self._soft and self._still is None and priority is Priority.INTERACTIVE:
+            self._still = self._loop.call_later(STILL, self._look, time.monotonic())
+        left = until - self._loop.time()
         try:
-            while not turn.done():
-                left = until - self._loop.time()
-                if self._soft and priority is Priority.INTERACTIVE:
-                    still = max(begun, self.moved) + STILL - time.monotonic()
-                    if still <= 0.0:
-                        return False
-                    left = min(left, still)
-                if left <= 0.0:
-                    break
-                await asyncio.wait({turn}, timeout=None if left == math.inf else left)
+            await asyncio.wait({turn}, timeout=None if left == math.inf else max(0.0, left))
         finally:
             self.waiting.leave(ticket)
             self.wake()
-        return True
+        return turn.result() if turn.done() else True
+
+    def _look(self, since: float) -> None:
+        """Let interactive calls exceed the limit if no request was sent or has ended for a while, at least `since` then."""
+        self._still = None
+        if not self.waiting.count(Priority.INTERACTIVE):
+            return
+        left = max(since, self.moved) + STILL - time.monotonic()
+        if left <= 0.0:
+            self._exceed()
+            left = STILL
+        self._still = self._loop.call_later(left, self._look, since)
+
+    def _exceed(self) -> None:
+        """Let the next interactive calls exceed the limit, as many as are in flight."""
+        self.moved = time.monotonic()
+        for _ in range(max(1, self.in_flight)):
+            ticket = self._next()
+            if ticket is None or ticket.priority is not Priority.INTERACTIVE:
+                break
+            self.waiting.leave(ticket)
+            ticket.holder.set_result(False)
 
     def on_release(self) -> None:
         """Record that a request has ended and its connection is free."""
@@ -77,9 +93,14 @@ class Connections:
 
     def _wake(self) -> None:
         self._waking = None
-        while (ticket := self.waiting.head()) is not None and ticket.holder.done():
-            self.waiting.leave(ticket)
+        ticket = self._next()
         if ticket is not None and self.has_room(ticket.priority, waited=True):
             self.waiting.leave(ticket)
-            ticket.holder.set_result(None)
+            ticket.holder.set_result(True)
             self._loop.call_soon(self.wake)  # after that call has continued
+
+    def _next(self) -> Ticket[asyncio.Future[bool]] | None:
+        """Return the call that is next."""
+        while (ticket := self.waiting.head()) is not None and ticket.holder.done():
+            self.waiting.leave(ticket)
+        return ticket

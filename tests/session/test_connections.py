@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from aiohttp import web
 
 from recall_async import ConfigurationError, DeadlineExceededError, Priority, RecallSession, ScheduleBot
 from recall_async import connections as connections_module
-from tests.session.scripted_server import ScriptedServer, reply, silence, success
+from tests.session.scripted_server import ScriptedServer, arrived, reply, silence, success
 
 Connect = Callable[..., RecallSession]
 
@@ -162,6 +163,43 @@ async def test_silent_server_holds_up_no_interactive_call(
     await recall.calendar_events.retrieve(event(100))
     for call in hanging:
         call.cancel()
+
+
+async def test_calls_exceed_the_limit_in_their_order(
+    server: ScriptedServer, recall: RecallSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would send calls in the order of their arrival once the server has been still for a while."""
+    monkeypatch.setattr(connections_module, "STILL", 0.1)
+    server.script(*[silence] * 100)
+    remove = recall.calendar_events.remove_bot
+    hanging = [asyncio.create_task(recall.calendar_events.retrieve(event(number))) for number in range(100)]
+    await server.arrived(100)
+    numbers = range(100, 130)
+    await asyncio.gather(*(remove(event(number), start_time=f"{2200 - number}-01-01T00:00:00Z") for number in numbers))
+    assert [request.target.split("/")[4] for request in server.requests[100:]] == [
+        event(one) for one in reversed(numbers)
+    ]
+    for call in hanging:
+        call.cancel()
+
+
+async def test_a_burst_exceeds_the_limit_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would open a connection for every call of a burst if the server takes longer than usual to answer the first."""
+    monkeypatch.setattr(connections_module, "STILL", 0.5)
+    connections = connections_module.Connections()
+    connections.in_flight = 100
+    waits = [
+        asyncio.create_task(connections.wait(priority, math.inf, math.inf))
+        for priority in [Priority.BULK] * 10 + [Priority.INTERACTIVE] * 250
+    ]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    await arrived()
+    assert [wait.done() for wait in waits] == [False] * 10 + [True] * 100 + [False] * 150
+    connections.in_flight = 200
+    assert await asyncio.gather(*waits[10:]) == [False] * 250
+    assert not any(wait.done() for wait in waits[:10])
+    for wait in waits:
+        wait.cancel()
 
 
 async def test_limit_of_the_users_own_connector(server: ScriptedServer, connect: Connect) -> None:
