@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 from redis.asyncio.connection import Connection
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
@@ -35,6 +36,25 @@ QUOTA = Quota(1000, 60.0, burst=1000)
 BROKEN = f"recall:{{broken/{OPERATION}}}:slots"
 
 StartRedis = Callable[..., RedisProcess]
+
+
+async def test_sentinels_that_name_no_master_are_told_without_their_passwords() -> None:
+    """Would log, and quote in errors, how redis-py shows its clients: with the password, and in hundreds of characters."""
+    pool = (
+        "<redis.asyncio.connection.ConnectionPool(<redis.asyncio.connection.Connection(username=u,password=hunter2)>)>"
+    )
+    one = f"<redis.asyncio.client.Redis({pool})> - ConnectionError('refused')"
+    other = f"<redis.asyncio.client.Redis({pool})> - AuthenticationError('WRONGPASS no (x)')"
+    said = advice(MasterNotFoundError(f"No master found for 'quotas' : {one}, {other}"))
+    assert said.startswith(
+        "No master found for 'quotas' : ConnectionError('refused'), AuthenticationError('WRONGPASS no (x)'): see whether"
+    )
+    url = "redis+sentinel://127.0.0.1:1/quotas?sentinel_password=hunter2"
+    with pytest.raises(QuotaStoreUnavailableError, match=r"No master found for 'quotas'.*: see whether") as raised:
+        await RedisQuotaStore.from_url(url).usage("w")
+    assert "<" not in f"{raised.value} {raised.value.__cause__}"  # which a traceback shows
+    assert raised.value.__cause__ is not None
+    assert raised.value.__cause__.__suppress_context__
 
 
 @pytest.mark.parametrize(

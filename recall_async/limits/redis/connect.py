@@ -21,12 +21,13 @@ from redis.asyncio import ConnectionPool, Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import Connection, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError
 
 from ... import checks
 from ...errors import ConfigurationError
+from .failures import without_sentinels
 from .nodes import Cluster
 from .slots import Address
 
@@ -202,13 +203,23 @@ def _sentinel_connect(place: Place, options: dict[str, Any]) -> Redis:
     connection = {**options, **{name: value for name, value in parsed.items() if name not in ("host", "port")}}
     if tls:
         connection["ssl"] = True
-    make: Any = Sentinel
+    make: Any = _Sentinels
     sentinels = make(
         list(place.hosts),
         min_other_sentinels=connection.pop("min_other_sentinels", 0),
         sentinel_kwargs={"retry": Retry(NoBackoff(), 0), **of_sentinels},
     )
     return sentinels.master_for(unquote(service), connection_pool_class=_SentinelPool, **connection)  # type: ignore[no-any-return]
+
+
+class _Sentinels(Sentinel):
+    """Sentinels whose errors show no password, in tracebacks, too."""
+
+    async def discover_master(self, service_name: str) -> Any:
+        try:
+            return await super().discover_master(service_name)
+        except MasterNotFoundError as error:
+            raise MasterNotFoundError(without_sentinels(error)) from None
 
 
 class _SentinelPool(SentinelConnectionPool):

@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 from enum import Enum
 
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -52,6 +53,8 @@ _UNSETTLED = {"READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"}
 _OUTAGE_TYPES = (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError, OutOfMemoryError)
 _REFUSAL_TYPES = (AuthenticationError, AuthorizationError, NoPermissionError, ResponseError)
 _LACKING_PERMISSION = re.compile("(?i)can't run this command|no permissions to ")  # the wordings of Redis and Valkey
+_SENTINEL = re.compile(r"(?s)<redis\.asyncio\.client\.Redis\((?:.*?\)> - (?=[A-Z]\w*\()|.*)")
+"""How redis-py shows a Sentinel, in some versions with its password, and before an error or cut off."""
 _INSIDE_SCRIPT = re.compile(r"@user_script.*-([A-Z]+) ")  # how Redis 6 reports the error of a command in a script
 
 
@@ -78,7 +81,11 @@ def code(error: Exception) -> str:
 
 
 def advice(error: Exception) -> str:
-    """Return the error message, with what to do if that is not obvious."""
+    """Return the error message, with what to do if that is not obvious. It shows no password."""
+    if isinstance(error, MasterNotFoundError):
+        return (
+            f"{_SENTINEL.sub('', str(error))}: see whether the Sentinels run, know this service, and take the password"
+        )
     if isinstance(error, MovedError) or code(error) == "MOVED":
         where = str(error).removeprefix("MOVED ")
         return (
@@ -90,3 +97,8 @@ def advice(error: Exception) -> str:
     if isinstance(error, NoPermissionError) or _LACKING_PERMISSION.search(str(error)):
         return f"{str(error).rstrip('. ')}. docs/redis.md lists the permissions that the user of Redis needs"
     return str(error) or type(error).__name__
+
+
+def without_sentinels(error: MasterNotFoundError) -> str:
+    """Return the message without how redis-py shows the Sentinels."""
+    return _SENTINEL.sub("", str(error)).rstrip(" :")
