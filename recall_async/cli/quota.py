@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..errors import QuotaStoreUnavailableError
 from ..operations import OPERATIONS, QUOTA_PERIOD
 from .command import Command, json_option
 from .connection import Connection, connection_options
 from .interrupt import interrupted_with, run
+from .status import describe
 from .streams import forgive_output
 from .table import Column, Table
-from .text import duration, line, print_json, print_prose
+from .text import duration, line, print_json, print_prose, say
 
 if TYPE_CHECKING:
     from ..limits.contract import LaneStatistics
@@ -85,8 +87,20 @@ async def _look(url: str, prefix: str, workspace: str, *, watch: bool, as_json: 
 
     store = RedisQuotaStore.from_url(url, prefix=prefix)
     drawn = False
+    usage: Mapping[str, LaneStatistics] | None = None
+    silent = False
     while True:
-        usage = await store.usage(workspace)
+        try:
+            usage = await store.usage(workspace)
+        except QuotaStoreUnavailableError as error:
+            if usage is None:
+                raise
+            if not silent:
+                say(f"{describe(error).rstrip('.')}. It is asked again every second.")
+            silent, drawn = True, False
+            await asyncio.sleep(EVERY)
+            continue
+        silent = False
         if as_json:
             print_json({name: _document(lane) for name, lane in usage.items()})
         else:

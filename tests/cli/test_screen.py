@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import io
+import json
 import re
 import signal
 import sys
@@ -16,7 +17,15 @@ from typing import Any
 import click
 import pytest
 
-from recall_async import AuthenticationError, Quota, RecallSession, ServerUnavailableError, cli, sandbox
+from recall_async import (
+    AuthenticationError,
+    Quota,
+    QuotaStoreUnavailableError,
+    RecallSession,
+    ServerUnavailableError,
+    cli,
+    sandbox,
+)
 from recall_async.cli import app as application
 from recall_async.cli.app import app
 from recall_async.cli.bots import state_in_fields, state_in_words
@@ -154,6 +163,30 @@ def test_watched_quotas_are_drawn_over_the_last_ones(shown, monkeypatch: pytest.
     assert first == second == third
     rows = re.findall(r"\x1b\[([0-9]+)A", screen.getvalue())
     assert rows == [str(first.count("\n"))] * 2
+
+
+def test_watching_quotas_survives_an_outage_of_redis(shown, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """An operator would look away from an incident, and back at a prompt."""
+    lane = LaneStatistics(Quota(600, 60), 7, 593, 0, 0.0)
+    away = QuotaStoreUnavailableError("Redis does not answer: refused")
+    found = [{"calendars.list": lane}, away, away, {"calendars.list": lane}]
+
+    async def usage(store: RedisQuotaStore, workspace: str) -> dict[str, LaneStatistics]:
+        if not found:
+            raise KeyboardInterrupt
+        seen = found.pop(0)
+        if isinstance(seen, QuotaStoreUnavailableError):
+            raise seen
+        return seen
+
+    monkeypatch.setattr(RedisQuotaStore, "usage", usage)
+    monkeypatch.setattr("recall_async.cli.quota.EVERY", 0.0)
+    app(("quota", "--watch", "--json"), standalone_mode=False)
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["calendars.list"]["taken"] for line in out.splitlines()] == [7, 7]
+    assert err.count("Redis does not answer: refused. It is asked again every second.") == 1
+    found[:] = [away]
+    assert shown("quota", "--watch") == (Status.FAILED, "")
 
 
 def test_resumed_quotas_are_not_watched(shown, capsys) -> None:

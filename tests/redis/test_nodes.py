@@ -113,12 +113,12 @@ def test_commands_go_to_their_nodes_and_replies_keep_their_order(scripted: Nodes
     scripted.maps[ONE] = rows(one=(0, 99), two=(100, SLOTS - 1))
     scripted.answers = {ONE: lambda command: f"one {command.keys[0]}", TWO: lambda command: f"two {command.keys[0]}"}
     asked = commands(500, 5, 600, 50)
-    replies = run(scripted.cluster(ONE).run(asked))
+    replies = run(scripted.cluster(ONE).run(asked, 2.0))
     wanted = ("two", "one", "two", "one")
     assert replies == [f"{name} {command.keys[0]}" for name, command in zip(wanted, asked, strict=True)]
     assert sorted(address for address, _ in scripted.asked) == [ONE, TWO]  # one message to each
     assert left(scripted) == (0, 0)
-    assert run(scripted.cluster(ONE).run([])) == []
+    assert run(scripted.cluster(ONE).run([], 2.0)) == []
 
 
 def test_nodes_that_name_others_are_followed(scripted: Nodes) -> None:
@@ -135,7 +135,7 @@ def test_nodes_that_name_others_are_followed(scripted: Nodes) -> None:
     def number(command: Command) -> int:
         return numbers[command.keys]
 
-    assert run(scripted.cluster(ONE).run([five, six, seven, five])) == ["two", Asking, "one", "two"]
+    assert run(scripted.cluster(ONE).run([five, six, seven, five], 2.0)) == ["two", Asking, "one", "two"]
     assert scripted.read == [ONE]  # what a node says is enough
     assert left(scripted) == (0, 0)
 
@@ -145,7 +145,7 @@ def test_detour_by_asking_is_for_one_message(scripted: Nodes) -> None:
     scripted.maps[ONE] = rows(one=(0, SLOTS - 1))
     replies = iter([AskError("5 two:7000"), "at home"])
     scripted.answers = {ONE: lambda command: next(replies), TWO: lambda command: TryAgainError("some keys moved")}
-    assert run(scripted.cluster(ONE).run(commands(5))) == ["at home"]
+    assert run(scripted.cluster(ONE).run(commands(5), 2.0)) == ["at home"]
     assert [type(said[0]) for _, said in scripted.asked] == [Command, Asking, Command]
 
 
@@ -166,7 +166,7 @@ def test_what_no_node_can_run_now_waits_and_the_map_is_read_again(scripted: Node
     async def main() -> float:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        assert await scripted.cluster(ONE).run(commands(5, 100)) == ["now", "two"]
+        assert await scripted.cluster(ONE).run(commands(5, 100), 2.0) == ["now", "two"]
         return loop.time() - began
 
     assert run(main()) == pytest.approx(2 * RETRY, abs=0.01)
@@ -180,8 +180,53 @@ def test_slot_without_a_master_is_waited_for(scripted: Nodes) -> None:
     maps = iter([rows(one=(0, 3)), rows(one=(0, 3)), rows(one=(0, SLOTS - 1))])
     scripted.maps[ONE] = lambda: next(maps)
     scripted.answers[ONE] = lambda command: "here"
-    assert run(scripted.cluster(ONE).run(commands(5, 2))) == ["here", "here"]
+    assert run(scripted.cluster(ONE).run(commands(5, 2), 2.0)) == ["here", "here"]
     assert [len(said) for _, said in scripted.asked] == [1, 1]
+
+
+def test_node_that_dies_is_replaced_within_the_time(scripted: Nodes) -> None:
+    """Would fail all that is asked of a cluster while a replica takes over for one node."""
+    maps = iter([rows(one=(0, 50), two=(51, SLOTS - 1))] * 3)
+    scripted.maps[ONE] = lambda: next(maps, rows(one=(0, 50), three=(51, SLOTS - 1)))
+    scripted.maps[TWO] = ConnectionError("refused")
+
+    def dead(command: Command) -> Any:
+        raise ConnectionError("refused")
+
+    scripted.answers = {ONE: lambda command: "one", TWO: dead, THREE: lambda command: "three"}
+    assert run(scripted.cluster(ONE).run(commands(5, 100), 2.0)) == ["one", "three"]
+    assert [address for address, _ in scripted.asked] == [ONE, TWO, TWO, TWO, THREE]
+    assert left(scripted) == (0, 0)
+
+
+def test_node_that_stays_away_is_what_is_told(scripted: Nodes) -> None:
+    """Would wait for ever, or say that the time is over and not why."""
+    scripted.maps = {ONE: rows(one=(0, 50), two=(51, SLOTS - 1)), TWO: ConnectionError("refused")}
+
+    def dead(command: Command) -> Any:
+        raise ConnectionError("connecting to two:7000 refused")
+
+    scripted.answers = {ONE: lambda command: "one", TWO: dead}
+    with pytest.raises(ConnectionError, match="two:7000 refused"):
+        run(scripted.cluster(ONE).run(commands(5, 100), 2.0))
+    scripted.answers[TWO] = lambda command: TryAgainError("some keys moved")
+    with pytest.raises(TimeoutError):
+        run(scripted.cluster(ONE).run(commands(100), 2.0))
+    assert left(scripted) == (0, 0)
+
+
+def test_node_that_refuses_is_asked_once(scripted: Nodes) -> None:
+    """Would ask again and again with a password that is wrong."""
+    scripted.maps[ONE] = rows(one=(0, SLOTS - 1))
+
+    def closed(command: Command) -> Any:
+        raise NoPermissionError("no permissions to run this command")
+
+    scripted.answers[ONE] = closed
+    with pytest.raises(NoPermissionError):
+        run(scripted.cluster(ONE).run(commands(5), 2.0))
+    assert len(scripted.asked) == 1
+    assert left(scripted) == (0, 0)
 
 
 def test_error_of_a_command_is_its_reply(scripted: Nodes) -> None:
@@ -190,7 +235,7 @@ def test_error_of_a_command_is_its_reply(scripted: Nodes) -> None:
     scripted.maps[ONE] = rows(one=(0, SLOTS - 1))
     five, six = commands(5, 6)
     scripted.answers[ONE] = lambda command: refusal if command.keys == five.keys else "fine"
-    assert run(scripted.cluster(ONE).run([five, six])) == [refusal, "fine"]
+    assert run(scripted.cluster(ONE).run([five, six], 2.0)) == [refusal, "fine"]
 
 
 def read(nodes: Nodes, *first: Address, known: tuple[Address, ...] = ()) -> tuple[frozenset[Address], float]:

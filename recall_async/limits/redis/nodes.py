@@ -71,11 +71,22 @@ class Cluster:
             raise ConnectionError(f"{address} is a node of a cluster that serves no hash slot")
         return found
 
-    async def run(self, commands: Sequence[Command]) -> list[Any]:
+    async def run(self, commands: Sequence[Command], seconds: float) -> list[Any]:
         """Run commands on the nodes that have their keys, and return the replies.
 
-        Follows nodes that name others, and waits while a slot is being moved: the caller sets a time limit.
+        Follows nodes that name others, and waits while a slot is being moved or a node does not answer, for at most so
+        many seconds. Raises the node's error, or `TimeoutError`.
         """
+        failures: list[Exception] = []
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._run(commands, failures)
+        except TimeoutError:
+            if failures:
+                raise failures[-1] from None
+            raise
+
+    async def _run(self, commands: Sequence[Command], failures: list[Exception]) -> list[Any]:
         replies: list[Any] = [None] * len(commands)
         places = await self.read_map()
         asking: dict[int, Address] = {}
@@ -92,7 +103,17 @@ class Cluster:
             left = []
             for address, numbers in by_node.items():
                 said = [Asking(*commands[number]) if number in asking else commands[number] for number in numbers]
-                for number, reply in zip(numbers, await self._exchange(address, said), strict=True):
+                try:
+                    heard = await self._exchange(address, said)
+                except Exception as error:
+                    if refuses(error):
+                        raise
+                    failures.append(error)
+                    again += numbers  # a replica may take over
+                    for number in numbers:
+                        asking.pop(number, None)
+                    continue
+                for number, reply in zip(numbers, heard, strict=True):
                     asking.pop(number, None)
                     way = detour(reply, address) if isinstance(reply, Exception) else None
                     if way is None:

@@ -195,10 +195,10 @@ class RedisQuotaStore:
     async def _run(self, commands: list[Command]) -> list[Any]:
         """Run commands that concern no lane, on separate connections, and return the replies."""
         try:
-            async with asyncio.timeout(OUTAGE_TIMEOUT):
-                if isinstance(self._server, Cluster):
-                    replies = await self._server.run(commands)
-                else:
+            if isinstance(self._server, Cluster):
+                replies = await self._server.run(commands, OUTAGE_TIMEOUT)
+            else:
+                async with asyncio.timeout(OUTAGE_TIMEOUT):
                     replies = await self._run_on(self._server(), commands)
             if error := next((reply for reply in replies if isinstance(reply, Exception)), None):
                 raise error
