@@ -141,6 +141,15 @@ async def test_releases_do_not_count_as_deaths(jobs: JobQueue, actions: list[Sch
         assert await jobs._store.report(chunk, [], "release") == "held"
 
 
+async def test_cancelled_job_drops_what_was_given_back(jobs: JobQueue, actions: list[ScheduleBot]) -> None:
+    """A job would count as unfinished until the next worker comes, because the last one stopped."""
+    await jobs.submit("n", actions[:10])
+    await jobs._store.report(await take(jobs), [], "release")
+    await jobs.cancel("n")
+    status = await jobs.status("n")
+    assert (status.cancelled, status.finished, status.chunks_open, status.chunks_in_work) == (True, True, 0, 0)
+
+
 async def test_cancelled_job_stops_at_once(
     jobs: JobQueue, session: Sessions, actions: list[ScheduleBot], sandbox: RecallSandbox
 ) -> None:

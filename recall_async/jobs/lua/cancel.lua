@@ -16,8 +16,11 @@ for place = 1, #left, 2 do
   local name, id = left[place], left[place + 1]
   if id == '' then
     redis.call('HDEL', chunks, name)  -- a waiting chunk stays in the queue, and is dropped when it is next
-  elseif not redis.call('XPENDING', stream, group, id, id, 1)[1] then
-    remove_chunk(stem, stream, group, job, name, id, keep)
+  else
+    local pending = redis.call('XPENDING', stream, group, id, id, 1)[1]
+    if not (pending and is_held(pending)) then
+      remove_chunk(stem, stream, group, job, name, id, keep)
+    end
   end
 end
 return 1
