@@ -85,8 +85,9 @@ BARE = "aiohttp, no limiter"
 async def _unlimited() -> None: ...
 
 
-async def _ours(url: str, quota: Quota, calls: int) -> int:
-    async with RecallSession(KEY, base_url=url, quotas={"calendar_events.schedule_bot": quota}) as recall:
+async def _ours(url: str, quota: Quota, calls: int, connections: int | None) -> int:
+    quotas = {"calendar_events.schedule_bot": quota}
+    async with RecallSession(KEY, base_url=url, quotas=quotas, max_connections=connections) as recall:
         schedule = recall.calendar_events.schedule_bot
         async with asyncio.TaskGroup() as tasks:
             for _ in range(calls):
@@ -115,7 +116,8 @@ async def drive(url: str, name: str, calls: int, limit: int, per: float) -> tupl
     """Seconds until all calls were accepted, and how many requests were refused on the way."""
     began = time.perf_counter()
     if name in OURS:
-        rejected = await _ours(url, OURS[name](limit, per), calls)
+        unbound = 2 * limit if name == GREEDY else None
+        rejected = await _ours(url, OURS[name](limit, per), calls, unbound)
     else:
         rejected = await _theirs(url, _unlimited if name == BARE else PEERS[name](limit, per), calls)
     return time.perf_counter() - began, rejected

@@ -9,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from recall_async.connections import MAX_CONNECTIONS
-
 from .charts import LIMIT, OTHERS, OURS, chart
 from .limiters import AUTO, GREEDY, NAMES
 from .limiters import OURS as MODES
@@ -118,9 +116,8 @@ def _report(found: dict[tuple[str, int], Outcome], settings: tuple[tuple[int, fl
                 f"{limit} per {per:g} s: greedy takes ≤ {times:g} × the ideal time",
                 f"{greedy.seconds / least:.3f} ×",
                 greedy.seconds <= times * least,
-                f"its first {limit} requests took {greedy.seen[limit - 1]:.1f} s to come to the server, and those of "
-                f"{UNBOUND}, which opens a connection for each, {outcomes[UNBOUND].seen[limit - 1]:.1f} s: a session opens "
-                f"{MAX_CONNECTIONS} by default (`max_connections`), and a slot comes back `per` seconds after its answer.",
+                f"its first {limit} requests took {greedy.seen[limit - 1]:.1f} s to come to the server, and those "
+                f"of {UNBOUND} {outcomes[UNBOUND].seen[limit - 1]:.1f} s; a slot comes back `per` seconds after its answer.",
             ),
         ]
         faster = [
@@ -139,8 +136,9 @@ def _report(found: dict[tuple[str, int], Outcome], settings: tuple[tuple[int, fl
         f"sliding window, behind 0 to {DELAY * 1e3:.0f} ms of random delay each way. Each limiter is used as its "
         "documentation shows, over aiohttp with as many connections as it takes, with a server of its own; a request that "
         "is rejected waits for its `Retry-After` and asks its limiter again, so that all do the same work. The ideal time "
-        "is what the window alone imposes. Ours are bulk calls by default, "
-        "with `burst=limit // 10` (smooth) and with `burst=limit, reserve=0` (greedy).",
+        "is what the window alone imposes. Ours are bulk calls by default, with `burst=limit // 10` (smooth) and with "
+        "`burst=limit, reserve=0` (greedy), which has as many connections as the others: without `max_connections`, the "
+        "first two share 100.",
         figure=figure,
         alt="Requests in the trailing window over time, for each limiter, with the quota as a line",
         tables=tables,
