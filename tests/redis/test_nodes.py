@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from redis.exceptions import (
     AskError,
+    AuthenticationError,
     ClusterDownError,
     ConnectionError,
     MovedError,
@@ -35,6 +36,8 @@ class Nodes:
         self.maps: dict[Address, Any] = {}
         """What each says of the slots: rows, an error, or the seconds after which it says nothing."""
         self.answers: dict[Address, Answer] = {}
+        self.down: dict[Address, Exception] = {}
+        """Why nobody can connect to a node."""
         self.asked: list[tuple[Address, tuple[Command, ...]]] = []
         self.read: list[Address] = []
         self.open = 0
@@ -63,9 +66,14 @@ class _Wire:
 
     @classmethod
     async def open(cls, client: _Client) -> _Wire:
+        if (error := client.nodes.down.get(client.address)) is not None:
+            client.nodes.asked.append((client.address, ()))
+            raise error
         return cls(client)
 
-    connect = open
+    @classmethod
+    async def connect(cls, client: _Client) -> _Wire:
+        return cls(client)
 
     async def ask(self, *words: str) -> Any:
         assert words == ("CLUSTER", "SLOTS")
@@ -188,42 +196,50 @@ def test_node_that_dies_is_replaced_within_the_time(scripted: Nodes) -> None:
     """Would fail all that is asked of a cluster while a replica takes over for one node."""
     maps = iter([rows(one=(0, 50), two=(51, SLOTS - 1))] * 3)
     scripted.maps[ONE] = lambda: next(maps, rows(one=(0, 50), three=(51, SLOTS - 1)))
-    scripted.maps[TWO] = ConnectionError("refused")
-
-    def dead(command: Command) -> Any:
-        raise ConnectionError("refused")
-
-    scripted.answers = {ONE: lambda command: "one", TWO: dead, THREE: lambda command: "three"}
+    scripted.maps[TWO] = scripted.down[TWO] = ConnectionError("refused")
+    scripted.answers = {ONE: lambda command: "one", THREE: lambda command: "three"}
     assert run(scripted.cluster(ONE).run(commands(5, 100), 2.0)) == ["one", "three"]
     assert [address for address, _ in scripted.asked] == [ONE, TWO, TWO, TWO, THREE]
     assert left(scripted) == (0, 0)
 
 
 def test_node_that_stays_away_is_what_is_told(scripted: Nodes) -> None:
-    """Would wait for ever, or say that the time is over and not why."""
-    scripted.maps = {ONE: rows(one=(0, 50), two=(51, SLOTS - 1)), TWO: ConnectionError("refused")}
-
-    def dead(command: Command) -> Any:
-        raise ConnectionError("connecting to two:7000 refused")
-
-    scripted.answers = {ONE: lambda command: "one", TWO: dead}
+    """Would wait for ever, or say that the time is over and not why, or name a node that is back."""
+    scripted.maps[ONE] = rows(one=(0, 50), two=(51, SLOTS - 1))
+    scripted.maps[TWO] = ConnectionError("refused")
+    scripted.down[TWO] = ConnectionError("connecting to two:7000 refused")
+    scripted.answers = {ONE: lambda command: "one", TWO: lambda command: TryAgainError("some keys moved")}
     with pytest.raises(ConnectionError, match="two:7000 refused"):
         run(scripted.cluster(ONE).run(commands(5, 100), 2.0))
-    scripted.answers[TWO] = lambda command: TryAgainError("some keys moved")
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_later(1.0, scripted.down.clear)
+        await scripted.cluster(ONE).run(commands(100), 2.0)
+
     with pytest.raises(TimeoutError):
-        run(scripted.cluster(ONE).run(commands(100), 2.0))
+        run(main())
+    assert left(scripted) == (0, 0)
+
+
+def test_what_a_node_may_have_run_is_not_repeated(scripted: Nodes) -> None:
+    """Would say that nothing was paused, because the pause was ended by a command whose reply was lost."""
+    scripted.maps[ONE] = rows(one=(0, SLOTS - 1))
+
+    def cut(command: Command) -> Any:
+        raise ConnectionError("reset")
+
+    scripted.answers[ONE] = cut
+    with pytest.raises(ConnectionError, match="reset"):
+        run(scripted.cluster(ONE).run(commands(5), 2.0))
+    assert len(scripted.asked) == 1
     assert left(scripted) == (0, 0)
 
 
 def test_node_that_refuses_is_asked_once(scripted: Nodes) -> None:
     """Would ask again and again with a password that is wrong."""
     scripted.maps[ONE] = rows(one=(0, SLOTS - 1))
-
-    def closed(command: Command) -> Any:
-        raise NoPermissionError("no permissions to run this command")
-
-    scripted.answers[ONE] = closed
-    with pytest.raises(NoPermissionError):
+    scripted.down[ONE] = AuthenticationError("WRONGPASS invalid username-password pair or user is disabled.")
+    with pytest.raises(AuthenticationError):
         run(scripted.cluster(ONE).run(commands(5), 2.0))
     assert len(scripted.asked) == 1
     assert left(scripted) == (0, 0)
@@ -345,6 +361,7 @@ def test_what_is_no_error_is_no_failure_of_a_node(scripted: Nodes) -> None:
     ("error", "refused"),
     [
         (NoPermissionError("this user has no permissions"), True),
+        (AuthenticationError("WRONGPASS invalid username-password pair or user is disabled."), True),
         (ResponseError("unknown command 'CLUSTER'"), True),
         (ResponseError("LOADING Redis is loading"), False),
         (ClusterDownError("The cluster is down"), False),
@@ -363,22 +380,3 @@ def test_search_goes_on_when_one_of_two_silent_nodes_fails(scripted: Nodes) -> N
     with pytest.raises(ConnectionError, match="silent"):
         read(scripted, ONE, TWO)
     assert (scripted.read, left(scripted)) == ([ONE, TWO], (0, 0))
-
-
-def test_client_is_closed_when_its_connection_cannot_be_opened(
-    scripted: Nodes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Would leave a client behind at each command for a node that is down."""
-    scripted.maps = {ONE: rows(one=(0, SLOTS - 1))}
-
-    async def refused(client: Any) -> Any:
-        raise ConnectionError("refused")
-
-    async def main() -> None:
-        cluster = scripted.cluster(ONE)
-        monkeypatch.setattr(_Wire, "open", refused)
-        with pytest.raises(ConnectionError, match="refused"):
-            await cluster._exchange(ONE, commands(1))
-
-    run(main())
-    assert left(scripted) == (0, 0)

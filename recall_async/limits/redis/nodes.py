@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError, ResponseError
+from redis.exceptions import ConnectionError, RedisError
 
 from ...stopping import end_tasks
 from .failures import Failure, meaning
@@ -74,8 +74,8 @@ class Cluster:
     async def run(self, commands: Sequence[Command], seconds: float) -> list[Any]:
         """Run commands on the nodes that have their keys, and return the replies.
 
-        Follows nodes that name others, and waits while a slot is being moved or a node does not answer, for at most so
-        many seconds. Raises the node's error, or `TimeoutError`.
+        Follows nodes that name others, and waits while a slot is being moved or a node is down, for at most `seconds`.
+        Repeats nothing that a node may have run. Raises the node's error, or `TimeoutError`.
         """
         failures: list[Exception] = []
         try:
@@ -92,6 +92,7 @@ class Cluster:
         asking: dict[int, Address] = {}
         left = list(range(len(commands)))
         while left:
+            failures.clear()
             by_node: dict[Address, list[int]] = {}
             again = []
             for number in left:
@@ -103,12 +104,9 @@ class Cluster:
             left = []
             for address, numbers in by_node.items():
                 said = [Asking(*commands[number]) if number in asking else commands[number] for number in numbers]
-                try:
-                    heard = await self._exchange(address, said)
-                except Exception as error:
-                    if refuses(error):
-                        raise
-                    failures.append(error)
+                heard = await self._exchange(address, said)
+                if isinstance(heard, Exception):
+                    failures.append(heard)
                     again += numbers  # a replica may take over
                     for number in numbers:
                         asking.pop(number, None)
@@ -132,10 +130,16 @@ class Cluster:
                 left += again
         return replies
 
-    async def _exchange(self, address: Address, commands: list[Command]) -> list[Any]:
+    async def _exchange(self, address: Address, commands: list[Command]) -> list[Any] | Exception:
+        """Return the replies, or the error of a node that is down, to which nothing was sent."""
         client, wire = self.connect(address), None
         try:
-            wire = await Wire.open(client)
+            try:
+                wire = await Wire.open(client)
+            except (RedisError, OSError) as error:
+                if refuses(error):
+                    raise
+                return error
             return await wire.exchange(commands)
         finally:
             if wire is not None:
@@ -145,4 +149,4 @@ class Cluster:
 
 def refuses(error: Exception) -> bool:
     """True if the cluster refuses this client, so that asking other nodes would not help."""
-    return isinstance(error, ResponseError) and meaning(error) is Failure.REFUSAL
+    return meaning(error) is Failure.REFUSAL
