@@ -183,15 +183,16 @@ class RetryScheduled(CallEvent):
 class Paused(CallEvent):
     """A 429 response pauses all requests of an operation."""
 
+    level: ClassVar[int] = logging.WARNING
     seconds: float
     """How long they pause."""
     repeated: bool = False
-    """True if they paused already, and until about the same time: another request in flight got a 429, too."""
+    """True if an earlier event of the session announced the pause: another request in flight got a 429, too."""
 
     @property
     def log_level(self) -> int:
         """The level at which it is logged: DEBUG if an earlier line announced the pause."""
-        return logging.DEBUG if self.repeated else logging.WARNING
+        return logging.DEBUG if self.repeated else self.level
 
     def __str__(self) -> str:
         return (

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import time
@@ -62,6 +63,8 @@ class Reporter:
         self._functions = tuple(Callback("on_event", function, "an event") for function in given)
         self.listening: bool = bool(given)
         """True if functions listen, besides the log."""
+        self._announced: dict[str, float] = {}
+        """Until when the last reported pause of each operation lasts, by the monotonic clock."""
         self.slowed: set[str] = set()
         """Operations whose last `PaceChanged` reported a reduced pace."""
 
@@ -117,8 +120,12 @@ class Reporter:
         )
 
     def paused(self, call: Call[Any], seconds: float, left: float) -> None:
-        """Report a pause after a 429. `left` is what was left of an earlier one, in seconds."""
-        repeated = left > 0 and seconds < left + 1  # a `Retry-After` is rounded to whole seconds
+        """Report a pause after a 429. `left` is what was left of the lane's pause, in seconds."""
+        until = time.monotonic() + seconds
+        # A `Retry-After` is rounded to whole seconds.
+        repeated = left > 0 and until < self._announced.get(call.operation, -math.inf) + 1
+        if not repeated:
+            self._announced[call.operation] = until
         if self.wants(DEBUG if repeated else WARNING):
             self.tell(Paused(**self._about(call), seconds=seconds, repeated=repeated))
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -26,6 +28,7 @@ from recall_async import (
     RetryPolicy,
     ScheduleBot,
 )
+from recall_async.call import Call
 from recall_async.callbacks import Callback
 from recall_async.events import (
     AttemptEnded,
@@ -43,7 +46,9 @@ from recall_async.events import (
     SlotGranted,
 )
 from recall_async.limits.local.lane import LocalLane
-from recall_async.reporting import log_as_the_environment_says
+from recall_async.operations import RETRIEVE_EVENT
+from recall_async.reporting import Reporter, log_as_the_environment_says
+from recall_async.secrecy import KeyMask, Secret
 from tests.session.conftest import API_KEY
 from tests.session.scripted_server import CALENDAR, EVENT, ScriptedServer, reply, reset, silence
 
@@ -89,15 +94,34 @@ async def test_one_pause_is_logged_once(
     server: ScriptedServer, recall: RecallSession, told: list[Event], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Would print one warning for each of the dozens of requests in flight that run into one full window."""
-    server.script(*[reply(429, retry_after="2")] * 3)
+    server.script(*[reply(429, retry_after="1")] * 3)
     await asyncio.gather(*[recall.calendar_events.retrieve(EVENT_ID) for _ in range(3)])
-    assert len(only(told, Paused)) == 3
     assert [event.repeated for event in only(told, Paused)] == [False, True, True]
     assert len([record for record in caplog.records if "got a 429" in record.message]) == 1
 
-    server.script(reply(429, retry_after="9"), reply(200, EVENT | {"id": EVENT_ID}))
-    await recall.calendar_events.retrieve(EVENT_ID)
-    assert not only(told, Paused)[-1].repeated
+
+def test_which_pauses_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would hide a pause that lasts longer than was announced, be it longer by little each time, or one after another's."""
+    clock = SimpleNamespace()
+    monkeypatch.setattr("recall_async.reporting.time", clock)
+    told: list[Paused] = []
+    reporter = Reporter("w", KeyMask(Secret("0123456789")), told.append)
+    call = Call(RETRIEVE_EVENT.request(EVENT_ID), Priority.INTERACTIVE, math.inf, RetryPolicy())
+    expected = []
+    for now, seconds, left, repeated in (
+        (0.0, 2.0, 30.0, False),  # the lane paused for another process, of which no line told
+        (0.5, 2.0, 1.5, True),
+        (0.9, 2.0, 1.6, True),
+        (1.4, 2.0, 1.5, False),
+        (1.5, 9.0, 1.9, False),
+        (2.0, 9.0, 0.0, False),  # somebody ended the pause
+    ):
+        clock.monotonic = lambda now=now: now
+        reporter.paused(call, seconds, left)
+        expected.append((seconds, repeated))
+    assert [(event.seconds, event.repeated) for event in told] == expected
+    assert {event.log_level for event in told if event.repeated} == {logging.DEBUG}
+    assert Paused.level == logging.WARNING
 
 
 async def test_why_a_call_took_long(server: ScriptedServer, recall: RecallSession, told: list[Event]) -> None:
