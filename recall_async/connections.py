@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 
 from .limits.queue import Ticket, WaitQueue
 from .limits.quota import Priority
@@ -37,7 +36,8 @@ class Connections:
         self.waiting: WaitQueue[asyncio.Future[bool]] = WaitQueue()
         self.in_flight: int = 0
         self.moved: float = -math.inf
-        """When a new connection was last used or a request ended, by the monotonic clock."""
+        """When calls began to wait or exceeded the limit, or a new connection was used or a request ended since, by the
+        loop's clock."""
 
     def has_room(self, priority: Priority, *, waited: bool = False) -> bool:
         """Return whether a request may begin now. `waited` is true if the call has waited and is the next one."""
@@ -50,8 +50,10 @@ class Connections:
         turn: asyncio.Future[bool] = self._loop.create_future()
         ticket = self.waiting.push(priority, start, turn)
         self.wake()
-        if self._soft and self._still is None and priority is Priority.INTERACTIVE:
-            self._still = self._loop.call_later(STILL, self._look, time.monotonic())
+        if self._soft and priority is Priority.INTERACTIVE and self.waiting.count(priority) == 1:
+            self.on_change()
+            if self._still is None:
+                self._still = self._loop.call_later(STILL, self._look)
         left = until - self._loop.time()
         try:
             await asyncio.wait({turn}, timeout=None if left == math.inf else max(0.0, left))
@@ -60,20 +62,20 @@ class Connections:
             self.wake()
         return turn.result() if turn.done() else True
 
-    def _look(self, since: float) -> None:
-        """Let interactive calls exceed the limit if no request was sent or has ended for a while, at least `since` then."""
+    def _look(self) -> None:
+        """Let interactive calls exceed the limit if no request was sent or has ended for a while."""
         self._still = None
         if not self.waiting.count(Priority.INTERACTIVE):
             return
-        left = max(since, self.moved) + STILL - time.monotonic()
+        left = self.moved + STILL - self._loop.time()
         if left <= 0.0:
             self._exceed()
             left = STILL
-        self._still = self._loop.call_later(left, self._look, since)
+        self._still = self._loop.call_later(left, self._look)
 
     def _exceed(self) -> None:
         """Let the next interactive calls exceed the limit, as many as are in flight."""
-        self.moved = time.monotonic()
+        self.on_change()
         for _ in range(max(1, self.in_flight)):
             ticket = self._next()
             if ticket is None or ticket.priority is not Priority.INTERACTIVE:
@@ -81,9 +83,13 @@ class Connections:
             self.waiting.leave(ticket)
             ticket.holder.set_result(False)
 
+    def on_change(self) -> None:
+        """Record that calls go on."""
+        self.moved = self._loop.time()
+
     def on_release(self) -> None:
         """Record that a request has ended and its connection is free."""
-        self.moved = time.monotonic()
+        self.on_change()
         self.wake()
 
     def wake(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 from weakref import ref
@@ -92,7 +91,7 @@ class _Response(aiohttp.ClientResponse):
             sending.wire = protocol.transport
             if ref(protocol) not in _used:
                 _used.add(ref(protocol, _used.discard))
-                sending.connections.moved = time.monotonic()
+                sending.connections.on_change()
             # Nothing of the response can be there yet: the loop has not turned since the request was written.
             elif protocol.should_close and protocol.exception() is None:
                 raise aiohttp.ClientConnectionError("the connection held a response that no request had asked for")

@@ -13,7 +13,9 @@ from aiohttp import web
 
 from recall_async import ConfigurationError, DeadlineExceededError, Priority, RecallSession, ScheduleBot
 from recall_async import connections as connections_module
-from tests.session.scripted_server import ScriptedServer, arrived, reply, silence, success
+from recall_async.connections import STILL, Connections
+from tests.session.scripted_server import ScriptedServer, reply, silence, success
+from tests.virtual_time import run as run_virtual
 
 Connect = Callable[..., RecallSession]
 
@@ -165,41 +167,52 @@ async def test_silent_server_holds_up_no_interactive_call(
         call.cancel()
 
 
-async def test_calls_exceed_the_limit_in_their_order(
-    server: ScriptedServer, recall: RecallSession, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Would send calls in the order of their arrival once the server has been still for a while."""
-    monkeypatch.setattr(connections_module, "STILL", 0.1)
-    server.script(*[silence] * 100)
-    remove = recall.calendar_events.remove_bot
-    hanging = [asyncio.create_task(recall.calendar_events.retrieve(event(number))) for number in range(100)]
-    await server.arrived(100)
-    numbers = range(100, 130)
-    await asyncio.gather(*(remove(event(number), start_time=f"{2200 - number}-01-01T00:00:00Z") for number in numbers))
-    assert [request.target.split("/")[4] for request in server.requests[100:]] == [
-        event(one) for one in reversed(numbers)
-    ]
-    for call in hanging:
-        call.cancel()
+def test_calls_exceed_the_limit_in_their_order_and_step_by_step() -> None:
+    """Would send a burst in the order of its arrival, or open a connection for each call, once a server is slow."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        connections = Connections()
+        connections.in_flight = 100
+        went: list[tuple[float, float]] = []
+
+        async def one(priority: Priority, start: float) -> None:
+            within = await connections.wait(priority, start, math.inf)
+            assert not within
+            went.append((loop.time(), start))
+
+        bulk = [asyncio.create_task(one(Priority.BULK, 0.0)) for _ in range(10)]
+        begun = loop.time()
+        calls = [asyncio.create_task(one(Priority.INTERACTIVE, float(start))) for start in reversed(range(250))]
+        await asyncio.sleep(0.6)
+        connections.in_flight = 200
+        await asyncio.wait(calls)
+        assert [start for _, start in went] == list(range(250))
+        assert [round(when - begun, 3) for when, _ in went] == [STILL] * 100 + [2 * STILL] * 150
+        assert not any(task.done() for task in bulk)
+        for task in bulk:
+            task.cancel()
+        await asyncio.wait(bulk)
+
+    run_virtual(main())
 
 
-async def test_a_burst_exceeds_the_limit_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Would open a connection for every call of a burst if the server takes longer than usual to answer the first."""
-    monkeypatch.setattr(connections_module, "STILL", 0.5)
-    connections = connections_module.Connections()
-    connections.in_flight = 100
-    waits = [
-        asyncio.create_task(connections.wait(priority, math.inf, math.inf))
-        for priority in [Priority.BULK] * 10 + [Priority.INTERACTIVE] * 250
-    ]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    await arrived()
-    assert [wait.done() for wait in waits] == [False] * 10 + [True] * 100 + [False] * 150
-    connections.in_flight = 200
-    assert await asyncio.gather(*waits[10:]) == [False] * 250
-    assert not any(wait.done() for wait in waits[:10])
-    for wait in waits:
-        wait.cancel()
+def test_stillness_begins_with_who_waits() -> None:
+    """Would open connections to a lively server, because a call that is long gone waited half a second ago."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        connections = Connections()
+        connections.in_flight = 100
+        first = asyncio.create_task(connections.wait(Priority.INTERACTIVE, math.inf, math.inf))
+        await asyncio.sleep(0.01)
+        first.cancel()
+        await asyncio.sleep(STILL - 0.02)
+        begun = loop.time()
+        assert not await connections.wait(Priority.INTERACTIVE, math.inf, math.inf)
+        assert loop.time() - begun == pytest.approx(STILL)
+
+    run_virtual(main())
 
 
 async def test_limit_of_the_users_own_connector(server: ScriptedServer, connect: Connect) -> None:
