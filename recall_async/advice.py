@@ -78,7 +78,7 @@ _BY_STATUS: dict[int, str] = {
 }
 
 _REFUSED = "The server refused the request without a reason: check base_url, and the proxies on the way."
-_EARLIER = "An earlier attempt had no response"
+EARLIER = "An earlier attempt had no response"
 
 IN_DETAIL: Final = "The API's own message may contain secrets; it is in the exception's `detail`."
 SAFE_TO_REPEAT: Final = "Calling it again is safe."
@@ -154,9 +154,9 @@ def api_error(
     advice = _advice(operation, response, kind, code, detail, cursor)
     if in_doubt and operation.method != "GET" and effect_of(operation) not in advice:
         if response.status in (404, 410) and operation.method == "DELETE" and operation is not REMOVE_BOT:
-            advice = f"{_EARLIER} and has most likely taken effect: the object is gone."
+            advice = f"{EARLIER} and has most likely taken effect: the object is gone."
         else:
-            advice = f"{advice} {_EARLIER}. {effect_of(operation)}".strip()
+            advice = f"{advice} {EARLIER}. {effect_of(operation)}".strip()
     if operation.secret and detail and 400 <= response.status < 500:
         advice = f"{IN_DETAIL} {advice}".strip()
     if advice:

@@ -153,7 +153,7 @@ class ConnectionFailedError(RecallError):
     permanent: bool = False
     """True for an error that a retry cannot fix, so there was none: an unknown host name, an invalid certificate."""
     refused: bool = False
-    """True if the connection was refused, by the host or by the proxy: nothing was sent."""
+    """True if nothing listens at the address, or at that of the proxy: the last attempt sent nothing."""
 
 
 class AttemptTimeoutError(RecallError, TimeoutError):

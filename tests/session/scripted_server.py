@@ -111,8 +111,8 @@ class ScriptedServer:
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
+        self._site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await self._site.start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
         return self
 
@@ -120,6 +120,11 @@ class ScriptedServer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._runner.cleanup()
+
+    async def vanish(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Cut the connection, and refuse all others from now on."""
+        await self._site.stop()
+        return await reset(request)
 
     def script(self, *behaviours: Behaviour) -> None:
         """Answer the next requests in these ways."""

@@ -125,6 +125,19 @@ async def test_a_refusal_after_an_attempt_without_a_response(
     assert str(caught.value).count("taken effect") <= 1
 
 
+async def test_a_server_that_vanishes(connect: Any) -> None:
+    """Says that nothing was sent, which is true of the last attempt, and the first one may have done its work."""
+    for call, speaks_of in (("schedule", MAY), ("retrieve", "Nothing was sent.")):
+        async with ScriptedServer() as server:
+            server.script(server.vanish)
+            recall = connect(base_url=server.url, retry=RetryPolicy(attempts=2, backoff=0.0))
+            with pytest.raises(ConnectionFailedError) as caught:
+                await CALLS[call](recall)
+            assert caught.value.refused
+            assert speaks_of in str(caught.value)
+            assert str(caught.value).count("taken effect") == (call == "schedule")
+
+
 async def test_a_refusal_of_the_first_attempt(server: ScriptedServer, connect: Any) -> None:
     """Says of an id that was mistyped that its object was deleted."""
     for first in ((), (reply(429, retry_after="0"),)):
