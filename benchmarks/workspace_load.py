@@ -34,7 +34,7 @@ WORKERS = 2
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
-class Probe(msgspec.Struct):
+class Probe(msgspec.Struct, kw_only=True):
     """So many workspaces of one client for some seconds."""
 
     workspaces: int
@@ -104,7 +104,7 @@ class Collecting:
 
 
 class Counted:
-    """Counts how often who waits for a slot is looked after, for a probe whose CPU does not matter."""
+    """Counts the looks and timers of lanes or limiters, for a probe whose CPU does not matter."""
 
     def __init__(self, client: str) -> None:
         self.looks = self.timers = 0
@@ -171,7 +171,14 @@ async def _drive(
             if isinstance(outcome, Exception):
                 raise outcome
     done = max(after - before, 1)
-    return Probe(workspaces, done / passed, cpu / passed, collected / passed, looks=looks / done, timers=timers / done)
+    return Probe(
+        workspaces=workspaces,
+        rate=done / passed,
+        cpu=cpu / passed,
+        collecting=collected / passed,
+        looks=looks / done,
+        timers=timers / done,
+    )
 
 
 def main() -> None:

@@ -85,7 +85,12 @@ def _shared_by_two(workspaces: int, seconds: float) -> Probe | None:
     finally:
         redis.close()
     probes = [msgspec.convert(found, Probe) for found in both]
-    return Probe(workspaces, sum(probe.rate for probe in probes), sum(probe.cpu for probe in probes), rejected)
+    return Probe(
+        workspaces=workspaces,
+        rate=sum(probe.rate for probe in probes),
+        cpu=sum(probe.cpu for probe in probes),
+        rejected=rejected,
+    )
 
 
 def run(quick: bool) -> Report:
@@ -188,8 +193,8 @@ def run(quick: bool) -> Report:
                     for collector, found in (("as it is", busy), (f"`gc.set_threshold({RARE:_})`", rare))
                     for client, probe in found.items()
                 ],
-                caption=f"Garbage collection under asyncio when {first:,} workspaces ask. Each looks through what was "
-                "allocated since the last one, and requests in flight are not garbage:",
+                caption=f"Garbage collection under asyncio when {first:,} workspaces ask. It looks through what is "
+                "allocated again and again, and requests in flight are not garbage. The lower rows are single runs:",
             ),
         ],
         targets=[
@@ -205,10 +210,10 @@ def run(quick: bool) -> Report:
                 f"{' and '.join(LOOPS)}",
                 list(shares.values()),
                 at_least=0.9,
-                reason=f"{_cost_of({loop: found[0] for loop, found in probes.items()}, others)} Of the former, "
+                reason=f"{_cost_of({loop: found[0] for loop, found in probes.items()}, others)} Under asyncio, "
                 f"{_micro(busy[OURSELVES].collecting / busy[OURSELVES].rate)} and "
-                f"{_micro(busy[BARE].collecting / busy[BARE].rate)} are garbage collection, which a program can have less "
-                f"often: with `gc.set_threshold({RARE:_})` they take {_micro(rare[OURSELVES].cost)} and "
+                f"{_micro(busy[BARE].collecting / busy[BARE].rate)} of it are garbage collection, which can be rare: "
+                f"with `gc.set_threshold({RARE:_})` they take {_micro(rare[OURSELVES].cost)} and "
                 f"{_micro(rare[BARE].cost)}. The lane looks {lane.looks:.2f} times for a slot and sets {lane.timers:.2f} "
                 "timers; the remaining difference is the rest of "
                 "the call ([`calls`](#calls)).",

@@ -121,8 +121,8 @@ class Breaker:
             self.since = now
         self.failures += 1
         status = getattr(error, "status", 0)
-        refused = "connection refused" if getattr(error, "refused", False) else "no response"
-        self.cause = str(status) if status else refused
+        silence = "connection refused" if getattr(error, "refused", False) else "no response"
+        self.cause = str(status) if status else silence
         self._not_before = max(self._not_before, now + (retry_after or 0.0))
         if not self.parked and self.failures >= THRESHOLD:
             self.park(BACKOFF.delay(1, random.random()))

@@ -88,19 +88,19 @@ async def _look(url: str, prefix: str, workspace: str, *, watch: bool, as_json: 
     store = RedisQuotaStore.from_url(url, prefix=prefix)
     drawn = False
     usage: Mapping[str, LaneStatistics] | None = None
-    silent = False
+    told = ""
     while True:
         try:
             usage = await store.usage(workspace)
         except QuotaStoreUnavailableError as error:
             if usage is None:
                 raise
-            if not silent:
-                say(f"{describe(error).rstrip('.')}. It is asked again every second.")
-            silent, drawn = True, False
+            if (text := describe(error)) != told:
+                say(f"{text.rstrip('.')}. Redis is asked again every second.")
+            told, drawn = text, False
             await asyncio.sleep(EVERY)
             continue
-        silent = False
+        told = ""
         if as_json:
             print_json({name: _document(lane) for name, lane in usage.items()})
         else:

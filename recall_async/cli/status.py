@@ -71,7 +71,7 @@ def describe(error: RecallError | OSError) -> str:
     for note in getattr(error, "__notes__", ()):
         text += f"{'' if text.endswith(('.', '!', '?')) else '.'} {note}"
     if isinstance(error, ConnectionFailedError) and "heck" not in text:
-        address = "the address of the proxy" if "the proxy" in text else "--base-url"
+        address = "the address of the proxy" if "the proxy" in text and "cannot be reached" in text else "--base-url"
         text += f" Check {address} and the network."
     return for_commands(text)
 

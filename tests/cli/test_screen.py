@@ -184,7 +184,7 @@ def test_watching_quotas_survives_an_outage_of_redis(shown, monkeypatch: pytest.
     app(("quota", "--watch", "--json"), standalone_mode=False)
     out, err = capsys.readouterr()
     assert [json.loads(line)["calendars.list"]["taken"] for line in out.splitlines()] == [7, 7]
-    assert err.count("Redis does not answer: refused. It is asked again every second.") == 1
+    assert err.count("Redis does not answer: refused. Redis is asked again every second.") == 1
     found[:] = [away]
     assert shown("quota", "--watch") == (Status.FAILED, "")
 

@@ -58,16 +58,18 @@ async def test_a_cluster_that_refuses_the_client_is_not_waited_for(
 ) -> None:
     """Would wait for a minute, as in an outage: redis-py reports a wrong password as if no node could be reached."""
     hosts = shared_cluster.url.partition("//")[2]
-    ask_of_all(shared_cluster, "ACL", "SETUSER", "narrow", "on", ">right", "~*", "+@all", "-cluster")
+    user = f"narrow-{prefix}"
+    ask_of_all(shared_cluster, "ACL", "SETUSER", user, "on", ">right", "~*", "+@all", "-cluster")
     for url, said in (
         (f"redis+cluster://nobody:wrong@{hosts}", "password"),
-        (f"redis+cluster://narrow:right@{hosts}", "docs/redis.md"),
+        (f"redis+cluster://{user}:right@{hosts}", "docs/redis.md"),
         (f"redis+cluster://127.0.0.1:{shared_redis.port}", "Use a redis:// URL"),
     ):
         async with JobQueue.from_url(url, prefix=prefix, patience=600.0) as jobs, asyncio.timeout(60.0):
             with pytest.raises(JobError, match=f"Redis rejected the connection: .*{said}") as raised:
                 await jobs.list()
             assert not raised.value.may_pass
+    ask_of_all(shared_cluster, "ACL", "DELUSER", user)
 
 
 def ask_of_all(cluster: ClusterProcess, *words: str) -> None:

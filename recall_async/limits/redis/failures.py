@@ -83,9 +83,7 @@ def code(error: Exception) -> str:
 def advice(error: Exception) -> str:
     """Return the error message, with what to do if that is not obvious. It shows no password."""
     if isinstance(error, MasterNotFoundError):
-        return (
-            f"{_SENTINEL.sub('', str(error))}: see whether the Sentinels run, know this service, and take the password"
-        )
+        return f"{without_sentinels(error)}: see whether the Sentinels run, know this service, and take the password"
     if isinstance(error, MovedError) or code(error) == "MOVED":
         where = str(error).removeprefix("MOVED ")
         return (
