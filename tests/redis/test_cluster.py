@@ -210,6 +210,19 @@ async def test_a_cluster_that_is_away_is_waited_for(prefix: str) -> None:
         await RedisQuotaStore.from_url("redis+cluster://127.0.0.1:1").usage("w")
 
 
+async def test_a_cluster_that_refuses_the_password_is_not_waited_for(cluster: ClusterProcess, prefix: str) -> None:
+    """Would let all calls wait for their deadlines, as in an outage."""
+    store = RedisQuotaStore.from_url(cluster.url.replace("://", "://nobody:wrong@"), prefix=prefix)
+    lane = store.open("w", OPERATION, QUOTA)
+    async with asyncio.timeout(60.0):
+        with pytest.raises(QuotaStoreUnavailableError, match="password"):
+            await lane.admit()
+        with pytest.raises(QuotaStoreUnavailableError, match=r"Redis refuses: .*password"):
+            await store.usage("w")
+    lane.leave(QUOTA)
+    await lane.flush()
+
+
 async def test_a_server_that_is_no_cluster_is_named(shared_redis: RedisProcess) -> None:
     """Would wait for ever for a cluster that is none."""
     async with opened(f"redis+cluster://127.0.0.1:{shared_redis.port}") as start:
