@@ -267,6 +267,7 @@ def test_a_repeated_hangup_is_no_second_interruption() -> None:
     """A shell that repeats the hangup would cut off the requests in flight."""
     assert HANGUP is not None
     gently = []
+    before = signal.signal(HANGUP, signal.SIG_DFL)  # ignored where the tests run under nohup
 
     async def work() -> str:
         signal.raise_signal(HANGUP)
@@ -274,7 +275,10 @@ def test_a_repeated_hangup_is_no_second_interruption() -> None:
         await asyncio.sleep(0)
         return "done"
 
-    assert run_interruptible(work(), gently=lambda: gently.append(1)) == "done"
+    try:
+        assert run_interruptible(work(), gently=lambda: gently.append(1)) == "done"
+    finally:
+        signal.signal(HANGUP, before)
     assert gently == [1]
 
 

@@ -282,7 +282,7 @@ def test_cluster_is_reached_by_its_nodes(monkeypatch: pytest.MonkeyPatch) -> Non
     """Would send the commands of all quotas to one node of a cluster, or to its client, which knows nothing of detours."""
     asked: list[tuple[Cluster, int]] = []
 
-    async def answer(self: Cluster, commands: list[Command]) -> list[Any]:
+    async def answer(self: Cluster, commands: list[Command], seconds: float) -> list[Any]:
         asked.append((self, len(commands)))
         return [NOTHING] * len(commands)
 
