@@ -85,9 +85,9 @@ BARE = "aiohttp, no limiter"
 async def _unlimited() -> None: ...
 
 
-async def _ours(url: str, quota: Quota, calls: int, connections: int | None) -> int:
+async def _ours(url: str, quota: Quota, calls: int, max_connections: int | None) -> int:
     quotas = {"calendar_events.schedule_bot": quota}
-    async with RecallSession(KEY, base_url=url, quotas=quotas, max_connections=connections) as recall:
+    async with RecallSession(KEY, base_url=url, quotas=quotas, max_connections=max_connections) as recall:
         schedule = recall.calendar_events.schedule_bot
         async with asyncio.TaskGroup() as tasks:
             for _ in range(calls):

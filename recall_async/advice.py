@@ -78,7 +78,7 @@ _BY_STATUS: dict[int, str] = {
 }
 
 _REFUSED = "The server refused the request without a reason: check base_url, and the proxies on the way."
-EARLIER = "An earlier attempt had no response"
+_EARLIER = "An earlier attempt had no response"
 
 IN_DETAIL: Final = "The API's own message may contain secrets; it is in the exception's `detail`."
 SAFE_TO_REPEAT: Final = "Calling it again is safe."
@@ -99,6 +99,11 @@ def effect_of(operation: Operation[Any]) -> str:
             "hour."
         )
     return "The request may have taken effect; calling it again is safe."
+
+
+def earlier_effect_of(operation: Operation[Any]) -> str:
+    """Return what to say of an earlier attempt without a response."""
+    return f"{_EARLIER}. {effect_of(operation)}"
 
 
 def add_sentence(error: RecallError, sentence: str) -> None:
@@ -154,9 +159,9 @@ def api_error(
     advice = _advice(operation, response, kind, code, detail, cursor)
     if in_doubt and operation.method != "GET" and effect_of(operation) not in advice:
         if response.status in (404, 410) and operation.method == "DELETE" and operation is not REMOVE_BOT:
-            advice = f"{EARLIER} and has most likely taken effect: the object is gone."
+            advice = f"{_EARLIER} and has most likely taken effect: the object is gone."
         else:
-            advice = f"{advice} {EARLIER}. {effect_of(operation)}".strip()
+            advice = f"{advice} {earlier_effect_of(operation)}".strip()
     if operation.secret and detail and 400 <= response.status < 500:
         advice = f"{IN_DETAIL} {advice}".strip()
     if advice:

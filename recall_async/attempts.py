@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
-from .advice import EARLIER, add_sentence, api_error, effect_of
+from .advice import add_sentence, api_error, earlier_effect_of, effect_of
 from .answers import UNPROVEN, decode, keep_extra, retry_after, told
 from .call import Call, Done
 from .errors import (
@@ -182,7 +182,7 @@ class Attempts:
             except (ConnectionFailedError, AttemptTimeoutError) as failure:
                 failed = type(failure).__name__
                 if call.in_doubt and not attempt.sent and request.operation.method != "GET":
-                    add_sentence(failure, f"{EARLIER}. {effect_of(request.operation)}")
+                    add_sentence(failure, earlier_effect_of(request.operation))
                 call.in_doubt |= attempt.sent
                 return decide(policy, number, failure, jitter=jitter, in_doubt=call.in_doubt)
             if response.status < 300:

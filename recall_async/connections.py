@@ -35,9 +35,8 @@ class Connections:
         self._still: asyncio.TimerHandle | None = None  # while interactive calls wait
         self.waiting: WaitQueue[asyncio.Future[bool]] = WaitQueue()
         self.in_flight: int = 0
-        self.moved: float = -math.inf
-        """When calls began to wait or exceeded the limit, or a new connection was used or a request ended since, by the
-        loop's clock."""
+        # When calls began to wait or exceeded the limit, or a new connection was used or a request ended since.
+        self._moved = -math.inf
 
     def has_room(self, priority: Priority, *, waited: bool = False) -> bool:
         """Return whether a request may begin now. `waited` is true if the call has waited and is the next one."""
@@ -67,7 +66,7 @@ class Connections:
         self._still = None
         if not self.waiting.count(Priority.INTERACTIVE):
             return
-        left = self.moved + STILL - self._loop.time()
+        left = self._moved + STILL - self._loop.time()
         if left <= 0.0:
             self._exceed()
             left = STILL
@@ -85,7 +84,7 @@ class Connections:
 
     def on_change(self) -> None:
         """Record that calls go on."""
-        self.moved = self._loop.time()
+        self._moved = self._loop.time()
 
     def on_release(self) -> None:
         """Record that a request has ended and its connection is free."""

@@ -98,19 +98,18 @@ async def _look(url: str, prefix: str, workspace: str, *, watch: bool, as_json: 
             if (text := describe(error)) != told:
                 say(f"{text.rstrip('.')}. Redis is asked again every second.")
             told, drawn = text, False
-            await asyncio.sleep(EVERY)
-            continue
-        told = ""
-        if as_json:
-            print_json({name: _document(lane) for name, lane in usage.items()})
         else:
-            rows = _table(workspace, usage)
-            if drawn and sys.stdout.isatty():
-                click.echo(f"\x1b[{len(rows)}A\x1b[J", nl=False)
-            click.echo("\n".join(rows))
-            drawn = True
-        if not watch:
-            return
+            told = ""
+            if as_json:
+                print_json({name: _document(lane) for name, lane in usage.items()})
+            else:
+                rows = _table(workspace, usage)
+                if drawn and sys.stdout.isatty():
+                    click.echo(f"\x1b[{len(rows)}A\x1b[J", nl=False)
+                click.echo("\n".join(rows))
+                drawn = True
+            if not watch:
+                return
         await asyncio.sleep(EVERY)
 
 

@@ -104,15 +104,14 @@ class Cluster:
             left = []
             for address, numbers in by_node.items():
                 said = [Asking(*commands[number]) if number in asking else commands[number] for number in numbers]
+                for number in numbers:
+                    asking.pop(number, None)
                 heard = await self._exchange(address, said)
                 if isinstance(heard, Exception):
                     failures.append(heard)
                     again += numbers  # a replica may take over
-                    for number in numbers:
-                        asking.pop(number, None)
                     continue
                 for number, reply in zip(numbers, heard, strict=True):
-                    asking.pop(number, None)
                     way = detour(reply, address) if isinstance(reply, Exception) else None
                     if way is None:
                         replies[number] = reply
