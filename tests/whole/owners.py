@@ -40,8 +40,9 @@ class Owner:
             task = asyncio.ensure_future(self._sync())
             await asyncio.wait([task], timeout=random.choice((None, random.random() * 20)))
             interrupted = task.cancel()
+            await asyncio.wait([task])
             try:
-                await task
+                task.result()
             except RecallError:
                 pass
             except asyncio.CancelledError:

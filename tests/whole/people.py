@@ -137,8 +137,9 @@ class Person:
         if random.random() < 0.15:
             await asyncio.wait([task], timeout=random.choice((0.0, 0.05, 1.0, 5.0)) * random.random())
             story.cancelled = task.cancel()
+        await asyncio.wait([task])  # so that who ends the run is not taken for who cancels the task
         try:
-            story.answer = await task
+            story.answer = task.result()
         except (RecallError, asyncio.CancelledError) as error:
             story.error = error
         story.ended = office.now()
@@ -223,8 +224,9 @@ class Job:
         if interruption == "cancel":
             await asyncio.wait([task], timeout=random.random() * 10)
             task.cancel()
+        await asyncio.wait([task])
         try:
-            await task
+            task.result()
         except (RecallError, asyncio.CancelledError) as error:
             self.errors.append(error)
         self.periods.append((begun, office.now()))
