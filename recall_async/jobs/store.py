@@ -28,7 +28,7 @@ from redis.exceptions import (
 
 from ..bulk.actions import Action, Status
 from ..checks import Backoff
-from ..limits.redis.failures import Failure, advice, meaning, unsettled
+from ..limits.redis.failures import advice, refuses, unsettled
 from .chunks import Group, read_actions
 from .contract import JobError, JobStatus, JobStoreUnavailableError, MissingJobError
 
@@ -290,8 +290,7 @@ def _refusal_of_nodes(error: Exception) -> Exception | None:
     cause = error.__cause__ if isinstance(error, RedisClusterException) else None
     if isinstance(cause, RedisClusterException):  # "Cluster mode is not enabled", whatever the reply to CLUSTER SLOTS
         cause = cause.__context__
-    refusals = AuthenticationError, AuthorizationError, ResponseError
-    return cause if isinstance(cause, refusals) and meaning(cause) is Failure.REFUSAL else None
+    return cause if isinstance(cause, Exception) and refuses(cause) else None
 
 
 def _text(value: bytes | str) -> str:

@@ -26,7 +26,7 @@ from redis.exceptions import (
 
 from recall_async import Quota, QuotaStoreUnavailableError
 from recall_async.limits.redis import RedisQuotaStore
-from recall_async.limits.redis.failures import Failure, advice, code, meaning, unsettled
+from recall_async.limits.redis.failures import advice, code, refuses, unsettled
 from recall_async.limits.redis.link import Link
 from recall_async.limits.redis.wire import Wire
 from tests.redis.opened import OPERATION, answered, opened
@@ -58,33 +58,33 @@ async def test_sentinels_that_name_no_master_are_told_without_their_passwords() 
 
 
 @pytest.mark.parametrize(
-    ("error", "failure"),
+    ("error", "refusal"),
     [
-        (ConnectionError("reset"), Failure.OUTAGE),
-        (TimeoutError(), Failure.OUTAGE),
-        (OSError("no route"), Failure.OUTAGE),
-        (AttributeError("'NoneType' object has no attribute 'write'"), Failure.OUTAGE),
-        (BusyLoadingError("Redis is loading the dataset in memory"), Failure.OUTAGE),
-        (ReadOnlyError("You can't write against a read only replica."), Failure.OUTAGE),
-        (MasterDownError("Link with MASTER is down"), Failure.OUTAGE),
-        (OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), Failure.OUTAGE),
-        (ResponseError("BUSY Redis is busy running a script."), Failure.OUTAGE),
-        (ResponseError("MISCONF Redis is configured to save RDB snapshots"), Failure.OUTAGE),
-        (ResponseError("NOREPLICAS Not enough good replicas to write."), Failure.OUTAGE),
+        (ConnectionError("reset"), False),
+        (TimeoutError(), False),
+        (OSError("no route"), False),
+        (AttributeError("'NoneType' object has no attribute 'write'"), False),
+        (BusyLoadingError("Redis is loading the dataset in memory"), False),
+        (ReadOnlyError("You can't write against a read only replica."), False),
+        (MasterDownError("Link with MASTER is down"), False),
+        (OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), False),
+        (ResponseError("BUSY Redis is busy running a script."), False),
+        (ResponseError("MISCONF Redis is configured to save RDB snapshots"), False),
+        (ResponseError("NOREPLICAS Not enough good replicas to write."), False),
         (
             ResponseError("Error running script (call to f_0): @user_script:12: -READONLY You can't write"),
-            Failure.OUTAGE,
+            False,
         ),
-        (AuthenticationError("invalid username-password pair"), Failure.REFUSAL),
-        (NoPermissionError("this user has no permissions"), Failure.REFUSAL),
-        (MovedError("866 127.0.0.1:7001"), Failure.REFUSAL),
-        (ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value"), Failure.REFUSAL),
-        (ResponseError("unknown command"), Failure.REFUSAL),
+        (AuthenticationError("invalid username-password pair"), True),
+        (NoPermissionError("this user has no permissions"), True),
+        (MovedError("866 127.0.0.1:7001"), True),
+        (ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value"), True),
+        (ResponseError("unknown command"), True),
     ],
 )
-def test_every_error_has_one_meaning(error: Exception, failure: Failure) -> None:
+def test_every_error_has_one_meaning(error: Exception, refusal: bool) -> None:
     """Would wait for ever for what Redis refuses, or fail calls because of an outage."""
-    assert meaning(error) is failure
+    assert refuses(error) is refusal
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ async def test_a_single_missing_permission_is_named_at_once(own_redis: StartRedi
 def test_each_wording_of_a_missing_permission_gets_the_same_advice(kind: type[ResponseError], message: str) -> None:
     """Would depend on the server's version, and say nothing of what to do on the next one."""
     error = kind(message)
-    assert meaning(error) is Failure.REFUSAL
+    assert refuses(error)
     assert advice(error) == f"{message.rstrip('.')}. docs/redis.md lists the permissions that the user of Redis needs"
 
 

@@ -20,11 +20,11 @@ from weakref import WeakSet
 from redis.asyncio import Redis
 
 from ...stopping import end_tasks
-from .failures import advice
+from .failures import advice, refuses
 from .link import OUTAGE_TIMEOUT, RETRY_AT_MOST
 from .memory import Memory
 from .node_link import NodeLink
-from .nodes import RETRY, Cluster, refuses
+from .nodes import RETRY, Cluster
 from .route import HOLD_AT_MOST, Route
 from .scripts import Keys
 from .silence import Silence

@@ -19,7 +19,6 @@ and `TRYAGAIN` are outages.
 from __future__ import annotations
 
 import re
-from enum import Enum
 
 from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import (
@@ -35,16 +34,6 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-
-class Failure(Enum):
-    """The meaning of an error for the message that was sent."""
-
-    OUTAGE = "outage"
-    """The message may have taken effect: repeat it, on another connection."""
-    REFUSAL = "refusal"
-    """The command had no effect, and repeating it would not help."""
-
-
 _OUTAGES = {
     *("LOADING", "BUSY", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED"),
     *("OOM", "MISCONF", "NOREPLICAS"),
@@ -58,11 +47,15 @@ _SENTINEL = re.compile(r"(?s)<redis\.asyncio\.client\.Redis\((?:.*?\)> - (?=[A-Z
 _INSIDE_SCRIPT = re.compile(r"@user_script.*-([A-Z]+) ")  # how Redis 6 reports the error of a command in a script
 
 
-def meaning(error: Exception) -> Failure:
-    """Classify an error of redis-py or the network. An unknown error counts as an outage."""
+def refuses(error: BaseException) -> bool:
+    """True if Redis refuses the command or the client: it had no effect, and repeating it would not help.
+
+    False for an outage, which an unknown error counts as: the message may have taken effect, and is repeated on another
+    connection.
+    """
     if isinstance(error, _OUTAGE_TYPES) or code(error) in _OUTAGES:
-        return Failure.OUTAGE
-    return Failure.REFUSAL if isinstance(error, _REFUSAL_TYPES) else Failure.OUTAGE
+        return False
+    return isinstance(error, _REFUSAL_TYPES)
 
 
 def unsettled(error: Exception) -> bool:
@@ -72,7 +65,7 @@ def unsettled(error: Exception) -> bool:
     )
 
 
-def code(error: Exception) -> str:
+def code(error: BaseException) -> str:
     """Return Redis' code of an error, if redis-py has kept it."""
     text = str(error)
     if inside := _INSIDE_SCRIPT.search(text):

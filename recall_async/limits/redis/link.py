@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 
 from ...stopping import end_tasks
-from .failures import Failure, advice, meaning
+from .failures import advice, refuses
 from .memory import Memory
 from .scripts import Command, Keys, mark
 from .silence import Silence
@@ -175,7 +175,7 @@ class Link:
                 speaker.on_no_reply()
             if not isinstance(error, Exception):
                 raise
-            if meaning(error) is Failure.REFUSAL:
+            if refuses(error):
                 return self._refused(error)
             # A kept connection may have been closed in the meantime, by either side or the network: not an outage yet.
             return 0.0 if kept and not isinstance(error, TimeoutError) else self._failed(error, began)
@@ -225,7 +225,7 @@ class Link:
 
     def _is_outage(self, error: Exception) -> bool:
         """True if this reply to a command means that the server is unavailable."""
-        return meaning(error) is Failure.OUTAGE
+        return not refuses(error)
 
     async def _open(self) -> Wire:
         task = asyncio.current_task()

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError, RedisError
 
 from ...stopping import end_tasks
-from .failures import Failure, meaning
+from .failures import refuses
 from .scripts import Asking, Command
 from .slots import Address, Later, Moved, SlotMap, detour, slot_of
 from .wire import Wire
@@ -144,8 +144,3 @@ class Cluster:
             if wire is not None:
                 await wire.aclose()
             await client.aclose()
-
-
-def refuses(error: Exception) -> bool:
-    """True if the cluster refuses this client, so that asking other nodes would not help."""
-    return meaning(error) is Failure.REFUSAL

@@ -22,7 +22,7 @@ from ..loops import PerLoop, clock_of
 from ..quota import Quota, base_quota
 from .cluster import ClusterLinks
 from .connect import cluster_behind, cluster_of, is_cluster, redis_connect
-from .failures import Failure, advice, meaning
+from .failures import advice, refuses
 from .greeter import StateGreeter
 from .lane import RedisLane
 from .link import OUTAGE_TIMEOUT, Link
@@ -203,7 +203,7 @@ class RedisQuotaStore:
             if error := next((reply for reply in replies if isinstance(reply, Exception)), None):
                 raise error
         except Exception as error:
-            if meaning(error) is Failure.REFUSAL:
+            if refuses(error):
                 raise QuotaStoreUnavailableError(f"Redis refuses: {advice(error)}") from error
             text = advice(error) if str(error) else f"not within {OUTAGE_TIMEOUT:g} s"
             raise QuotaStoreUnavailableError(f"Redis does not answer: {text}") from error
