@@ -170,7 +170,7 @@ class Attempts:
     async def _attempt(self, call: Call[T], slot: Slot, number: int, lane: QuotaLane) -> Done[T] | Retry | GiveUp:
         request, policy = call.request, call.policy
         jitter = random.random()
-        attempt = Sending(partial(self._pause, call, slot, lane, number, jitter))
+        attempt = Sending(partial(self._pause, call, slot, lane, number, jitter), call.stop)
         mistaken = False
         begun = time.monotonic() if call.watched else 0.0
         error: RecallError

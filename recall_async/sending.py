@@ -14,6 +14,7 @@ from aiohttp.connector import Connection
 from multidict import CIMultiDict
 
 from .connections import Connections
+from .stopping import StopSignal
 
 _used: set[ref[object]] = set()
 """The connections over which requests were sent. Sessions may share an aiohttp session, and so its connections."""
@@ -26,14 +27,17 @@ class Sending:
     it kept open turns out to be closed: https://docs.aiohttp.org/en/stable/client_advanced.html#client-middleware
     """
 
-    __slots__ = ("_begun", "connections", "on_429", "response", "wire")
+    __slots__ = ("_begun", "_stop", "connections", "on_429", "response", "wire")
 
     connections: Connections
     """Those of its session."""
 
-    def __init__(self, on_429: Callable[[Mapping[str, str]], None] | None = None) -> None:
+    def __init__(
+        self, on_429: Callable[[Mapping[str, str]], None] | None = None, stop: StopSignal | None = None
+    ) -> None:
         self.on_429: Callable[[Mapping[str, str]], None] | None = on_429
         """Called with the headers of a 429 before its body is read."""
+        self._stop = stop
         self._begun = False
         self.response: aiohttp.ClientResponse | None = None
         """Exists from the moment at which bytes may have left."""
@@ -71,7 +75,24 @@ class Sending:
             raise aiohttp.ServerDisconnectedError
         self._begun = True
         request.response_class = self._begin_response  # type: ignore[assignment]
-        return handler(request)
+        return handler(request) if self._stop is None else self._unless_stopped(request, handler, self._stop)
+
+    async def _unless_stopped(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType, stop: StopSignal
+    ) -> aiohttp.ClientResponse:
+        """Ask `stop` once more when there is a connection: opening one may have taken long. Raises `Stopped`."""
+        send = request.send
+
+        async def ask(conn: Connection) -> aiohttp.ClientResponse:
+            while not stop.may_send():
+                await stop.confirm()
+            return await send(conn)
+
+        request.send = ask  # type: ignore[method-assign]
+        try:
+            return await handler(request)
+        finally:
+            del request.send  # which refers to the request: objects in a circle are not freed at once
 
     def _begin_response(self, *args: Any, **options: Any) -> aiohttp.ClientResponse:
         """Create the object for the response. aiohttp does this when it has begun to send the request."""

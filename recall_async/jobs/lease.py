@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 from ..stopping import Stopped, StopSignal, wait_at_most
 from .contract import JobError
-from .store import Chunk, Ending, JobStore, Report
+from .store import Chunk, Ending, JobStore, Report, now
 
 BATCH_DELAY = 0.1
 """Seconds for which outcomes are collected before they are written."""
@@ -18,13 +17,6 @@ LOOK_AFTER = 2.0
 """Seconds after which a worker without outcomes asks whether the job was cancelled."""
 FIRST_LOOK = 0.25
 """The same for a new chunk, so that a worker that dies in an outage has reported the outage."""
-
-if hasattr(time, "CLOCK_BOOTTIME"):
-
-    def _now() -> float:
-        return time.clock_gettime(time.CLOCK_BOOTTIME)  # continues while the machine sleeps, as the lease does
-else:
-    _now = time.monotonic
 
 
 class Lease(StopSignal):
@@ -48,16 +40,16 @@ class Lease(StopSignal):
         self._changed = asyncio.Event()
         self._ending = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
-        self._sure_until = _now() + store.lease
+        self._sure_until = chunk.asked_at + store.lease
 
     def may_send(self) -> bool:
         """Return whether the lease certainly holds."""
-        return super().may_send() and _now() < self._sure_until
+        return super().may_send() and now() < self._sure_until
 
     async def confirm(self) -> None:
         """Wait until the lease certainly holds. Raises `Stopped` if it is lost, `JobError` without Redis."""
         await super().confirm()
-        if _now() >= self._sure_until:
+        if now() >= self._sure_until:
             await self._report("renew")
         if self.is_set:
             raise Stopped
@@ -96,7 +88,7 @@ class Lease(StopSignal):
 
     async def _report(self, what: Ending, *, patience: float | None = None) -> bool:
         async with self._one_at_a_time:
-            reports, at = self._reports[:MAX_BATCH], _now()
+            reports, at = self._reports[:MAX_BATCH], now()
             standing = await self._store.report(self.chunk, reports, what, excused=self._is_outage(), patience=patience)
             del self._reports[: len(reports)]
         if standing == "held":

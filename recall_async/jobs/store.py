@@ -46,6 +46,14 @@ Standing: TypeAlias = Literal["held", "lost", "cancelled", "gone"]
 
 logger: logging.Logger = logging.getLogger("recall_async")
 
+if hasattr(time, "CLOCK_BOOTTIME"):
+
+    def now() -> float:
+        """Return the time by which leases are measured, in seconds: it goes on while the machine sleeps, as they do."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+else:
+    now = time.monotonic
+
 
 class Report(NamedTuple):
     """The result of one action."""
@@ -60,7 +68,7 @@ class Report(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A chunk that a worker holds."""
+    """A chunk that a worker took."""
 
     id: str
     job: str
@@ -69,6 +77,8 @@ class Chunk:
     consumer: str
     actions: dict[int, Action]
     """The unfinished actions, by number in the job."""
+    asked_at: float
+    """When the worker asked for it, by `now()`. The lease began then, or later."""
 
 
 class JobStore:
@@ -129,13 +139,14 @@ class JobStore:
         `new_first`: prefer chunks that no worker had before.
         """
         arguments = (self._stem, GROUP, consumer, int(self.lease * 1000), self._deliveries, JOB_TTL, int(new_first))
+        asked_at = now()
         reply = await self._run("take", (self._stream,), arguments)
         if isinstance(reply, int):
             return reply
         id_, job, name, numbers, actions, done = reply
         all_of_it = zip(map(int, _text(numbers).split()), read_actions(actions), strict=True)
         left = {number: action for number, action in all_of_it if number not in set(done)}
-        return Chunk(_text(id_), _text(job), _text(name), consumer, left)
+        return Chunk(_text(id_), _text(job), _text(name), consumer, left, asked_at)
 
     async def report(
         self,

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
+import aiohttp
 import pytest
 from redis.asyncio import Redis
 
@@ -59,6 +60,14 @@ def on(count: int, key: str = "k") -> list[Action]:
 
 def off(count: int) -> list[Action]:
     return [RemoveBot(event_id(number)) for number in range(count)]
+
+
+async def steal(jobs: JobQueue, server: RedisProcess) -> None:
+    """Let another worker have the chunk that a worker holds."""
+    stream = jobs._store._stream
+    async with Redis.from_url(server.url) as redis:
+        (pending,) = await redis.xpending_range(stream, "workers", "-", "+", 10)
+        await redis.xclaim(stream, "workers", "thief", 0, [pending["message_id"]])
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -117,8 +126,8 @@ async def test_a_suspended_worker_sends_nothing_when_it_wakes(
 ) -> None:
     """Would put bots back that a later job removed, with the retries of a worker that was suspended meanwhile."""
     offset = 0.0
-    now = leases._now
-    monkeypatch.setattr(leases, "_now", lambda: now() + offset)
+    now = leases.now
+    monkeypatch.setattr(leases, "now", lambda: now() + offset)
     monkeypatch.setattr(Lease, "keep", lambda lease: lease._ending.wait())  # so that it hears of nothing by itself
     async with JobQueue.from_url(shared_redis.url, prefix=prefix, lease=5.0) as jobs:
         await jobs.submit("first", on(20))
@@ -133,15 +142,98 @@ async def test_a_suspended_worker_sends_nothing_when_it_wakes(
             offset = 60.0
             asked = len(world.asked)
             world.statuses = lambda asked: 200
-            stream = jobs._store._stream
-            async with Redis.from_url(shared_redis.url) as redis:
-                (pending,) = await redis.xpending_range(stream, "workers", "-", "+", 10)
-                await redis.xclaim(stream, "workers", "thief", 0, [pending["message_id"]])
+            await steal(jobs, shared_redis)
             await asyncio.sleep(1.5)  # real: the retries are due
             assert len(world.asked) == asked
             jobs.stop()
             await asyncio.wait_for(work, 5)
     assert len(world.asked) == asked
+
+
+async def test_a_worker_that_is_suspended_while_it_takes_a_chunk_sends_nothing_of_it(
+    shared_redis: RedisProcess, prefix: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would count its lease from when it hears of the chunk, which another worker may long have done."""
+    offset = 0.0
+    now = leases.now
+    monkeypatch.setattr(leases, "now", lambda: now() + offset)
+    monkeypatch.setattr(Lease, "keep", lambda lease: lease._ending.wait())
+    async with JobQueue.from_url(shared_redis.url, prefix=prefix, lease=5.0) as jobs:
+        take, robbed = jobs._store.take, ""
+
+        async def suspended(consumer: str, **options: Any) -> Any:
+            nonlocal offset, robbed
+            found = await take(consumer, **options)
+            if isinstance(found, Chunk):
+                offset, robbed = 60.0, consumer
+                await steal(jobs, shared_redis)
+            elif consumer == robbed:  # it has heard of that
+                jobs.stop()
+            return found
+
+        monkeypatch.setattr(jobs._store, "take", suspended)
+        await jobs.submit("n", on(20))
+        async with sessions(world) as recall:
+            assert (await jobs.work(recall)).done == 0
+    assert world.asked == []
+
+
+class SlowNetwork(aiohttp.TCPConnector):
+    """Takes as long to connect as it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.connecting = asyncio.Event()
+        self.gate = asyncio.Event()
+
+    async def connect(self, *args: Any, **options: Any) -> Any:
+        connection = await super().connect(*args, **options)
+        self.connecting.set()
+        await self.gate.wait()
+        return connection
+
+
+@pytest.mark.parametrize("held", [True, False])
+async def test_a_worker_whose_lease_expires_while_it_connects_asks_first(
+    shared_redis: RedisProcess, prefix: str, world: World, monkeypatch: pytest.MonkeyPatch, held: bool
+) -> None:
+    """Would put a bot back that a later job removed, when a connection opens at last. Nor may it give up what it holds."""
+    offset = 0.0
+    now = leases.now
+    monkeypatch.setattr(leases, "now", lambda: now() + offset)
+    monkeypatch.setattr(Lease, "keep", lambda lease: lease._ending.wait())
+    async with JobQueue.from_url(shared_redis.url, prefix=prefix, lease=5.0) as jobs:
+        await jobs.submit("n", on(1))
+        network = SlowNetwork()
+        http = aiohttp.ClientSession(connector=network)
+        async with http, sessions(world, http=http) as recall:
+            work = asyncio.create_task(jobs.work(recall, max_chunks=1))
+            await network.connecting.wait()
+            offset = 60.0
+            if not held:
+                await steal(jobs, shared_redis)
+            network.gate.set()
+            if held:
+                assert (await work).done == 1
+            else:
+                while recall.statistics()["calendar_events.schedule_bot"].in_flight:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+                jobs.stop()
+                assert (await work).done == 0
+    assert len(world.asked) == held
+
+
+async def test_a_job_that_is_stopped_while_it_connects_sends_nothing(world: World) -> None:
+    """Would begin a request seconds after the job was told to begin nothing more."""
+    network = SlowNetwork()
+    http = aiohttp.ClientSession(connector=network)
+    async with http, sessions(world, http=http) as recall, recall.bulk(on(1)) as run:
+        outcomes = asyncio.create_task(anext(run, None))
+        await network.connecting.wait()
+        run.stop()
+        network.gate.set()
+        assert await outcomes is None
+    assert world.asked == []
 
 
 @pytest.mark.parametrize("status", [503, 507, 429])

@@ -19,7 +19,11 @@ from recall_async.jobs.worker import Worker
 from recall_async.stopping import Stopped, StopSignal
 from tests.virtual_time import run
 
-CHUNK = Chunk("1-0", "token", "tonight", "me", {number: RemoveBot(str(number)) for number in range(2 * MAX_BATCH + 1)})
+BEGIN = 1000.0
+"""When the loop's clock begins."""
+CHUNK = Chunk(
+    "1-0", "token", "tonight", "me", {number: RemoveBot(str(number)) for number in range(2 * MAX_BATCH + 1)}, BEGIN
+)
 
 
 class Store:
@@ -46,10 +50,10 @@ def leased(
     """Do something with a lease, whose clock is the loop's."""
 
     async def main() -> None:
-        monkeypatch.setattr(lease, "_now", asyncio.get_running_loop().time)
+        monkeypatch.setattr(lease, "now", asyncio.get_running_loop().time)
         await what(Lease(store, chunk, StopSignal(), is_outage=lambda: False))  # type: ignore[arg-type]
 
-    run(main())
+    run(main(), start=BEGIN)
 
 
 @pytest.mark.parametrize("standing", ["held", "lost"])

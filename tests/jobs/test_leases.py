@@ -78,7 +78,7 @@ async def test_lost_lease_ends_the_work_and_is_fenced(
     (pending,) = await redis.xpending_range(stream, "workers", "-", "+", 10)
     assert pending["consumer"] == b"thief"
     before = await jobs.status("n")
-    slept = Chunk(pending["message_id"].decode(), "n", "n/1", "sleeper", {})
+    slept = Chunk(pending["message_id"].decode(), "n", "n/1", "sleeper", {}, 0.0)
     for what in ("renew", "settle", "release"):
         assert await jobs._store.report(slept, [(0, "failed", b"{}", b"{}")], what) == "lost"  # type: ignore[arg-type]
     assert await jobs.status("n") == before
