@@ -16,7 +16,7 @@ async def main(redis: str, workspace: str, url: str, lease: str) -> None:
     store = RedisQuotaStore.from_url(redis, longest_request=3.0)
     quotas = dict.fromkeys(OPERATIONS, Quota(1000, 0.5, burst=1000))
     async with (
-        JobQueue.from_url(redis, workspace=workspace, lease=float(lease), socket_timeout=0.5) as jobs,
+        JobQueue.from_url(redis, workspace=workspace, lease=float(lease), deliveries=100, socket_timeout=0.5) as jobs,
         RecallSession(
             "key", base_url=url, workspace=workspace, quotas=quotas, quota_store=store, timeout=3.0
         ) as recall,
