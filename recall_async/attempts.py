@@ -103,7 +103,13 @@ class Attempts:
                     self._report.granted(call, before, lane)
                 number = call.attempts if passage is None else passage.number
                 attempt = self._attempt(call, slot, number, lane)
-                verdict = await (attempt if passage is None else passage.through(attempt))
+                try:
+                    verdict = await (attempt if passage is None else passage.through(attempt))
+                except Stopped:  # nothing was sent
+                    call.attempts -= 1
+                    if call.stop is not None:
+                        await call.stop.confirm()
+                    continue
                 if isinstance(verdict, Done):
                     if passage is None and shared.breakers.known:
                         shared.breakers.answered(call.operation)

@@ -14,7 +14,7 @@ from aiohttp.connector import Connection
 from multidict import CIMultiDict
 
 from .connections import Connections
-from .stopping import StopSignal
+from .stopping import Stopped, StopSignal
 
 _used: set[ref[object]] = set()
 """The connections over which requests were sent. Sessions may share an aiohttp session, and so its connections."""
@@ -80,15 +80,15 @@ class Sending:
     async def _unless_stopped(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType, stop: StopSignal
     ) -> aiohttp.ClientResponse:
-        """Ask `stop` once more when there is a connection: opening one may have taken long. Raises `Stopped`."""
+        """Look at `stop` once more when there is a connection: opening one may have taken long. Raises `Stopped`."""
         send = request.send
 
-        async def ask(conn: Connection) -> aiohttp.ClientResponse:
-            while not stop.may_send():
-                await stop.confirm()
+        async def look(conn: Connection) -> aiohttp.ClientResponse:
+            if not stop.may_send():
+                raise Stopped
             return await send(conn)
 
-        request.send = ask  # type: ignore[method-assign]
+        request.send = look  # type: ignore[method-assign]
         try:
             return await handler(request)
         finally:
