@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from ..limits.loops import lease_time
 from ..stopping import Stopped, StopSignal, wait_at_most
 from .contract import JobError
-from .store import Chunk, Ending, JobStore, Report, now
+from .store import Chunk, Ending, JobStore, Report
 
 BATCH_DELAY = 0.1
 """Seconds for which outcomes are collected before they are written."""
@@ -44,12 +45,12 @@ class Lease(StopSignal):
 
     def may_send(self) -> bool:
         """Return whether the lease certainly holds."""
-        return super().may_send() and now() < self._sure_until
+        return super().may_send() and lease_time() < self._sure_until
 
     async def confirm(self) -> None:
         """Wait until the lease certainly holds. Raises `Stopped` if it is lost, `JobError` without Redis."""
         await super().confirm()
-        if now() >= self._sure_until:
+        if lease_time() >= self._sure_until:
             await self._report("renew")
         if self.is_set:
             raise Stopped
@@ -88,7 +89,7 @@ class Lease(StopSignal):
 
     async def _report(self, what: Ending, *, patience: float | None = None) -> bool:
         async with self._one_at_a_time:
-            reports, at = self._reports[:MAX_BATCH], now()
+            reports, at = self._reports[:MAX_BATCH], lease_time()
             standing = await self._store.report(self.chunk, reports, what, excused=self._is_outage(), patience=patience)
             del self._reports[: len(reports)]
         if standing == "held":

@@ -28,6 +28,7 @@ from redis.exceptions import (
 
 from ..bulk.actions import Action, Status
 from ..checks import Backoff
+from ..limits.loops import lease_time
 from ..limits.redis.failures import advice, refuses, unsettled
 from .chunks import Group, read_actions
 from .contract import JobError, JobStatus, JobStoreUnavailableError, MissingJobError
@@ -45,14 +46,6 @@ Ending: TypeAlias = Literal["renew", "settle", "release"]
 Standing: TypeAlias = Literal["held", "lost", "cancelled", "gone"]
 
 logger: logging.Logger = logging.getLogger("recall_async")
-
-if hasattr(time, "CLOCK_BOOTTIME"):
-
-    def now() -> float:
-        """Return the time by which leases are measured, in seconds: it goes on while the machine sleeps, as they do."""
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-else:
-    now = time.monotonic
 
 
 class Report(NamedTuple):
@@ -78,7 +71,7 @@ class Chunk:
     actions: dict[int, Action]
     """The unfinished actions, by number in the job."""
     asked_at: float
-    """When the worker asked for it, by `now()`. The lease began then, or later."""
+    """When the worker asked for it, by `lease_time()`. The lease began then, or later."""
 
 
 class JobStore:
@@ -139,7 +132,7 @@ class JobStore:
         `new_first`: prefer chunks that no worker had before.
         """
         arguments = (self._stem, GROUP, consumer, int(self.lease * 1000), self._deliveries, JOB_TTL, int(new_first))
-        asked_at = now()
+        asked_at = lease_time()
         reply = await self._run("take", (self._stream,), arguments)
         if isinstance(reply, int):
             return reply

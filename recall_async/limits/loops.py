@@ -1,4 +1,7 @@
-"""Event loops: a loop's clock, one value per loop, and how often admission passes from one loop to another."""
+"""Event loops: a loop's clock, one value per loop, and how often admission passes from one loop to another.
+
+And the clock for leases in Redis, which run on while this machine sleeps.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,15 @@ def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
     """
     plain = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time  # which asks the monotonic clock
     return time.monotonic if plain or type(loop).__module__.startswith("uvloop") else loop.time
+
+
+# Linux has it under this name; on macOS, the second one also goes on while the machine sleeps.
+_LEASE_CLOCK = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
+
+
+def lease_time() -> float:
+    """Return the time in seconds by which to judge a lease in Redis. `time.monotonic` may stop in a sleep."""
+    return time.monotonic() if _LEASE_CLOCK is None else time.clock_gettime(_LEASE_CLOCK)
 
 
 def current_loop() -> asyncio.AbstractEventLoop | None:

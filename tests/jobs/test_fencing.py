@@ -126,8 +126,8 @@ async def test_a_suspended_worker_sends_nothing_when_it_wakes(
 ) -> None:
     """Would put bots back that a later job removed, with the retries of a worker that was suspended meanwhile."""
     offset = 0.0
-    now = leases.now
-    monkeypatch.setattr(leases, "now", lambda: now() + offset)
+    now = leases.lease_time
+    monkeypatch.setattr(leases, "lease_time", lambda: now() + offset)
     monkeypatch.setattr(Lease, "keep", lambda lease: lease._ending.wait())  # so that it hears of nothing by itself
     async with JobQueue.from_url(shared_redis.url, prefix=prefix, lease=5.0) as jobs:
         await jobs.submit("first", on(20))
@@ -155,8 +155,8 @@ async def test_a_worker_that_is_suspended_while_it_takes_a_chunk_sends_nothing_o
 ) -> None:
     """Would count its lease from when it hears of the chunk, which another worker may long have done."""
     offset = 0.0
-    now = leases.now
-    monkeypatch.setattr(leases, "now", lambda: now() + offset)
+    now = leases.lease_time
+    monkeypatch.setattr(leases, "lease_time", lambda: now() + offset)
     monkeypatch.setattr(Lease, "keep", lambda lease: lease._ending.wait())
     async with JobQueue.from_url(shared_redis.url, prefix=prefix, lease=5.0) as jobs:
         take, robbed = jobs._store.take, ""
@@ -199,8 +199,8 @@ async def test_a_worker_whose_lease_expires_while_it_connects_asks_first(
 ) -> None:
     """Would put a bot back that a later job removed, when a connection opens at last. Nor may it give up what it holds."""
     offset = 0.0
-    now = leases.now
-    monkeypatch.setattr(leases, "now", lambda: now() + offset)
+    now = leases.lease_time
+    monkeypatch.setattr(leases, "lease_time", lambda: now() + offset)
     monkeypatch.setattr(Lease, "keep", lambda lease: lease._ending.wait())
     async with JobQueue.from_url(shared_redis.url, prefix=prefix, lease=5.0) as jobs:
         await jobs.submit("n", on(1))

@@ -50,7 +50,7 @@ def leased(
     """Do something with a lease, whose clock is the loop's."""
 
     async def main() -> None:
-        monkeypatch.setattr(lease, "now", asyncio.get_running_loop().time)
+        monkeypatch.setattr(lease, "lease_time", asyncio.get_running_loop().time)
         await what(Lease(store, chunk, StopSignal(), is_outage=lambda: False))  # type: ignore[arg-type]
 
     run(main(), start=BEGIN)

@@ -15,6 +15,7 @@ from recall_async import DeadlineExceededError, Priority, Quota, QuotaStoreUnava
 from recall_async.limits.contract import Ending
 from recall_async.limits.pace import LONGEST_USUAL_PAUSE
 from recall_async.limits.quota import base_quota
+from recall_async.limits.redis import lane as lanes
 from recall_async.limits.redis.asking import ASK_EVERY
 from recall_async.limits.redis.lane import BATCH_DELAY, LOOK_EVERY, LOOK_HELD_EVERY, RETELL_PAUSE
 from recall_async.limits.redis.scripts import ACQUIRE, GRANT_MAX_AGE, PAUSE, SETTLE
@@ -71,6 +72,36 @@ def test_hold_of_redis_is_kept_and_named() -> None:
             await link.lane.admit(until=now() + 2.0)
         assert await seconds_until_it_speaks(link) == pytest.approx(LOOK_HELD_EVERY, abs=0.1)
         link.reply(link.say(), interactive=1)
+        (await waiting).answered()
+
+    run(main())
+
+
+def test_slots_granted_before_the_machine_slept_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would send with slots whose leases ended in the sleep, because the loop's clock did not notice it."""
+    slept = 0.0
+    monkeypatch.setattr(lanes, "lease_time", lambda: 50.0 + slept)
+
+    async def main() -> None:
+        nonlocal slept
+        link = scripted()
+        waiting = link.call()
+        await ready()
+        said = link.say()
+        slept += GRANT_MAX_AGE - 0.01
+        link.reply(said, interactive=1)
+        (await waiting).answered()
+        waiting = link.call()
+        await ready()
+        link.say()  # which gets no reply
+        slept += 3600.0
+        link.lane.on_no_reply()
+        link.reply(link.say(), interactive=1)
+        await ready()
+        assert not waiting.done()
+        said = link.say()
+        assert ends(said[-1])[-1][1] is Ending.UNUSED
+        link.reply(said, interactive=1)
         (await waiting).answered()
 
     run(main())

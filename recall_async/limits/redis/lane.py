@@ -17,7 +17,7 @@ from typing import Any
 from ...errors import DeadlineExceededError, QuotaStoreUnavailableError, RecallError
 from ..agreement import Agreement
 from ..contract import Ending, LaneStatistics, Slot
-from ..loops import clock_of
+from ..loops import clock_of, lease_time
 from ..pace import report_pause
 from ..quota import Priority, Quota
 from ..sockets import MAX_BULK_IN_FLIGHT, MAX_IN_FLIGHT
@@ -74,6 +74,7 @@ class RedisLane:
         self._window = Window(quota.per)  # this process's slots of the shared window
         self._lender = Lender(reserve, keys.stem, self._now)
         self._patience = patience
+        self._asked_at: float  # when the last ask was sent first, by the clock of leases
         self._last_grant: Grant | None = None
         self._last_reply_at = -math.inf
         self._taken_by_others: int  # slots that other processes held then
@@ -259,8 +260,11 @@ class RedisLane:
         if self._report_timer is not None:
             self._report_timer.cancel()
             self._report_timer = None
-        now = self._now()
-        return self._outbox.compose(now, run, *self._wanted_now(now), self._terms)
+        now, repeated = self._now(), self._outbox.asked is not None
+        commands = self._outbox.compose(now, run, *self._wanted_now(now), self._terms)
+        if not repeated:
+            self._asked_at = lease_time()
+        return commands
 
     def on_reply(self, replies: Sequence[Any]) -> None:
         """Handle the replies; a refused command has an error as its reply."""
@@ -304,6 +308,7 @@ class RedisLane:
         now = self._now()
         self._paused_until = max(now + (grant.paused - grant.now) / 1e6, self._outbox.unknown_pause(now))
         self._held_until = now + (grant.held - grant.now) / 1e6
+        expired = lease_time() - self._asked_at > GRANT_MAX_AGE  # the loop's clock stops while the machine sleeps
         self._last_grant, self._last_reply_at = grant, now
         if ask.interactive > grant.interactive:
             soon, certain = grant.soon_interactive / 1e6, grant.certain_interactive / 1e6
@@ -323,7 +328,7 @@ class RedisLane:
             for number in range(first, first + count):
                 self._window.take()
                 slot = Slot(self._end, grant.now, usable_until=ask.at + GRANT_MAX_AGE, number=number)
-                usable = self._closed_until <= now and now <= slot.usable_until
+                usable = self._closed_until <= now and now <= slot.usable_until and not expired
                 # A bulk call must not use a slot of the reserve, even if no other call waits.
                 if not usable or not self._calls.serve(slot, priority):
                     slot.unused()
