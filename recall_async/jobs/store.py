@@ -15,8 +15,6 @@ from urllib.parse import quote, unquote
 
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
     ClusterError,
     ConnectionError,
     NoScriptError,
@@ -255,8 +253,6 @@ class JobStore:
                 reply = await run()
                 self._warned = False
                 return reply
-            except (AuthenticationError, AuthorizationError) as error:
-                raise JobError(f"Redis rejected the connection: {advice(error)}") from error
             except (
                 ConnectionError,
                 TimeoutError,
@@ -267,7 +263,7 @@ class JobStore:
             ) as error:
                 if isinstance(error, ResponseError) and not unsettled(error):
                     raise
-                if (refusal := _refusal_of_nodes(error)) is not None:
+                if (refusal := _refusal(error)) is not None:
                     raise JobError(f"Redis rejected the connection: {advice(refusal)}") from error
                 failures += 1
                 delay, waited = BACKOFF.delay(failures, random.random()), time.monotonic() - began
@@ -289,9 +285,9 @@ def _lua(name: str) -> str:
     return files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
 
 
-def _refusal_of_nodes(error: Exception) -> Exception | None:
-    """Return why the nodes of a cluster refuse this client, which redis-py reports as if no node could be reached."""
-    cause = error.__cause__ if isinstance(error, RedisClusterException) else None
+def _refusal(error: Exception) -> Exception | None:
+    """Return why Redis refuses this client. For a cluster, redis-py reports that as if no node could be reached."""
+    cause = error.__cause__ if isinstance(error, RedisClusterException) else error
     if isinstance(cause, RedisClusterException):  # "Cluster mode is not enabled", whatever the reply to CLUSTER SLOTS
         cause = cause.__context__
     return cause if isinstance(cause, Exception) and refuses(cause) else None

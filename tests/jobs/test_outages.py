@@ -12,6 +12,7 @@ import pytest
 
 from recall_async.jobs import JobError, JobQueue
 from tests.redis.server import RedisProcess
+from tests.redis.tls import untrusted_server
 
 
 async def test_an_outage_is_logged_once(
@@ -60,3 +61,16 @@ def test_the_command_line_says_what_it_waits_for() -> None:
             assert process.poll() is None
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("scheme", ["rediss", "rediss+cluster"])
+async def test_a_certificate_that_is_not_valid_is_not_waited_for(scheme: str) -> None:
+    """Would wait for a minute, as in an outage, and say that Redis has not responded."""
+    async with (
+        untrusted_server() as address,
+        asyncio.timeout(60.0),
+        JobQueue.from_url(f"{scheme}://{address}", patience=600.0) as jobs,
+    ):
+        with pytest.raises(JobError, match=r"CERTIFICATE_VERIFY_FAILED.*ssl_ca_certs") as raised:
+            await jobs.list()
+        assert not raised.value.may_pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from recall_async.limits.redis.link import Link
 from recall_async.limits.redis.wire import Wire
 from tests.redis.opened import OPERATION, answered, opened
 from tests.redis.server import RedisProcess
+from tests.redis.tls import untrusted_server
 
 QUOTA = Quota(1000, 60.0, burst=1000)
 BROKEN = f"recall:{{broken/{OPERATION}}}:slots"
@@ -55,6 +57,21 @@ async def test_sentinels_that_name_no_master_are_told_without_their_passwords() 
     assert "<" not in f"{raised.value} {raised.value.__cause__}"  # which a traceback shows
     assert raised.value.__cause__ is not None
     assert raised.value.__cause__.__suppress_context__
+
+
+@pytest.mark.parametrize("scheme", ["rediss", "rediss+cluster"])
+async def test_calls_do_not_wait_for_a_server_whose_certificate_is_not_valid(scheme: str) -> None:
+    """Would wait for ever, as in an outage, for a URL that lacks the certificate authority."""
+    async with untrusted_server() as address, asyncio.timeout(10.0):
+        store = RedisQuotaStore.from_url(f"{scheme}://:hunter2@{address}")
+        lane = store.open("w", OPERATION, QUOTA)
+        for call in (lane.admit, partial(store.usage, "w")):
+            with pytest.raises(QuotaStoreUnavailableError, match=r"CERTIFICATE_VERIFY_FAILED.*ssl_ca_certs") as raised:
+                await call()
+            assert "hunter2" not in str(raised.value)
+        lane.leave(QUOTA)
+        await lane.flush()
+        await store.aclose()
 
 
 @pytest.mark.parametrize(

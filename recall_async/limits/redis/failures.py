@@ -8,6 +8,7 @@
 | `OOM`, `MISCONF`, `NOREPLICAS` | Redis cannot write: the same |
 | `NOSCRIPT` | Redis does not have the scripts: they are sent in full (wire.py) |
 | `NOAUTH`, `WRONGPASS`, `NOPERM` on connecting | Redis refuses the client: the calls of all lanes fail at once |
+| a TLS certificate that is not valid | the same |
 | `MOVED`, `ASK` | another node of a cluster has the keys: this lane's message is sent to it (slots.py) |
 | `NOPERM`, `WRONGTYPE`, `ERR`, any other | Redis refuses this quota: the calls of this lane fail at once |
 
@@ -19,6 +20,7 @@ and `TRYAGAIN` are outages.
 from __future__ import annotations
 
 import re
+import ssl
 
 from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import (
@@ -55,7 +57,12 @@ def refuses(error: BaseException) -> bool:
     """
     if isinstance(error, _OUTAGE_TYPES) or code(error) in _OUTAGES:
         return False
-    return isinstance(error, _REFUSAL_TYPES)
+    return isinstance(error, _REFUSAL_TYPES) or _is_untrusted(error)
+
+
+def _is_untrusted(error: BaseException) -> bool:
+    """True if the TLS certificate is not valid for this client, which redis-py reports as a `ConnectionError`."""
+    return isinstance(error.__cause__ or error.__context__, ssl.SSLCertVerificationError)
 
 
 def unsettled(error: Exception) -> bool:
@@ -83,6 +90,8 @@ def advice(error: Exception) -> str:
             f"MOVED {where}: this server is one node of a Redis Cluster, and the quota is kept on another. Use a "
             "redis+cluster:// URL, or pass a redis.asyncio.RedisCluster"
         )
+    if _is_untrusted(error):
+        return f"{str(error).rstrip('. ')}. For a certificate authority of your own, add ?ssl_ca_certs=FILE to the URL"
     if "cluster support disabled" in str(error):
         return f"{error}: this server is not a node of a Redis Cluster. Use a redis:// URL"
     if isinstance(error, NoPermissionError) or _LACKING_PERMISSION.search(str(error)):
