@@ -19,7 +19,8 @@ from redis.exceptions import (
 )
 
 from recall_async.limits.redis import nodes
-from recall_async.limits.redis.nodes import NEXT_NODE, RETRY, Cluster, refuses
+from recall_async.limits.redis.failures import refuses
+from recall_async.limits.redis.nodes import NEXT_NODE, RETRY, Cluster
 from recall_async.limits.redis.scripts import USAGE, Asking, Command
 from recall_async.limits.redis.slots import SLOTS, Address, key_on
 from tests.virtual_time import VirtualTimeLoop, run
@@ -38,6 +39,8 @@ class Nodes:
         self.answers: dict[Address, Answer] = {}
         self.down: dict[Address, Exception] = {}
         """Why nobody can connect to a node."""
+        self.silent: set[Address] = set()
+        """Those that reply to no command."""
         self.asked: list[tuple[Address, tuple[Command, ...]]] = []
         self.read: list[Address] = []
         self.open = 0
@@ -88,6 +91,8 @@ class _Wire:
 
     async def exchange(self, commands: list[Command]) -> list[Any]:
         self.nodes.asked.append((self.address, tuple(commands)))
+        if self.address in self.nodes.silent:
+            await asyncio.sleep(3600.0)
         return [self.nodes.answers[self.address](command) for command in commands]
 
     async def drop(self) -> None:
@@ -218,6 +223,15 @@ def test_node_that_stays_away_is_what_is_told(scripted: Nodes) -> None:
 
     with pytest.raises(TimeoutError):
         run(main())
+    assert left(scripted) == (0, 0)
+
+
+def test_node_that_does_not_reply_is_named(scripted: Nodes) -> None:
+    """Would say of a cluster of many nodes only that the time is over."""
+    scripted.maps[ONE] = rows(one=(0, 50), two=(51, SLOTS - 1))
+    scripted.answers, scripted.silent = {ONE: lambda command: "one"}, {TWO}
+    with pytest.raises(TimeoutError, match="no reply from two:7000 within 2 s"):
+        run(scripted.cluster(ONE).run(commands(5, 100), 2.0))
     assert left(scripted) == (0, 0)
 
 

@@ -80,13 +80,13 @@ class Cluster:
         failures: list[Exception] = []
         try:
             async with asyncio.timeout(seconds):
-                return await self._run(commands, failures)
+                return await self._run(commands, failures, seconds)
         except TimeoutError:
             if failures:
                 raise failures[-1] from None
             raise
 
-    async def _run(self, commands: Sequence[Command], failures: list[Exception]) -> list[Any]:
+    async def _run(self, commands: Sequence[Command], failures: list[Exception], seconds: float) -> list[Any]:
         replies: list[Any] = [None] * len(commands)
         places = await self.read_map()
         asking: dict[int, Address] = {}
@@ -106,7 +106,9 @@ class Cluster:
                 said = [Asking(*commands[number]) if number in asking else commands[number] for number in numbers]
                 for number in numbers:
                     asking.pop(number, None)
+                failures.append(TimeoutError(f"no reply from {address} within {seconds:g} s"))  # if that ends the time
                 heard = await self._exchange(address, said)
+                failures.pop()
                 if isinstance(heard, Exception):
                     failures.append(heard)
                     again += numbers  # a replica may take over
