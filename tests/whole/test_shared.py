@@ -16,7 +16,7 @@ from tests.redis.world import World
 from tests.whole.run import run
 
 QUICK = range(1, 16)
-SLOW = range(1_000, 1_200)
+SLOW = range(1_000, 1_100)
 
 
 @pytest.fixture
