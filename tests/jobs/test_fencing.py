@@ -62,6 +62,20 @@ def off(count: int) -> list[Action]:
     return [RemoveBot(event_id(number)) for number in range(count)]
 
 
+@pytest.fixture
+def suspend(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Lets a minute pass by the clock of leases, as in a suspension. Workers hear of nothing by themselves."""
+    passed, now = 0.0, leases.lease_time
+
+    def suspend() -> None:
+        nonlocal passed
+        passed = 60.0
+
+    monkeypatch.setattr(leases, "lease_time", lambda: now() + passed)
+    monkeypatch.setattr(Lease, "keep", lambda lease: lease._ending.wait())
+    return suspend
+
+
 async def steal(jobs: JobQueue, server: RedisProcess) -> None:
     """Let another worker have the chunk that a worker holds."""
     stream = jobs._store._stream
@@ -122,13 +136,9 @@ async def test_what_waits_for_a_job_goes_on_when_that_is_cancelled_or_given_up(
 
 
 async def test_a_suspended_worker_sends_nothing_when_it_wakes(
-    shared_redis: RedisProcess, prefix: str, world: World, monkeypatch: pytest.MonkeyPatch
+    shared_redis: RedisProcess, prefix: str, world: World, suspend: Callable[[], None]
 ) -> None:
     """Would put bots back that a later job removed, with the retries of a worker that was suspended meanwhile."""
-    offset = 0.0
-    now = leases.lease_time
-    monkeypatch.setattr(leases, "lease_time", lambda: now() + offset)
-    monkeypatch.setattr(Lease, "keep", lambda lease: lease._ending.wait())  # so that it hears of nothing by itself
     async with JobQueue.from_url(shared_redis.url, prefix=prefix, lease=5.0) as jobs:
         await jobs.submit("first", on(20))
         world.statuses = lambda asked: 409
@@ -139,7 +149,7 @@ async def test_a_suspended_worker_sends_nothing_when_it_wakes(
             while world.answered < 20:  # noqa: ASYNC110  # the server tells of arrivals only
                 await asyncio.sleep(0.001)
             # It is suspended: time passes, another worker does it all, and a later job removes the bots.
-            offset = 60.0
+            suspend()
             asked = len(world.asked)
             world.statuses = lambda asked: 200
             await steal(jobs, shared_redis)
@@ -151,27 +161,28 @@ async def test_a_suspended_worker_sends_nothing_when_it_wakes(
 
 
 async def test_a_worker_that_is_suspended_while_it_takes_a_chunk_sends_nothing_of_it(
-    shared_redis: RedisProcess, prefix: str, world: World, monkeypatch: pytest.MonkeyPatch
+    shared_redis: RedisProcess,
+    prefix: str,
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    suspend: Callable[[], None],
 ) -> None:
     """Would count its lease from when it hears of the chunk, which another worker may long have done."""
-    offset = 0.0
-    now = leases.lease_time
-    monkeypatch.setattr(leases, "lease_time", lambda: now() + offset)
-    monkeypatch.setattr(Lease, "keep", lambda lease: lease._ending.wait())
     async with JobQueue.from_url(shared_redis.url, prefix=prefix, lease=5.0) as jobs:
         take, robbed = jobs._store.take, ""
 
-        async def suspended(consumer: str, **options: Any) -> Any:
-            nonlocal offset, robbed
+        async def taking(consumer: str, **options: Any) -> Any:
+            nonlocal robbed
             found = await take(consumer, **options)
             if isinstance(found, Chunk):
-                offset, robbed = 60.0, consumer
+                suspend()
+                robbed = consumer
                 await steal(jobs, shared_redis)
             elif consumer == robbed:  # it has heard of that
                 jobs.stop()
             return found
 
-        monkeypatch.setattr(jobs._store, "take", suspended)
+        monkeypatch.setattr(jobs._store, "take", taking)
         await jobs.submit("n", on(20))
         async with sessions(world) as recall:
             assert (await jobs.work(recall)).done == 0
@@ -195,13 +206,9 @@ class SlowNetwork(aiohttp.TCPConnector):
 
 @pytest.mark.parametrize("held", [True, False])
 async def test_a_worker_whose_lease_expires_while_it_connects_asks_first(
-    shared_redis: RedisProcess, prefix: str, world: World, monkeypatch: pytest.MonkeyPatch, held: bool
+    shared_redis: RedisProcess, prefix: str, world: World, suspend: Callable[[], None], held: bool
 ) -> None:
     """Would put a bot back that a later job removed, when a connection opens at last. Nor may it give up what it holds."""
-    offset = 0.0
-    now = leases.lease_time
-    monkeypatch.setattr(leases, "lease_time", lambda: now() + offset)
-    monkeypatch.setattr(Lease, "keep", lambda lease: lease._ending.wait())
     async with JobQueue.from_url(shared_redis.url, prefix=prefix, lease=5.0) as jobs:
         await jobs.submit("n", on(1))
         network = SlowNetwork()
@@ -209,7 +216,7 @@ async def test_a_worker_whose_lease_expires_while_it_connects_asks_first(
         async with http, sessions(world, http=http) as recall:
             work = asyncio.create_task(jobs.work(recall, max_chunks=1))
             await network.connecting.wait()
-            offset = 60.0
+            suspend()
             if not held:
                 await steal(jobs, shared_redis)
             network.gate.set()
